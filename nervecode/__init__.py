@@ -1,0 +1,33 @@
+"""Nervecode: how surprising is an input to a network itself, layer by layer, in bits?"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nervecode.layers import WrappedModel, load, wrap
+
+__version__ = "0.2.0"
+
+# A name loads its module when it is first used, so that `import nervecode` costs nothing.
+_HOMES = {
+    "WrappedModel": "nervecode.layers",
+    "load": "nervecode.layers",
+    "wrap": "nervecode.layers",
+}
+_ROOMS = ("core", "errors", "lab", "layers", "scoring", "training", "viz")
+
+__all__ = ["WrappedModel", "__version__", "load", "wrap"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"nervecode.{name}")
+    raise AttributeError(f"module 'nervecode' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

@@ -1,0 +1,25 @@
+"""`nervecode calibrate`."""
+
+from __future__ import annotations
+
+import typer
+
+from nervecode.cli.options import Run
+from nervecode.cli.show import next_step, progress
+
+
+def calibrate(run: Run) -> None:
+    """Fit and calibrate the codes of a trained run, for every seed.
+
+    Example: nervecode calibrate runs/digits-…
+    """
+    from nervecode.lab.bench import guarded, run_stages
+    from nervecode.lab.run import RunDir
+
+    found = RunDir(run)
+    found.require_stage("train")
+    with progress() as shown:
+        guarded(found, lambda: run_stages(found, ("calibrate",), progress=shown))
+    for seed in found.config.seeds:
+        typer.echo(found.calibration(seed))
+    next_step("bench", run)

@@ -1,0 +1,65 @@
+"""Options that several commands share, and how their texts become settings."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nervecode.errors import InputError
+
+if TYPE_CHECKING:
+    from nervecode.lab.config import Resolved
+
+Preset = Annotated[str | None, typer.Option(help="A preset; `nervecode presets` lists them.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML config file.")]
+Seeds = Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+OutDir = Annotated[Path, typer.Option(help="The folder in which the run directory is made.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--override", "-o", help="Any setting, as key=value: -o train.epochs=3."),
+]
+Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
+
+
+def resolve_options(
+    preset: str | None,
+    config: Path | None,
+    seeds: str | None,
+    device: str | None,
+    overrides: list[str] | None,
+    **settings: Any,
+) -> Resolved:
+    """The config that a command line names; unset options (None) are left to file and preset."""
+    from nervecode.lab.config import resolve
+
+    given: dict[str, Any] = {"seeds": parse_seeds(seeds), "device": device, **settings}
+    return resolve(
+        preset=preset,
+        file=config,
+        overrides=overrides or (),
+        settings={key: value for key, value in given.items() if value is not None},
+    )
+
+
+def parse_seeds(text: str | None) -> list[int] | None:
+    """`0,1,2` as a list.
+
+    Raises:
+        InputError: something that is not a list of whole numbers.
+    """
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds: found {text!r}, allowed: whole numbers as in 0,1,2") from None
+
+
+def command_line() -> str:
+    """This command, as one could type it."""
+    return shlex.join(["nervecode", *sys.argv[1:]])

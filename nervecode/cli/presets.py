@@ -1,0 +1,59 @@
+"""`nervecode presets`: list, show, copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nervecode.cli.show import next_step, show_table
+from nervecode.errors import InputError
+
+app = typer.Typer(
+    help="List the presets; show or copy one.", rich_markup_mode=None, invoke_without_command=True
+)
+
+
+@app.callback()
+def presets(context: typer.Context) -> None:
+    """List the presets with their data, expected minutes and memory."""
+    if context.invoked_subcommand is not None:
+        return
+    from nervecode.lab.config import preset_info
+    from nervecode.lab.tables import Table
+
+    body = [
+        [info.name, info.description, info.data, info.minutes, info.memory]
+        for info in preset_info()
+    ]
+    header = ["preset", "what", "data", "minutes", "memory"]
+    show_table(Table("Presets", header, body, caption="minutes on two CPU cores unless said"))
+    next_step("bench", "--preset", body[0][0])
+
+
+@app.command()
+def show(name: str) -> None:
+    """Print a preset."""
+    from nervecode.lab.config import preset_path
+
+    typer.echo(preset_path(name).read_text(encoding="utf-8"), nl=False)
+    next_step("presets", "copy", name, "my.yaml")
+
+
+@app.command()
+def copy(
+    name: str,
+    file: Path,
+    force: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
+) -> None:
+    """Copy a preset to a file of your own."""
+    from nervecode.lab.config import preset_path
+    from nervecode.lab.files import write_text
+
+    text = preset_path(name).read_text(encoding="utf-8")
+    if file.exists() and not force:
+        raise InputError(f"{file}: exists; --force replaces it")
+    write_text(file, text)
+    typer.echo(file)
+    next_step("bench", "--config", file)

@@ -1,0 +1,24 @@
+"""Mathematics on tensors: codebooks, codes, traces, moments, reducers. Imports torch only."""
+
+from nervecode.core.code import SoftCode
+from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
+from nervecode.core.moments import ClassMoments, CodeParameters, fit_codes, oas
+from nervecode.core.reduce import REDUCERS, Reducer
+from nervecode.core.temperature import CosineTemperature, FixedTemperature
+from nervecode.core.trace import CodingTrace
+
+__all__ = [
+    "MIXTURE",
+    "REDUCERS",
+    "ClassMoments",
+    "CodeParameters",
+    "Codebook",
+    "CodingTrace",
+    "CosineTemperature",
+    "FixedTemperature",
+    "Reducer",
+    "SoftAssignment",
+    "SoftCode",
+    "fit_codes",
+    "oas",
+]

@@ -1,0 +1,52 @@
+"""The errors that users meet. Each class carries the exit status of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NervecodeError(Exception):
+    """Something went wrong that the user can understand and act on (exit status 1)."""
+
+    exit_status = 1
+
+
+class InputError(NervecodeError, ValueError):
+    """A bad argument, config, file or tensor (exit status 2)."""
+
+    exit_status = 2
+
+
+class GateError(NervecodeError):
+    """The accuracy gate was not passed; tables are withheld (exit status 3)."""
+
+    exit_status = 3
+
+
+class ArtifactError(NervecodeError):
+    """A file of a run is missing or damaged (exit status 4)."""
+
+    exit_status = 4
+
+
+class NotReadyError(NervecodeError, RuntimeError):
+    """A value was asked for before the call that makes it (forward, fit, calibrate)."""
+
+
+class MissingExtraError(NervecodeError, ImportError):
+    """An optional dependency is not installed; the message says what to install (exit status 2)."""
+
+    exit_status = 2
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """The tail of an error about an unknown name: the nearest match, then what is allowed.
+
+    >>> did_you_mean("digit", ["digits", "toy"])
+    "did you mean 'digits'? Allowed: digits, toy"
+    """
+    names = sorted(allowed)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}Allowed: {', '.join(names) if names else '(none)'}"

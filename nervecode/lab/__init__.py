@@ -1,0 +1,1 @@
+"""The laboratory: configs, data, models, stages, runs. Stages meet through files."""

@@ -1,0 +1,142 @@
+"""bench: all stages over the seeds of a run, resumed where they stand, and the gated rows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.calibrate import calibrate_seed
+from nervecode.lab.checkpoint import load_calibrated
+from nervecode.lab.data import Splits, build_splits
+from nervecode.lab.device import choose_device
+from nervecode.lab.files import write_text
+from nervecode.lab.progress import Progress
+from nervecode.lab.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
+from nervecode.lab.run import RunDir
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.score import score_seed
+from nervecode.lab.tables import markdown
+from nervecode.lab.train import train_seed
+from nervecode.layers import WrappedModel
+
+Stage = Callable[..., bool]
+STAGES: dict[str, Stage] = {
+    "train": train_seed,
+    "calibrate": calibrate_seed,
+    "score": score_seed,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a bench found: its rows (withheld where the gate failed) and the gate's verdict."""
+
+    rows: list[Row]
+    gate: Gate
+
+
+def run_stages(run: RunDir, stages: tuple[str, ...], *, progress: Progress) -> Splits:
+    """Do stages for every seed of a run, skipping what is done; the caller has claimed the run.
+
+    Raises:
+        NervecodeError: a stage failed; the run is marked, and what is done stays.
+    """
+    device = choose_device(run.config.device)
+    splits = build_splits(run.config.data, limit_eval=run.config.bench.limit_eval)
+    _note_data(run, splits, device)
+    for seed in run.config.seeds:
+        for name in stages:
+            STAGES[name](run, splits, seed, device=device, progress=progress)
+    return splits
+
+
+def run_bench(run: RunDir, *, allow_low_accuracy: bool, progress: Progress) -> Outcome:
+    """All stages, then rows, tables and the verdict of the gate.
+
+    Args:
+        run: a run, claimed by the caller.
+        allow_low_accuracy: report figures of a run that did not pass its gate, marked as such.
+        progress: told what is done.
+    """
+    splits = run_stages(run, ("train", "calibrate", "score"), progress=progress)
+    gate = gate_verdict(run, run.config.seeds)
+    groups = {one.name: one.group for one in splits.ood}
+    rows = [row for seed in run.config.seeds for row in seed_rows(run, seed, groups, gate)]
+    if not gate["passed"] and not allow_low_accuracy:
+        rows = withhold(rows, gate)
+    _write_tables(run, rows, gate, allow_low_accuracy)
+    status = "complete" if gate["passed"] else "gate_failed"
+    run.update(status=status, gate=gate)
+    if not run.config.bench.keep_features:
+        shutil.rmtree(run.root / "features", ignore_errors=True)
+    return Outcome(rows, gate)
+
+
+def load_primary(
+    run: RunDir, seed: int | None, *, device: str | None
+) -> tuple[WrappedModel, tuple[int, ...]]:
+    """The calibrated primary signal of a seed, and the shape of one input.
+
+    Raises:
+        InputError: a seed that the run does not have.
+        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+    """
+    seeds = run.config.seeds
+    chosen = seeds[0] if seed is None else seed
+    if chosen not in seeds:
+        raise InputError(f"--seed: found {chosen}, allowed: {', '.join(map(str, seeds))}")
+    run.require_stage("calibrate")
+    splits = build_splits(run.config.data)
+    where = choose_device(device or run.config.device)
+    trained = load_calibrated(run, splits, chosen, device=where)
+    return trained.signals[PRIMARY], tuple(splits.train.inputs.shape[1:])
+
+
+def guarded(run: RunDir, work: Callable[[], Any]) -> Any:
+    """Do work on a claimed run; if it fails or is interrupted, the metadata say so."""
+    with run.claimed():
+        run.update(status="running")
+        try:
+            result = work()
+        except KeyboardInterrupt:
+            run.update(status="interrupted")
+            raise
+        except NervecodeError as error:
+            run.log("failed", error=str(error))
+            run.update(status="failed", error=str(error))
+            raise
+        if run.meta["status"] == "running":
+            run.update(status="partial")
+        return result
+
+
+def _note_data(run: RunDir, splits: Splits, device: torch.device) -> None:
+    parts = {"id_train": splits.train, **splits.evaluated()}
+    run.update(
+        datasets={name: samples.fingerprint() for name, samples in parts.items()},
+        split_sizes={name: len(samples) for name, samples in parts.items()},
+        num_classes=splits.num_classes,
+        ood_groups={one.name: one.group for one in splits.ood},
+        device={"type": device.type, "threads": torch.get_num_threads()},
+    )
+
+
+def _write_tables(run: RunDir, rows: list[Row], gate: Gate, allowed: bool) -> None:
+    def work() -> list[Path]:
+        tables = run.root / "tables.md"
+        write_text(tables, markdown(run.meta | {"gate": gate}, rows))
+        return [*write_rows(run, rows, gate), tables]
+
+    scores = {k: v["outputs"] for k, v in run.meta["stages"].items() if k.startswith("score/")}
+    run.stage("tables", None, {"scores": scores, "gate": gate, "allowed": allowed}, work)
+    mark = run.root / "GATE_FAILED.txt"
+    if gate["passed"]:
+        mark.unlink(missing_ok=True)
+    else:
+        write_text(mark, "ID test accuracy did not reach the gate: no OOD figure counts.\n")

@@ -1,0 +1,114 @@
+"""The stage `calibrate`: codes fitted on ID train, calibrated on ID calibration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nervecode.lab.checkpoint import CALIBRATION_FORMAT, Trained, load_checkpoint
+from nervecode.lab.data import Splits
+from nervecode.lab.features import extract
+from nervecode.lab.files import replacing, sha256
+from nervecode.lab.progress import Progress
+from nervecode.lab.run import RunDir
+from nervecode.lab.signals import TraceRecorder, build_signals
+from nervecode.layers import WrappedModel
+from nervecode.layers.fitter import CodeFitter
+from nervecode.layers.storage import pack
+
+
+def calibrate_seed(
+    run: RunDir, splits: Splits, seed: int, *, device: torch.device, progress: Progress
+) -> bool:
+    """Fit and calibrate every signal of one seed, or skip it; returns whether it was done now.
+
+    The features of ID train and calibration are kept for the detectors, which need them too.
+    """
+    checkpoint = run.verified(run.checkpoint(seed))
+    signals = {name: s.model_dump() for name, s in run.config.signals.items()}
+    inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
+
+    def work() -> list[Path]:
+        trained = load_checkpoint(checkpoint, run.config, splits, device=device)
+        signals = {**trained.signals, **build_signals(run.config, trained.model, recipe="bits")}
+        _fit(run, trained, signals, splits, seed, progress)
+        _calibrate(run, trained, signals, splits, seed, progress)
+        _write(run.calibration(seed), signals)
+        return [run.calibration(seed)]
+
+    return run.stage("calibrate", seed, inputs, work)
+
+
+def _fit(
+    run: RunDir,
+    trained: Trained,
+    signals: Mapping[str, WrappedModel],
+    splits: Splits,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """One pass over ID train: the moments of every `bits` signal, and features."""
+    settings = {n: s for n, s in run.config.signals.items() if s.recipe == "bits"}
+    fitters = [
+        CodeFitter(signals[name], reduce=one.reduce, unit_norm=one.unit_norm)
+        for name, one in settings.items()
+    ]
+
+    def after(labels: Tensor) -> None:
+        for fitter in fitters:
+            fitter.update(labels, splits.num_classes)
+
+    features = extract(
+        trained.model,
+        splits.train,
+        title=f"fit seed {seed}",
+        watching=[fitter.watching for fitter in fitters],
+        after=after,
+        progress=progress,
+    )
+    for fitter in fitters:
+        fitter.finish()
+    features.save(run.features(seed, "id_train"))
+
+
+def _calibrate(
+    run: RunDir,
+    trained: Trained,
+    signals: Mapping[str, WrappedModel],
+    splits: Splits,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """One pass over ID calibration: the ID distribution of every signal."""
+    recorders = {name: TraceRecorder(wrapped) for name, wrapped in signals.items()}
+    features = extract(
+        trained.model,
+        splits.calibration,
+        title=f"calibrate seed {seed}",
+        watching=[recorder.watching for recorder in recorders.values()],
+        progress=progress,
+    )
+    features.save(run.features(seed, "id_calibration"))
+    for name, recorder in recorders.items():
+        method = run.config.signals[name].aggregation
+        signals[name].set_calibration(recorder.layers(), method=method)
+
+
+def _write(path: Path, signals: Mapping[str, WrappedModel]) -> None:
+    tensors: dict[str, Tensor] = {}
+    header: dict[str, Any] = {"signals": {}}
+    for name, wrapped in signals.items():
+        header["signals"][name], parts = pack(wrapped)
+        tensors |= {f"signals.{name}.{key}": tensor for key, tensor in parts.items()}
+    with replacing(path) as temporary:
+        save_file(
+            tensors,
+            temporary,
+            metadata={"format": CALIBRATION_FORMAT, "header": json.dumps(header)},
+        )

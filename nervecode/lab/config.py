@@ -1,0 +1,271 @@
+"""Configs: one strict schema, presets, overrides, and errors that read like a path.
+
+A setting comes from the command line before the file, the file before the preset that it extends,
+and the preset before the default. YAML is parsed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nervecode.errors import InputError, did_you_mean
+from nervecode.lab.schema import Config, problems
+
+Origins = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A config, and where each of its settings came from.
+
+    Attributes:
+        config: the validated config.
+        origins: dotted key -> `command line`, a file, `preset NAME`; what is absent is a default.
+    """
+
+    config: Config
+    origins: Origins
+
+
+def resolve(
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Read, merge and validate a config.
+
+    Args:
+        preset: a name from `presets()`; exclusive with `file`.
+        file: a YAML file, which may name a preset under `extends`.
+        overrides: `dotted.key=value` texts from the command line; values are YAML.
+        settings: dotted key -> value of options with a name of their own (`--seeds`).
+
+    Raises:
+        InputError: every problem of the config, each on a line of its own.
+    """
+    if (preset is None) == (file is None):
+        raise InputError("config: give exactly one of --preset NAME and --config FILE")
+    layers = _from_preset(str(preset)) if file is None else _from_file(Path(file))
+    layers.append(("command line", _command_line(overrides, settings or {})))
+    merged: dict[str, Any] = {}
+    origins: Origins = {}
+    for origin, values in layers:
+        _merge(merged, values, origin, origins, "")
+    return Resolved(validated(merged, origins), origins)
+
+
+def validated(values: Mapping[str, Any], origins: Origins | None = None) -> Config:
+    """A Config from plain values; all problems are raised at once."""
+    found = problems(values)
+    if isinstance(found, Config):
+        return found
+    lines = []
+    for key, text in found:
+        origin = _origin(key, origins or {})
+        lines.append(f"{origin}: {key}: {text}" if key else f"{origin}: {text}")
+    raise InputError("\n".join(lines))
+
+
+def load_config(path: Path) -> Config:
+    """A config file on its own, such as a run's `config.yaml`."""
+    return resolve(file=path).config
+
+
+def dump_config(config: Config, *, header: str) -> str:
+    """The resolved config as YAML, opening with the command that runs it."""
+    body = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return f"# {header}\n{body}"
+
+
+def config_hash(config: Config, seed: int | None = None) -> str:
+    """SHA-256 of the settings that results depend on (with a seed: the identity of a cell)."""
+    values = config.model_dump(mode="json", exclude={"seeds", "device", "description", "cost"})
+    text = json.dumps([values, seed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# Presets
+
+
+def presets() -> dict[str, Path]:
+    """Preset name -> its file. A file in a folder is `folder/name`."""
+    root = _configs_root()
+    files = sorted(root.rglob("*.yaml"))
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in files}
+
+
+def preset_path(name: str) -> Path:
+    """The file of a preset.
+
+    Raises:
+        InputError: an unknown name; the nearest one is shown.
+    """
+    known = presets()
+    if name not in known:
+        raise InputError(f"preset: unknown {name!r}; {did_you_mean(name, known)}")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class PresetInfo:
+    """A line of the list of presets."""
+
+    name: str
+    description: str
+    data: str
+    minutes: str
+    memory: str
+
+
+def preset_info() -> list[PresetInfo]:
+    """Every preset with its data, and the minutes and memory that its file states."""
+    found = []
+    for name in presets():
+        values: dict[str, Any] = {}
+        for origin, layer in _from_preset(name):
+            _merge(values, layer, origin, {}, "")
+        cost = values.get("cost", {})
+        found.append(
+            PresetInfo(
+                name,
+                str(values.get("description", "")),
+                str(values.get("data", {}).get("id", "")),
+                str(cost.get("minutes", "?")),
+                str(cost.get("memory", "?")),
+            )
+        )
+    return found
+
+
+def _configs_root() -> Path:
+    """The presets: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _from_preset(name: str) -> list[tuple[str, dict[str, Any]]]:
+    values = read_yaml(preset_path(name))
+    base = values.pop("extends", None)
+    return [*(_from_preset(str(base)) if base else []), (f"preset {name}", values)]
+
+
+def _from_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    values = read_yaml(path)
+    base = values.pop("extends", None)
+    return [*(_from_preset(str(base)) if base else []), (str(path), values)]
+
+
+# YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but `1e-3` is a number and a key given twice is an error."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            raise yaml.YAMLError(f"key {key!r} is given twice, on lines {seen[key]} and {line}")
+        seen[key] = line
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One mapping from a YAML file.
+
+    Raises:
+        InputError: the file is missing, unreadable, not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    values = _parse(text, str(path))
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: found {type(values).__name__}, allowed: a mapping of settings")
+    return values
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{source}: not valid YAML: {message}") from None
+
+
+# Merging
+
+
+def _command_line(overrides: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in [*map(_override, overrides), *settings.items()]:
+        node = values
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            child = node.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise InputError(f"command line: {key}: {parent} has already been given a value")
+            node = child
+        node[leaf] = value
+    return values
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"command line: -o {text}: found no key, allowed: key=value")
+    return key.strip(), _parse(value, f"command line: -o {key}")
+
+
+def _merge(
+    into: dict[str, Any], values: Mapping[str, Any], origin: str, origins: Origins, prefix: str
+) -> None:
+    """Mappings merge key by key; anything else replaces what was there."""
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, origin, origins, f"{path}.")
+            continue
+        into[key] = value
+        origins[path] = origin
+        if isinstance(value, dict):
+            copy: dict[str, Any] = {}
+            _merge(copy, value, origin, origins, f"{path}.")
+            into[key] = copy
+
+
+def _origin(key: str, origins: Origins) -> str:
+    """Where the nearest setting at or above a dotted key came from."""
+    parts = key.split(".")
+    for end in range(len(parts), 0, -1):
+        origin = origins.get(".".join(parts[:end]))
+        if origin:
+            return origin
+    return "config"

@@ -1,0 +1,91 @@
+"""Sets that come with the dependencies, and noise: nothing here needs a download."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nervecode.errors import InputError
+from nervecode.lab.data.registry import DATASETS, OUTLIERS, Shape, Source, register
+from nervecode.lab.data.samples import Samples
+
+OUTLIER_COUNT = 500
+
+
+@register(DATASETS)
+@cache
+def digits() -> Source:
+    """1,797 handwritten digits, 8x8 grey, ten classes (UCI, with scikit-learn)."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.from_numpy(data.images / 16.0).float().unsqueeze(1)
+    return Source(Samples(images, torch.from_numpy(data.target).long()))
+
+
+@register(OUTLIERS)
+def photo_patches(shape: Shape, generator: torch.Generator) -> Tensor:
+    """Random 64x64 patches of scikit-learn's two sample photographs, resized."""
+    return _patches(_photographs(), shape, generator, side=64)
+
+
+@register(OUTLIERS)
+def uniform_noise(shape: Shape, generator: torch.Generator) -> Tensor:
+    """Every value uniform in [0, 1]."""
+    return torch.rand(OUTLIER_COUNT, *shape, generator=generator)
+
+
+@register(OUTLIERS)
+def gaussian_noise(shape: Shape, generator: torch.Generator) -> Tensor:
+    """Every value normal around 0.5 with deviation 0.25, clipped to [0, 1]."""
+    return (0.5 + 0.25 * torch.randn(OUTLIER_COUNT, *shape, generator=generator)).clamp(0, 1)
+
+
+@cache
+def _photographs() -> list[Tensor]:
+    from sklearn.datasets import load_sample_images
+
+    return [_image(image) for image in load_sample_images().images]
+
+
+def _image(array: np.ndarray) -> Tensor:
+    """(H, W, 3) or (H, W) uint8 -> (3, H, W) float in [0, 1]."""
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    return torch.from_numpy(np.array(array)).permute(2, 0, 1).float() / 255
+
+
+def _patches(
+    photographs: list[Tensor], shape: Shape, generator: torch.Generator, *, side: int
+) -> Tensor:
+    patches = []
+    for index in range(OUTLIER_COUNT):
+        photograph = photographs[index % len(photographs)]
+        _, height, width = photograph.shape
+        top = int(torch.randint(height - side + 1, (1,), generator=generator))
+        left = int(torch.randint(width - side + 1, (1,), generator=generator))
+        patches.append(photograph[:, top : top + side, left : left + side])
+    return fit_images(torch.stack(patches), shape)
+
+
+def fit_images(images: Tensor, shape: Shape) -> Tensor:
+    """(N, c, h, w) images as (N, *shape): grey or RGB, resized bilinearly with antialiasing.
+
+    Raises:
+        InputError: a shape that is not that of an image.
+    """
+    if len(shape) != 3 or images.ndim != 4:
+        raise InputError(f"images of shape {tuple(images.shape)} do not fit inputs {shape}")
+    if shape[0] == 1 and images.shape[1] == 3:
+        # ITU-R 601 luma, as Pillow converts to grey.
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        images = (images * weights).sum(1, keepdim=True)
+    elif shape[0] == 3 and images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    if images.shape[2:] != shape[1:]:
+        images = F.interpolate(images, shape[1:], mode="bilinear", antialias=True)
+    return images.clamp(0, 1)

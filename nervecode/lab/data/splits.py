@@ -1,0 +1,159 @@
+"""The splits of a benchmark: ID train, calibration and test, and the OOD sets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nervecode.errors import InputError
+from nervecode.lab.data.bundled import fit_images
+from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS, Source
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.schema import DataConfig
+
+
+@dataclass(frozen=True)
+class OodSet:
+    """A set that the classifier was not made for, and its group: near, far or shift."""
+
+    name: str
+    group: str
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint ID splits, and the sets to tell apart from ID test.
+
+    Attributes:
+        train: the classifier, the codebooks and the statistics of every detector.
+        calibration: normalisation, thresholds, calibration and combination.
+        test: metrics only.
+        ood: metrics only.
+        num_classes: ID classes; labels are 0 to num_classes - 1.
+    """
+
+    train: Samples
+    calibration: Samples
+    test: Samples
+    ood: tuple[OodSet, ...]
+    num_classes: int
+
+    def evaluated(self) -> dict[str, Samples]:
+        """What is scored, by file name: ID calibration, ID test, then every OOD set."""
+        named = {"id_calibration": self.calibration, "id_test": self.test}
+        return named | {f"ood_{one.name}": one.samples for one in self.ood}
+
+
+def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits:
+    """Load the data of a config and split it; the same config gives the same splits.
+
+    Args:
+        config: which sets, and how large the splits are.
+        limit_eval: at most so many inputs of ID test and of each OOD set.
+
+    Raises:
+        InputError: classes that the set does not have, or splits that would be empty.
+    """
+    source = DATASETS[config.id]()
+    held_out = _check_classes(config, source)
+    kept = [int(c) for c in source.train.labels.unique() if int(c) not in held_out]
+    train, calibration, test, unknown = _id_splits(config, source, kept)
+    for name, part in (("train", train), ("calibration", calibration), ("test", test)):
+        if len(part) < 2:
+            raise InputError(f"data: the {name} split of {config.id!r} holds {len(part)} samples")
+    test = test.head(limit_eval)
+    ood = tuple(
+        OodSet(set_name(spec, config), group, _ood(spec, config, test, unknown).head(limit_eval))
+        for group in ("near", "far", "shift")
+        for spec in getattr(config, group)
+    )
+    return Splits(train.head(config.limit_train), calibration, test, ood, len(kept))
+
+
+def set_name(spec: str, config: DataConfig) -> str:
+    """A name fit for files and tables: `rotate:45` is `rotate_45`."""
+    if spec == "held_out":
+        spec = f"{config.id}:{','.join(map(str, config.hold_out))}"
+    return re.sub(r"[^A-Za-z0-9.]+", "_", spec)
+
+
+def _check_classes(config: DataConfig, source: Source) -> set[int]:
+    classes = set(source.train.labels.tolist())
+    missing = sorted(set(config.hold_out) - classes)
+    if missing:
+        raise InputError(f"data.hold_out: {config.id} has no class {missing[0]}; "
+                         f"allowed: {', '.join(map(str, sorted(classes)))}")  # fmt: skip
+    if len(classes) - len(set(config.hold_out)) < 2:
+        raise InputError(f"data.hold_out: fewer than two classes of {config.id} would be left")
+    return set(config.hold_out)
+
+
+def _id_splits(
+    config: DataConfig, source: Source, kept: list[int]
+) -> tuple[Samples, Samples, Samples, Samples]:
+    """(train, calibration, test, held-out classes); a publisher's test part stays the test."""
+    pool, unknown = _take_classes(source.train, kept)
+    order = torch.randperm(len(pool), generator=_generator(config, "split"))
+    test = 0
+    if source.test is None:
+        test = round(config.test_fraction * len(pool))
+        test_split = pool[order[:test]]
+    else:
+        # Outliers come from the same part as ID test, so that nothing but the class differs.
+        test_split, unknown = _take_classes(source.test, kept)
+    cut = test + round(config.calibration_fraction * len(pool))
+    return pool[order[cut:]], pool[order[test:cut]], test_split, unknown
+
+
+def _take_classes(samples: Samples, kept: list[int]) -> tuple[Samples, Samples]:
+    """(the kept classes, renumbered from 0; all others)."""
+    known = torch.isin(samples.labels, torch.tensor(kept))
+    inside = samples[known]
+    renumbered = torch.searchsorted(torch.tensor(kept), inside.labels)
+    return Samples(inside.inputs, renumbered), samples[~known]
+
+
+def _ood(spec: str, config: DataConfig, test: Samples, unknown: Samples) -> Samples:
+    name, _, argument = spec.partition(":")
+    shape = tuple(test.inputs.shape[1:])
+    generator = _generator(config, spec)
+    if spec == "held_out":
+        return unknown
+    if name in SHIFTS:
+        strength = _number(spec, argument)
+        return Samples(SHIFTS[name](test.inputs, strength, generator), test.labels)
+    if name in OUTLIERS:
+        return Samples.unlabelled(OUTLIERS[name](shape, generator))
+    return _foreign(DATASETS[name](), spec, argument, shape)
+
+
+def _foreign(source: Source, spec: str, argument: str, shape: tuple[int, ...]) -> Samples:
+    """Another labelled set, or some classes of it, in the shape of the ID inputs."""
+    samples = source.test or source.train
+    if argument:
+        wanted = [int(_number(spec, part) or 0) for part in argument.split(",")]
+        samples = samples[torch.isin(samples.labels, torch.tensor(wanted))]
+        if not len(samples):
+            raise InputError(f"data: the set {spec!r} is empty: no such class")
+    inputs: Tensor = samples.inputs
+    if tuple(inputs.shape[1:]) != shape:
+        inputs = fit_images(inputs, shape)
+    return Samples.unlabelled(inputs)
+
+
+def _number(spec: str, argument: str) -> float | None:
+    try:
+        return float(argument) if argument else None
+    except ValueError:
+        raise InputError(f"data: the set {spec!r}: found {argument!r}, allowed: numbers") from None
+
+
+def _generator(config: DataConfig, purpose: str) -> torch.Generator:
+    """One stream of random numbers per purpose, so that adding a set changes no other."""
+    digest = hashlib.sha256(f"{config.split_seed}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

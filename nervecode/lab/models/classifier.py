@@ -1,0 +1,55 @@
+"""Classifier: normalisation, features and a linear head; the registry of models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from nervecode.lab.data import Samples
+from nervecode.lab.schema import ModelConfig
+
+Shape = tuple[int, ...]
+MODELS: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
+"""Name -> (config, shape of one input, number of classes) -> an untrained Classifier."""
+
+
+class Classifier(nn.Module, ABC):
+    """(B, *shape) raw inputs -> (B, classes) logits, by a linear head over (B, D) features.
+
+    Inputs are normalised inside, so that a checkpoint is complete without its data set.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+        self.head = nn.Linear(num_features, num_classes)
+
+    def set_normalisation(self, samples: Samples) -> None:
+        """Standardise inputs by the statistics of ID training data, per channel or feature."""
+        dims = [d for d in range(samples.inputs.ndim) if d != 1]
+        shape = (-1, *[1] * (samples.inputs.ndim - 2))
+        self.mean = samples.inputs.mean(dims).view(shape)
+        self.std = samples.inputs.std(dims).clamp_min(1e-6).view(shape)
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(B, *shape) normalised inputs -> (B, D) features, the input of the head."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) raw inputs -> (B, classes) logits."""
+        logits: Tensor = self.head(self.features((x - self.mean) / self.std))
+        return logits
+
+
+def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classifier:
+    """An untrained model of the registry, normalising by the training split."""
+    model = MODELS[config.name](config, tuple(train.inputs.shape[1:]), num_classes)
+    model.set_normalisation(train)
+    return model

@@ -1,0 +1,242 @@
+"""The schema of a config: frozen pydantic models, and their problems as (key, text) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nervecode.errors import did_you_mean
+
+Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+
+PRIMARY = "nervecode"
+
+
+class Section(BaseModel):
+    """What every part of a config shares: frozen, and no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Which data the classifier knows (ID), and which sets it meets afterwards.
+
+    A set is `NAME` or `NAME:ARGUMENT`: `held_out` are the ID set's own held-out classes,
+    `digits:8,9` are classes of a data set, `rotate:45` is a shift of the ID test split.
+    """
+
+    id: str
+    hold_out: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = ()
+    calibration_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
+    split_seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    limit_train: Count | None = None
+    near: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
+    shift: tuple[str, ...] = ()
+
+    @field_validator("id")
+    @classmethod
+    def _known_id(cls, name: str) -> str:
+        from nervecode.lab.data import DATASETS
+
+        return _known("dataset", name, DATASETS)
+
+    @field_validator("near", "far")
+    @classmethod
+    def _known_sets(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
+        from nervecode.lab.data import DATASETS, OUTLIERS
+
+        for spec in specs:
+            _known("dataset", spec.partition(":")[0], ["held_out", *DATASETS, *OUTLIERS])
+        return specs
+
+    @field_validator("shift")
+    @classmethod
+    def _known_shifts(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
+        from nervecode.lab.data import SHIFTS
+
+        for spec in specs:
+            _known("shift", spec.partition(":")[0], SHIFTS)
+        return specs
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        specs = [*self.near, *self.far, *self.shift]
+        twice = sorted({spec for spec in specs if specs.count(spec) > 1})
+        if twice:
+            raise ValueError(f"the set {twice[0]!r} is given twice")
+        if self.id in specs:
+            raise ValueError(f"the OOD set {self.id!r} is the ID set itself")
+        if "held_out" in specs and not self.hold_out:
+            raise ValueError("the set 'held_out' needs classes under hold_out")
+        if self.calibration_fraction + self.test_fraction >= 1:
+            raise ValueError("calibration_fraction + test_fraction must stay below 1")
+        return self
+
+
+class ModelConfig(Section):
+    """A model of the registry, by name, with its own arguments."""
+
+    name: str
+    width: Count = 32
+    depth: Count | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _known_model(cls, name: str) -> str:
+        from nervecode.lab.models import MODELS
+
+        return _known("model", name, MODELS)
+
+
+class TrainConfig(Section):
+    """How the classifier is trained."""
+
+    epochs: Count = 10
+    batch_size: Count = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.1
+    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
+    weight_decay: NotNegative = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    augment: Literal["none", "crop", "crop_flip"] = "none"
+    coding_weight: NotNegative = 0.1
+
+
+class SignalConfig(Section):
+    """One codebook signal. Recipe `bits` is fitted after training, `v0_1_1` is learned with it."""
+
+    recipe: Literal["bits", "v0_1_1"] = "bits"
+    layers: str | tuple[str, ...] = "all_blocks"
+    aggregation: Literal["code_length", "mean", "max", "total"] | None = None
+    # Recipe bits.
+    reduce: Literal["mean", "max", "mean_std"] = "mean_std"
+    unit_norm: bool = True
+    # Recipe v0_1_1. Detached, the network trains as if no code were there.
+    num_codes: Count = 16
+    coding_dim: Count = 8
+    temperature: Positive = 1.0
+    beta_length: float = 1.0
+    beta_entropy: float = 1.0
+    beta_distance: float = 1.0
+    detach: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SignalConfig:
+        if self.recipe == "v0_1_1" and self.aggregation == "code_length":
+            raise ValueError("aggregation 'code_length' needs recipe 'bits'")
+        return self
+
+
+class BenchConfig(Section):
+    """What is compared, and under which rules."""
+
+    detectors: tuple[str, ...] = ()
+    accuracy_gate: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
+    limit_eval: Count | None = None
+    keep_features: bool = False
+
+    @field_validator("detectors")
+    @classmethod
+    def _known_detectors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from nervecode.lab.detectors import DETECTORS
+
+        for name in names:
+            _known("detector", name, DETECTORS)
+        if len(set(names)) < len(names):
+            raise ValueError("a detector is given twice")
+        return names
+
+
+class CostConfig(Section):
+    """What a run takes on two CPU cores, for the reader; nothing depends on it."""
+
+    minutes: str = "?"
+    memory: str = "?"
+
+
+class Config(Section):
+    """Everything that a run depends on."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    description: str = ""
+    cost: CostConfig = CostConfig()
+    demo: bool = False
+    seeds: Annotated[
+        tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)
+    ] = (0,)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+    signals: dict[str, SignalConfig] = Field(default={PRIMARY: SignalConfig()})
+    bench: BenchConfig = BenchConfig()
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if twice:
+            raise ValueError(f"seed {twice[0]} is given twice")
+        return seeds
+
+    @field_validator("signals")
+    @classmethod
+    def _has_primary(cls, signals: dict[str, SignalConfig]) -> dict[str, SignalConfig]:
+        if PRIMARY not in signals:
+            raise ValueError(f"one signal must be named {PRIMARY!r}")
+        for name in signals:
+            if not name.startswith(PRIMARY) or not name.isidentifier():
+                raise ValueError(f"signal names begin with {PRIMARY!r}, found {name!r}")
+        return signals
+
+
+def problems(values: Mapping[str, Any]) -> Config | list[tuple[str, str]]:
+    """A Config, or every problem as (dotted key, what was found and what is allowed)."""
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        return [_problem(one) for one in error.errors()]
+
+
+def _problem(error: Any) -> tuple[str, str]:
+    key = ".".join(str(part) for part in error["loc"])
+    found = error.get("input")
+    if error["type"] == "extra_forbidden":
+        leaf = str(error["loc"][-1])
+        return key, f"unknown key; {did_you_mean(leaf, _fields_at(error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return key, "is missing, and it has no default"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return key, text
+    return key, f"found {found!r}, allowed: {text.removeprefix('Input should be ')}"
+
+
+def _fields_at(location: tuple[Any, ...]) -> list[str]:
+    """The keys that a section allows; signals are named by the user."""
+    sections: dict[str, type[Section]] = {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "train": TrainConfig,
+        "signals": SignalConfig,
+        "bench": BenchConfig,
+        "cost": CostConfig,
+    }
+    section = sections.get(str(location[0]), Config) if location else Config
+    return list(section.model_fields)
+
+
+def _known(kind: str, name: str, allowed: Any) -> str:
+    if name not in allowed:
+        raise ValueError(f"unknown {kind} {name!r}; {did_you_mean(name, allowed)}")
+    return name

@@ -1,0 +1,19 @@
+"""Watching the layers of a model."""
+
+from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
+from nervecode.layers.coding import CodingConv2d, CodingLinear
+from nervecode.layers.select import select_layers
+from nervecode.layers.storage import load
+from nervecode.layers.wrap import WrappedModel, wrap
+
+__all__ = [
+    "Coder",
+    "CodingConv2d",
+    "CodingLinear",
+    "FittedCoder",
+    "LearnedCoder",
+    "WrappedModel",
+    "load",
+    "select_layers",
+    "wrap",
+]

@@ -1,0 +1,98 @@
+"""Selection: which modules of a model are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from nervecode.errors import InputError, did_you_mean
+
+Selector = str | Iterable[str] | Callable[[str, nn.Module], bool]
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONTAINERS = (nn.Sequential, nn.ModuleList)
+ACTIVATIONS = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
+    nn.Mish, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.Softplus,
+)  # fmt: skip
+
+
+def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
+    """The modules that a selector names, by their dotted names, in the model's order.
+
+    Args:
+        model: any module.
+        layers: a shortcut (`all_blocks`, `last_two_blocks`, `last_block`, `all_linear`,
+            `first_linear`, `all_conv`), a name, a glob (`layer*.1`), several of these, or a
+            predicate on (name, module).
+
+    Raises:
+        InputError: a selector that matches nothing; the nearest name is shown.
+    """
+    modules = {name: module for name, module in model.named_modules() if name}
+    if callable(layers):
+        found = {name for name, module in modules.items() if layers(name, module)}
+        if not found:
+            raise InputError("layers: the predicate matches no module of the model")
+    else:
+        wanted = [layers] if isinstance(layers, str) else list(layers)
+        if not wanted:
+            raise InputError("layers: found an empty list, allowed: at least one selector")
+        found = {name for one in wanted for name in _matches(model, modules, one)}
+    return {name: module for name, module in modules.items() if name in found}
+
+
+def _matches(model: nn.Module, modules: dict[str, nn.Module], one: str) -> list[str]:
+    if one in SHORTCUTS:
+        found = SHORTCUTS[one](model)
+    else:
+        found = [one] if one in modules else [name for name in modules if fnmatchcase(name, one)]
+    if not found:
+        raise InputError(
+            f"layers: {one!r} matches no module of {type(model).__name__}; "
+            f"{did_you_mean(one, [*SHORTCUTS, *modules])}"
+        )
+    return found
+
+
+def _of_type(types: tuple[type[nn.Module], ...]) -> Callable[[nn.Module], list[str]]:
+    return lambda model: [n for n, m in model.named_modules() if n and isinstance(m, types)]
+
+
+def blocks(model: nn.Module) -> list[str]:
+    """The blocks of a model, in order.
+
+    A block is an outermost module inside a Sequential or ModuleList that has parts of its own
+    (a residual block, a Transformer layer). A model without blocks gives its activation modules,
+    and one without those its linear and convolution layers.
+    """
+    found = list(_blocks_below(model, "", inside=isinstance(model, CONTAINERS)))
+    if found:
+        return found
+    return _of_type(ACTIVATIONS)(model) or _of_type((nn.Linear, *CONVOLUTIONS))(model)
+
+
+def _blocks_below(module: nn.Module, prefix: str, *, inside: bool) -> Iterable[str]:
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        composite = next(child.children(), None) is not None
+        if inside and composite and type(child) not in CONTAINERS and _has_parameters(child):
+            yield path
+        elif composite:
+            yield from _blocks_below(child, f"{path}.", inside=isinstance(child, CONTAINERS))
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+SHORTCUTS: dict[str, Callable[[nn.Module], list[str]]] = {
+    "all_blocks": blocks,
+    "last_two_blocks": lambda model: blocks(model)[-2:],
+    "last_block": lambda model: blocks(model)[-1:],
+    "all_linear": _of_type((nn.Linear,)),
+    "first_linear": lambda model: _of_type((nn.Linear,))(model)[:1],
+    "all_conv": _of_type(CONVOLUTIONS),
+}

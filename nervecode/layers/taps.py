@@ -1,0 +1,78 @@
+"""Taps: forward hooks that show chosen outputs to the call in progress, and to nothing else.
+
+A hook that stored what it saw on the model would mix threads and outlive its call. A tap only
+looks up who is watching: in eager mode through a context variable, so that every thread and every
+nested wrapper sees its own call; while torch.compile traces, through a plain attribute, because
+a context variable cannot be traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Visit = Callable[[str, Any], None]
+
+_NOBODY: Mapping[int, Visit] = MappingProxyType({})
+_WATCHING: ContextVar[Mapping[int, Visit]] = ContextVar("nervecode_watching", default=_NOBODY)
+
+
+class TapSet:
+    """The taps of one wrapper on the modules of one model. Copies with the model it sits on."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.traced_visit: Visit | None = None
+        for name, module in modules.items():
+            module.register_forward_hook(_Tap(name, self))
+
+    def remove(self, model: nn.Module) -> None:
+        """Take every tap of this set off a model."""
+        for module in model.modules():
+            hooks = module._forward_hooks
+            for key in [k for k, h in hooks.items() if isinstance(h, _Tap) and h.owner is self]:
+                del hooks[key]
+
+    @contextmanager
+    def watched(self, visit: Visit) -> Iterator[None]:
+        """Within the block, each tapped output of this thread's calls goes to `visit`."""
+        token = _WATCHING.set({**_WATCHING.get(), id(self): visit})
+        try:
+            yield
+        finally:
+            _WATCHING.reset(token)
+
+    def visit(self) -> Visit | None:
+        """Who is watching now."""
+        if torch.compiler.is_compiling():
+            return self.traced_visit
+        return _WATCHING.get().get(id(self))
+
+
+class _Tap:
+    """One forward hook: hands the module's output on, and changes nothing."""
+
+    def __init__(self, name: str, owner: TapSet) -> None:
+        self.name = name
+        self.owner = owner
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        visit = self.owner.visit()
+        if visit is not None:
+            visit(self.name, output)
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The activation in a module's output: itself, or the first tensor of a tuple or mapping."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, (tuple, list)):
+        return next((one for one in output if isinstance(one, Tensor)), None)
+    return None

@@ -1,0 +1,458 @@
+"""wrap and WrappedModel: watch layers of a model without changing what it returns."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nervecode.core import CodingTrace, Reducer, SoftAssignment
+from nervecode.errors import InputError, NotReadyError, did_you_mean
+from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
+from nervecode.layers.fitter import CodeFitter
+from nervecode.layers.select import Selector, select_layers
+from nervecode.layers.taps import TapSet, first_tensor
+from nervecode.layers.width import output_layout
+from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, stack_layers
+from nervecode.scoring.code_length import CODE_LENGTH, Calibration, surprise_and_regret
+
+
+def wrap(
+    model: nn.Module,
+    layers: Selector = "all_blocks",
+    *,
+    num_codes: int = 16,
+    coding_dim: int = 8,
+    assignment: SoftAssignment | None = None,
+    detach: bool = False,
+) -> WrappedModel:
+    """Watch layers of a model.
+
+    The wrapped model returns what the model returns. Fresh from here it has learned codebooks
+    (recipe `v0_1_1`, trained through `coding_loss`); `fit` replaces them by fitted codes
+    (recipe `bits`).
+
+    Args:
+        model: any module; it is not changed, but for forward hooks that `unwrap` takes off.
+        layers: what to watch, see `nervecode.layers.select_layers`.
+        num_codes: K of each learned codebook.
+        coding_dim: width of the learned projections.
+        assignment: temperature and weights of the learned codebooks' surprise.
+        detach: learn the codebooks without a gradient into the model.
+
+    Raises:
+        InputError: a selector that matches nothing, or a size below 1.
+    """
+    coders: dict[str, Coder] = {}
+    for name, module in select_layers(model, layers).items():
+        width, channel_dim = output_layout(module)
+        coders[name] = LearnedCoder(
+            width,
+            num_codes=num_codes,
+            coding_dim=coding_dim,
+            assignment=assignment,
+            reducer=Reducer("mean", channel_dim=channel_dim, width=width),
+            detach=detach,
+        )
+    return WrappedModel(model, coders)
+
+
+class WrappedModel(nn.Module):
+    """A model, and a coder for each watched layer. Made by `wrap`.
+
+    Attributes:
+        model: the model itself.
+        coders: one coder per watched layer; see `layer_names`.
+        coding_enabled: set by `enable_coding` and `disable_coding`.
+    """
+
+    def __init__(self, model: nn.Module, coders: Mapping[str, Coder]) -> None:
+        super().__init__()
+        self.model = model
+        self.coders = nn.ModuleDict({_key(name): coder for name, coder in coders.items()})
+        self.coding_enabled = True
+        self._calibration: Calibration | None = None
+        self._bypassed = 0
+        self._skipped: set[str] = set()
+        self._local = threading.local()
+        self._compiled_traces: dict[str, CodingTrace] | None = None
+        modules = dict(model.named_modules())
+        self._taps = TapSet({name: modules[name] for name in map(_base, coders)})
+        self._register_state_dict_hook(_without_prefix)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
+
+    # Running the model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns, unchanged; the traces are kept for `surprise`."""
+        output, traces = self.forward_with_trace(*args, **kwargs)
+        if torch.compiler.is_compiling():
+            self._compiled_traces = traces
+        else:
+            self._compiled_traces = None
+            self._local.traces = traces
+        return output
+
+    def forward_with_trace(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, CodingTrace]]:
+        """What the model returns, and the trace of each watched layer, by name.
+
+        The traces belong to this call, whatever other threads do. A module that runs twice in
+        one forward gives `name` and `name#2`. Empty while coding is disabled or bypassed.
+        """
+        if not self.coding_enabled or self._bypassed:
+            return self.model(*args, **kwargs), {}
+        traces: dict[str, CodingTrace] = {}
+
+        def visit(name: str, output: Any) -> None:
+            self._visit(name, output, traces, _code)
+
+        if torch.compiler.is_compiling():
+            self._taps.traced_visit = visit
+            output = self.model(*args, **kwargs)
+            self._taps.traced_visit = None
+            return output, traces
+        with self._taps.watched(visit):
+            return self.model(*args, **kwargs), traces
+
+    @contextmanager
+    def recording(
+        self, read: Callable[[Coder, Tensor], Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Within the block, read the watched layers of any forward of the model, in this thread.
+
+        Several wrappers of one model can record the same forward. The mapping that the block gets
+        is filled as the model runs: layer name -> CodingTrace, or what `read(coder, activation)`
+        returns. Clear it between forwards.
+        """
+        found: dict[str, Any] = {}
+
+        def visit(name: str, output: Any) -> None:
+            self._visit(name, output, found, read or _code)
+
+        with self._taps.watched(visit):
+            yield found
+
+    def _visit(
+        self, name: str, output: Any, found: dict[str, Any], read: Callable[[Coder, Tensor], Any]
+    ) -> None:
+        """Read one tapped output; one that cannot be coded is skipped with a warning, once."""
+        activation = first_tensor(output)
+        if activation is None or activation.ndim < 2 or not activation.is_floating_point():
+            self._skip(name, activation)
+            return
+        name = _repeat(name, found)
+        coder = self._coder(name)
+        if coder is not None:
+            found[name] = read(coder, activation)
+
+    def _skip(self, name: str, activation: Tensor | None) -> None:
+        if name not in self._skipped:
+            self._skipped.add(name)
+            what = "no tensor" if activation is None else f"shape {tuple(activation.shape)}"
+            warnings.warn(f"layer {name!r} is not coded: its output has {what}", stacklevel=2)
+
+    def _coder(self, name: str) -> Coder | None:
+        """The coder of a layer; a repeated layer that has none of its own uses the first's."""
+        for candidate in (_key(name), _key(_base(name))):
+            if candidate in self.coders:
+                coder = self.coders[candidate]
+                assert isinstance(coder, Coder)
+                return coder
+        return None
+
+    # Learning the codes
+
+    def coding_loss(self) -> Tensor:
+        """() the mean surprise of the last forward over inputs and layers, differentiable.
+
+        Raises:
+            NotReadyError: before any forward, or after one with coding switched off.
+        """
+        traces = self._last_layer_traces
+        if not traces:
+            raise NotReadyError("coding_loss: no trace; run a forward with coding enabled first")
+        return stack_layers(traces).mean()
+
+    def fit(
+        self,
+        loader: Iterable[Any],
+        *,
+        reduce: str = "mean_std",
+        unit_norm: bool = True,
+        num_classes: int | None = None,
+    ) -> WrappedModel:
+        """Fit class and background codes (recipe `bits`) in one streaming pass.
+
+        Args:
+            loader: batches (x, y), or x alone for a code without classes; ID training data.
+            reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
+            unit_norm: scale each vector to unit L2 norm.
+            num_classes: number of classes; None takes the width of the model's output.
+
+        Raises:
+            InputError: labels out of range, or activations with NaN or infinity.
+            NotReadyError: fewer than two inputs.
+        """
+        fitter = CodeFitter(self, reduce=reduce, unit_norm=unit_norm)
+        for x, labels in self._batches(loader):
+            with fitter.watching():
+                output = self.model(x)
+            classes = num_classes or (1 if labels is None else _width(output))
+            fitter.update(labels, classes)
+        fitter.finish()
+        return self
+
+    def replace_coders(self, coders: Mapping[str, Coder]) -> None:
+        """Watch the same layers with other coders; a calibration of the old ones is dropped."""
+        self.coders = nn.ModuleDict({_key(name): coder for name, coder in coders.items()})
+        self.coders.to(self._device)
+        self._calibration = None
+
+    def _batches(self, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """(x, labels or None) on the model's device, in evaluation mode and without gradients."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                for batch in loader:
+                    x, y = _split(batch)
+                    yield x.to(self._device), None if y is None else y.to(self._device)
+        finally:
+            self.model.train(training)
+
+    # Calibration and scores
+
+    def calibrate(self, loader: Iterable[Any], *, method: str | None = None) -> WrappedModel:
+        """Learn the ID distribution of the surprise from held-out ID data.
+
+        Args:
+            loader: batches (x, y) or x; not the data that fitted the codes.
+            method: `code_length` (default for fitted codes), or `mean`, `max`, `total`.
+
+        Raises:
+            InputError: an unknown method, or fewer than two inputs.
+        """
+        rows = []
+        for x, _ in self._batches(loader):
+            _, traces = self.forward_with_trace(x)
+            rows.append({name: surprise_and_regret(trace) for name, trace in traces.items()})
+        if not rows or not rows[0]:
+            raise NotReadyError("calibrate: the loader gave no batch, or coding is disabled")
+        stacked = {n: torch.cat([row[n] for row in rows]) for n in rows[0]}
+        self.set_calibration(stacked, method=method)
+        return self
+
+    @property
+    def calibration(self) -> Calibration:
+        """What `calibrate` learned.
+
+        Raises:
+            NotReadyError: before calibration.
+        """
+        if self._calibration is None:
+            raise NotReadyError("not calibrated; call calibrate(loader) first")
+        return self._calibration
+
+    def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
+        """Calibrate on scores that are there already: layer -> `surprise_and_regret` of ID data."""
+        self._calibration = Calibration(layers, method or self._default_method())
+
+    def surprise(self, method: str | None = None) -> AggregatedSurprise:
+        """The surprise of the last forward of this thread, one number per input.
+
+        Args:
+            method: `code_length`, `mean`, `max` or `total`; None takes the one calibrated for,
+                or `mean` before calibration. Percentiles and p-values come with the calibrated
+                method alone.
+
+        Raises:
+            NotReadyError: before any forward, or `code_length` before calibration.
+            InputError: an unknown method.
+        """
+        return self.aggregate(self._last_layer_traces, method)
+
+    def aggregate(
+        self, traces: Mapping[str, CodingTrace], method: str | None = None
+    ) -> AggregatedSurprise:
+        """The surprise of given traces; see `surprise`."""
+        if not traces:
+            raise NotReadyError("surprise: no trace; run a forward with coding enabled first")
+        calibration = self._calibration
+        if calibration is not None and method in (None, calibration.method):
+            return calibration.score(traces)
+        if method == CODE_LENGTH:
+            raise NotReadyError("surprise: code_length needs calibrate(loader) on fitted codes")
+        if method is not None and method not in AGGREGATIONS:
+            allowed = did_you_mean(method, [*AGGREGATIONS, CODE_LENGTH])
+            raise InputError(f"surprise method: found {method!r}; {allowed}")
+        result = AGGREGATIONS[method or "mean"](traces)
+        assert result is not None
+        return result
+
+    def _default_method(self) -> str:
+        fitted = all(isinstance(coder, FittedCoder) for coder in self.coders.values())
+        return CODE_LENGTH if fitted else "mean"
+
+    # Switches
+
+    def enable_coding(self) -> None:
+        """Watch again."""
+        self.coding_enabled = True
+
+    def disable_coding(self) -> None:
+        """Stop watching; traces of earlier calls are dropped."""
+        self.coding_enabled = False
+        self._forget()
+
+    @contextmanager
+    def bypass(self) -> Iterator[None]:
+        """Do not watch within the block; blocks may be nested."""
+        self._bypassed += 1
+        self._forget()
+        try:
+            yield
+        finally:
+            self._bypassed -= 1
+
+    def unwrap(self) -> nn.Module:
+        """Take the hooks off and return the model as it was."""
+        self._taps.remove(self.model)
+        self._forget()
+        return self.model
+
+    def _forget(self) -> None:
+        self._local.traces = {}
+        self._compiled_traces = None
+
+    # What a PyTorch user expects of a module
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The watched layers, in the model's order."""
+        return tuple(_name(key) for key in self.coders)
+
+    @property
+    def _last_layer_traces(self) -> dict[str, CodingTrace]:
+        if self._compiled_traces is not None:
+            return self._compiled_traces
+        return getattr(self._local, "traces", {})
+
+    @property
+    def _device(self) -> torch.device:
+        tensors = chain(self.model.parameters(), self.model.buffers(), [torch.empty(0)])
+        return next(tensors).device
+
+    def coder(self, name: str) -> Coder:
+        """The coder of a watched layer.
+
+        Raises:
+            InputError: a layer that is not watched.
+        """
+        coder = self._coder(name)
+        if coder is None:
+            raise InputError(f"layer: unknown {name!r}; {did_you_mean(name, self.layer_names)}")
+        return coder
+
+    def coder_specs(self) -> dict[str, dict[str, Any]]:
+        """Layer name -> what rebuilds its coder, as plain JSON values."""
+        return {name: self.coder(name).spec() for name in self.layer_names}
+
+    def save(self, path: str | Path) -> None:
+        """Write coders and calibration (not the model) to a safetensors file."""
+        from nervecode.layers.storage import save
+
+        save(self, path)
+
+    def __getattr__(self, name: str) -> Any:
+        """Anything that the wrapper has not is the model's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":
+                raise
+            return getattr(super().__getattr__("model"), name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles carry codes and calibration, and no trace."""
+        return {**self.__dict__, "_local": None, "_compiled_traces": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, with room for this process's traces."""
+        super().__setstate__(  # type: ignore[no-untyped-call]
+            {**state, "_local": threading.local()}
+        )
+
+    def __del__(self) -> None:
+        """No hook outlives its wrapper; replicas of DataParallel share the original's hooks."""
+        parts = self.__dict__
+        if "_taps" in parts and "model" in parts["_modules"] and not parts.get("_is_replica"):
+            parts["_taps"].remove(parts["_modules"]["model"])
+
+
+def _code(coder: Coder, activation: Tensor) -> CodingTrace:
+    trace: CodingTrace = coder(activation)
+    return trace
+
+
+def _split(batch: Any) -> tuple[Tensor, Tensor | None]:
+    """(x, labels) of a batch: a tensor, (x,) or (x, labels, ...)."""
+    if isinstance(batch, Tensor):
+        return batch, None
+    return batch[0], batch[1] if len(batch) > 1 else None
+
+
+def _width(output: Any) -> int:
+    logits = first_tensor(output)
+    if logits is None or logits.ndim != 2:
+        raise InputError("fit: the model's output is not (B, classes); pass num_classes")
+    return logits.shape[1]
+
+
+# A ModuleDict takes no dots in its keys; layer names have them.
+def _key(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _name(key: str) -> str:
+    return key.replace("/", ".")
+
+
+def _base(name: str) -> str:
+    """The module behind a trace: `name` for both `name` and `name#2`."""
+    return name.split("#")[0]
+
+
+def _repeat(name: str, found: Mapping[str, Any]) -> str:
+    """`name` at the first call of a module within a forward, then `name#2`, `name#3`."""
+    if name not in found:
+        return name
+    return f"{name}#{2 + sum(other.startswith(f'{name}#') for other in found)}"
+
+
+def _without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:
+    """Base parameters keep the keys they have in the bare model; the coders' follow behind."""
+    for key in [k for k in state if k.startswith(f"{prefix}model.")]:
+        state[prefix + key[len(prefix) + len("model.") :]] = state.pop(key)
+    for key in [k for k in state if k.startswith(f"{prefix}coders.")]:
+        state[f"{prefix}nervecode.{key[len(prefix) + len('coders.') :]}"] = state.pop(key)
+
+
+def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """The reverse; a checkpoint of the bare model loads too, and leaves the coders alone."""
+    coder_prefix = f"{prefix}nervecode."
+    if not any(key.startswith(coder_prefix) for key in state):
+        own = module.coders.state_dict()  # type: ignore[union-attr]
+        state.update({f"{coder_prefix}{key}": value for key, value in own.items()})
+    for key in [k for k in state if k.startswith(prefix)]:
+        tail = key[len(prefix) :]
+        if key.startswith(coder_prefix):
+            state[f"{prefix}coders.{tail[len('nervecode.') :]}"] = state.pop(key)
+        else:
+            state[f"{prefix}model.{tail}"] = state.pop(key)

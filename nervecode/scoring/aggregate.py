@@ -1,0 +1,106 @@
+"""Aggregation: the surprises of many layers become one number per input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nervecode.core import CodingTrace
+from nervecode.errors import InputError, did_you_mean
+
+Traces = Mapping[str, CodingTrace | Tensor]
+
+
+@dataclass(frozen=True)
+class AggregatedSurprise:
+    """One surprise per input, and where it came from.
+
+    Attributes:
+        surprise: (B,) aggregated over layers; higher is more surprising.
+        by_layer: (B, L) the surprise of each layer.
+        layers: the L layer names, in the model's order.
+        method: how the layers were aggregated.
+        percentile: (B,) percentage of ID calibration inputs that were less surprising or equal;
+            None before calibration.
+        p_value: (B,) conformal p-value; None before calibration.
+    """
+
+    surprise: Tensor
+    by_layer: Tensor
+    layers: tuple[str, ...]
+    method: str
+    percentile: Tensor | None = None
+    p_value: Tensor | None = None
+
+    @property
+    def num_layers(self) -> int:
+        """L, the number of layers."""
+        return len(self.layers)
+
+
+def stack_layers(traces: Traces) -> Tensor:
+    """(B, L) from one (B, ...) surprise per layer; further dimensions are averaged.
+
+    Raises:
+        InputError: layers that disagree about B.
+    """
+    columns = []
+    for name, trace in traces.items():
+        surprise = trace.surprise if isinstance(trace, CodingTrace) else trace
+        columns.append(surprise.flatten(1).mean(1) if surprise.ndim > 1 else surprise)
+        if columns[-1].shape != columns[0].shape:
+            raise InputError(
+                f"layer {name!r}: found {len(columns[-1])} inputs, "
+                f"allowed: {len(columns[0])} as in layer {next(iter(traces))!r}"
+            )
+    return torch.stack(columns, dim=1)
+
+
+def mean_surprise(traces: Traces) -> AggregatedSurprise | None:
+    """The mean over layers; None where there are no layers."""
+    return _aggregate("mean", traces, lambda by_layer: by_layer.mean(1))
+
+
+def max_surprise(traces: Traces) -> AggregatedSurprise | None:
+    """The largest over layers; None where there are no layers."""
+    return _aggregate("max", traces, lambda by_layer: by_layer.amax(1))
+
+
+def total_surprise(traces: Traces) -> AggregatedSurprise | None:
+    """The sum over layers, since bits add; None where there are no layers."""
+    return _aggregate("total", traces, lambda by_layer: by_layer.sum(1))
+
+
+def weighted_surprise(traces: Traces, weights: Mapping[str, float]) -> AggregatedSurprise | None:
+    """The sum of weight times surprise over the layers that have a weight.
+
+    Raises:
+        InputError: a weight for a layer that is not there, or weights that are not finite.
+    """
+    for name, weight in weights.items():
+        if name not in traces:
+            raise InputError(f"weights: unknown layer {name!r}; {did_you_mean(name, traces)}")
+        if not torch.isfinite(torch.tensor(float(weight))):
+            raise InputError(f"weights[{name!r}]: found {weight}, allowed: a finite number")
+    chosen = {name: trace for name, trace in traces.items() if name in weights}
+    values = [float(weights[name]) for name in chosen]
+    return _aggregate("weighted", chosen, lambda by_layer: by_layer @ by_layer.new_tensor(values))
+
+
+AGGREGATIONS: dict[str, Callable[[Traces], AggregatedSurprise | None]] = {
+    "mean": mean_surprise,
+    "max": max_surprise,
+    "total": total_surprise,
+}
+
+
+def _aggregate(
+    method: str, traces: Traces, reduce: Callable[[Tensor], Tensor]
+) -> AggregatedSurprise | None:
+    if not traces:
+        return None
+    by_layer = stack_layers(traces)
+    return AggregatedSurprise(reduce(by_layer), by_layer, tuple(traces), method)

@@ -1,0 +1,180 @@
+"""Calibration: scores of held-out ID data turn any score into a percentile and a p-value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nervecode.errors import ArtifactError, InputError, NotReadyError
+
+
+def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
+    """(1 + #{calibration >= s}) / (n + 1) for each score.
+
+    For exchangeable ID inputs, P(p <= alpha) <= alpha at every alpha, so flagging p <= alpha
+    raises false alarms on at most that fraction (Vovk, Gammerman and Shafer 2005, section 2.2).
+
+    Args:
+        calibration: (n,) scores of ID calibration inputs, any order.
+        scores: any shape; higher means more surprising.
+
+    Returns:
+        p-values in the shape of `scores`, float64.
+    """
+    ordered = calibration.double().sort().values
+    below = torch.searchsorted(ordered, scores.double().contiguous(), right=False)
+    return (1 + len(ordered) - below).double() / (len(ordered) + 1)
+
+
+@dataclass(frozen=True)
+class CalibrationState:
+    """What a calibrator has learned: sorted ID scores, and a threshold for each quantile.
+
+    Attributes:
+        scores: (n,) sorted calibration scores, float64.
+        thresholds: quantile -> score below which that fraction of the calibration scores lies.
+        aggregation: how the scores were made from the layers (a name, for the record).
+    """
+
+    scores: Tensor
+    thresholds: dict[float, float]
+    aggregation: str
+
+    @property
+    def num_samples(self) -> int:
+        """n, the number of calibration scores."""
+        return len(self.scores)
+
+
+class EmpiricalPercentileCalibrator:
+    """Empirical percentiles, thresholds and conformal p-values from ID calibration scores.
+
+    Args:
+        threshold_quantiles: quantiles in (0, 1) whose thresholds are kept; the first is the
+            default of `threshold_for` and `is_ood`.
+
+    Raises:
+        InputError: a quantile outside (0, 1), or none.
+    """
+
+    def __init__(self, threshold_quantiles: Sequence[float] = (0.95,)) -> None:
+        if not threshold_quantiles or not all(0 < q < 1 for q in threshold_quantiles):
+            raise InputError(
+                f"threshold_quantiles: found {tuple(threshold_quantiles)}, "
+                "allowed: one or more numbers between 0 and 1"
+            )
+        self.threshold_quantiles = tuple(float(q) for q in threshold_quantiles)
+        self.state: CalibrationState | None = None
+
+    def fit(self, scores: Tensor, *, aggregation: str = "mean") -> CalibrationState:
+        """Learn from (n,) ID scores.
+
+        Raises:
+            InputError: fewer than two scores, or NaN or infinity among them.
+        """
+        scores = _vector("calibration scores", scores)
+        if len(scores) < 2:
+            raise InputError(f"calibration scores: found {len(scores)}, allowed: at least 2")
+        quantiles = torch.tensor(self.threshold_quantiles, dtype=torch.float64)
+        # `higher` takes a score that was seen, so that at least a fraction q lies at or below it.
+        values = torch.quantile(scores, quantiles, interpolation="higher")
+        thresholds = dict(zip(self.threshold_quantiles, values.tolist(), strict=True))
+        self.state = CalibrationState(scores.sort().values, thresholds, aggregation)
+        return self.state
+
+    def percentiles(self, scores: Tensor) -> Tensor:
+        """Percentage (0 to 100) of calibration scores at or below each score; keeps the shape."""
+        ordered = self._fitted().scores
+        rank = torch.searchsorted(ordered, _finite("scores", scores), right=True)
+        return 100.0 * rank.double() / len(ordered)
+
+    def p_values(self, scores: Tensor) -> Tensor:
+        """Conformal p-value of each score; keeps the shape."""
+        return conformal_p_values(self._fitted().scores, _finite("scores", scores))
+
+    def threshold_for(self, quantile: float | None = None) -> float:
+        """The score below which a quantile of the calibration scores lies.
+
+        Raises:
+            InputError: a quantile that was not asked for at construction.
+        """
+        thresholds = self._fitted().thresholds
+        wanted = self.threshold_quantiles[0] if quantile is None else float(quantile)
+        if wanted not in thresholds:
+            raise InputError(
+                f"quantile: found {wanted}, allowed: {', '.join(map(str, thresholds))} "
+                "(threshold_quantiles of the calibrator)"
+            )
+        return thresholds[wanted]
+
+    def is_ood(self, scores: Tensor, quantile: float | None = None) -> Tensor:
+        """Whether each score lies above the threshold of a quantile, bool."""
+        return _finite("scores", scores) > self.threshold_for(quantile)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that was learned, as tensors and plain values."""
+        state = self._fitted()
+        return {
+            "scores": state.scores,
+            "threshold_quantiles": list(self.threshold_quantiles),
+            "aggregation": state.aggregation,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> CalibrationState:
+        """Take over what another calibrator has learned."""
+        self.threshold_quantiles = tuple(float(q) for q in state["threshold_quantiles"])
+        return self.fit(state["scores"], aggregation=state["aggregation"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a safetensors file."""
+        from safetensors.torch import save_file
+
+        state = self.state_dict()
+        metadata = {
+            "threshold_quantiles": ",".join(map(repr, state["threshold_quantiles"])),
+            "aggregation": state["aggregation"],
+        }
+        save_file({"scores": state["scores"].contiguous()}, str(path), metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> EmpiricalPercentileCalibrator:
+        """Read a state that `save` wrote.
+
+        Raises:
+            ArtifactError: the file is missing, damaged or of another kind.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata()
+                scores = file.get_tensor("scores")
+            quantiles = [float(q) for q in metadata["threshold_quantiles"].split(",")]
+            calibrator = cls(quantiles)
+            calibrator.fit(scores, aggregation=metadata["aggregation"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path}: not a readable calibration file ({error})") from error
+        return calibrator
+
+    def _fitted(self) -> CalibrationState:
+        if self.state is None:
+            raise NotReadyError("the calibrator has seen no scores; call fit(scores) first")
+        return self.state
+
+
+def _vector(name: str, scores: Tensor) -> Tensor:
+    if scores.ndim != 1:
+        raise InputError(f"{name}: found shape {tuple(scores.shape)}, allowed: (n,)")
+    return _finite(name, scores)
+
+
+def _finite(name: str, scores: Tensor) -> Tensor:
+    scores = scores.detach().double().cpu()
+    if not scores.isfinite().all():
+        raise InputError(f"{name}: found NaN or infinity, allowed: finite numbers")
+    return scores.contiguous()

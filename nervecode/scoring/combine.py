@@ -1,0 +1,41 @@
+"""Combination: several scores become one, with statistics of the ID calibration split alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nervecode.errors import InputError
+
+
+def zscore(calibration: Tensor, scores: Tensor) -> Tensor:
+    """Scores standardised by the mean and deviation of (n, ...) calibration scores.
+
+    A score that is constant on calibration data is centred and not scaled, so that nothing
+    becomes infinite.
+    """
+    centre = calibration.double().mean(0)
+    spread = calibration.double().std(0, correction=0)
+    # Rounding leaves a constant score with a spread near 1e-16 of its size, not with 0.
+    negligible = spread <= 1e-12 * (1 + centre.abs())
+    return (scores.double() - centre) / torch.where(negligible, 1.0, spread)
+
+
+def id_zscore_equal(calibration: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> Tensor:
+    """(N,) the equal-weight mean of scores, each standardised on ID calibration.
+
+    Args:
+        calibration: name -> (n,) scores on the ID calibration split.
+        scores: name -> (N,) scores to combine; the same names.
+
+    Raises:
+        InputError: no scores, or names that differ.
+    """
+    if not scores or set(scores) != set(calibration):
+        raise InputError(
+            f"id_zscore_equal: found scores {sorted(scores)} and calibration "
+            f"{sorted(calibration)}, allowed: the same names, at least one"
+        )
+    return torch.stack([zscore(calibration[name], scores[name]) for name in scores]).mean(0)

@@ -1,0 +1,58 @@
+"""Diagnostics: how the codebooks of a training run are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nervecode.core import CodingTrace
+
+
+@dataclass
+class _Sums:
+    used: Tensor  # (K,) how often each code was the nearest
+    values: Tensor  # (3,) sums of entropy, code length, distance
+
+
+class DiagnosticsCollector:
+    """Averages over the batches of an epoch, without a synchronisation until `rows`.
+
+    Per layer: `utilisation`, the fraction of codes that were the nearest to some input; `entropy`
+    H and `code_length` L in nats; `distance`, the squared distance to the nearest centre.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[str, _Sums] = {}
+
+    def update(self, traces: Mapping[str, CodingTrace]) -> None:
+        """Add one batch."""
+        for name, trace in traces.items():
+            code = trace.code
+            with torch.no_grad():
+                used = torch.bincount(code.best_index, minlength=code.log_probs.shape[1]).double()
+                parts = (code.entropy, code.best_length, code.best_distance)
+                values = torch.stack([part.detach().double().sum() for part in parts])
+            known = self._layers.get(name)
+            if known is not None:
+                used, values = known.used + used, known.values + values
+            self._layers[name] = _Sums(used, values)
+
+    def rows(self, **context: object) -> list[dict[str, object]]:
+        """One row per layer, opening with `context`; the sums start again from zero."""
+        found = [{**context, "layer": name, **_row(sums)} for name, sums in self._layers.items()]
+        self._layers = {}
+        return found
+
+
+def _row(sums: _Sums) -> dict[str, object]:
+    count = float(sums.used.sum())
+    entropy, length, distance = (sums.values / count).tolist()
+    return {
+        "utilisation": float((sums.used > 0).double().mean()),
+        "entropy": entropy,
+        "code_length": length,
+        "distance": distance,
+    }

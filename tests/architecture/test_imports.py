@@ -1,0 +1,278 @@
+"""Who may know whom: import contracts, confined modules, and what each entry point loads."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "nervecode"
+
+STAGES = ("train", "calibrate", "score")
+# Module -> the files of the package that may import it.
+CONFINED: dict[str, tuple[str, ...]] = {
+    "yaml": ("lab/config.py",),
+    "typer": ("cli/*",),
+    "click": ("cli/*",),
+    "rich": ("cli/*", "lab/tables.py"),
+    "matplotlib": ("viz/*",),
+    "nervecode.cli": ("cli/*", "__main__.py"),
+    "nervecode.lab.bench": ("cli/*",),
+    **dict.fromkeys([f"nervecode.lab.{stage}" for stage in STAGES], ("lab/bench.py", "cli/*")),
+    **dict.fromkeys(("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
+}
+# Call -> the files that may make it.
+CALLS: dict[str, tuple[str, ...]] = {
+    "print": ("cli/*",),
+    "sys.exit": ("cli/*", "__main__.py"),
+    "SystemExit": ("cli/*", "__main__.py"),
+    "torch.load": (),
+    "torch.save": (),
+}
+IMPORTERS = ("__import__", "import_module", "importlib.import_module")
+CORE_MAY_IMPORT = ("torch", "nervecode.core", "nervecode.errors")
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Every import of a file, as (name in the file, full dotted name)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for item in node.names:
+                full = item.name if item.asname else item.name.partition(".")[0]
+                yield item.asname or full, full
+                yield item.name, item.name
+        elif isinstance(node, ast.ImportFrom):
+            for item in node.names:
+                yield item.asname or item.name, f"{'.' * node.level}{node.module or ''}.{item.name}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTERS and node.args:
+            name = ast.unparse(node.args[0]).strip("'")
+            yield name, name
+
+
+def within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def allowed(where: str, homes: tuple[str, ...]) -> bool:
+    return any(fnmatch(where, home) for home in homes)
+
+
+def called(tree: ast.AST, names: dict[str, str]) -> Iterator[str]:
+    """The full dotted name of every call, aliases resolved."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            head, dot, tail = ast.unparse(node.func).partition(".")
+            yield names.get(head, head) + dot + tail
+
+
+def unpickling(tree: ast.AST) -> bool:
+    """Whether some call says allow_pickle= anything but False."""
+    return any(
+        keyword.arg == "allow_pickle"
+        and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+    )
+
+
+def core_stranger(full: str) -> bool:
+    """Whether `core` has no business with this import."""
+    known = full.partition(".")[0] in sys.stdlib_module_names
+    return not known and not any(within(full, module) for module in CORE_MAY_IMPORT)
+
+
+def violations(source: str, where: str) -> list[str]:
+    """What the file at `where` (relative to the package) imports or calls but must not."""
+    tree = ast.parse(source)
+    pairs = list(imported(tree))
+    modules = {full for _, full in pairs}
+    found = [f"{where}: relative import {full}" for full in modules if full.startswith(".")]
+    for full in modules:
+        for module, homes in CONFINED.items():
+            if within(full, module) and not allowed(where, homes):
+                found.append(f"{where}: imports {module}")
+        if where.startswith("core/") and core_stranger(full):
+            found.append(f"{where}: core imports {full}")
+    # A bare name counts too: `raise SystemExit`, `from torch import load`.
+    used = modules | set(called(tree, dict(pairs)))
+    used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found += [
+        f"{where}: uses {call}"
+        for call, homes in CALLS.items()
+        if call in used and not allowed(where, homes)
+    ]
+    return found + [f"{where}: allow_pickle"] * unpickling(tree)
+
+
+def test_the_source_keeps_confined_modules_in_their_rooms() -> None:
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert len(files) > 10
+    found = [
+        line
+        for file in files
+        for line in violations(file.read_text(), file.relative_to(PACKAGE).as_posix())
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("source", "where", "complaint"),
+    [
+        ("import yaml", "lab/run.py", "imports yaml"),
+        ("def f():\n    from yaml import safe_load", "cli/train.py", "imports yaml"),
+        ("import importlib\nimportlib.import_module('yaml')", "lab/run.py", "imports yaml"),
+        ("import typer", "lab/bench.py", "imports typer"),
+        ("from rich.table import Table", "lab/bench.py", "imports rich"),
+        ("import matplotlib.pyplot as plt", "lab/tables.py", "imports matplotlib"),
+        ("from nervecode.cli.main import main", "lab/bench.py", "imports nervecode.cli"),
+        ("from nervecode.lab import train", "lab/features.py", "imports nervecode.lab.train"),
+        ("import nervecode.lab.bench", "lab/run.py", "imports nervecode.lab.bench"),
+        ("from nervecode import cli", "__init__.py", "imports nervecode.cli"),
+        ("from ..core import code", "layers/wrap.py", "relative import ..core.code"),
+        ("import pickle", "cli/main.py", "imports pickle"),
+        ("import joblib as j", "lab/score.py", "imports joblib"),
+        ("import numpy", "core/moments.py", "core imports numpy"),
+        ("from nervecode.layers import wrap", "core/code.py", "core imports nervecode.layers.wrap"),
+        ("import torch\ntorch.load('x')", "lab/train.py", "uses torch.load"),
+        ("import torch as t\nt.save({}, 'x')", "lab/train.py", "uses torch.save"),
+        ("from torch import load as read\nread('x')", "lab/train.py", "uses torch.load"),
+        ("import numpy as np\nnp.load('x', allow_pickle=True)", "viz/curves.py", "allow_pickle"),
+        ("print('hello')", "lab/train.py", "uses print"),
+        ("import sys\nsys.exit(2)", "lab/train.py", "uses sys.exit"),
+        ("raise SystemExit", "lab/train.py", "uses SystemExit"),
+    ],
+)
+def test_the_scanner_flags_an_offender(source: str, where: str, complaint: str) -> None:
+    assert f"{where}: {complaint}" in violations(source, where)
+
+
+@pytest.mark.parametrize(
+    ("source", "where"),
+    [
+        ("import yaml", "lab/config.py"),
+        ("import typer\nimport rich.console\nprint('hello')", "cli/main.py"),
+        ("from rich.table import Table", "lab/tables.py"),
+        ("from nervecode.lab import calibrate, score, train", "lab/bench.py"),
+        ("import matplotlib\nmatplotlib.use('Agg')", "viz/style.py"),
+        ("import math\nimport torch\nfrom torch import nn", "core/code.py"),
+        ("from nervecode.errors import InputError", "core/code.py"),
+        ("import numpy as np\nnp.load('x', allow_pickle=False)", "viz/curves.py"),
+        ("from safetensors.torch import load_file\nload_file('x')", "lab/train.py"),
+    ],
+)
+def test_the_scanner_lets_the_lawful_pass(source: str, where: str) -> None:
+    assert violations(source, where) == []
+
+
+def lint(folder: Path) -> tuple[int, str]:
+    """Run the contracts of pyproject.toml on the package that lies in `folder`."""
+    code = "from importlinter.cli import lint_imports_command as go; go(['--no-cache'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_import_contracts_hold() -> None:
+    status, output = lint(ROOT)
+    assert status == 0, output
+    assert "0 broken" in output
+
+
+# Contract -> an import that breaks it.
+OFFENCES = {
+    "Rooms know only the rooms below them": ("core/code.py", "import nervecode.layers.wrap"),
+    "Training knows nothing of scoring": ("training/__init__.py", "import nervecode.scoring"),
+    "Stages never import each other; only bench composes them": (
+        "lab/score.py",
+        "import nervecode.lab.train",
+    ),
+    "What reads saved files needs no torch": ("lab/run.py", "import torch"),
+    "Plots and tables know nothing of the stages": ("lab/tables.py", "import nervecode.lab.bench"),
+    "The library is light: only the lab needs the lab's dependencies": (
+        "layers/wrap.py",
+        "import sklearn",
+    ),
+}
+
+
+@pytest.mark.parametrize("contract", OFFENCES)
+def test_a_contract_can_break(contract: str, tmp_path: Path) -> None:
+    where, offence = OFFENCES[contract]
+    shutil.copytree(PACKAGE, tmp_path / "nervecode")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "nervecode" / where).open("a") as file:
+        file.write(f"\n{offence}\n")
+    status, output = lint(tmp_path)
+    assert status == 1
+    assert f"{contract} BROKEN" in output
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after `code`."""
+    report = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+
+
+HEAVY = {"matplotlib", "pydantic", "pytorch_ood", "sklearn", "torchvision", "typer", "yaml"}
+HELP = """
+import sys
+from nervecode.cli.main import main
+sys.argv = ["nervecode", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    modules = loaded("import nervecode")
+    assert "nervecode" in modules
+    assert modules.isdisjoint(HEAVY | {"torch", "numpy"})
+
+
+def test_help_loads_no_torch() -> None:
+    modules = loaded(HELP)
+    assert "typer" in modules
+    assert modules.isdisjoint({"torch", "numpy", "sklearn", "matplotlib", "pytorch_ood"})
+
+
+def test_using_the_library_loads_torch_and_nothing_heavier() -> None:
+    modules = loaded("import nervecode; nervecode.wrap")
+    assert "torch" in modules
+    assert modules.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["nervecode.lab.config", "nervecode.lab.run", "nervecode.lab.tables"]
+    + [f"nervecode.viz.{file.stem}" for file in sorted((PACKAGE / "viz").glob("[!_]*.py"))],
+)
+def test_what_reads_saved_files_loads_no_torch(module: str) -> None:
+    assert "torch" not in loaded(f"import {module}")
+
+
+def test_the_loading_check_can_fail() -> None:
+    assert {"torch", "yaml"} <= loaded("import torch, yaml")
