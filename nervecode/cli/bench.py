@@ -15,7 +15,9 @@ from nervecode.cli.show import next_step, progress, say, show_table
 from nervecode.errors import GateError, InputError
 
 if TYPE_CHECKING:
+    from nervecode.lab.bench import Prepared
     from nervecode.lab.run import RunDir
+    from nervecode.lab.schema import Config
 
 PLOTS = ("layerwise", "roc", "scores", "training")
 
@@ -52,16 +54,20 @@ def bench(
     """
     began = time.monotonic()
     settings = {"bench.limit_eval": limit_eval, "bench.accuracy_gate": accuracy_gate}
-    found = _open(run, preset, config, seeds, device, outdir, override, settings)
+    found, new, prepared = _open(run, preset, config, seeds, device, outdir, override, settings)
     say(f"Run: {found.root}")
     from nervecode.lab.bench import guarded, run_bench
 
     def work() -> Any:
+        if new != found.config:
+            found.replace_config(new)
         for stage in found.forget_damaged_stages() if repair else ():
             say(f"again: {stage}")
         with progress() as shown:
-            outcome = run_bench(found, allow_low_accuracy=allow_low_accuracy, progress=shown)
-            withheld = any(row["status"] == "not_reported" for row in outcome.rows)
+            outcome = run_bench(
+                found, prepared, allow_low_accuracy=allow_low_accuracy, progress=shown
+            )
+            withheld = not outcome.gate["passed"] and not allow_low_accuracy
             plots = [] if withheld else _plot(found, shown)
         return outcome, withheld, plots
 
@@ -84,24 +90,27 @@ def _open(
     outdir: Path,
     override: list[str] | None,
     settings: dict[str, Any],
-) -> RunDir:
-    """The run that the arguments name, or a new one."""
+) -> tuple[RunDir, Config, Prepared]:
+    """The run that the arguments name, or a new one, and the config that it is to have.
+
+    Nothing is written before all is in order.
+    """
+    from nervecode.lab.bench import prepare
     from nervecode.lab.run import RunDir
 
     if run is None:
         if preset is None and config is None:
             raise InputError("bench: give one of --preset NAME, --config FILE and RUN")
-        resolved = options.resolve_options(preset, config, seeds, device, override, **settings)
-        return RunDir.create(resolved.config, outdir, command=options.command_line())
+        new = options.resolve_options(preset, config, seeds, device, override, **settings).config
+        prepared = prepare(new)
+        return RunDir.create(new, outdir, command=options.command_line()), new, prepared
     if preset is not None or config is not None:
         raise InputError("bench: give RUN alone, or --preset NAME, or --config FILE")
     found = RunDir(run)
-    given = {key: value for key, value in settings.items() if value is not None}
-    if given or override or seeds or device:
-        path = found.root / "config.yaml"
-        changed = options.resolve_options(None, path, seeds, device, override, **settings).config
-        found.replace_config(changed)
-    return found
+    assert found.config is not None  # damaged, it is an artifact's error and not the user's
+    path = found.root / "config.yaml"
+    new = options.resolve_options(None, path, seeds, device, override, **settings).config
+    return found, new, prepare(new)
 
 
 def _plot(run: RunDir, shown: Any) -> list[Path]:

@@ -13,13 +13,14 @@ def calibrate(run: Run) -> None:
 
     Example: nervecode calibrate runs/digits-…
     """
-    from nervecode.lab.bench import guarded, run_stages
+    from nervecode.lab.bench import guarded, prepare, run_stages
     from nervecode.lab.run import RunDir
 
     found = RunDir(run)
     found.require_stage("train")
+    prepared = prepare(found.config)
     with progress() as shown:
-        guarded(found, lambda: run_stages(found, ("calibrate",), progress=shown))
+        guarded(found, lambda: run_stages(found, prepared, ("calibrate",), progress=shown))
     for seed in found.config.seeds:
         typer.echo(found.calibration(seed))
     next_step("bench", run)

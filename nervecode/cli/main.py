@@ -9,8 +9,8 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
+from typing import cast
 
-import click
 import typer
 
 from nervecode.cli import bench, calibrate, plot, presets, runs, score, train
@@ -35,21 +35,33 @@ app.command("runs")(runs.runs)
 app.add_typer(presets.app, name="presets")
 
 
-@app.callback()
-def options(
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks. May stand anywhere."),
-    version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True),
-) -> None:
-    """Options of every command."""
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         from nervecode import __version__
 
         typer.echo(f"nervecode {__version__}")
         raise typer.Exit
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, treated like Ctrl-C but for its exit status."""
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks. May stand anywhere."),
+    version: bool = typer.Option(
+        False, "--version", help="Show the version.", is_eager=True, callback=_show_version
+    ),
+) -> None:
+    """Options of every command."""
+
+
+# Click's own class, wherever typer gets its click from: since 0.26 it carries one inside.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM. Not a KeyboardInterrupt, to which typer has an answer of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_status = 128 + number
 
 
 def main() -> None:
@@ -65,13 +77,15 @@ def run(arguments: list[str]) -> int:
     """
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     try:
         status = app(args=arguments, standalone_mode=False)
         return status if isinstance(status, int) else 0
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         return 2
     except NervecodeError as error:
@@ -79,9 +93,9 @@ def run(arguments: list[str]) -> int:
             raise
         _complain(str(error))
         return error.exit_status
-    except (KeyboardInterrupt, click.Abort) as stop:
-        _complain("interrupted; the same command goes on where it stopped")
-        return 143 if isinstance(stop, Terminated) else 130
+    except (Interrupted, typer.Abort) as stop:
+        _complain("interrupted; `nervecode bench RUN` goes on where the run stopped")
+        return stop.exit_status if isinstance(stop, Interrupted) else 130
     except Exception as error:
         if debug:
             raise
@@ -89,8 +103,8 @@ def run(arguments: list[str]) -> int:
         return 1
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 def _complain(message: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ from nervecode.lab.progress import Progress
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+    from rich.table import Table as RichTable
 
     from nervecode.lab.tables import Table
 
@@ -34,25 +35,51 @@ def next_step(command: str, *arguments: object) -> None:
     say(f"Next: nervecode {command} {shlex.join(map(str, arguments))}".rstrip())
 
 
-def show_table(table: Table, *, wide: bool = False) -> None:
-    """A table on standard output; best in bold, second underlined."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
+def show_table(table: Table) -> None:
+    """A table on standard output; best in bold, second underlined.
 
-    grid = RichTable(title=table.title, caption=table.caption or None, title_justify="left")
-    for number, name in enumerate(table.header):
-        grid.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    Columns that do not fit the width follow in a further part, each with the first column again.
+    """
+    from rich.console import Console
+
+    # A pipe or a file has no width of its own; a wide one keeps rows whole.
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(f"\n{table.title}", style="bold", markup=False)
+    for columns in _parts(table, console.width):
+        console.print(_grid(table, columns))
+    if table.caption:
+        console.print(table.caption, style="dim", markup=False)
+
+
+def _parts(table: Table, width: int) -> list[list[int]]:
+    """Column numbers in groups that fit a width; each group begins with column 0."""
+    widths = [
+        max(len(row[c]) for row in [table.header, *table.body]) + 2
+        for c in range(len(table.header))
+    ]
+    parts: list[list[int]] = [[0]]
+    for column in range(1, len(widths)):
+        if len(parts[-1]) > 1 and sum(widths[c] for c in [*parts[-1], column]) > width:
+            parts.append([0])
+        parts[-1].append(column)
+    return parts
+
+
+def _grid(table: Table, columns: list[int]) -> RichTable:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        numbers = all(row[column][:1].isdigit() or not row[column] for row in table.body)
+        justify: Literal["left", "right"] = "right" if column and numbers else "left"
+        grid.add_column(table.header[column], justify=justify, overflow="fold")
     for r, row in enumerate(table.body):
-        cells = []
-        for c, text in enumerate(row):
-            style = (
-                "bold" if (r, c) in table.best else "underline" if (r, c) in table.second else ""
-            )
-            cells.append(f"[{style}]{text}[/{style}]" if style else text)
-        grid.add_row(*cells)
-    # A wide table goes to a file or a pipe unwrapped; on a terminal it keeps to its width.
-    width = None if sys.stdout.isatty() and not wide else 200
-    Console(width=width, highlight=False).print(grid)
+        best, second = {c for q, c in table.best if q == r}, {c for q, c in table.second if q == r}
+        styles = ["bold" if c in best else "underline" if c in second else "" for c in columns]
+        grid.add_row(*[Text(row[c], style) for c, style in zip(columns, styles, strict=True)])
+    return grid
 
 
 @contextmanager

@@ -36,13 +36,14 @@ def train(
 
         _show_estimate(estimate(config_))
         return
-    from nervecode.lab.bench import guarded, run_stages
+    from nervecode.lab.bench import guarded, prepare, run_stages
     from nervecode.lab.run import RunDir
 
+    prepared = prepare(config_)
     run = RunDir.create(config_, outdir, command=options.command_line())
     say(f"Run: {run.root}")
     with progress() as shown:
-        guarded(run, lambda: run_stages(run, ("train",), progress=shown))
+        guarded(run, lambda: run_stages(run, prepared, ("train",), progress=shown))
     for seed in config_.seeds:
         typer.echo(run.checkpoint(seed))
     next_step("calibrate", run.root)

@@ -124,17 +124,21 @@ class Codebook(nn.Module):
         book.log_priors.fill_(-math.log(k))
         book.log_norm.fill_(-0.5 * dim * math.log(2 * math.pi))
         if log_priors is not None:
-            if log_priors.shape != (k,) or log_priors.isnan().any():
+            if log_priors.shape != (k,):
                 raise InputError(f"log_priors: found {tuple(log_priors.shape)}, allowed: ({k},)")
+            if not log_priors.logsumexp(0).isfinite():
+                raise InputError("log_priors: found NaN, +inf or -inf alone, allowed: log weights")
             book.log_priors.copy_(torch.log_softmax(log_priors.to(centres), dim=0))
         if factor is not None:
-            if factor.shape not in {(dim,), (dim, dim)} or not factor.isfinite().all():
+            if factor.shape not in {(dim,), (dim, dim)}:
                 raise InputError(
-                    f"factor: found {tuple(factor.shape)}, "
-                    f"allowed: finite ({dim},) or ({dim}, {dim})"
+                    f"factor: found {tuple(factor.shape)}, allowed: ({dim},) or ({dim}, {dim})"
                 )
+            volume = _log_volume(factor)
+            if not volume.isfinite():
+                raise InputError("factor: found NaN, infinity or a singular one, allowed: |W| > 0")
             book.factor.copy_(factor)
-            book.log_norm += _log_volume(factor).to(book.log_norm)
+            book.log_norm += volume.to(book.log_norm)
         return book
 
     @property

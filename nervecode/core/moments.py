@@ -7,7 +7,6 @@ O(K D + D^2) whatever the number of inputs, and the same answer in any order and
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +50,7 @@ class ClassMoments:
         """
         _check_batch(vectors, groups, num_groups)
         z = vectors.detach().double()
-        groups = groups.to(z.device)
+        groups = groups.to(z.device, torch.long)
         moments = cls.empty(num_groups, z.shape[1], device=z.device)
         counts = moments.counts.index_add(0, groups, torch.ones_like(groups, dtype=z.dtype))
         sums = moments.means.index_add(0, groups, z)
@@ -103,6 +102,8 @@ def _check_batch(vectors: Tensor, groups: Tensor, num_groups: int) -> None:
         )
     if not vectors.isfinite().all():
         raise InputError("moments: the vectors hold NaN or infinity; allowed: finite numbers")
+    if groups.is_floating_point():
+        raise InputError(f"labels: found {groups.dtype}, allowed: whole numbers")
     if len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= num_groups):
         raise InputError(
             f"labels: found {int(groups.min())} to {int(groups.max())}, "
@@ -122,8 +123,6 @@ def oas(covariance: Tensor, samples: int) -> Tensor:
     denominator = (samples + 1) * (alpha - mu.square() / dim)
     weight = (alpha + mu.square()) / denominator.clamp_min(torch.finfo(mu.dtype).tiny)
     weight = weight.clamp_max(1)
-        1
-    )
     return (1 - weight) * covariance + weight * mu * torch.eye(dim).to(covariance)
 
 
@@ -159,7 +158,7 @@ def fit_codes(moments: ClassMoments) -> CodeParameters:
     used = moments.counts > 0
     priors = (moments.counts / moments.counts.sum())[used]
     mean = moments.mean
-    whitener = _whitener(oas(moments.within, moments.total))
+    whitener = _whitener(oas(moments.within, moments.total), power=mean.square().mean())
     centres = (moments.means[used] - mean) @ whitener
     spread = priors.sqrt().unsqueeze(1) * centres
     # Rows of `axes`: directions of the centres' scatter, largest first; then any completion.
@@ -177,11 +176,16 @@ def fit_codes(moments: ClassMoments) -> CodeParameters:
     )
 
 
-def _whitener(covariance: Tensor) -> Tensor:
-    """Upper triangular W with W' C W = 1; dead directions get a floor, so that W stays finite."""
+def _whitener(covariance: Tensor, *, power: Tensor) -> Tensor:
+    """Upper triangular W with W' C W = 1; dead directions get a floor, so that W stays finite.
+
+    The floor is a millionth of the mean variance, and never less than what rounding to float32
+    leaves of a constant vector with mean square `power`.
+    """
     dim = covariance.shape[0]
     floor = covariance.trace() / dim * 1e-6
-    floor = floor.clamp_min(math.sqrt(torch.finfo(covariance.dtype).tiny))
+    rounding = power * torch.finfo(torch.float32).eps ** 2
+    floor = torch.maximum(floor, rounding).clamp_min(1e-20)
     eye = torch.eye(dim).to(covariance)
     lower = torch.linalg.cholesky(covariance + floor * eye)
     inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)

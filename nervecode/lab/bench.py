@@ -10,20 +10,21 @@ from typing import Any
 
 import torch
 
-from nervecode.errors import InputError, NervecodeError
+from nervecode.errors import InputError
 from nervecode.lab.calibrate import calibrate_seed
 from nervecode.lab.checkpoint import load_calibrated
 from nervecode.lab.data import Splits, build_splits
 from nervecode.lab.device import choose_device
 from nervecode.lab.files import write_text
+from nervecode.lab.models import build_model
 from nervecode.lab.progress import Progress
 from nervecode.lab.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
 from nervecode.lab.run import RunDir
-from nervecode.lab.schema import PRIMARY
+from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.score import score_seed
 from nervecode.lab.tables import markdown
 from nervecode.lab.train import train_seed
-from nervecode.layers import WrappedModel
+from nervecode.layers import WrappedModel, select_layers
 
 Stage = Callable[..., bool]
 STAGES: dict[str, Stage] = {
@@ -41,32 +42,62 @@ class Outcome:
     gate: Gate
 
 
-def run_stages(run: RunDir, stages: tuple[str, ...], *, progress: Progress) -> Splits:
+@dataclass(frozen=True)
+class Prepared:
+    """What a config needs of the machine: its data in memory, and a device."""
+
+    splits: Splits
+    device: torch.device
+
+
+def prepare(config: Config) -> Prepared:
+    """Load the data, and find every fault of a config before anything is written.
+
+    Raises:
+        InputError: no such device, class, or layer.
+    """
+    device = choose_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
+    model = build_model(config.model, splits.train, splits.num_classes)
+    for name, signal in config.signals.items():
+        try:
+            select_layers(model, signal.layers)
+        except InputError as error:
+            raise InputError(f"signals.{name}.{error}") from None
+    return Prepared(splits, device)
+
+
+def run_stages(
+    run: RunDir, prepared: Prepared, stages: tuple[str, ...], *, progress: Progress
+) -> None:
     """Do stages for every seed of a run, skipping what is done; the caller has claimed the run.
 
     Raises:
         NervecodeError: a stage failed; the run is marked, and what is done stays.
     """
-    device = choose_device(run.config.device)
-    splits = build_splits(run.config.data, limit_eval=run.config.bench.limit_eval)
+    splits, device = prepared.splits, prepared.device
     _note_data(run, splits, device)
     for seed in run.config.seeds:
         for name in stages:
             STAGES[name](run, splits, seed, device=device, progress=progress)
-    return splits
 
 
-def run_bench(run: RunDir, *, allow_low_accuracy: bool, progress: Progress) -> Outcome:
+def run_bench(
+    run: RunDir, prepared: Prepared, *, allow_low_accuracy: bool, progress: Progress
+) -> Outcome:
     """All stages, then rows, tables and the verdict of the gate.
 
     Args:
         run: a run, claimed by the caller.
+        prepared: data and device of its config.
         allow_low_accuracy: report figures of a run that did not pass its gate, marked as such.
         progress: told what is done.
     """
-    splits = run_stages(run, ("train", "calibrate", "score"), progress=progress)
+    run_stages(run, prepared, tuple(STAGES), progress=progress)
     gate = gate_verdict(run, run.config.seeds)
-    groups = {one.name: one.group for one in splits.ood}
+    groups = {one.name: one.group for one in prepared.splits.ood}
     rows = [row for seed in run.config.seeds for row in seed_rows(run, seed, groups, gate)]
     if not gate["passed"] and not allow_low_accuracy:
         rows = withhold(rows, gate)
@@ -101,15 +132,15 @@ def load_primary(
 def guarded(run: RunDir, work: Callable[[], Any]) -> Any:
     """Do work on a claimed run; if it fails or is interrupted, the metadata say so."""
     with run.claimed():
-        run.update(status="running")
+        run.update(status="running", error=None)
         try:
             result = work()
-        except KeyboardInterrupt:
-            run.update(status="interrupted")
-            raise
-        except NervecodeError as error:
+        except Exception as error:
             run.log("failed", error=str(error))
             run.update(status="failed", error=str(error))
+            raise
+        except BaseException:  # an interrupt
+            run.update(status="interrupted")
             raise
         if run.meta["status"] == "running":
             run.update(status="partial")

@@ -61,17 +61,22 @@ def resolve(
     origins: Origins = {}
     for origin, values in layers:
         _merge(merged, values, origin, origins, "")
-    return Resolved(validated(merged, origins), origins)
+    return Resolved(validated(merged, origins, source=layers[-2][0]), origins)
 
 
-def validated(values: Mapping[str, Any], origins: Origins | None = None) -> Config:
-    """A Config from plain values; all problems are raised at once."""
+def validated(
+    values: Mapping[str, Any], origins: Origins | None = None, *, source: str = "config"
+) -> Config:
+    """A Config from plain values; all problems are raised at once.
+
+    A setting that is missing has no origin: its error names `source`.
+    """
     found = problems(values)
     if isinstance(found, Config):
         return found
     lines = []
     for key, text in found:
-        origin = _origin(key, origins or {})
+        origin = _origin(key, origins or {}) or source
         lines.append(f"{origin}: {key}: {text}" if key else f"{origin}: {text}")
     raise InputError("\n".join(lines))
 
@@ -89,7 +94,8 @@ def dump_config(config: Config, *, header: str) -> str:
 
 def config_hash(config: Config, seed: int | None = None) -> str:
     """SHA-256 of the settings that results depend on (with a seed: the identity of a cell)."""
-    values = config.model_dump(mode="json", exclude={"seeds", "device", "description", "cost"})
+    aside = {"seeds", "device", "threads", "description", "cost"}
+    values = config.model_dump(mode="json", exclude=aside)
     text = json.dumps([values, seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -261,11 +267,11 @@ def _merge(
             into[key] = copy
 
 
-def _origin(key: str, origins: Origins) -> str:
+def _origin(key: str, origins: Origins) -> str | None:
     """Where the nearest setting at or above a dotted key came from."""
     parts = key.split(".")
     for end in range(len(parts), 0, -1):
         origin = origins.get(".".join(parts[:end]))
         if origin:
             return origin
-    return "config"
+    return None

@@ -94,9 +94,10 @@ def _array(path: Path, shape: Shape) -> Inputs:
         raise InputError(f"{path}: found shape {array.shape}, allowed: (N, {_text(shape)}), N >= 1")
     if array.dtype.kind not in "fiu":
         raise InputError(f"{path}: found {array.dtype} values, allowed: float or uint8")
-    if not np.isfinite(array).all():
-        raise InputError(f"{path}: holds NaN or infinity, allowed: finite values")
-    values = torch.from_numpy(array.astype(np.float32))
+    with np.errstate(over="ignore"):
+        values = torch.from_numpy(array.astype(np.float32))
+    if not values.isfinite().all():
+        raise InputError(f"{path}: holds NaN or infinity, allowed: finite float32 values")
     if array.dtype == np.uint8:
         values = values / 255
     return Inputs(values, [str(i) for i in range(len(array))])

@@ -20,6 +20,9 @@ from nervecode.lab.provenance import provenance
 from nervecode.lab.schema import PRIMARY, Config
 
 SCHEMA_VERSION = 1
+SHARED_FILES = (
+    "config.yaml", "checkpoints/checkpoint_manifest.json", "DEMO_MODE.txt", "GATE_FAILED.txt",
+)  # fmt: skip
 
 
 class RunDir:
@@ -107,7 +110,8 @@ class RunDir:
 
     def update(self, **values: Any) -> None:
         """Write new metadata; `meta.json` is always the last file to be written."""
-        self.meta = {**self.meta, **values, "updated": _now(), "files": self._files()}
+        self.meta = {**self.meta, **values, "updated": _now()}
+        self.meta["files"] = self._files() | self._shared_files()
         write_json(self.root / "meta.json", self.meta)
 
     def replace_config(self, config: Config) -> None:
@@ -126,6 +130,11 @@ class RunDir:
         """Path -> SHA-256 of everything that stages have written."""
         stages: Mapping[str, Any] = self.meta["stages"]
         return {path: digest for s in stages.values() for path, digest in s["outputs"].items()}
+
+    def _shared_files(self) -> dict[str, str]:
+        """Path -> SHA-256 of the files that belong to no stage alone."""
+        paths = [self.root / name for name in SHARED_FILES]
+        return {str(p.relative_to(self.root)): sha256(p) for p in paths if p.is_file()}
 
     # Stages
 
@@ -304,5 +313,5 @@ def _read_owner(lock: Path) -> str:
 
 def _neighbours(root: Path) -> str:
     parent = root.parent
-    names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
-    return did_you_mean(root.name, names[:20])
+    names = [path.parent.name for path in parent.glob("*/meta.json")]
+    return did_you_mean(root.name, sorted(names)[-20:])

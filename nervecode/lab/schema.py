@@ -13,10 +13,13 @@ Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 
 PRIMARY = "nervecode"
+
+# What the reader of a YAML file calls pydantic's types.
+YAML_TYPES = {"tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping"}
 
 
 class Section(BaseModel):
@@ -124,10 +127,19 @@ class SignalConfig(Section):
     num_codes: Count = 16
     coding_dim: Count = 8
     temperature: Positive = 1.0
-    beta_length: float = 1.0
-    beta_entropy: float = 1.0
-    beta_distance: float = 1.0
+    beta_length: Finite = 1.0
+    beta_entropy: Finite = 1.0
+    beta_distance: Finite = 1.0
     detach: bool = False
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _selectors(cls, layers: Any) -> Any:
+        # Here and not by the type, whose union would name each of its branches as a key.
+        several = isinstance(layers, (list, tuple)) and all(isinstance(one, str) for one in layers)
+        if not layers or not (isinstance(layers, str) or several):
+            raise ValueError(f"found {layers!r}, allowed: a selector of layers, or a list of them")
+        return layers
 
     @model_validator(mode="after")
     def _consistent(self) -> SignalConfig:
@@ -171,10 +183,11 @@ class Config(Section):
     description: str = ""
     cost: CostConfig = CostConfig()
     demo: bool = False
-    seeds: Annotated[
-        tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)
-    ] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # CPU threads; None leaves PyTorch its own. A small network is fastest on one, by far where
+    # cores are shared: OpenMP's threads spin while they wait for each other.
+    threads: Count | None = None
     data: DataConfig
     model: ModelConfig
     train: TrainConfig = TrainConfig()
@@ -184,6 +197,8 @@ class Config(Section):
     @field_validator("seeds")
     @classmethod
     def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds:
+            raise ValueError("found [], allowed: at least one seed")
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         if twice:
             raise ValueError(f"seed {twice[0]} is given twice")
@@ -219,7 +234,8 @@ def _problem(error: Any) -> tuple[str, str]:
     text = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
         return key, text
-    return key, f"found {found!r}, allowed: {text.removeprefix('Input should be ')}"
+    allowed = YAML_TYPES.get(error["type"], text.removeprefix("Input should be "))
+    return key, f"found {found!r}, allowed: {allowed}"
 
 
 def _fields_at(location: tuple[Any, ...]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,8 @@ def check_output(path: Path) -> None:
         raise InputError(f"--output {path}: unknown suffix {path.suffix!r}, allowed: {allowed}")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: no such folder {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--output {path}: cannot be written")
 
 
 def write_scored(scored: Scored, path: Path) -> None:

@@ -52,7 +52,7 @@ def set_table(meta: Meta, rows: Sequence[Row]) -> Table:
     for row in rows:
         if row["status"] == "ok":
             values.setdefault((row["method"], row["ood"]), []).append(row["auroc"])
-    cells = {key: _mean_and_deviation(found) for key, found in values.items()}
+    cells = {key: {"auroc_mean": float(np.mean(found))} for key, found in values.items()}
     sets = list(dict.fromkeys(row["ood"] for row in rows))
     ranked = [row["method"] for row in ranking(rows)] or sorted({m for m, _ in cells})
     return _grid(title, ranked, sets, cells, _caption(meta))
@@ -113,11 +113,6 @@ def _caption(meta: Meta) -> str:
     )
 
 
-def _mean_and_deviation(values: Sequence[float]) -> Row:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"auroc_mean": float(np.mean(values)), "auroc_std": deviation}
-
-
 def _grid(
     title: str,
     methods: Sequence[str],
@@ -145,4 +140,6 @@ def _grid(
 def _cell(row: Row | None) -> str:
     if row is None:
         return "failed"
-    return f"{100 * row['auroc_mean']:.2f} ± {100 * row['auroc_std']:.2f}"
+    if "auroc_std" not in row:
+        return f"{100 * row['auroc_mean']:.2f}"
+    return f"{100 * row['auroc_mean']:.2f}±{100 * row['auroc_std']:.2f}"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ from nervecode.core import (
     SoftAssignment,
     fit_codes,
 )
-from nervecode.core.code import LN2
 from nervecode.errors import InputError
 
 
@@ -46,9 +46,21 @@ class Coder(nn.Module, ABC):
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors."""
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Coder:
+        """Follow the model to its device, but not below float32: a code needs the precision."""
+        coder: Coder = super()._apply(  # type: ignore[no-untyped-call]
+            lambda t: _float32_at_least(t, fn(t)), recurse
+        )
+        return coder
+
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """What `coder_from_spec` needs to build an equal coder, as plain JSON values."""
+
+
+def _float32_at_least(before: Tensor, after: Tensor) -> Tensor:
+    halved = after.dtype in (torch.float16, torch.bfloat16)
+    return before.to(after.device) if halved else after
 
 
 class LearnedCoder(Coder):
@@ -88,12 +100,28 @@ class LearnedCoder(Coder):
         self.detach = detach
 
     def code(self, vector: Tensor) -> CodingTrace:
-        """Code (B, D) reduced vectors; gradients reach the projection and the centres."""
+        """Code (B, D) reduced vectors; gradients reach the projection and the centres.
+
+        Raises:
+            InputError: a vector of another width than the projection takes.
+        """
+        vector = vector.to(self.codebook.centres.dtype)
         if self.detach:
             vector = vector.detach()
-        projected = self.projection(vector.to(self.codebook.centres.dtype))
+        if isinstance(self.projection, nn.LazyLinear):
+            self._build_projection(vector)
+        if vector.shape[1] != self.projection.in_features:
+            raise InputError(
+                f"vector: found width {vector.shape[1]}, allowed: {self.projection.in_features}"
+            )
+        projected = self.projection(vector)
         code = self.codebook(projected, self.assignment)
         return CodingTrace(self.assignment.surprise(code), code, projected)
+
+    def _build_projection(self, vector: Tensor) -> None:
+        """Draw the weights; the model's own random numbers stay what they would be."""
+        with torch.random.fork_rng([vector.device] if vector.is_cuda else []):
+            self.projection(vector)
 
     def spec(self) -> dict[str, Any]:
         """The arguments of the constructor, as plain JSON values."""
@@ -124,13 +152,11 @@ class FittedCoder(Coder):
 
     mean: Tensor
     basis: Tensor
-    log_volume: Tensor
 
     def __init__(self, num_codes: int, dim: int, *, reducer: Reducer) -> None:
         super().__init__(reducer)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("basis", torch.eye(dim))
-        self.register_buffer("log_volume", torch.zeros(()))
         self.classes = Codebook(num_codes, dim, learnable=False)
         self.background = Codebook(1, dim, metric="diagonal", learnable=False)
 
@@ -140,11 +166,12 @@ class FittedCoder(Coder):
         fitted = fit_codes(moments)
         coder = cls(*fitted.centres.shape, reducer=reducer)
         coder.mean, coder.basis = fitted.mean.float(), fitted.basis.float()
-        coder.log_volume = fitted.log_volume.float()
         coder.classes = Codebook.from_centres(fitted.centres.float(), log_priors=fitted.log_priors)
         coder.background = Codebook.from_centres(
             torch.zeros_like(coder.mean).unsqueeze(0), factor=fitted.background_variance.rsqrt()
         )
+        for book in (coder.classes, coder.background):
+            book.log_norm += fitted.log_volume  # the price is that of z, not of u
         return coder
 
     def code(self, vector: Tensor) -> CodingTrace:
@@ -152,8 +179,7 @@ class FittedCoder(Coder):
         u = (vector.to(self.basis.dtype) - self.mean) @ self.basis
         code = self.classes(u)
         bits = code.bits
-        regret = bits - self.background(u).bits
-        return CodingTrace(bits - self.log_volume / LN2, code, vector, regret)
+        return CodingTrace(bits, code, vector, regret=bits - self.background(u).bits)
 
     def spec(self) -> dict[str, Any]:
         """The arguments of the constructor, as plain JSON values."""

@@ -10,7 +10,16 @@ from nervecode.core import CodingTrace, Reducer, SoftAssignment
 from nervecode.layers.coder import LearnedCoder
 
 
-class CodingLinear(nn.Linear):
+class _Traced(nn.Module):
+    """A module that keeps its last trace, but hands it to no copy: a trace belongs to a call."""
+
+    trace: CodingTrace | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trace": None}
+
+
+class CodingLinear(_Traced, nn.Linear):
     """`nn.Linear` that codes its output; the output itself is unchanged.
 
     Args:
@@ -24,8 +33,6 @@ class CodingLinear(nn.Linear):
     Attributes:
         trace: the CodingTrace of the last forward, None before.
     """
-
-    trace: CodingTrace | None
 
     def __init__(
         self,
@@ -44,7 +51,7 @@ class CodingLinear(nn.Linear):
             coding_dim=coding_dim,
             assignment=assignment,
             reducer=Reducer("mean", channel_dim=-1),
-        )
+        ).to(self.weight.device)
         self.trace = None
 
     def forward(self, input: Tensor) -> Tensor:
@@ -54,7 +61,7 @@ class CodingLinear(nn.Linear):
         return output
 
 
-class CodingConv2d(nn.Conv2d):
+class CodingConv2d(_Traced, nn.Conv2d):
     """`nn.Conv2d` that codes its output; the output itself is unchanged.
 
     Args:
@@ -69,8 +76,6 @@ class CodingConv2d(nn.Conv2d):
     Attributes:
         trace: the CodingTrace of the last forward, None before.
     """
-
-    trace: CodingTrace | None
 
     def __init__(
         self,
@@ -90,7 +95,7 @@ class CodingConv2d(nn.Conv2d):
             coding_dim=coding_dim,
             assignment=assignment,
             reducer=Reducer("mean", channel_dim=1),
-        )
+        ).to(self.weight.device)
         self.trace = None
 
     def forward(self, input: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from nervecode.errors import InputError, did_you_mean
+from nervecode.layers.coder import Coder
 
 Selector = str | Iterable[str] | Callable[[str, nn.Module], bool]
 
@@ -31,7 +32,7 @@ def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
     Raises:
         InputError: a selector that matches nothing; the nearest name is shown.
     """
-    modules = {name: module for name, module in model.named_modules() if name}
+    modules = _watchable(model)
     if callable(layers):
         found = {name for name, module in modules.items() if layers(name, module)}
         if not found:
@@ -44,9 +45,15 @@ def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if name in found}
 
 
+def _watchable(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules by name, without the parts of coders that a wrapper or a coding layer carries."""
+    coders = {part for m in model.modules() if isinstance(m, Coder) for part in m.modules()}
+    return {name: m for name, m in model.named_modules() if name and m not in coders}
+
+
 def _matches(model: nn.Module, modules: dict[str, nn.Module], one: str) -> list[str]:
     if one in SHORTCUTS:
-        found = SHORTCUTS[one](model)
+        found = [name for name in SHORTCUTS[one](model) if name in modules]
     else:
         found = [one] if one in modules else [name for name in modules if fnmatchcase(name, one)]
     if not found:

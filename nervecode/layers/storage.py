@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from nervecode.errors import ArtifactError, InputError, did_you_mean
+from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError, did_you_mean
 from nervecode.layers.coder import coder_from_spec
+from nervecode.layers.width import output_layout
 
 if TYPE_CHECKING:
     from nervecode.layers.wrap import WrappedModel
@@ -23,6 +25,8 @@ FORMAT = "nervecode-1"
 
 def pack(wrapped: WrappedModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Coders and calibration as a plain JSON header and tensors."""
+    if any(is_lazy(parameter) for parameter in wrapped.coders.parameters()):
+        raise NotReadyError("save: a coder has no width yet; run a forward or fit(loader) first")
     tensors = {f"coders.{k}": v.contiguous() for k, v in wrapped.coders.state_dict().items()}
     header: dict[str, Any] = {"coders": wrapped.coder_specs()}
     calibration = wrapped._calibration
@@ -36,24 +40,32 @@ def pack(wrapped: WrappedModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def unpack(
     header: dict[str, Any], tensors: dict[str, Tensor], model: nn.Module, *, source: str
 ) -> WrappedModel:
-    """The reverse of `pack`; `source` names the file in errors."""
+    """The reverse of `pack`; `source` names the file in errors.
+
+    Raises:
+        InputError: another architecture; its first difference is named.
+        ArtifactError: a header and tensors that do not fit each other.
+    """
+    try:
+        return _unpack(header, tensors, model, source)
+    except NervecodeError:
+        raise
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{source}: the tensors do not fit their description ({error!r})"
+        ) from None
+
+
+def _unpack(
+    header: dict[str, Any], tensors: dict[str, Tensor], model: nn.Module, source: str
+) -> WrappedModel:
     from nervecode.layers.wrap import WrappedModel
 
     specs: dict[str, Any] = header["coders"]
-    names = [name for name, _ in model.named_modules()]
-    for layer in specs:
-        if layer.split("#")[0] not in names:
-            raise InputError(
-                f"{source}: made for a model with a layer {layer!r}; "
-                f"{type(model).__name__}: {did_you_mean(layer, filter(None, names))}"
-            )
+    for layer, spec in specs.items():
+        _check_layer(model, layer, spec["reducer"]["width"], source)
     wrapped = WrappedModel(model, {name: coder_from_spec(spec) for name, spec in specs.items()})
-    try:
-        wrapped.coders.load_state_dict(part(tensors, "coders."))
-    except RuntimeError as error:
-        raise ArtifactError(
-            f"{source}: the tensors do not fit their description ({error})"
-        ) from None
+    wrapped.coders.load_state_dict(part(tensors, "coders."))
     wrapped.coders.to(wrapped._device)
     if "method" in header:
         layers = {name: tensors[f"calibration.{name}"] for name in header["layers"]}
@@ -61,18 +73,33 @@ def unpack(
     return wrapped
 
 
+def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -> None:
+    """The layer is there, and as wide as the one that the file was made for."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    name = layer.split("#")[0]
+    if name not in modules:
+        raise InputError(
+            f"{source}: made for a model with a layer {layer!r}; "
+            f"{type(model).__name__}: {did_you_mean(layer, modules)}"
+        )
+    found = output_layout(modules[name])[0]
+    if None not in (found, width) and found != width:
+        raise InputError(
+            f"{source}: made for a layer {layer!r} of width {width}; "
+            f"{type(model).__name__} has one of width {found}"
+        )
+
+
 def save(wrapped: WrappedModel, path: str | Path) -> None:
     """Write coders and calibration to a safetensors file, through a temporary name."""
     path = Path(path)
     header, tensors = pack(wrapped)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         save_file(tensors, temporary, metadata={"format": FORMAT, "header": json.dumps(header)})
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path, model: nn.Module) -> WrappedModel:
@@ -107,7 +134,10 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, T
     if metadata.get("format") != expected:
         found = metadata.get("format")
         raise ArtifactError(f"{path}: found format {found!r}, allowed: {expected!r}")
-    return json.loads(metadata["header"]), tensors
+    try:
+        return json.loads(metadata["header"]), tensors
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{path}: the header is damaged ({error!r})") from None
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ a context variable cannot be traced.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +30,9 @@ class TapSet:
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.traced_visit: Visit | None = None
         for name, module in modules.items():
+            if isinstance(module, torch.jit.ScriptModule):
+                warnings.warn(f"layer {name!r} is not coded: it is scripted", stacklevel=2)
+                continue
             module.register_forward_hook(_Tap(name, self))
 
     def remove(self, model: nn.Module) -> None:

@@ -145,18 +145,22 @@ class WrappedModel(nn.Module):
         """Read one tapped output; one that cannot be coded is skipped with a warning, once."""
         activation = first_tensor(output)
         if activation is None or activation.ndim < 2 or not activation.is_floating_point():
-            self._skip(name, activation)
+            what = "no tensor" if activation is None else f"shape {tuple(activation.shape)}"
+            self._skip(name, f"its output has {what}")
             return
         name = _repeat(name, found)
         coder = self._coder(name)
-        if coder is not None:
+        if coder is None:
+            return
+        try:
             found[name] = read(coder, activation)
+        except InputError as error:
+            self._skip(name, str(error))
 
-    def _skip(self, name: str, activation: Tensor | None) -> None:
+    def _skip(self, name: str, why: str) -> None:
         if name not in self._skipped:
             self._skipped.add(name)
-            what = "no tensor" if activation is None else f"shape {tuple(activation.shape)}"
-            warnings.warn(f"layer {name!r} is not coded: its output has {what}", stacklevel=2)
+            warnings.warn(f"layer {name!r} is not coded: {why}", stacklevel=2)
 
     def _coder(self, name: str) -> Coder | None:
         """The coder of a layer; a repeated layer that has none of its own uses the first's."""
@@ -217,7 +221,7 @@ class WrappedModel(nn.Module):
 
     def _batches(self, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """(x, labels or None) on the model's device, in evaluation mode and without gradients."""
-        training = self.model.training
+        modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
             with torch.no_grad():
@@ -225,7 +229,8 @@ class WrappedModel(nn.Module):
                     x, y = _split(batch)
                     yield x.to(self._device), None if y is None else y.to(self._device)
         finally:
-            self.model.train(training)
+            for module, training in modes.items():
+                module.training = training
 
     # Calibration and scores
 
@@ -438,21 +443,35 @@ def _repeat(name: str, found: Mapping[str, Any]) -> str:
 
 def _without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:
     """Base parameters keep the keys they have in the bare model; the coders' follow behind."""
-    for key in [k for k in state if k.startswith(f"{prefix}model.")]:
-        state[prefix + key[len(prefix) + len("model.") :]] = state.pop(key)
-    for key in [k for k in state if k.startswith(f"{prefix}coders.")]:
-        state[f"{prefix}nervecode.{key[len(prefix) + len('coders.') :]}"] = state.pop(key)
+
+    def renamed(tail: str) -> str:
+        if tail.startswith("model."):
+            return tail.removeprefix("model.")
+        return f"nervecode.{tail.removeprefix('coders.')}"
+
+    _rename(state, prefix, renamed)
 
 
 def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """The reverse; a checkpoint of the bare model loads too, and leaves the coders alone."""
-    coder_prefix = f"{prefix}nervecode."
-    if not any(key.startswith(coder_prefix) for key in state):
-        own = module.coders.state_dict()  # type: ignore[union-attr]
-        state.update({f"{coder_prefix}{key}": value for key, value in own.items()})
-    for key in [k for k in state if k.startswith(prefix)]:
-        tail = key[len(prefix) :]
-        if key.startswith(coder_prefix):
-            state[f"{prefix}coders.{tail[len('nervecode.') :]}"] = state.pop(key)
-        else:
-            state[f"{prefix}model.{tail}"] = state.pop(key)
+    coders = module.coders
+    assert isinstance(coders, nn.ModuleDict)
+
+    def is_own(tail: str) -> bool:
+        room, _, rest = tail.partition(".")  # a wrapper within has keys of its own there
+        return room == "nervecode" and rest.split(".")[0] in coders
+
+    def renamed(tail: str) -> str:
+        return f"coders.{tail.removeprefix('nervecode.')}" if is_own(tail) else f"model.{tail}"
+
+    if not any(is_own(key[len(prefix) :]) for key in state if key.startswith(prefix)):
+        own = coders.state_dict()
+        state.update({f"{prefix}nervecode.{key}": value for key, value in own.items()})
+    _rename(state, prefix, renamed)
+
+
+def _rename(state: dict[str, Any], prefix: str, renamed: Callable[[str], str]) -> None:
+    """Rename what is below a prefix, at once: a model may have parts of the new names too."""
+    below = [key for key in state if key.startswith(prefix)]
+    moved = {prefix + renamed(key[len(prefix) :]): state.pop(key) for key in below}
+    state.update(moved)

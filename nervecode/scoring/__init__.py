@@ -14,11 +14,13 @@ from nervecode.scoring.calibrate import (
     conformal_p_values,
 )
 from nervecode.scoring.combine import id_zscore_equal, zscore
+from nervecode.scoring.p_values import combine_p_values
 
 __all__ = [
     "AggregatedSurprise",
     "CalibrationState",
     "EmpiricalPercentileCalibrator",
+    "combine_p_values",
     "conformal_p_values",
     "id_zscore_equal",
     "max_surprise",

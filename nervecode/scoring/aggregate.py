@@ -59,6 +59,20 @@ def stack_layers(traces: Traces) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
+def finite_layers(traces: Traces) -> Tensor:
+    """`stack_layers`, checked: a score of NaN would pass for an unsurprising one.
+
+    Raises:
+        InputError: NaN or infinity; the first layer that has it is named.
+    """
+    by_layer = stack_layers(traces)
+    finite = by_layer.isfinite().all(0)
+    if not finite.all():
+        name = list(traces)[int(finite.int().argmin())]
+        raise InputError(f"surprise of layer {name!r}: found NaN or infinity, as in its input")
+    return by_layer
+
+
 def mean_surprise(traces: Traces) -> AggregatedSurprise | None:
     """The mean over layers; None where there are no layers."""
     return _aggregate("mean", traces, lambda by_layer: by_layer.mean(1))
@@ -102,5 +116,5 @@ def _aggregate(
 ) -> AggregatedSurprise | None:
     if not traces:
         return None
-    by_layer = stack_layers(traces)
+    by_layer = finite_layers(traces)
     return AggregatedSurprise(reduce(by_layer), by_layer, tuple(traces), method)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, stack_layers
+from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, finite_layers
 from nervecode.scoring.calibrate import EmpiricalPercentileCalibrator
 from nervecode.scoring.combine import zscore
 
@@ -75,8 +75,8 @@ class Calibration:
             raise InputError(
                 f"layers: found {sorted(pairs)}, calibrated were {sorted(self.layers)}"
             )
+        by_layer = finite_layers(traces)
         scores = self.aggregate(pairs)
-        by_layer = stack_layers(traces)
         return AggregatedSurprise(
             scores.to(by_layer),
             by_layer,
@@ -96,9 +96,3 @@ class Calibration:
         found = torch.stack([pairs[name].to("cpu") for name in self.layers], dim=1)
         score = CodeLengthScore(calibration[..., 0], calibration[..., 1])
         return score(found[..., 0], found[..., 1])
-
-
-def _pair(trace: CodingTrace) -> Tensor:
-    """(B, 2) surprise and regret, or (B, 1) without regret."""
-    parts = [trace.surprise] if trace.regret is None else [trace.surprise, trace.regret]
-    return torch.stack([part.detach() for part in parts], dim=1)

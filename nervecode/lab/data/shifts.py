@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from nervecode.errors import InputError
 from nervecode.lab.data.registry import SHIFTS, register
 
 
@@ -41,6 +42,8 @@ def rotate(x: Tensor, strength: float | None, generator: torch.Generator) -> Ten
 def blur(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Gaussian blur of a deviation in pixels (default 1)."""
     sigma = 1.0 if strength is None else strength
+    if not sigma > 0:
+        raise InputError(f"data: the shift 'blur': found {sigma:g}, allowed: above 0")
     blurred: Tensor = F.gaussian_blur(
         x, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 
@@ -63,6 +64,7 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     held_out = _check_classes(config, source)
     kept = [int(c) for c in source.train.labels.unique() if int(c) not in held_out]
     train, calibration, test, unknown = _id_splits(config, source, kept)
+    train = train.head(config.limit_train)
     for name, part in (("train", train), ("calibration", calibration), ("test", test)):
         if len(part) < 2:
             raise InputError(f"data: the {name} split of {config.id!r} holds {len(part)} samples")
@@ -72,7 +74,11 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
         for group in ("near", "far", "shift")
         for spec in getattr(config, group)
     )
-    return Splits(train.head(config.limit_train), calibration, test, ood, len(kept))
+    names = [one.name for one in ood]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"data: two OOD sets would have the name {name!r}")
+    return Splits(train, calibration, test, ood, len(kept))
 
 
 def set_name(spec: str, config: DataConfig) -> str:
@@ -122,7 +128,9 @@ def _ood(spec: str, config: DataConfig, test: Samples, unknown: Samples) -> Samp
     name, _, argument = spec.partition(":")
     shape = tuple(test.inputs.shape[1:])
     generator = _generator(config, spec)
-    if spec == "held_out":
+    if argument and (name == "held_out" or name in OUTLIERS):
+        raise InputError(f"data: the set {spec!r}: found {argument!r}, allowed: no argument")
+    if name == "held_out":
         return unknown
     if name in SHIFTS:
         strength = _number(spec, argument)
@@ -147,10 +155,15 @@ def _foreign(source: Source, spec: str, argument: str, shape: tuple[int, ...]) -
 
 
 def _number(spec: str, argument: str) -> float | None:
+    if not argument:
+        return None
     try:
-        return float(argument) if argument else None
+        number = float(argument)
     except ValueError:
-        raise InputError(f"data: the set {spec!r}: found {argument!r}, allowed: numbers") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"data: the set {spec!r}: found {argument!r}, allowed: numbers")
+    return number
 
 
 def _generator(config: DataConfig, purpose: str) -> torch.Generator:

@@ -1,0 +1,98 @@
+"""Saved: what a picture needs of a run directory, read from its files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nervecode.errors import ArtifactError, InputError, did_you_mean
+from nervecode.lab.files import read_npz
+from nervecode.lab.run import RunDir
+from nervecode.viz.style import check_output
+
+Arrays = dict[str, np.ndarray]
+
+
+class Saved:
+    """The files behind one picture: a run, one of its seeds, and some of its OOD sets.
+
+    Args:
+        run: the run directory.
+        seed: None takes the first.
+        ood: names of OOD sets; None takes all.
+
+    Raises:
+        InputError: no such run, seed or OOD set (the nearest name is shown).
+        ArtifactError: the run has not come so far.
+    """
+
+    def __init__(
+        self, run: Path, *, seed: int | None = None, ood: Sequence[str] | None = None
+    ) -> None:
+        self.run = RunDir(run)
+        self.meta: dict[str, Any] = self.run.meta
+        seeds: list[int] = self.meta["seeds"]
+        self.seed = seeds[0] if seed is None else seed
+        if self.seed not in seeds:
+            raise InputError(f"seed: found {self.seed}, allowed: {', '.join(map(str, seeds))}")
+        self.groups: dict[str, str] = self.meta.get("ood_groups", {})
+        for name in ood or ():
+            if name not in self.groups:
+                hint = did_you_mean(name, self.groups)
+                raise InputError(f"OOD set: {self.run.root.name} has no {name!r}; {hint}")
+        self.ood = list(self.groups) if ood is None else list(ood)
+
+    def layerwise(self, split: str) -> Arrays:
+        """`layer_names` (L,) and `surprise` (N, L) of `id_test`, `id_calibration` or `ood_NAME`."""
+        return self._npz(self.run.layerwise(self.seed, split))
+
+    def scores(self, split: str) -> Arrays:
+        """Method -> (N,) scores of a split."""
+        return self._npz(self.run.scores(self.seed, split))
+
+    def epochs(self, seed: int) -> dict[str, np.ndarray]:
+        """Column -> (epochs,) of a seed's training metrics."""
+        path = self.run.metrics(seed)
+        if not path.is_file():
+            raise ArtifactError(f"{path}: is missing; {self._hint()}")
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        try:
+            return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+        except (IndexError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path}: is damaged ({error})") from None
+
+    def output(self, kind: str, output: Path | None, *, force: bool) -> Path:
+        """Where the picture goes; the run's own `plots/` may be replaced, other files with force.
+
+        Raises:
+            InputError: an unknown suffix, a missing folder, or a file that exists.
+        """
+        if output is None:
+            return self.run.root / "plots" / f"{kind}_seed_{self.seed}.png"
+        output = Path(output)
+        check_output(output)
+        if not output.parent.is_dir():
+            raise InputError(f"output {output}: no such folder {output.parent}")
+        if output.exists() and not force:
+            raise InputError(f"output {output}: exists; --force replaces it")
+        return output
+
+    @property
+    def stamp(self) -> str:
+        """DEMO, FAILED GATE, or nothing."""
+        if self.meta.get("gate", {}).get("passed") is False:
+            return "FAILED GATE"
+        return "DEMO" if self.meta.get("demo") else ""
+
+    def _npz(self, path: Path) -> Arrays:
+        if not path.is_file():
+            raise ArtifactError(f"{path}: is missing; {self._hint()}")
+        return read_npz(path)
+
+    def _hint(self) -> str:
+        return f"`nervecode bench {self.run.root}` makes it"

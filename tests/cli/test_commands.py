@@ -1,0 +1,282 @@
+"""train, calibrate, presets, runs, version, help: what they do and what comes next."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nervecode
+from nervecode.cli import main, show
+from nervecode.errors import NervecodeError
+from nervecode.lab.config import load_config, presets
+from nervecode.lab.tables import Table
+
+ROOT = Path(__file__).parents[2]
+
+
+def status(run: Path) -> str:
+    return str(json.loads((run / "meta.json").read_text())["status"])
+
+
+def python_m(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nervecode", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+# Stage by stage
+
+
+def test_train_calibrate_bench_is_bench(
+    cli: Any, tiny_file: Path, finished: Path, tmp_path: Path
+) -> None:
+    trained = cli("train", "--config", tiny_file, "--outdir", tmp_path)
+    assert trained.status == 0, trained.err
+    (run,) = tmp_path.iterdir()
+    assert trained.out.splitlines() == [
+        str(run / f"checkpoints/seed_{seed}.safetensors") for seed in (0, 1)
+    ]
+    assert f"Next: nervecode calibrate {run}" in trained.err
+    assert status(run) == "partial"
+    assert not (run / "calibration").exists()
+
+    calibrated = cli("calibrate", run)
+    assert calibrated.status == 0, calibrated.err
+    assert calibrated.out.splitlines() == [
+        str(run / f"calibration/seed_{seed}.safetensors") for seed in (0, 1)
+    ]
+    assert f"Next: nervecode bench {run}" in calibrated.err
+    assert cli("score", run, "--input", "uniform_noise").status == 0
+
+    benched = cli("bench", run)
+    assert benched.status == 0, benched.err
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    skipped = {e["stage"] for e in events if e["event"] == "skip"}
+    assert skipped == {f"{s}/seed_{n}" for s in ("train", "calibrate") for n in (0, 1)}
+    assert (run / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
+    assert status(run) == "complete"
+
+
+def test_a_dry_run_writes_nothing(
+    cli: Any, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = cli("train", "--config", tiny_file, "--dry-run", "-o", "data.limit_train=100")
+    assert found.status == 0, found.err
+    assert list(tmp_path.iterdir()) == []
+    assert "Nothing was written. Next: the same command without --dry-run" in found.err
+    assert re.search(r"device +cpu", found.out)
+    assert "blocks.0, blocks.1, blocks.2, blocks.3" in found.out
+    assert re.search(r"100 +id_train", found.out)
+    assert re.search(r"50 +ood_hflip", found.out)
+    for what in ("training", "memory", "disk"):
+        assert re.search(rf"{what} +about \d+", found.out)
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(cli: Any, tiny_file: Path, tmp_path: Path) -> None:
+    for wrong in ("train.epochs=-1", "model.name=smal_cnn", "signals.nervecode.layers=[blok]"):
+        arguments = ["train", "--config", tiny_file, "--outdir", tmp_path / "runs", "-o", wrong]
+        dry, wet = cli(*arguments, "--dry-run"), cli(*arguments)
+        assert dry.status == wet.status == 2
+        assert not (tmp_path / "runs").exists()
+
+
+# Presets
+
+
+def test_presets_are_listed_with_data_and_cost(cli: Any) -> None:
+    found = cli("presets")
+    assert found.status == 0
+    for word in ("preset", "data", "minutes", "memory", "digits", "1 GB", *presets()):
+        assert word in found.out
+    assert "Next: nervecode bench --preset" in found.err
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_a_preset_is_shown_as_it_is(cli: Any, name: str) -> None:
+    found = cli("presets", "show", name)
+    assert found.status == 0
+    assert found.out == (ROOT / f"configs/{name}.yaml").read_text()
+    assert f"Next: nervecode presets copy {name} my.yaml" in found.err
+
+
+def test_a_copied_preset_is_a_config_of_ones_own(cli: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    found = cli("presets", "copy", "digits", mine)
+    assert found.status == 0
+    assert found.out.strip() == str(mine)
+    assert f"Next: nervecode bench --config {mine}" in found.err
+    assert load_config(mine) == load_config(ROOT / "configs/digits.yaml")
+    mine.write_text("mine")
+    assert cli("presets", "copy", "digits", mine).status == 2
+    assert mine.read_text() == "mine"
+    assert cli("presets", "copy", "digits", mine, "--force").status == 0
+    assert mine.read_bytes() == (ROOT / "configs/digits.yaml").read_bytes()
+
+
+# Runs
+
+
+def test_runs_are_listed_with_status_gate_and_headline(
+    cli: Any, run_copy: Path, finished: Path, tiny_file: Path
+) -> None:
+    folder = run_copy.parent
+    diverging = cli("train", "--config", tiny_file, "--outdir", folder,
+                    "-o", "train.learning_rate=1e30", "-o", "name=wild")  # fmt: skip
+    assert diverging.status == 1
+    assert "try a smaller train.learning_rate" in diverging.err
+    found = cli("runs", folder, "--json")
+    assert found.status == 0
+    document = json.loads(found.out)
+    assert document["schema_version"] == 1
+    rows = {row["run"].partition("-")[0]: row for row in document["runs"]}
+    assert set(rows) == {"tiny", "wild"}
+    assert (rows["tiny"]["status"], rows["tiny"]["gate"]) == ("complete", "passed")
+    with (finished / "results.csv").open(newline="") as file:
+        mine = [row for row in csv.DictReader(file) if row["method"] == "nervecode"]
+    means = {group: [float(r["auroc"]) for r in mine if r["group"] == group]
+             for group in ("near", "far")}  # fmt: skip
+    headline = 50 * sum(sum(values) / len(values) for values in means.values())
+    assert float(rows["tiny"]["headline"].split()[0]) == pytest.approx(headline, abs=0.006)
+    assert (rows["wild"]["status"], rows["wild"]["gate"]) == ("failed", "open")
+    assert "training: the loss is" in rows["wild"]["headline"]
+    table = cli("runs", folder)
+    assert run_copy.name in table.out
+    assert "failed" in table.out
+
+
+def test_a_folder_without_runs_names_the_first_step(cli: Any, tmp_path: Path) -> None:
+    found = cli("runs", tmp_path)
+    assert found.status == 0
+    assert "Next: nervecode bench --preset digits" in found.err
+    assert json.loads(cli("runs", tmp_path, "--json").out) == {"schema_version": 1, "runs": []}
+
+
+# The application
+
+
+def test_the_version_is_the_packages(cli: Any) -> None:
+    found = cli("--version")
+    assert found.status == 0
+    assert found.out == f"nervecode {nervecode.__version__}\n"
+
+
+def test_python_m_nervecode_is_nervecode(tmp_path: Path) -> None:
+    done = python_m("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"nervecode {nervecode.__version__}\n")
+    wrong = python_m("presets", "show", "digts", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("Error: preset: unknown 'digts'; did you mean 'digits'?")
+    assert wrong.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "calibrate", "score", "bench", "plot", "presets", "runs"]
+)
+def test_every_command_explains_itself(cli: Any, command: str) -> None:
+    overall, one = cli("--help"), cli(command, "-h")
+    assert overall.status == one.status == 0
+    assert command in overall.out
+    assert f"{command} " in one.out.splitlines()[0]
+    if command != "presets":
+        assert "Example: nervecode" in one.out or command in ("presets", "runs")
+
+
+def test_debug_shows_the_traceback_anywhere(cli: Any, tmp_path: Path) -> None:
+    for arguments in (["--debug", "bench", tmp_path], ["bench", tmp_path, "--debug"]):
+        with pytest.raises(NervecodeError):
+            cli(*arguments)
+
+
+def test_what_nobody_expected_is_one_line_and_status_1(
+    cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(name: str) -> Path:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr("nervecode.lab.config.preset_path", explode)
+    found = cli("presets", "show", "digits")
+    assert found.status == 1
+    assert found.err == (
+        "Error: ZeroDivisionError: odd\n(unexpected; --debug shows the traceback)\n"
+    )
+    with pytest.raises(ZeroDivisionError):
+        cli("presets", "show", "digits", "--debug")
+
+
+def test_the_entry_point_ends_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "run", lambda arguments: 4)
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 4
+
+
+# What is shown
+
+
+def test_a_wide_table_is_broken_into_parts_that_repeat_the_first_column() -> None:
+    header = ["method", *[f"column_{i:02d}" for i in range(20)]]
+    table = Table("wide", header, [["one", *["1.00"] * 20], ["two", *["2.00"] * 20]])
+    parts = show._parts(table, 100)
+    assert len(parts) > 1
+    assert all(part[0] == 0 for part in parts)
+    assert sorted(c for part in parts for c in part[1:]) == list(range(1, 21))
+    widths = [max(len(row[c]) for row in [header, *table.body]) + 2 for c in range(21)]
+    assert all(sum(widths[c] for c in part) <= 100 for part in parts)
+
+
+def test_lines_of_progress_tell_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([100.0, 105.0, 112.0, 113.0])
+    monkeypatch.setattr(show.time, "monotonic", lambda: next(now))
+    with show.progress() as shown:
+        shown.start("train", 40)
+        shown.advance(5)
+        shown.advance(5, loss=0.5)
+        shown.advance(5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["train …", "train: 10/40, 36 s left loss 0.5"]
+
+
+def test_bars_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with show.progress() as shown:
+        for title in ("first", "second"):
+            assert list(shown.track(title, [1, 2, 3], 3)) == [1, 2, 3]
+        shown.advance(0, loss=0.25)
+        shown.bars.refresh()  # type: ignore[attr-defined]
+        task = shown.bars.tasks[0]  # type: ignore[attr-defined]
+        assert len(shown.bars.tasks) == 1  # type: ignore[attr-defined]
+        assert (task.description, task.completed, task.fields["shown"]) == (
+            "second", 3, "loss 0.25",
+        )  # fmt: skip
+    assert "second" in terminal.getvalue()
+
+
+def test_paths_are_shown_as_seen_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert show.relative(tmp_path / "a" / "b") == Path("a/b")
+    assert show.relative(Path("/elsewhere")) == Path("/elsewhere")

@@ -1,0 +1,147 @@
+"""Moments and the codes fitted from them, against NumPy, SciPy and scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.covariance import OAS
+
+from nervecode.core import ClassMoments, fit_codes, oas
+from nervecode.errors import InputError, NotReadyError
+
+
+def data(n: int = 200, dim: int = 5, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(k, size=n)
+    mixing = random.normal(size=(dim, dim))
+    return random.normal(size=(n, dim)) @ mixing + 3 * random.normal(size=(k, dim))[labels], labels
+
+
+def moments_of(z: np.ndarray, labels: np.ndarray, k: int) -> ClassMoments:
+    return ClassMoments.of(torch.from_numpy(z), torch.from_numpy(labels), k)
+
+
+def test_moments_are_those_of_numpy() -> None:
+    z, labels = data()
+    found = moments_of(z, labels, 3)
+    means = np.stack([z[labels == k].mean(0) for k in range(3)])
+    np.testing.assert_array_equal(found.counts, np.bincount(labels))
+    np.testing.assert_allclose(found.means, means, rtol=1e-12)
+    np.testing.assert_allclose(found.mean, z.mean(0), rtol=1e-12)
+    centred = z - means[labels]
+    np.testing.assert_allclose(found.within, centred.T @ centred / len(z), rtol=1e-10)
+    total = np.cov(z.T, bias=True)
+    np.testing.assert_allclose(found.within + found.between, total, rtol=1e-10)
+
+
+def test_streaming_keeps_precision_far_from_the_origin() -> None:
+    """Sums of squares would lose every digit here: mean 1e8, deviation 1."""
+    z, labels = data(dim=2, k=1)
+    far = moments_of(z + 1e8, labels, 1)
+    np.testing.assert_allclose(far.within, moments_of(z, labels, 1).within, rtol=1e-6)
+
+
+def test_memory_is_that_of_the_moments() -> None:
+    found = moments_of(*data(n=5000), 3)
+    assert {tuple(t.shape) for t in (found.counts, found.means, found.scatter)} == {
+        (3,), (3, 5), (5, 5)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "dim"), [(300, 4), (30, 20), (10, 40), (50, 1)])
+def test_oas_is_that_of_scikit_learn(n: int, dim: int) -> None:
+    z, labels = data(n, dim, 1)
+    reference = OAS().fit(z).covariance_
+    found = oas(moments_of(z, labels, 1).within, n)
+    np.testing.assert_allclose(found, reference, rtol=1e-6, atol=1e-6 * np.abs(reference).max())
+
+
+def test_oas_of_nothing_is_nothing() -> None:
+    assert oas(torch.zeros(3, 3, dtype=torch.float64), 10).abs().max() == 0
+
+
+def oracle(z: np.ndarray, labels: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(bits, regret) of x by explicit Gaussians: SciPy densities, scikit-learn's shrinkage."""
+    used = np.unique(labels)
+    means = np.stack([z[labels == k].mean(0) for k in used])
+    priors = np.array([(labels == k).mean() for k in used])
+    centred = z - means[np.searchsorted(used, labels)]
+    within = OAS(assume_centered=True).fit(centred).covariance_
+    within = within + 1e-6 * np.trace(within) / z.shape[1] * np.eye(z.shape[1])
+    spread = means - z.mean(0)
+    background = within + (priors[:, None] * spread).T @ spread
+    joint = np.stack(
+        [multivariate_normal(mean, within).logpdf(x) for mean in means], axis=1
+    ) + np.log(priors)  # fmt: skip
+    bits = -np.logaddexp.reduce(joint, axis=1) / math.log(2)
+    return bits, bits + multivariate_normal(z.mean(0), background).logpdf(x) / math.log(2)
+
+
+@pytest.mark.parametrize(("dim", "k"), [(6, 3), (3, 8), (5, 1), (10, 10)])
+def test_fitted_codes_are_explicit_gaussians(dim: int, k: int) -> None:
+    from nervecode.core import Reducer
+    from nervecode.layers import FittedCoder
+
+    z, labels = data(400, dim, k)
+    x = 2 * np.random.default_rng(1).normal(size=(60, dim)) + z[:60]
+    coder = FittedCoder.from_moments(moments_of(z, labels, k), reducer=Reducer())
+    trace = coder.code(torch.from_numpy(x).float())
+    bits, regret = oracle(z, labels, x)
+    np.testing.assert_allclose(trace.surprise, bits, rtol=2e-4, atol=2e-3)
+    np.testing.assert_allclose(trace.regret, regret, rtol=2e-3, atol=5e-3)
+    torch.testing.assert_close(trace.code.bits, trace.surprise)
+
+
+def test_both_covariances_are_diagonal_in_the_basis() -> None:
+    z, labels = data(300, 6, 4)
+    moments = moments_of(z, labels, 4)
+    codes = fit_codes(moments)
+    shrunk = oas(moments.within, 300)
+    np.testing.assert_allclose(codes.basis.T @ shrunk @ codes.basis, np.eye(6), atol=1e-5)
+    total = codes.basis.T @ (shrunk + moments.between) @ codes.basis
+    np.testing.assert_allclose(total, np.diag(codes.background_variance), atol=1e-5)
+    assert (codes.background_variance >= 1).all()  # the background dominates the classes
+    log_det = np.linalg.slogdet(codes.basis)[1]
+    assert codes.log_volume.item() == pytest.approx(log_det, rel=1e-9)
+
+
+def test_an_empty_class_has_no_centre() -> None:
+    z, labels = data(100, 4, 2)
+    codes = fit_codes(moments_of(z, 2 * labels, 5))
+    assert codes.centres.shape == (2, 4)
+    np.testing.assert_allclose(codes.log_priors.exp(), np.bincount(labels) / 100)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "groups", "text"),
+    [
+        (torch.zeros(3), torch.zeros(3, dtype=torch.long), r"vectors \(3,\)"),
+        (torch.zeros(3, 2), torch.zeros(2, dtype=torch.long), r"groups \(2,\)"),
+        (torch.full((2, 2), math.nan), torch.tensor([0, 1]), "NaN or infinity"),
+        (torch.full((2, 2), math.inf), torch.tensor([0, 1]), "NaN or infinity"),
+        (torch.zeros(2, 2), torch.tensor([0, 3]), r"labels: found 0 to 3, allowed: 0 to 2"),
+        (torch.zeros(2, 2), torch.tensor([-1, 0]), r"labels: found -1 to 0"),
+        (torch.zeros(2, 2), torch.tensor([0.0, 0.5]), r"labels: found torch.float32"),
+    ],
+)
+def test_a_bad_batch_is_named(vectors, groups, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        ClassMoments.of(vectors, groups, 3)
+
+
+def test_labels_of_any_whole_type_are_indices() -> None:
+    z = torch.randn(6, 2)
+    wide, narrow = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([0, 1, 2, 0, 1, 2]).byte()
+    assert torch.equal(ClassMoments.of(z, wide, 3).means, ClassMoments.of(z, narrow, 3).means)
+
+
+def test_moments_of_different_shapes_do_not_add() -> None:
+    with pytest.raises(InputError, match=r"cannot add \(K, D\) = \(2, 3\) to \(2, 4\)"):
+        ClassMoments.empty(2, 4) + ClassMoments.empty(2, 3)
+
+
+def test_one_input_is_not_enough() -> None:
+    with pytest.raises(NotReadyError, match="found 1 inputs, a code needs at least 2"):
+        fit_codes(ClassMoments.of(torch.zeros(1, 2), torch.tensor([0]), 1))

@@ -1,0 +1,98 @@
+"""Reducers against NumPy, for every layout."""
+
+import numpy as np
+import pytest
+import torch
+
+from nervecode.core import Reducer
+from nervecode.errors import InputError
+
+ORACLES = {
+    "mean": lambda x: x.mean(2),
+    "max": lambda x: x.max(2),
+    "mean_std": lambda x: np.concatenate([x.mean(2), x.std(2)], 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ORACLES))
+@pytest.mark.parametrize("shape", [(4, 3, 5, 7), (4, 3, 6), (4, 3, 2, 3, 4)])
+def test_maps_are_reduced_over_space(name: str, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, dtype=torch.float64)
+    expected = ORACLES[name](x.numpy().reshape(4, 3, -1))
+    found = Reducer(name, channel_dim=1)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(ORACLES))
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 5, 7, 3)])
+def test_tokens_are_reduced_over_places(name: str, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, dtype=torch.float64)
+    expected = ORACLES[name](x.numpy().reshape(4, -1, 3).transpose(0, 2, 1))
+    np.testing.assert_allclose(Reducer(name, channel_dim=-1)(x), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(ORACLES))
+def test_vectors_pass_unchanged(name: str) -> None:
+    x = torch.randn(4, 3)
+    assert torch.equal(Reducer(name)(x), x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "width", "channels"),
+    [
+        ((2, 8, 4, 4), 8, 8),  # the width decides: a map
+        ((2, 4, 4, 8), 8, 8),  # the width decides: B, H, W, C
+        ((2, 5, 8), 8, 8),  # B, T, C
+        ((2, 8, 5), 8, 8),  # B, C, T
+        ((2, 8, 4, 8), 8, 8),  # both fit: a 4-D activation is a map
+        ((2, 5, 8), None, 8),  # nothing known: a 3-D activation is tokens
+        ((2, 5, 8, 8), None, 5),  # nothing known: a 4-D activation is a map
+    ],
+)
+def test_channels_are_found(shape: tuple[int, ...], width: int | None, channels: int) -> None:
+    assert Reducer("mean", width=width)(torch.randn(shape)).shape == (2, channels)
+
+
+def test_unit_norm() -> None:
+    found = Reducer("mean", unit_norm=True)(torch.randn(5, 4, 3, 3))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
+    assert Reducer("mean", unit_norm=True)(torch.zeros(2, 4)).abs().max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype: torch.dtype) -> None:
+    """4096 values of 0.1 sum to 409.6: float16 and bfloat16 sums would be far off."""
+    x = torch.full((1, 2, 64, 64), 0.1, dtype=dtype)
+    found = Reducer("mean", channel_dim=1)(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.full((1, 2), x[0, 0, 0, 0].item()))
+
+
+def test_channels_last_memory_gives_the_same() -> None:
+    x = torch.randn(3, 8, 6, 6)
+    for name in ORACLES:
+        reducer = Reducer(name, channel_dim=1)
+        torch.testing.assert_close(reducer(x), reducer(x.to(memory_format=torch.channels_last)))
+
+
+def test_dead_channel_has_finite_gradients() -> None:
+    x = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    Reducer("mean_std", channel_dim=1)(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+def test_spec_rebuilds_the_reducer() -> None:
+    reducer = Reducer("max", channel_dim=-1, width=3, unit_norm=True)
+    assert Reducer(**reducer.spec()).spec() == reducer.spec()
+
+
+def test_errors_name_what_was_found() -> None:
+    with pytest.raises(InputError, match="'maen'; did you mean 'mean'"):
+        Reducer("maen")
+    with pytest.raises(InputError, match="channel_dim: found 2, allowed: 1, -1 or None"):
+        Reducer(channel_dim=2)
+    with pytest.raises(InputError, match=r"found torch.float32 of shape \(3,\)"):
+        Reducer()(torch.zeros(3))
+    with pytest.raises(InputError, match=r"found torch.int64 of shape \(3, 2\)"):
+        Reducer()(torch.zeros(3, 2, dtype=torch.long))

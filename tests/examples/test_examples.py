@@ -1,0 +1,76 @@
+"""The examples run as they stand, each in a process of its own, and mean what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+# What the quickstart leaves behind, as seen by a reader who goes on from its last line.
+PROBE = """
+import json, runpy, sys
+v = runpy.run_path(sys.argv[1])
+wrapped, scores = v["wrapped"], v["scores"]
+print(json.dumps({
+    "logits": list(v["logits"].shape),
+    "same": bool((v["logits"] == v["model"](v["x"])).all()),
+    "gradients": [p.grad is not None for p in wrapped.parameters()],
+    "scores": scores.tolist(),
+    "layers": v["agg"].layers,
+    "method": v["state"].aggregation,
+    "threshold": v["thr"],
+    "flagged": v["calib"].is_ood(scores).float().mean().item(),
+}))
+"""
+
+
+def run(*arguments: str, cwd: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", "three_lines.py"}
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    found = json.loads(run("-c", PROBE, str(EXAMPLES / "quickstart.py"), cwd=tmp_path))
+    assert found["logits"] == [64, 2]
+    assert found["same"]
+    assert all(found["gradients"])  # the coding loss reaches model and codebooks
+    assert found["layers"] == ["0", "2"]
+    assert found["method"] == "mean"
+    assert len(found["scores"]) == 64
+    assert found["threshold"] == pytest.approx(sorted(found["scores"])[60], rel=1e-6)
+    assert found["flagged"] <= 0.05
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_three_lines(tmp_path: Path) -> None:
+    lines = run(str(EXAMPLES / "three_lines.py"), cwd=tmp_path).splitlines()
+    rows = {name: (float(a), float(b)) for name, a, b in map(parse, lines[1:])}
+    known = rows.pop("digits 0 to 7, unseen")
+    assert 35 < known[0] < 65  # exchangeable with the calibration split
+    assert known[1] < 10
+    assert set(rows) == {"digits 8 and 9", "digits 0 to 7, mirrored", "noise"}
+    for median, flagged in rows.values():
+        assert median > 90
+        assert flagged > 40
+
+
+def parse(line: str) -> tuple[str, str, str]:
+    found = re.fullmatch(r"(.+?) +\d+ +([\d.]+) +([\d.]+)%", line)
+    assert found, line
+    return found[1], found[2], found[3]

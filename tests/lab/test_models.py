@@ -1,0 +1,122 @@
+"""Models: shapes, normalisation, and features that are the head's input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nervecode.errors import InputError
+from nervecode.lab.augment import PADDING, augment
+from nervecode.lab.data import Samples
+from nervecode.lab.device import choose_device
+from nervecode.lab.models import MODELS, build_model
+from nervecode.lab.schema import ModelConfig
+
+CASES = [(name, shape) for name in sorted(MODELS) for shape in [(1, 8, 8), (3, 16, 12)]]
+
+
+def samples(shape: tuple[int, ...], count: int = 32) -> Samples:
+    generator = torch.Generator().manual_seed(0)
+    return Samples(torch.rand(count, *shape, generator=generator), torch.arange(count) % 4)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_a_registered_model_gives_logits_by_its_head(name: str, shape: tuple[int, ...]) -> None:
+    train = samples(shape)
+    model = build_model(ModelConfig(name=name, width=4), train, 5).eval()
+    seen: list[Tensor] = []
+    model.head.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    logits = model(train.inputs)
+    assert logits.shape == (32, 5)
+    (features,) = seen
+    assert features.shape == (32, model.head.in_features)
+    normalised = (train.inputs - model.mean) / model.std
+    assert torch.equal(model.features(normalised), features)
+    expected = features.double() @ model.head.weight.double().T + model.head.bias.double()
+    torch.testing.assert_close(logits.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_normalisation_is_by_the_statistics_of_training_data(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    train = samples(shape)
+    model = build_model(ModelConfig(name=name, width=4), train, 5)
+    x = ((train.inputs - model.mean) / model.std).double()
+    channels = x.transpose(0, 1).flatten(1)
+    assert torch.allclose(channels.mean(1), torch.zeros(shape[0]).double(), atol=1e-5)
+    assert torch.allclose(channels.std(1), torch.ones(shape[0]).double(), atol=1e-4)
+    assert {"mean", "std"} <= set(model.state_dict())
+
+
+def test_features_are_normalised_one_by_one_and_a_dead_one_stays_finite() -> None:
+    inputs = torch.rand(50, 3) * torch.tensor([1.0, 10.0, 0.0])
+    model = build_model(ModelConfig(name="mlp", width=4), Samples(inputs, torch.arange(50) % 2), 2)
+    x = (inputs - model.mean) / model.std
+    assert torch.allclose(x[:, :2].std(0), torch.ones(2), atol=1e-4)
+    assert torch.equal(x[:, 2], torch.zeros(50))
+    assert model(inputs).isfinite().all()
+
+
+def test_the_perceptron_has_as_many_layers_as_asked_for() -> None:
+    for depth, layers in ((None, 2), (1, 1), (4, 4)):
+        config = ModelConfig(name="mlp", width=6, depth=depth)
+        model = build_model(config, samples((1, 8, 8)), 3)
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+        assert len(linear) == layers + 1
+
+
+def test_resnet18_has_the_published_size() -> None:
+    # ResNet-18 for CIFAR-10 with a 3x3 stem has 11,173,962 parameters.
+    model = build_model(ModelConfig(name="resnet18", width=64), samples((3, 8, 8), 4), 10)
+    assert sum(p.numel() for p in model.parameters()) == 11_173_962
+
+
+# Augmentation
+
+
+def test_none_and_features_pass_unchanged() -> None:
+    images, features = torch.rand(3, 1, 5, 5), torch.rand(3, 7)
+    generator = torch.Generator().manual_seed(0)
+    assert augment(images, "none", generator) is images
+    assert augment(features, "crop_flip", generator) is features
+
+
+@pytest.mark.parametrize("how", ["crop", "crop_flip"])
+def test_a_crop_is_a_window_of_the_padded_image(how: str) -> None:
+    x = torch.rand(20, 2, 6, 5) + 1
+    found = augment(x, how, torch.Generator().manual_seed(0))
+    padded = nn.functional.pad(x, [PADDING] * 4)
+    mirrored = 0
+    for before, after in zip(padded, found, strict=True):
+        windows = before.unfold(1, 6, 1).unfold(2, 5, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+        straight = any(torch.equal(window, after) for window in windows)
+        turned = any(torch.equal(window, after.flip(-1)) for window in windows)
+        assert straight or turned
+        mirrored += turned and not straight
+    assert (mirrored > 3) == (how == "crop_flip")
+
+
+def test_augmentation_is_its_generators_alone() -> None:
+    x = torch.rand(8, 1, 6, 6)
+    one = augment(x, "crop_flip", torch.Generator().manual_seed(3))
+    torch.manual_seed(99)
+    other = augment(x, "crop_flip", torch.Generator().manual_seed(3))
+    assert torch.equal(one, other)
+
+
+# Devices
+
+
+def test_cpu_is_always_there_and_others_are_refused() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(InputError, match=r"device: unknown 'cdua'; did you mean 'cuda'\?"):
+        choose_device("cdua")
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="PyTorch sees no GPU; allowed here: auto, cpu"):
+        choose_device("cuda")

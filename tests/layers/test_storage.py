@@ -1,0 +1,141 @@
+"""save and load: round trips, other architectures, damaged files."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import nervecode
+from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError
+from nervecode.layers import WrappedModel
+from tests.layers.zoo import ZOO, mlp
+
+
+def fitted(model: nn.Module | None = None) -> WrappedModel:
+    wrapped = nervecode.wrap(model or mlp(), "all_linear")
+    batches = [(torch.randn(40, 6), torch.arange(40) % 4)]
+    return wrapped.fit(batches).calibrate(batches)
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Change the header of a file, and keep its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        metadata = {**file.metadata(), **changes}
+    save_file(load_file(path), path, metadata=metadata)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "codes.safetensors"
+    fitted().save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["fitted", "learned", "shared"])
+def test_round_trip(kind: str, tmp_path: Path) -> None:
+    model = ZOO["shared"].build() if kind == "shared" else mlp()
+    wrapped = nervecode.wrap(model, "all_linear") if kind == "learned" else fitted(model)
+    path, x = tmp_path / "codes.safetensors", torch.randn(5, 6)
+    wrapped.save(path)
+    twin = nervecode.load(path, model)
+    assert twin.layer_names == wrapped.layer_names
+    assert torch.equal(twin(x), wrapped(x))
+    found, expected = twin.surprise(), wrapped.surprise()
+    assert torch.equal(found.surprise, expected.surprise)
+    if kind != "learned":
+        assert torch.equal(found.percentile, expected.percentile)
+        assert torch.equal(found.p_value, expected.p_value)
+    assert twin.coder_specs() == wrapped.coder_specs()
+
+
+def test_saving_replaces_the_file_and_leaves_nothing_else(saved: Path) -> None:
+    fitted().save(saved)
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_the_model_itself_is_not_in_the_file(saved: Path) -> None:
+    assert all(key.startswith(("coders.", "calibration.")) for key in load_file(saved))
+
+
+def test_a_coder_without_a_width_cannot_be_saved(tmp_path: Path) -> None:
+    wrapped = nervecode.wrap(ZOO["lstm"].build(), "lstm")
+    with pytest.raises(NotReadyError, match="no width yet; run a forward or fit"):
+        wrapped.save(tmp_path / "codes.safetensors")
+    wrapped(torch.randn(2, 3, 6))
+    wrapped.save(tmp_path / "codes.safetensors")
+
+
+def test_another_architecture_is_refused_with_the_first_difference(saved: Path) -> None:
+    with pytest.raises(InputError, match=r"made for a model with a layer '4'.*Allowed: 0, 1, 2"):
+        nervecode.load(saved, nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 8)))
+    wide = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 4))
+    with pytest.raises(InputError, match="a layer '2' of width 8; Sequential has one of width 9"):
+        nervecode.load(saved, wide)
+
+
+def test_missing_and_foreign_files(saved: Path) -> None:
+    with pytest.raises(ArtifactError, match="no such file"):
+        nervecode.load(saved.with_name("absent.safetensors"), mlp())
+    saved.write_bytes(b"not a safetensors file at all")
+    with pytest.raises(ArtifactError, match="not a readable safetensors file"):
+        nervecode.load(saved, mlp())
+    save_file({"x": torch.zeros(1)}, saved)
+    with pytest.raises(ArtifactError, match="found format None, allowed: 'nervecode-1'"):
+        nervecode.load(saved, mlp())
+
+
+def test_every_cut_is_found(saved: Path) -> None:
+    whole = saved.read_bytes()
+    for size in range(0, len(whole), max(1, len(whole) // 40)):
+        saved.write_bytes(whole[:size])
+        with pytest.raises(ArtifactError, match=str(saved)):
+            nervecode.load(saved, mlp())
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ("{", "the header is damaged"),
+        ("{}", "do not fit their description"),
+        (json.dumps({"coders": {"0": {"kind": "fitted"}}}), "do not fit their description"),
+    ],
+)
+def test_a_damaged_header_is_named(saved: Path, header: str, text: str) -> None:
+    rewrite(saved, header=header)
+    with pytest.raises(ArtifactError, match=text):
+        nervecode.load(saved, mlp())
+
+
+def test_a_missing_tensor_is_named(saved: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(str(saved), framework="pt") as file:
+        metadata = file.metadata()
+    for lost, text in (("coders.0.mean", '"0.mean"'), ("calibration.4", "calibration.4")):
+        tensors = load_file(saved)
+        del tensors[lost]
+        path = saved.with_name("lost.safetensors")
+        save_file(tensors, path, metadata=metadata)
+        with pytest.raises(ArtifactError, match=text):
+            nervecode.load(path, mlp())
+
+
+def test_a_flipped_bit_in_the_header_is_a_clear_error_or_harmless(saved: Path) -> None:
+    whole = bytearray(saved.read_bytes())
+    end = 8 + int.from_bytes(whole[:8], "little")
+    failed = 0
+    for place in range(0, end, max(1, end // 150)):
+        broken = whole.copy()
+        broken[place] ^= 1 << (place % 7)
+        saved.write_bytes(broken)
+        try:
+            nervecode.load(saved, mlp())
+        except NervecodeError:
+            failed += 1
+    assert failed > 50

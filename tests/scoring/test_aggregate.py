@@ -1,0 +1,72 @@
+"""Aggregation over layers against NumPy."""
+
+import numpy as np
+import pytest
+import torch
+
+from nervecode.core import Codebook, CodingTrace, SoftAssignment
+from nervecode.errors import InputError
+from nervecode.scoring import (
+    max_surprise,
+    mean_surprise,
+    stack_layers,
+    total_surprise,
+    weighted_surprise,
+)
+
+LAYERS = {"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([5.0, 1.0, 0.0])}
+ROWS = np.array([[1.0, 5.0], [2.0, 1.0], [3.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "oracle", "method"),
+    [
+        (mean_surprise, ROWS.mean(1), "mean"),
+        (max_surprise, ROWS.max(1), "max"),
+        (total_surprise, ROWS.sum(1), "total"),
+        (lambda t: weighted_surprise(t, {"a": 2, "b": -1}), ROWS @ [2, -1], "weighted"),
+        (lambda t: weighted_surprise(t, {"b": 0.5}), ROWS @ [0, 0.5], "weighted"),
+    ],
+)
+def test_aggregates(aggregate, oracle: np.ndarray, method: str) -> None:
+    found = aggregate(LAYERS)
+    np.testing.assert_allclose(found.surprise, oracle)
+    assert found.method == method
+    assert found.num_layers == len(found.layers) == found.by_layer.shape[1]
+    assert found.percentile is None
+    assert found.p_value is None
+
+
+def test_traces_and_tensors_of_several_shapes() -> None:
+    code = Codebook(3, 2)(torch.zeros(3, 2), SoftAssignment())
+    trace = CodingTrace(torch.tensor([7.0, 8.0, 9.0]), code, torch.zeros(3, 2))
+    places = torch.arange(12.0).reshape(3, 2, 2)  # a surprise per place is averaged
+    found = stack_layers({"trace": trace, "places": places})
+    np.testing.assert_allclose(found, [[7, 1.5], [8, 5.5], [9, 9.5]])
+
+
+@pytest.mark.parametrize("aggregate", [mean_surprise, max_surprise, total_surprise])
+def test_no_layers_give_none(aggregate) -> None:
+    assert aggregate({}) is None
+    assert weighted_surprise({}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            lambda: mean_surprise({"a": torch.zeros(3), "b": torch.zeros(2)}),
+            "layer 'b': found 2 inputs, allowed: 3 as in layer 'a'",
+        ),
+        (lambda: weighted_surprise(LAYERS, {"aa": 1.0}), "unknown layer 'aa'; did you mean 'a'"),
+        (lambda: weighted_surprise(LAYERS, {"a": np.inf}), r"weights\['a'\]: found inf"),
+        (
+            lambda: total_surprise({**LAYERS, "c": torch.tensor([0.0, np.nan, 0.0])}),
+            "surprise of layer 'c': found NaN or infinity",
+        ),
+        (lambda: max_surprise({"a": torch.tensor([np.inf])}), "layer 'a': found NaN or infinity"),
+    ],
+)
+def test_errors_name_the_layer(call, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        call()

@@ -1,0 +1,111 @@
+"""The percentile calibrator: known answers, files, errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nervecode.errors import ArtifactError, InputError, NotReadyError
+from nervecode.scoring import EmpiricalPercentileCalibrator, conformal_p_values
+
+
+def fitted(quantiles: tuple[float, ...] = (0.95, 0.5)) -> EmpiricalPercentileCalibrator:
+    calibrator = EmpiricalPercentileCalibrator(quantiles)
+    calibrator.fit(torch.arange(100).flip(0).float(), aggregation="mean")
+    return calibrator
+
+
+def test_known_answers() -> None:
+    calibrator = fitted()
+    scores = torch.tensor([[-1.0, 0.0], [49.0, 200.0]])
+    np.testing.assert_allclose(calibrator.percentiles(scores), [[0, 1], [50, 100]])
+    np.testing.assert_allclose(
+        calibrator.p_values(scores), np.array([[101, 101], [52, 1]]) / 101, rtol=1e-12
+    )
+    assert calibrator.threshold_for() == calibrator.threshold_for(0.95) == 95.0
+    assert calibrator.threshold_for(0.5) == 50.0
+    assert calibrator.is_ood(torch.tensor([95.0, 95.5])).tolist() == [False, True]
+    assert calibrator.is_ood(torch.tensor([50.0, 50.5]), 0.5).tolist() == [False, True]
+    assert calibrator.state is not None
+    assert calibrator.state.num_samples == 100
+
+
+def test_ties_count_against_the_input() -> None:
+    """A score equal to all of calibration is no surprise at all."""
+    p = conformal_p_values(torch.ones(9), torch.tensor([1.0, 1.1]))
+    np.testing.assert_allclose(p, [1.0, 0.1])
+
+
+def test_scores_with_a_gradient_and_on_half_precision_are_taken() -> None:
+    scores = torch.randn(20, requires_grad=True)
+    calibrator = EmpiricalPercentileCalibrator()
+    assert not calibrator.fit(scores).scores.requires_grad
+    assert calibrator.percentiles(scores.detach().bfloat16()).dtype == torch.float64
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    calibrator = fitted((0.99, 0.05, 1 / 3))
+    calibrator.save(path)
+    twin = EmpiricalPercentileCalibrator.load(path)
+    scores = torch.linspace(-5, 110, 77)
+    assert torch.equal(twin.percentiles(scores), calibrator.percentiles(scores))
+    assert twin.state.thresholds == calibrator.state.thresholds
+    assert twin.threshold_quantiles == (0.99, 0.05, 1 / 3)
+    assert twin.state.aggregation == "mean"
+
+
+def test_state_dict_round_trip() -> None:
+    calibrator, twin = fitted(), EmpiricalPercentileCalibrator()
+    twin.load_state_dict(calibrator.state_dict())
+    assert twin.state.thresholds == calibrator.state.thresholds
+    assert torch.equal(twin.state.scores, calibrator.state.scores)
+
+
+def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    with pytest.raises(ArtifactError, match="not a readable calibration file"):
+        EmpiricalPercentileCalibrator.load(path)
+    fitted().save(path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 50):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ArtifactError, match=str(path)):
+            EmpiricalPercentileCalibrator.load(path)
+    save_file({"other": torch.zeros(3)}, path)
+    with pytest.raises(ArtifactError, match="not a readable calibration file"):
+        EmpiricalPercentileCalibrator.load(path)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: EmpiricalPercentileCalibrator(()), InputError, r"threshold_quantiles: found \(\)"),
+        (lambda: EmpiricalPercentileCalibrator((1.0,)), InputError, r"found \(1.0,\), allowed: "),
+        (lambda: EmpiricalPercentileCalibrator((95,)), InputError, "numbers between 0 and 1"),
+        (lambda: fitted().fit(torch.ones(1)), InputError, "found 1, allowed: at least 2"),
+        (lambda: fitted().fit(torch.ones(2, 2)), InputError, r"shape \(2, 2\), allowed: \(n,\)"),
+        (
+            lambda: fitted().fit(torch.tensor([1.0, torch.nan])),
+            InputError,
+            "calibration scores: found NaN or infinity",
+        ),
+        (
+            lambda: fitted().percentiles(torch.tensor([torch.inf])),
+            InputError,
+            "scores: found NaN or infinity",
+        ),
+        (lambda: fitted().threshold_for(0.9), InputError, "found 0.9, allowed: 0.95, 0.5"),
+        (
+            lambda: EmpiricalPercentileCalibrator().percentiles(torch.ones(2)),
+            NotReadyError,
+            r"call fit\(scores\) first",
+        ),
+        (lambda: EmpiricalPercentileCalibrator().threshold_for(), NotReadyError, "seen no scores"),
+    ],
+)
+def test_errors_say_what_is_allowed(call, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        call()

@@ -1,0 +1,207 @@
+"""Plots: every kind draws from saved files alone, the same run gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from nervecode.errors import ArtifactError, InputError
+from nervecode.viz import KINDS, layerwise, style
+from nervecode.viz.layerwise import main
+
+from .conftest import write_run
+
+HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_each_kind_draws_a_picture_that_is_not_empty(run: Path, kind: str) -> None:
+    path = KINDS[kind](run)
+    assert path == run / "plots" / f"{kind}_seed_0.png"
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert min(pixels.shape) > 400
+    assert (pixels < 128).mean() > 0.005  # ink
+    assert pixels[:3].min() > 200  # nothing is cut at the upper edge
+
+
+@pytest.mark.parametrize("suffix", style.SUFFIXES)
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_same_run_gives_the_same_bytes(
+    run: Path, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    paths = [KINDS[kind](run, output=tmp_path / f"{i}{suffix}") for i in range(2)]
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    assert first.startswith(HEADS[suffix])
+
+
+def test_other_data_give_another_picture(run: Path, tmp_path: Path) -> None:
+    paths = [KINDS["scores"](run, seed=s, output=tmp_path / f"{s}.png") for s in (0, 1)]
+    assert paths[0].read_bytes() != paths[1].read_bytes()
+
+
+def test_auroc_of_a_layer_is_scikit_learns_and_separable_layers_reach_100(tmp_path: Path) -> None:
+    inside, outside = np.zeros((50, 2)), np.zeros((40, 2))
+    inside[:, 0], outside[:, 0] = np.arange(50), 100 + np.arange(40)  # separable
+    inside[:, 1], outside[:, 1] = np.arange(50) % 10, np.arange(40) % 10  # alike
+    axes = Figure().subplots()
+    layerwise._draw_auroc(axes, ["a", "b"], {"ID test": inside, "far": outside})
+    assert axes.lines[0].get_ydata() == pytest.approx([100.0, 50.0])
+
+
+def test_medians_are_numpys(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(size=(31, 3))
+    axes = Figure().subplots()
+    layerwise._draw_medians(axes, ["a", "b", "c"], {"ID test": values, "far": values + 1})
+    drawn = [container[0].get_ydata() for container in axes.containers]
+    assert drawn[0] == pytest.approx(np.median(values, axis=0))
+    assert drawn[1] == pytest.approx(np.median(values, axis=0) + 1)
+
+
+def test_bins_of_the_heat_map_keep_the_mean_and_short_sets_stay_whole() -> None:
+    ordered = np.sort(np.random.default_rng(2).normal(size=(1000, 2)), axis=0)
+    binned = layerwise._binned(ordered, 50)
+    assert binned.shape == (50, 2)
+    assert binned.mean(0) == pytest.approx(ordered.mean(0))
+    assert layerwise._binned(ordered[:20], 50) is not None
+    assert np.array_equal(layerwise._binned(ordered[:20], 50), ordered[:20])
+
+
+@pytest.mark.parametrize("layers", [3, 20])
+@pytest.mark.parametrize("sets", [1, 10])
+def test_no_text_of_a_layerwise_plot_is_cut_or_overlaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, sets: int
+) -> None:
+    kept: list[Figure] = []
+    save = style.save
+    monkeypatch.setattr(layerwise, "save", lambda f, p: kept.append(f) or save(f, p))
+    groups = {f"a_set_name_{i}": "far" for i in range(sets)}
+    layerwise.plot_layerwise(write_run(tmp_path / "r", layers=layers, groups=groups))
+    boxes = _text_boxes(kept[0])
+    width, height = kept[0].canvas.get_width_height()
+    for text, box in boxes:
+        assert box.x0 >= -1 and box.y0 >= -1, f"{text!r} is cut"
+        assert box.x1 <= width + 1 and box.y1 <= height + 1, f"{text!r} is cut"
+    for i, (text, box) in enumerate(boxes):
+        for other_text, other in boxes[i + 1 :]:
+            slack = box.padded(-1.5)
+            assert not slack.overlaps(other.padded(-1.5)), f"{text!r} lies on {other_text!r}"
+
+
+def test_the_overlap_check_can_fail() -> None:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    figure.text(0.5, 0.5, "one")
+    figure.text(0.5, 0.5, "two")
+    (_, one), (_, two) = _text_boxes(figure)
+    assert one.overlaps(two)
+
+
+def _text_boxes(figure: Figure):
+    """Horizontal texts that are visible, with their boxes; turned ones are left to the eye."""
+    from matplotlib.text import Text
+
+    figure.draw_without_rendering()
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    texts = [t for t in texts if t.get_rotation() % 90 == 0 and _in_view(t)]
+    return [(t.get_text(), t.get_window_extent()) for t in texts]
+
+
+def _in_view(text) -> bool:
+    """Tick labels beyond the axis limits exist, but are not drawn."""
+    axes = text.axes
+    if axes is None or not axes.get_visible():
+        return axes is None
+    for axis in (axes.xaxis, axes.yaxis):
+        for tick in axis.majorTicks + axis.minorTicks:
+            if text in (tick.label1, tick.label2):
+                low, high = sorted(axis.get_view_interval())
+                shown = tick.label1On if hasattr(tick, "label1On") else tick.label1.get_visible()
+                return shown and low <= tick.get_loc() <= high
+    return True
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"demo": True}, "DEMO"), ({"gate": {"passed": False, "accuracy": {}}}, "FAILED GATE")],
+)
+def test_demo_and_failed_gate_are_stamped_across(
+    run: Path, tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    plain = KINDS["scores"](run, output=tmp_path / "plain.svg").read_text()
+    meta = json.loads((run / "meta.json").read_text())
+    (run / "meta.json").write_text(json.dumps(meta | change))
+    stamped = KINDS["scores"](run, output=tmp_path / "stamped.svg").read_text()
+    assert f">{words}<" in stamped
+    assert f">{words}<" not in plain
+
+
+def test_plotting_loads_no_torch(run: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from nervecode.viz import KINDS\n"
+        f"for kind in KINDS: KINDS[kind](Path({str(run)!r}))\n"
+        "assert 'torch' not in sys.modules, 'torch was loaded'\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_unknown_names_are_refused_with_the_nearest(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no 'photo'; did you mean 'photos'\?"):
+        KINDS["layerwise"](run, ood=["photo"])
+    with pytest.raises(InputError, match="seed: found 7, allowed: 0, 1"):
+        KINDS["roc"](run, seed=7)
+    with pytest.raises(InputError, match=r"unknown suffix '\.gif', allowed: \.png, \.svg, \.pdf"):
+        KINDS["roc"](run, output=tmp_path / "a.gif")
+    with pytest.raises(InputError, match="no such folder"):
+        KINDS["roc"](run, output=tmp_path / "nowhere" / "a.png")
+    assert not (run / "plots").exists()
+
+
+def test_an_output_that_exists_needs_force(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.png"
+    output.write_bytes(b"mine")
+    with pytest.raises(InputError, match="exists; --force replaces it"):
+        KINDS["roc"](run, output=output)
+    assert output.read_bytes() == b"mine"
+    KINDS["roc"](run, output=output, force=True)
+    assert output.read_bytes().startswith(HEADS[".png"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("layerwise", "layerwise/seed_0/ood_photos.npz"),
+        ("roc", "scores/seed_0/id_test.npz"),
+        ("scores", "scores/seed_0/id_calibration.npz"),
+        ("training", "metrics/seed_1.csv"),
+    ],
+)
+def test_missing_and_damaged_files_are_named(run: Path, kind: str, file: str) -> None:
+    path = run / file
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ArtifactError, match=f"{path.name}: is damaged"):
+        KINDS[kind](run)
+    path.unlink()
+    with pytest.raises(ArtifactError, match=f"{path.name}: is missing; `nervecode bench"):
+        KINDS[kind](run)
+
+
+def test_the_module_runs_as_a_command(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.svg"
+    arguments = [str(run), "--seed", "1", "--ood", "photos,held_out", "--output", str(output)]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.strip() == str(output)
+    assert main(arguments) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main([str(tmp_path / "nothing")]) == 2
