@@ -92,11 +92,12 @@ class WrappedModel(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns, unchanged; the traces are kept for `surprise`."""
+        if not torch.compiler.is_compiling():
+            self._forget()  # its memory is free for this call, and a call that fails leaves none
         output, traces = self.forward_with_trace(*args, **kwargs)
         if torch.compiler.is_compiling():
             self._compiled_traces = traces
         else:
-            self._compiled_traces = None
             self._local.traces = traces
         return output
 

@@ -40,14 +40,14 @@ def simes(p_values: Tensor) -> Tensor:
 
 
 def harmonic(p_values: Tensor) -> Tensor:
-    """(N, L) -> (N,): e log(L) times the harmonic mean of p, or p itself for one layer.
+    """(N, L) -> (N,): e log(L) times the harmonic mean of p; 2 times for two layers, p for one.
 
     The factor makes it valid under any dependence (Vovk and Wang 2020,
-    https://doi.org/10.1093/biomet/asaa027, for L >= 2).
+    https://doi.org/10.1093/biomet/asaa027; e log(2) would be too small for L = 2).
     """
     p = _checked(p_values)
     layers = p.shape[1]
-    factor = math.e * math.log(layers) if layers > 1 else 1.0
+    factor = max(2.0, math.e * math.log(layers)) if layers > 1 else 1.0
     return (factor * layers / p.reciprocal().sum(1)).clamp_max(1.0)
 
 

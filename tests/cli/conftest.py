@@ -22,6 +22,7 @@ TINY: dict[str, Any] = {
     "description": "for the tests",
     "seeds": [0, 1],
     "device": "cpu",
+    "threads": 1,
     "data": {
         "id": "digits",
         "hold_out": [8, 9],

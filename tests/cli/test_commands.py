@@ -274,9 +274,7 @@ def test_bars_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "second" in terminal.getvalue()
 
 
-def test_paths_are_shown_as_seen_from_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_shown_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert show.relative(tmp_path / "a" / "b") == Path("a/b")
     assert show.relative(Path("/elsewhere")) == Path("/elsewhere")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -49,8 +50,12 @@ def interrupt(process: subprocess.Popen[str], number: int) -> str:
 
 @pytest.fixture
 def config(tiny: dict[str, Any], tmp_path: Path) -> Path:
-    """The tiny config with more epochs, so that there is a middle to be interrupted in."""
-    tiny = tiny | {"train": tiny["train"] | {"epochs": 12}}
+    """More epochs, so that there is a middle to be interrupted in, and less of all else."""
+    tiny = tiny | {
+        "train": tiny["train"] | {"epochs": 10},
+        "data": {"id": "digits", "hold_out": [8, 9], "near": ["held_out"]},
+        "bench": {"detectors": [], "limit_eval": 30},
+    }
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(tiny))
     return path
@@ -87,17 +92,20 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
     assert (run / "results.csv").read_bytes() == (other / "results.csv").read_bytes()
 
 
-def test_a_killed_run_is_taken_over(cli: Any, config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "runs"
-    process = start("bench", "--config", config, "--outdir", folder, "--seeds", "0")
-    run = wait_for(process, folder, '"start", "stage": "train/seed_0"')
-    process.kill()
-    process.communicate(timeout=PATIENCE)
-    assert json.loads((run / "meta.json").read_text())["status"] == "running"
-    assert (run / ".lock").exists()
-    listed = json.loads(cli("runs", folder, "--json").out)["runs"]
+def test_a_run_whose_writer_was_killed_is_taken_over(
+    cli: Any, run_copy: Path, finished: Path
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    meta = json.loads((run_copy / "meta.json").read_text())
+    del meta["stages"]["tables"]
+    (run_copy / "meta.json").write_text(json.dumps(meta | {"status": "running"}))
+    lock = {"host": socket.gethostname(), "process": gone.pid}
+    (run_copy / ".lock").write_text(json.dumps(lock))
+    listed = json.loads(cli("runs", run_copy.parent, "--json").out)["runs"]
     assert [row["status"] for row in listed] == ["interrupted"]
-    found = cli("bench", run)
+    found = cli("bench", run_copy)
     assert found.status == 0, found.err
-    assert '"takeover"' in (run / "log.jsonl").read_text()
-    assert not (run / ".lock").exists()
+    assert '"takeover"' in (run_copy / "log.jsonl").read_text()
+    assert not (run_copy / ".lock").exists()
+    assert (run_copy / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()

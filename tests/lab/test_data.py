@@ -95,8 +95,9 @@ def test_kept_classes_are_renumbered_in_order() -> None:
 
 
 def test_the_same_config_gives_the_same_splits() -> None:
-    one, other = build_splits(config(far=("uniform_noise",))), build_splits(
-        config(far=("uniform_noise",))
+    one, other = (
+        build_splits(config(far=("uniform_noise",))),
+        build_splits(config(far=("uniform_noise",))),
     )
     assert [p.fingerprint() for p in one.evaluated().values()] == [
         p.fingerprint() for p in other.evaluated().values()

@@ -249,6 +249,14 @@ def test_bypass_ends_with_an_error(wrapped: WrappedModel) -> None:
     assert wrapped.surprise().num_layers == 3
 
 
+def test_a_call_that_fails_leaves_no_trace_of_an_earlier_one(wrapped: WrappedModel) -> None:
+    wrapped(torch.randn(3, 6))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        wrapped(torch.randn(3, 5))
+    with pytest.raises(NotReadyError, match="no trace"):
+        wrapped.surprise()
+
+
 def test_disable_and_enable(wrapped: WrappedModel) -> None:
     x = torch.randn(3, 6)
     wrapped(x)

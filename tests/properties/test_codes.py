@@ -1,5 +1,7 @@
 """What holds of every codebook, whatever its centres, priors, metric and inputs."""
 
+import math
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,19 @@ def test_bits_back_identity(case: tuple[Codebook, Tensor]) -> None:
     code = book(z)
     parts = code.index_bits + code.residual_bits - code.bits_back
     torch.testing.assert_close(parts, code.bits, rtol=1e-9, atol=1e-9)
+
+
+@given(books_and_batches(), st.floats(0.3, 20))
+def test_any_other_assignment_costs_its_divergence_from_the_posterior(
+    case: tuple[Codebook, Tensor], temperature: float
+) -> None:
+    book, z = case
+    posterior, code = book(z), book(z, SoftAssignment(temperature))
+    gap = code.log_probs - posterior.log_probs
+    divergence = torch.where(code.probs > 0, code.probs * gap, 0.0).sum(1) / math.log(2)
+    paid = code.index_bits + code.residual_bits - code.bits_back
+    torch.testing.assert_close(paid, code.bits + divergence, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(code.bits, posterior.bits)
 
 
 @given(books_and_batches(), st.floats(0.05, 20))

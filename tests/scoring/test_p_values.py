@@ -51,6 +51,22 @@ def test_false_alarms_under_positive_dependence(method: str) -> None:
     assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
 
 
+@pytest.mark.parametrize("factor", [2.0, math.e * math.log(2)])
+def test_harmonic_of_two_holds_in_the_worst_case(factor: float) -> None:
+    """Small p-values that never fall together, and middling ones that mirror each other."""
+    alpha = 0.05
+    eps = alpha / factor  # the harmonic mean falls below this with probability 2 eps
+    p = np.random.default_rng(2).permutation((np.arange(40000) + 0.5) / 40000)
+    # Below eps/2 each is small alone; between eps/2 and 3/2 eps they mirror; the rest follows.
+    low, high = p <= eps / 2, (p > 1.5 * eps) & (p <= 2 * eps)
+    other = np.where((p > eps / 2) & (p <= 1.5 * eps), 2 * eps - p, p)
+    other = np.where(low, p + 1.5 * eps, np.where(high, p - 1.5 * eps, other))
+    np.testing.assert_allclose(np.sort(other), np.sort(p), rtol=0, atol=1e-4)  # uniform too
+    found = combine_p_values(torch.from_numpy(np.stack([p, other], 1)), "harmonic")
+    rate = (found <= alpha).double().mean().item()
+    assert 0.8 * alpha < rate <= alpha + 4 / 40000
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [

@@ -1,0 +1,187 @@
+"""GaussianCode: class codes that share a covariance, and a background code over all data.
+
+The precision is kept in factor form, Lambda = b 1 + s V V' with s = 1 or -1: the leading `rank`
+directions of the covariance have variances of their own, all others share one (probabilistic PCA,
+Tipping and Bishop 1999, https://doi.org/10.1111/1467-9868.00196). One thin matrix product then
+prices a batch under every class and under the background. docs/mathematics.md derives it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from nervecode.core.code import LN2, SoftCode
+from nervecode.core.moments import ClassMoments, oas
+from nervecode.errors import InputError, NotReadyError
+
+RANK = 128
+
+
+class GaussianCode(nn.Module):
+    """B(z) = -log2 sum_k pi_k N(z; c_k, W) and R(z) = B(z) - B_background(z), in bits.
+
+    The background is one Gaussian over all data: covariance W plus the scatter of the centres, so
+    that it dominates W. Made by `fit`; the constructor only makes room for a state dict.
+
+    Args:
+        num_codes: K.
+        dim: D.
+        rank: columns of V.
+    """
+
+    mean: Tensor  # (D,)
+    directions: Tensor  # (D, rank) V
+    isotropic: Tensor  # () b, the precision that all directions share
+    sign: Tensor  # () s
+    tilt: Tensor  # (D, K) Lambda (c_k - mean)
+    offsets: Tensor  # (K,) (c_k - mean)' Lambda (c_k - mean)
+    log_priors: Tensor  # (K,)
+    log_norm: Tensor  # () log normaliser of a class code, nats
+    mixing: Tensor  # (K, K) A: (z - mean)' Lambda E = tilt' A, E the axes of the centres' scatter
+    saved: Tensor  # (K,) lambda / (1 + lambda), what the background saves along each axis
+    background_log_norm: Tensor  # ()
+
+    def __init__(self, num_codes: int, dim: int, rank: int) -> None:
+        super().__init__()
+        shapes = {
+            "mean": (dim,),
+            "directions": (dim, rank),
+            "isotropic": (),
+            "sign": (),
+            "tilt": (dim, num_codes),
+            "offsets": (num_codes,),
+            "log_priors": (num_codes,),
+            "log_norm": (),
+            "mixing": (num_codes, num_codes),
+            "saved": (num_codes,),
+            "background_log_norm": (),
+        }
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape))
+
+    @classmethod
+    def fit(cls, moments: ClassMoments, *, rank: int = RANK) -> GaussianCode:
+        """Fit to streamed moments, in float64; kept in float32 for use.
+
+        The covariance within groups is shrunk by OAS. Empty groups have no centre.
+
+        Args:
+            moments: of at least two inputs.
+            rank: directions with a variance of their own; D or more keeps all of them.
+
+        Raises:
+            NotReadyError: fewer than two inputs.
+            InputError: a rank below 1.
+        """
+        if moments.total < 2:
+            raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
+        if rank < 1:
+            raise InputError(f"rank: found {rank}, allowed: at least 1")
+        used = moments.counts > 0
+        priors = (moments.counts / moments.counts.sum())[used]
+        centred = moments.means[used] - moments.mean
+        precision = _Precision(moments, rank)
+        tilt = precision.times(centred)  # (K, D)
+        mixing, scatter = _axes(priors, tilt @ centred.T)
+        code = cls(len(priors), len(moments.mean), precision.directions.shape[1])
+        log_norm = 0.5 * (precision.log_det - len(moments.mean) * math.log(2 * math.pi))
+        values = {
+            "mean": moments.mean,
+            "directions": precision.directions,
+            "isotropic": precision.isotropic,
+            "sign": precision.sign,
+            "tilt": tilt.T,
+            "offsets": (tilt * centred).sum(1),
+            "log_priors": priors.log(),
+            "log_norm": log_norm,
+            "mixing": mixing,
+            "saved": scatter / (1 + scatter),
+            "background_log_norm": log_norm - 0.5 * torch.log1p(scatter).sum(),
+        }
+        for name, value in values.items():
+            setattr(code, name, value.float().contiguous())
+        return code
+
+    @property
+    def num_codes(self) -> int:
+        """K, the number of class centres."""
+        return len(self.log_priors)
+
+    def forward(self, z: Tensor) -> tuple[SoftCode, Tensor]:
+        """Code (B, D) vectors: the code under the classes, and the (B,) regret in bits."""
+        if z.ndim != 2 or z.shape[1] != len(self.mean):
+            raise InputError(f"vectors: found {tuple(z.shape)}, allowed: (B, {len(self.mean)})")
+        t = z - self.mean
+        total = self._quadratic(t)  # (B,) t' Lambda t
+        y = t @ self.tilt  # (B, K) t' Lambda (c_k - mean)
+        d2 = (total.unsqueeze(1) - 2 * y + self.offsets).clamp_min(0)
+        # The class logits leave out `total`, which is the same for all: no digit is lost to it.
+        logits = self.log_priors + y - 0.5 * self.offsets
+        code = SoftCode(torch.log_softmax(logits, 1), d2, self.log_priors, self.log_norm)
+        along = y @ self.mixing  # (B, K) coordinates along the axes of the centres' scatter
+        gain = torch.logsumexp(logits, 1) - 0.5 * (along.square() * self.saved).sum(1)
+        return code, -(gain + self.log_norm - self.background_log_norm) / LN2
+
+    def _quadratic(self, t: Tensor) -> Tensor:
+        explained = (t @ self.directions).square().sum(1)
+        return self.isotropic * t.square().sum(1) + self.sign * explained
+
+    def extra_repr(self) -> str:
+        """What `print(code)` adds."""
+        dim, rank = self.directions.shape
+        return f"num_codes={self.num_codes}, dim={dim}, rank={rank}"
+
+
+class _Precision:
+    """Lambda = isotropic 1 + sign V V', the inverse of the shrunk covariance within groups."""
+
+    def __init__(self, moments: ClassMoments, rank: int) -> None:
+        covariance = oas(moments.within, moments.total)
+        values, vectors = torch.linalg.eigh(covariance)
+        values = values + _floor(covariance, power=moments.mean.square().mean())
+        kept = min(rank, len(values))
+        own, shared = values[-kept:], values[:-kept].mean() if kept < len(values) else None
+        if shared is None:
+            self.isotropic, self.sign = values.new_zeros(()), values.new_ones(())
+            weights = own.reciprocal()
+            self.log_det = -own.log().sum()
+        else:
+            # The leading variances are the larger ones, so their precision lies below the shared.
+            self.isotropic, self.sign = shared.reciprocal(), -values.new_ones(())
+            weights = (self.isotropic - own.reciprocal()).clamp_min(0)
+            self.log_det = -own.log().sum() - (len(values) - kept) * shared.log()
+        self.directions = vectors[:, -kept:] * weights.sqrt()
+
+    def times(self, rows: Tensor) -> Tensor:
+        """(K, D) rows -> (K, D) Lambda row."""
+        explained = (rows @ self.directions) @ self.directions.T
+        return self.isotropic * rows + self.sign * explained
+
+
+def _floor(covariance: Tensor, *, power: Tensor) -> Tensor:
+    """What is added to every variance, so that dead directions stay finite.
+
+    A millionth of the mean variance, and never less than what rounding to float32 leaves of a
+    constant vector with mean square `power`.
+    """
+    relative = covariance.trace() / covariance.shape[0] * 1e-6
+    rounding = power * torch.finfo(torch.float32).eps ** 2
+    return torch.maximum(relative, rounding).clamp_min(1e-20)
+
+
+def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Axes of the centres' scatter in the whitened space: (mixing (K, K), scatter (K,)).
+
+    With X the (K, D) whitened centres, each times sqrt(pi): X X' = P diag(scatter) P'. Column j of
+    E = X' P / sqrt(scatter_j) is an axis, so t' Lambda^(1/2) E = y sqrt(pi) P / sqrt(scatter).
+    """
+    root = priors.sqrt()
+    scatter, rotation = torch.linalg.eigh(root.unsqueeze(1) * gram * root)
+    scatter = scatter.clamp_min(0)
+    # The centres span at most K - 1 dimensions: the others are rounding, and count for nothing.
+    real = scatter > scatter.max() * 1e-10 + 1e-20
+    scale = torch.where(real, scatter, torch.inf).rsqrt()
+    return root.unsqueeze(1) * rotation * scale, torch.where(real, scatter, 0.0)

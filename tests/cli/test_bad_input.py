@@ -1,0 +1,279 @@
+"""Bad input: one clear message, the right exit status, no traceback, and nothing touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def world(finished: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the rows below name."""
+    root = tmp_path_factory.mktemp("world")
+    write_runs(root, finished)
+    write_configs(root, tiny)
+    write_inputs(root)
+    return root
+
+
+def write_runs(root: Path, finished: Path) -> None:
+    shutil.copytree(finished, root / "run")
+    for name in ("no_meta", "bad_meta", "no_config", "no_checkpoint", "bad_checkpoint",
+                 "no_calibration", "bad_scores", "bad_layers"):  # fmt: skip
+        shutil.copytree(finished, root / name)
+    (root / "no_meta/meta.json").unlink()
+    (root / "bad_meta/meta.json").write_text('{"schema_ver')
+    (root / "no_config/config.yaml").unlink()
+    (root / "no_checkpoint/checkpoints/seed_0.safetensors").unlink()
+    (root / "bad_checkpoint/checkpoints/seed_0.safetensors").write_bytes(b"junk")
+    (root / "no_calibration/calibration/seed_0.safetensors").unlink()
+    (root / "bad_scores/scores/seed_1/ood_hflip.npz").write_bytes(b"junk")
+    (root / "bad_layers/layerwise/seed_0/id_test.npz").unlink()
+    shutil.copytree(root / "no_meta", root / "trained")
+    meta = json.loads((finished / "meta.json").read_text())
+    stages = {key: stage for key, stage in meta["stages"].items() if key.startswith("train/")}
+    (root / "trained/meta.json").write_text(json.dumps(meta | {"stages": stages}))
+    shutil.copytree(root / "no_meta", root / "started")
+    (root / "started/meta.json").write_text(json.dumps(meta | {"stages": {}}))
+
+
+def write_configs(root: Path, tiny: dict[str, Any]) -> None:
+    def put(name: str, text: str) -> None:
+        (root / name).write_text(text)
+
+    put("good.yaml", json.dumps(tiny))
+    put("twice.yaml", "name: a\nname: b\n")
+    put("broken.yaml", "name: [a\n")
+    put("list.yaml", "- digits\n")
+    put("empty.yaml", "")
+    put("typo.yaml", json.dumps(tiny | {"trian": {"epochs": 1}}))
+    put("three.yaml", json.dumps(tiny | {"train": {"epochs": -1, "lr": 1}, "model": {"name": "x"}}))
+    put("base.yaml", "extends: digts\n")
+    (root / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+
+
+def write_inputs(root: Path) -> None:
+    good = np.zeros((2, 1, 8, 8), dtype=np.float32)
+    np.save(root / "shape.npy", np.zeros((2, 3, 9, 9)))
+    np.save(root / "nan.npy", np.full_like(good, np.nan))
+    np.save(root / "infinite.npy", np.full_like(good, np.inf))
+    np.save(root / "none.npy", good[:0])
+    np.save(root / "words.npy", good.astype(str))
+    np.save(root / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.savez(root / "several.npz", a=good, b=good)
+    (root / "text.npy").write_text("hello")
+    (root / "no_images").mkdir()
+    (root / "no_images/readme.txt").write_text("nothing")
+    for name in ("some_bad", "all_bad"):
+        (root / name).mkdir()
+        (root / name / "bad.png").write_bytes(b"no image")
+    Image.new("L", (8, 8)).save(root / "some_bad/good.png")
+    (root / "file").write_text("a file in the place of a folder")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A command line, its exit status, and words that its message must hold."""
+
+    command: str
+    status: int
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.command.replace("/", ":")
+
+
+def bad(command: str, *words: str, status: int = 2) -> Row:
+    return Row(command, status, words)
+
+
+GOOD = "--config good.yaml"
+ROWS = [
+    # Usage
+    bad("benhc", "No such command 'benhc'"),
+    bad("bench --presett digits", "No such option: --presett"),
+    bad("bench", "give one of --preset NAME, --config FILE and RUN"),
+    bad("train", "exactly one of --preset NAME and --config FILE"),
+    bad(f"bench --preset digits {GOOD}", "exactly one of --preset NAME and --config FILE"),
+    bad("bench run --preset digits", "give RUN alone"),
+    bad("score run", "Missing option '--input'"),
+    bad("calibrate", "Missing argument"),
+    # Names
+    bad("bench --preset digts", "preset: unknown 'digts'", "did you mean 'digits'?"),
+    bad("presets show digts", "did you mean 'digits'?"),
+    bad("presets copy digts new.yaml", "did you mean 'digits'?"),
+    bad(f"bench {GOOD} -o data.id=digitz", "data.id: unknown dataset 'digitz'", "'digits'?"),
+    bad(f"bench {GOOD} -o data.far=[unifrm_noise]", "data.far:", "mean 'uniform_noise'?"),
+    bad(f"bench {GOOD} -o data.shift=[rotat:3]", "data.shift:", "did you mean 'rotate'?"),
+    bad(f"bench {GOOD} -o model.name=smal_cnn", "model.name:", "did you mean 'small_cnn'?"),
+    bad(f"bench {GOOD} -o bench.detectors=[mahalanobs]", "bench.detectors:", "'mahalanobis'?"),
+    bad(f"bench {GOOD} -o signals.nervecode.layers=blocks.9", "signals.nervecode.layers",
+        "'blocks.9' matches no module of SmallCNN", "did you mean 'blocks."),
+    bad(f"train {GOOD} -o signals.nervecode.layers=al_blocks", "did you mean 'all_blocks'?"),
+    bad(f"train {GOOD} --device cdua", "device: found 'cdua', allowed: 'auto', 'cpu' or 'cuda'"),
+    bad("score run --input uniform_noise --device cdua", "device: unknown 'cdua'", "'cuda'?"),
+    bad("score run --input digts", "neither a path nor a data set", "did you mean 'digits'?"),
+    bad("plot run --kind layrwise", "--kind: unknown 'layrwise'", "did you mean 'layerwise'?"),
+    # Keys and values
+    bad(f"bench {GOOD} -o train.epochz=3", "train.epochz: unknown key", "did you mean 'epochs'?"),
+    bad("bench --config typo.yaml", "typo.yaml: trian: unknown key", "did you mean 'train'?"),
+    bad("bench --config three.yaml", "three.yaml: train.epochs: found -1",
+        "three.yaml: train.lr: unknown key", "three.yaml: model.name: unknown model 'x'"),
+    bad(f"bench {GOOD} -o train.epochs=-1", "train.epochs: found -1, allowed: greater than"),
+    bad(f"bench {GOOD} -o train.epochs=1.5", "train.epochs: found 1.5, allowed: a valid integer"),
+    bad(f"bench {GOOD} -o train.learning_rate=fast", "found 'fast', allowed: a valid number"),
+    bad(f"bench {GOOD} -o data.near=held_out", "data.near: found 'held_out', allowed: a list"),
+    bad(f"bench {GOOD} -o train.epochs", "found no key, allowed: key=value"),
+    bad(f"bench {GOOD} --seeds 1,2,1", "seeds: seed 1 is given twice"),
+    bad(f"bench {GOOD} --seeds one", "--seeds: found 'one', allowed: whole numbers"),
+    bad(f"bench {GOOD} --seeds -3", "seeds.0: found -3"),
+    bad(f"bench {GOOD} --accuracy-gate 1.1", "bench.accuracy_gate: found 1.1", "equal to 1"),
+    bad(f"bench {GOOD} --accuracy-gate high", "--accuracy-gate"),
+    bad(f"bench {GOOD} --limit-eval 0", "bench.limit_eval: found 0"),
+    bad(f"bench {GOOD} -o data.hold_out=[12]", "data.hold_out: digits has no class 12"),
+    bad(f"bench {GOOD} -o data.far=[digits:77]", "the set 'digits:77' is empty"),
+    bad(f"bench {GOOD} -o data.near=[held_out:3]", "the set 'held_out:3'", "no argument"),
+    bad(f"bench {GOOD} -o data.shift=[blur:-1]", "'blur': found -1, allowed: above 0"),
+    bad("bench run --accuracy-gate 1.1", "bench.accuracy_gate: found 1.1"),
+    bad("bench run -o train.epochz=3", "did you mean 'epochs'?"),
+    bad("bench run -o data.hold_out=[12]", "digits has no class 12"),
+    # Config files
+    bad("bench --config nowhere.yaml", "nowhere.yaml: no such file"),
+    bad("bench --config broken.yaml", "broken.yaml: not valid YAML"),
+    bad("bench --config twice.yaml", "key 'name' is given twice, on lines 1 and 2"),
+    bad("bench --config list.yaml", "list.yaml: found list, allowed: a mapping"),
+    bad("bench --config empty.yaml", "empty.yaml: found NoneType, allowed: a mapping"),
+    bad("bench --config binary.yaml", "binary.yaml: cannot be read"),
+    bad("bench --config base.yaml", "did you mean 'digits'?"),
+    bad("bench --config no_images", "no_images: cannot be read"),
+    # Run directories
+    bad("bench rum", "rum: no such run directory", "did you mean 'run'?"),
+    bad("calibrate rum", "rum: no such run directory"),
+    bad("score rum --input digits", "rum: no such run directory"),
+    bad("plot rum", "rum: no such run directory"),
+    bad("bench no_images", "meta.json: is missing", status=4),
+    bad("bench no_meta", "meta.json: is missing", status=4),
+    bad("bench bad_meta", "meta.json: is damaged", status=4),
+    bad("score bad_meta --input digits", "meta.json: is damaged", status=4),
+    bad("bench no_config", "config.yaml: is missing or damaged", status=4),
+    bad("calibrate started", "stage 'train' is not done for seed 0", "nervecode bench", status=4),
+    bad("score started --input digits", "stage 'calibrate' is not done", status=4),
+    bad("score trained --input digits", "stage 'calibrate' is not done", status=4),
+    bad("score no_checkpoint --input digits", "seed_0.safetensors: is missing", "--repair",
+        status=4),
+    bad("score bad_checkpoint --input digits", "seed_0.safetensors: is damaged", status=4),
+    bad("score no_calibration --input digits", "calibration/seed_0.safetensors: is missing",
+        status=4),
+    bad("bench no_checkpoint", "checkpoints/seed_0.safetensors: is missing", "--repair", status=4),
+    bad("bench bad_scores", "ood_hflip.npz: is damaged", "--repair", status=4),
+    bad("calibrate bad_checkpoint", "seed_0.safetensors: is damaged", status=4),
+    bad("plot bad_layers --kind layerwise --output p.png", "id_test.npz", status=4),
+    # Inputs to score
+    bad("score run --input nowhere.npy", "nowhere.npy: no such file"),
+    bad("score run --input shape.npy", "shape.npy: found shape (2, 3, 9, 9)", "(N, 1, 8, 8)"),
+    bad("score run --input nan.npy", "nan.npy: holds NaN or infinity"),
+    bad("score run --input infinite.npy", "infinite.npy: holds NaN or infinity"),
+    bad("score run --input none.npy", "none.npy: found shape (0, 1, 8, 8)"),
+    bad("score run --input words.npy", "words.npy: found <U"),
+    bad("score run --input pickled.npy", "pickled.npy: not a readable array file"),
+    bad("score run --input text.npy", "text.npy: not a readable array file"),
+    bad("score run --input several.npz", "several.npz: found arrays a, b"),
+    bad("score run --input no_images", "no_images: holds no image"),
+    bad("score run --input some_bad", "bad.png: not a readable image", "--skip-bad leaves it out"),
+    bad("score run --input all_bad --skip-bad", "none of 1 images is readable"),
+    bad("score run --input file", "file: not a readable image"),
+    bad("score run --input digits --alpha 1.5", "--alpha: found 1.5, allowed: between 0 and 1"),
+    bad("score run --input digits --alpha nan", "--alpha: found nan"),
+    bad("score run --input digits --seed 7", "--seed: found 7, allowed: 0, 1"),
+    # Outputs
+    bad("score run --input digits --output x.xlsx", "unknown suffix '.xlsx'",
+        "allowed: .csv, .jsonl, .npz"),
+    bad("score run --input digits --output x", "unknown suffix ''"),
+    bad("score run --input digits --output nowhere/x.csv", "no such folder nowhere"),
+    bad("score run --input digits --output file/x.csv", "no such folder file"),
+    bad(f"bench {GOOD} --outdir file", "cannot be made"),
+    bad(f"train {GOOD} --outdir file/deeper", "cannot be made"),
+    bad("plot run --output p.xlsx", "p.xlsx", ".png"),
+    bad("presets copy digits good.yaml", "good.yaml: exists; --force replaces it"),
+    bad("presets copy digits file/new.yaml", "file/new.yaml: cannot be written", status=1),
+]  # fmt: skip
+
+# A claimed run notes in its metadata and its log that it failed, and why.
+NOTED = ("meta.json", "log.jsonl")
+
+
+def test_there_are_enough_rows_and_none_twice() -> None:
+    assert len({row.command for row in ROWS}) == len(ROWS) >= 30
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_bad_input_is_told_and_touches_nothing(
+    row: Row,
+    world: Path,
+    cli: Any,
+    tree: Callable[[Path], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(world)
+    before = tree(world)
+    found = cli(*row.command.split())
+    assert found.status == row.status, found.err
+    message = " ".join(found.err.split())
+    for words in row.words:
+        assert words in message
+    assert "Error: " in found.err
+    assert "Traceback" not in found.err
+    assert "unexpected" not in found.err
+    assert found.out == ""
+    after = tree(world)
+    command, _, rest = row.command.partition(" ")
+    if row.status == 4 and command in ("bench", "calibrate"):
+        noted = {f"{rest.split()[0]}/{name}" for name in NOTED}
+        before, after = (
+            {path: digest for path, digest in one.items() if path not in noted}
+            for one in (before, after)
+        )
+    assert after == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (f"bench {GOOD} --outdir locked", "cannot be made (Permission denied)"),
+        ("score run --input digits --output locked/x.csv", "cannot be written"),
+    ],
+)
+def test_without_permission_nothing_is_written(
+    command: str, words: str, world: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    (world / "locked").mkdir(exist_ok=True, mode=0o500)
+    found = cli(*command.split())
+    assert found.status == 2
+    assert words in found.err
+    assert list((world / "locked").iterdir()) == []
+
+
+def test_a_message_of_many_problems_has_a_line_for_each(
+    world: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    found = cli("bench", "--config", "three.yaml", "--accuracy-gate", "2", "--seeds", "1,1")
+    assert found.status == 2
+    lines = found.err.strip().splitlines()
+    assert len(lines) == 5
+    places = sorted(line.removeprefix("Error: ").split(": ")[:2] for line in lines)
+    assert places == [
+        ["command line", "bench.accuracy_gate"], ["command line", "seeds"],
+        ["three.yaml", "model.name"], ["three.yaml", "train.epochs"], ["three.yaml", "train.lr"],
+    ]  # fmt: skip
