@@ -2,7 +2,8 @@
 
 from nervecode.core.code import SoftCode
 from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
-from nervecode.core.moments import ClassMoments, CodeParameters, fit_codes, oas
+from nervecode.core.gaussian import GaussianCode
+from nervecode.core.moments import ClassMoments, oas
 from nervecode.core.reduce import REDUCERS, Reducer
 from nervecode.core.temperature import CosineTemperature, FixedTemperature
 from nervecode.core.trace import CodingTrace
@@ -11,14 +12,13 @@ __all__ = [
     "MIXTURE",
     "REDUCERS",
     "ClassMoments",
-    "CodeParameters",
     "Codebook",
     "CodingTrace",
     "CosineTemperature",
     "FixedTemperature",
+    "GaussianCode",
     "Reducer",
     "SoftAssignment",
     "SoftCode",
-    "fit_codes",
     "oas",
 ]

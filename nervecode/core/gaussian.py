@@ -158,7 +158,8 @@ class _Precision:
     def times(self, rows: Tensor) -> Tensor:
         """(K, D) rows -> (K, D) Lambda row."""
         explained = (rows @ self.directions) @ self.directions.T
-        return self.isotropic * rows + self.sign * explained
+        scaled: Tensor = self.isotropic * rows + self.sign * explained
+        return scaled
 
 
 def _floor(covariance: Tensor, *, power: Tensor) -> Tensor:
@@ -169,7 +170,8 @@ def _floor(covariance: Tensor, *, power: Tensor) -> Tensor:
     """
     relative = covariance.trace() / covariance.shape[0] * 1e-6
     rounding = power * torch.finfo(torch.float32).eps ** 2
-    return torch.maximum(relative, rounding).clamp_min(1e-20)
+    floor: Tensor = torch.maximum(relative, rounding).clamp_min(1e-20)
+    return floor
 
 
 def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:

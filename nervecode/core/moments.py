@@ -1,4 +1,4 @@
-"""Streaming moments that merge by addition, and the codes that are fitted from them.
+"""Streaming moments that merge by addition, and shrinkage that needs nothing else.
 
 Counts, means and one centred scatter matrix, in float64, updated with Chan, Golub and LeVeque's
 pairwise formula (https://doi.org/10.1080/00031305.1983.10483115): one pass over the data, memory
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nervecode.errors import InputError, NotReadyError
+from nervecode.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -124,69 +124,3 @@ def oas(covariance: Tensor, samples: int) -> Tensor:
     weight = (alpha + mu.square()) / denominator.clamp_min(torch.finfo(mu.dtype).tiny)
     weight = weight.clamp_max(1)
     return (1 - weight) * covariance + weight * mu * torch.eye(dim).to(covariance)
-
-
-@dataclass(frozen=True)
-class CodeParameters:
-    """A class code and a background code in one basis, fitted from moments.
-
-    With u = (z - mean) basis: the covariance within groups is the identity, and that of all data
-    is diagonal. `basis` is (D, D), `centres` (K, D) in u, `background_variance` (D,) in u.
-    """
-
-    mean: Tensor
-    basis: Tensor
-    log_volume: Tensor
-    centres: Tensor
-    log_priors: Tensor
-    background_variance: Tensor
-
-
-def fit_codes(moments: ClassMoments) -> CodeParameters:
-    """Class codes with a shared covariance, and one background Gaussian over all data.
-
-    Within-group covariance W: shrunk by OAS. Background covariance: W plus the scatter of the
-    centres, so that it dominates W. Both are diagonalised at once: a Cholesky factor whitens W,
-    and since the whitened centres span at most K - 1 dimensions, a QR basis that begins with that
-    span leaves the background diagonal. Empty groups have no centre.
-
-    Raises:
-        NotReadyError: fewer than two inputs.
-    """
-    if moments.total < 2:
-        raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
-    used = moments.counts > 0
-    priors = (moments.counts / moments.counts.sum())[used]
-    mean = moments.mean
-    whitener = _whitener(oas(moments.within, moments.total), power=mean.square().mean())
-    centres = (moments.means[used] - mean) @ whitener
-    spread = priors.sqrt().unsqueeze(1) * centres
-    # Rows of `axes`: directions of the centres' scatter, largest first; then any completion.
-    _, singular, axes = torch.linalg.svd(spread, full_matrices=False)
-    rotation, _ = torch.linalg.qr(axes.T, mode="complete")
-    variance = torch.ones_like(mean)
-    variance[: len(singular)] += singular.square()
-    return CodeParameters(
-        mean=mean,
-        basis=whitener @ rotation,
-        log_volume=whitener.diagonal().log().sum(),
-        centres=centres @ rotation,
-        log_priors=priors.log(),
-        background_variance=variance,
-    )
-
-
-def _whitener(covariance: Tensor, *, power: Tensor) -> Tensor:
-    """Upper triangular W with W' C W = 1; dead directions get a floor, so that W stays finite.
-
-    The floor is a millionth of the mean variance, and never less than what rounding to float32
-    leaves of a constant vector with mean square `power`.
-    """
-    dim = covariance.shape[0]
-    floor = covariance.trace() / dim * 1e-6
-    rounding = power * torch.finfo(torch.float32).eps ** 2
-    floor = torch.maximum(floor, rounding).clamp_min(1e-20)
-    eye = torch.eye(dim).to(covariance)
-    lower = torch.linalg.cholesky(covariance + floor * eye)
-    inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
-    return inverse.T

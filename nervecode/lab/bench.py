@@ -165,7 +165,8 @@ def _write_tables(run: RunDir, rows: list[Row], gate: Gate, allowed: bool) -> No
         return [*write_rows(run, rows, gate), tables]
 
     scores = {k: v["outputs"] for k, v in run.meta["stages"].items() if k.startswith("score/")}
-    run.stage("tables", None, {"scores": scores, "gate": gate, "allowed": allowed}, work)
+    inputs = {"scores": scores, "gate": gate, "allowed": allowed, "demo": run.meta["demo"]}
+    run.stage("tables", None, inputs, work)
     mark = run.root / "GATE_FAILED.txt"
     if gate["passed"]:
         mark.unlink(missing_ok=True)

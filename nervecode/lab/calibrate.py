@@ -56,7 +56,7 @@ def _fit(
     """One pass over ID train: the moments of every `bits` signal, and features."""
     settings = {n: s for n, s in run.config.signals.items() if s.recipe == "bits"}
     fitters = [
-        CodeFitter(signals[name], reduce=one.reduce, unit_norm=one.unit_norm)
+        CodeFitter(signals[name], reduce=one.reduce, unit_norm=one.unit_norm, rank=one.rank)
         for name, one in settings.items()
     ]
 

@@ -123,6 +123,7 @@ class SignalConfig(Section):
     # Recipe bits.
     reduce: Literal["mean", "max", "mean_std"] = "mean_std"
     unit_norm: bool = True
+    rank: Count = 128
     # Recipe v0_1_1. Detached, the network trains as if no code were there.
     num_codes: Count = 16
     coding_dim: Count = 8

@@ -17,10 +17,11 @@ from nervecode.core import (
     ClassMoments,
     Codebook,
     CodingTrace,
+    GaussianCode,
     Reducer,
     SoftAssignment,
-    fit_codes,
 )
+from nervecode.core.gaussian import RANK
 from nervecode.errors import InputError
 
 
@@ -140,51 +141,32 @@ class LearnedCoder(Coder):
 class FittedCoder(Coder):
     """Recipe `bits`: the price of a vector under class codes, and against a background code.
 
-    B(z) = -log2 sum_k pi_k N(z; c_k, W), with one covariance W shared by all classes, and
-    R(z) = B(z) - B_background(z), with one Gaussian over all data. Both are codebooks in the
-    basis that makes W the identity and the background diagonal (see `core.moments.fit_codes`).
-
     Args:
-        num_codes: K, the number of class centres.
-        dim: D of the reduced vector.
+        codes: the fitted codes, see `nervecode.core.GaussianCode`.
         reducer: how an activation becomes a vector; it must be the one that the moments saw.
     """
 
-    mean: Tensor
-    basis: Tensor
-
-    def __init__(self, num_codes: int, dim: int, *, reducer: Reducer) -> None:
+    def __init__(self, codes: GaussianCode, *, reducer: Reducer) -> None:
         super().__init__(reducer)
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("basis", torch.eye(dim))
-        self.classes = Codebook(num_codes, dim, learnable=False)
-        self.background = Codebook(1, dim, metric="diagonal", learnable=False)
+        self.codes = codes
 
     @classmethod
-    def from_moments(cls, moments: ClassMoments, *, reducer: Reducer) -> FittedCoder:
-        """Fit the codes from streamed moments; kept in float32 for use."""
-        fitted = fit_codes(moments)
-        coder = cls(*fitted.centres.shape, reducer=reducer)
-        coder.mean, coder.basis = fitted.mean.float(), fitted.basis.float()
-        coder.classes = Codebook.from_centres(fitted.centres.float(), log_priors=fitted.log_priors)
-        coder.background = Codebook.from_centres(
-            torch.zeros_like(coder.mean).unsqueeze(0), factor=fitted.background_variance.rsqrt()
-        )
-        for book in (coder.classes, coder.background):
-            book.log_norm += fitted.log_volume  # the price is that of z, not of u
-        return coder
+    def from_moments(
+        cls, moments: ClassMoments, *, reducer: Reducer, rank: int = RANK
+    ) -> FittedCoder:
+        """Fit the codes from streamed moments; see `nervecode.core.GaussianCode.fit`."""
+        return cls(GaussianCode.fit(moments, rank=rank), reducer=reducer)
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors, in bits."""
-        u = (vector.to(self.basis.dtype) - self.mean) @ self.basis
-        code = self.classes(u)
-        bits = code.bits
-        return CodingTrace(bits, code, vector, regret=bits - self.background(u).bits)
+        code, regret = self.codes(vector.to(self.codes.mean.dtype))
+        return CodingTrace(code.bits, code, vector, regret)
 
     def spec(self) -> dict[str, Any]:
-        """The arguments of the constructor, as plain JSON values."""
-        k, dim = self.classes.centres.shape
-        return {"kind": "fitted", "num_codes": k, "dim": dim, "reducer": self.reducer.spec()}
+        """The sizes of the codes and the reducer, as plain JSON values."""
+        dim, rank = self.codes.directions.shape
+        sizes = {"num_codes": self.codes.num_codes, "dim": dim, "rank": rank}
+        return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
 
 
 def coder_from_spec(spec: dict[str, Any]) -> Coder:
@@ -195,7 +177,8 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
     """
     reducer = Reducer(**spec["reducer"])
     if spec["kind"] == "fitted":
-        return FittedCoder(spec["num_codes"], spec["dim"], reducer=reducer)
+        codes = GaussianCode(spec["num_codes"], spec["dim"], spec["rank"])
+        return FittedCoder(codes, reducer=reducer)
     if spec["kind"] == "learned":
         return LearnedCoder(
             spec["in_features"],

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nervecode.core import ClassMoments, Reducer
-from nervecode.errors import NotReadyError
+from nervecode.core.gaussian import RANK
+from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import FittedCoder
 
 if TYPE_CHECKING:
@@ -24,15 +25,24 @@ class CodeFitter:
         wrapped: the model whose layers are watched.
         reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
         unit_norm: scale each vector to unit L2 norm.
+        rank: directions with a variance of their own, see `nervecode.core.GaussianCode`.
 
     Use: `with fitter.watching(): model(x)`, then `fitter.update(labels, num_classes)`, for every
     batch; `fitter.finish()` at the end.
     """
 
     def __init__(
-        self, wrapped: WrappedModel, *, reduce: str = "mean_std", unit_norm: bool = True
+        self,
+        wrapped: WrappedModel,
+        *,
+        reduce: str = "mean_std",
+        unit_norm: bool = True,
+        rank: int = RANK,
     ) -> None:
+        if rank < 1:
+            raise InputError(f"rank: found {rank}, allowed: at least 1")
         self.wrapped = wrapped
+        self.rank = rank
         chosen = {"name": reduce, "unit_norm": unit_norm}
         self.reducers = {
             name: Reducer(**{**wrapped.coder(name).reducer.spec(), **chosen})
@@ -71,7 +81,7 @@ class CodeFitter:
         if not self.moments:
             raise NotReadyError("fit: the loader gave no batch, or no watched layer ran")
         coders = {
-            name: FittedCoder.from_moments(moments, reducer=self._reducer(name))
+            name: FittedCoder.from_moments(moments, reducer=self._reducer(name), rank=self.rank)
             for name, moments in self.moments.items()
         }
         self.wrapped.replace_coders(coders)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
+from nervecode.core.gaussian import RANK
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
@@ -191,6 +192,7 @@ class WrappedModel(nn.Module):
         *,
         reduce: str = "mean_std",
         unit_norm: bool = True,
+        rank: int = RANK,
         num_classes: int | None = None,
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
@@ -199,13 +201,15 @@ class WrappedModel(nn.Module):
             loader: batches (x, y), or x alone for a code without classes; ID training data.
             reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
             unit_norm: scale each vector to unit L2 norm.
+            rank: directions of a layer's covariance with a variance of their own; the others
+                share one. A smaller rank is quicker.
             num_classes: number of classes; None takes the width of the model's output.
 
         Raises:
             InputError: labels out of range, or activations with NaN or infinity.
             NotReadyError: fewer than two inputs.
         """
-        fitter = CodeFitter(self, reduce=reduce, unit_norm=unit_norm)
+        fitter = CodeFitter(self, reduce=reduce, unit_norm=unit_norm, rank=rank)
         for x, labels in self._batches(loader):
             with fitter.watching():
                 output = self.model(x)

@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {
         "hold_out": [8, 9],
         "near": ["held_out"],
         "far": ["uniform_noise", "gaussian_noise"],
-        "shift": ["hflip", "rotate:45"],
+        "shift": ["rotate:45"],
     },
     "model": {"name": "small_cnn", "width": 8},
     "train": {"epochs": 2, "batch_size": 64, "learning_rate": 0.05},

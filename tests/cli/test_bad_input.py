@@ -36,7 +36,7 @@ def write_runs(root: Path, finished: Path) -> None:
     (root / "no_checkpoint/checkpoints/seed_0.safetensors").unlink()
     (root / "bad_checkpoint/checkpoints/seed_0.safetensors").write_bytes(b"junk")
     (root / "no_calibration/calibration/seed_0.safetensors").unlink()
-    (root / "bad_scores/scores/seed_1/ood_hflip.npz").write_bytes(b"junk")
+    (root / "bad_scores/scores/seed_1/ood_rotate_45.npz").write_bytes(b"junk")
     (root / "bad_layers/layerwise/seed_0/id_test.npz").unlink()
     shutil.copytree(root / "no_meta", root / "trained")
     meta = json.loads((finished / "meta.json").read_text())
@@ -174,7 +174,7 @@ ROWS = [
     bad("score no_calibration --input digits", "calibration/seed_0.safetensors: is missing",
         status=4),
     bad("bench no_checkpoint", "checkpoints/seed_0.safetensors: is missing", "--repair", status=4),
-    bad("bench bad_scores", "ood_hflip.npz: is damaged", "--repair", status=4),
+    bad("bench bad_scores", "ood_rotate_45.npz: is damaged", "--repair", status=4),
     bad("calibrate bad_checkpoint", "seed_0.safetensors: is damaged", status=4),
     bad("plot bad_layers --kind layerwise --output p.png", "id_test.npz", status=4),
     # Inputs to score

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_a_dry_run_writes_nothing(
     assert re.search(r"device +cpu", found.out)
     assert "blocks.0, blocks.1, blocks.2, blocks.3" in found.out
     assert re.search(r"100 +id_train", found.out)
-    assert re.search(r"50 +ood_hflip", found.out)
+    assert re.search(r"50 +ood_rotate_45", found.out)
     for what in ("training", "memory", "disk"):
         assert re.search(rf"{what} +about \d+", found.out)
 
@@ -164,6 +165,23 @@ def test_a_folder_without_runs_names_the_first_step(cli: Any, tmp_path: Path) ->
     assert json.loads(cli("runs", tmp_path, "--json").out) == {"schema_version": 1, "runs": []}
 
 
+# Plots
+
+
+def test_a_plot_is_drawn_where_asked_for_and_leaves_the_run_alone(
+    cli: Any, finished: Path, tree: Any, tmp_path: Path
+) -> None:
+    before = tree(finished)
+    output = tmp_path / "roc.svg"
+    found = cli("plot", finished, "--kind", "roc", "--seed", "1", "--ood", "rotate_45",
+                "--output", output)  # fmt: skip
+    assert found.status == 0, found.err
+    assert found.out.strip() == str(output)
+    assert b"<svg" in output.read_bytes()[:500]
+    assert f"Next: nervecode plot {finished} --kind" in found.err
+    assert tree(finished) == before
+
+
 # The application
 
 
@@ -214,6 +232,29 @@ def test_what_nobody_expected_is_one_line_and_status_1(
     )
     with pytest.raises(ZeroDivisionError):
         cli("presets", "show", "digits", "--debug")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_status(
+    number: int, status: int, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "nervecode.lab.config.preset_path", lambda name: os.kill(os.getpid(), number)
+    )
+    found = cli("presets", "show", "digits")
+    assert found.status == status
+    assert found.err.startswith("Error: interrupted; ")
+    assert found.out == ""
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main.run(["--version"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_the_entry_point_ends_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,14 @@
-"""Moments and the codes fitted from them, against NumPy, SciPy and scikit-learn."""
+"""Moments and shrinkage, against NumPy and scikit-learn."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
 from sklearn.covariance import OAS
 
-from nervecode.core import ClassMoments, fit_codes, oas
-from nervecode.errors import InputError, NotReadyError
+from nervecode.core import ClassMoments, oas
+from nervecode.errors import InputError
 
 
 def data(n: int = 200, dim: int = 5, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,58 +61,6 @@ def test_oas_of_nothing_is_nothing() -> None:
     assert oas(torch.zeros(3, 3, dtype=torch.float64), 10).abs().max() == 0
 
 
-def oracle(z: np.ndarray, labels: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(bits, regret) of x by explicit Gaussians: SciPy densities, scikit-learn's shrinkage."""
-    used = np.unique(labels)
-    means = np.stack([z[labels == k].mean(0) for k in used])
-    priors = np.array([(labels == k).mean() for k in used])
-    centred = z - means[np.searchsorted(used, labels)]
-    within = OAS(assume_centered=True).fit(centred).covariance_
-    within = within + 1e-6 * np.trace(within) / z.shape[1] * np.eye(z.shape[1])
-    spread = means - z.mean(0)
-    background = within + (priors[:, None] * spread).T @ spread
-    joint = np.stack(
-        [multivariate_normal(mean, within).logpdf(x) for mean in means], axis=1
-    ) + np.log(priors)  # fmt: skip
-    bits = -np.logaddexp.reduce(joint, axis=1) / math.log(2)
-    return bits, bits + multivariate_normal(z.mean(0), background).logpdf(x) / math.log(2)
-
-
-@pytest.mark.parametrize(("dim", "k"), [(6, 3), (3, 8), (5, 1), (10, 10)])
-def test_fitted_codes_are_explicit_gaussians(dim: int, k: int) -> None:
-    from nervecode.core import Reducer
-    from nervecode.layers import FittedCoder
-
-    z, labels = data(400, dim, k)
-    x = 2 * np.random.default_rng(1).normal(size=(60, dim)) + z[:60]
-    coder = FittedCoder.from_moments(moments_of(z, labels, k), reducer=Reducer())
-    trace = coder.code(torch.from_numpy(x).float())
-    bits, regret = oracle(z, labels, x)
-    np.testing.assert_allclose(trace.surprise, bits, rtol=2e-4, atol=2e-3)
-    np.testing.assert_allclose(trace.regret, regret, rtol=2e-3, atol=5e-3)
-    torch.testing.assert_close(trace.code.bits, trace.surprise)
-
-
-def test_both_covariances_are_diagonal_in_the_basis() -> None:
-    z, labels = data(300, 6, 4)
-    moments = moments_of(z, labels, 4)
-    codes = fit_codes(moments)
-    shrunk = oas(moments.within, 300)
-    np.testing.assert_allclose(codes.basis.T @ shrunk @ codes.basis, np.eye(6), atol=1e-5)
-    total = codes.basis.T @ (shrunk + moments.between) @ codes.basis
-    np.testing.assert_allclose(total, np.diag(codes.background_variance), atol=1e-5)
-    assert (codes.background_variance >= 1).all()  # the background dominates the classes
-    log_det = np.linalg.slogdet(codes.basis)[1]
-    assert codes.log_volume.item() == pytest.approx(log_det, rel=1e-9)
-
-
-def test_an_empty_class_has_no_centre() -> None:
-    z, labels = data(100, 4, 2)
-    codes = fit_codes(moments_of(z, 2 * labels, 5))
-    assert codes.centres.shape == (2, 4)
-    np.testing.assert_allclose(codes.log_priors.exp(), np.bincount(labels) / 100)
-
-
 @pytest.mark.parametrize(
     ("vectors", "groups", "text"),
     [
@@ -140,8 +87,3 @@ def test_labels_of_any_whole_type_are_indices() -> None:
 def test_moments_of_different_shapes_do_not_add() -> None:
     with pytest.raises(InputError, match=r"cannot add \(K, D\) = \(2, 3\) to \(2, 4\)"):
         ClassMoments.empty(2, 4) + ClassMoments.empty(2, 3)
-
-
-def test_one_input_is_not_enough() -> None:
-    with pytest.raises(NotReadyError, match="found 1 inputs, a code needs at least 2"):
-        fit_codes(ClassMoments.of(torch.zeros(1, 2), torch.tensor([0]), 1))

@@ -247,6 +247,28 @@ def test_training_metrics_are_one_row_an_epoch(finished: tuple[RunDir, Outcome])
     assert all(0 < float(row["utilisation"]) <= 1 for row in layers)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "rates"),
+    [("adamw", "constant", [0.01, 0.01]), ("sgd", "cosine", [0.01, 0.005])],
+)
+def test_optimisers_and_schedules_without_learned_codes(
+    optimizer: str, schedule: str, rates: list[float], tmp_path: Path
+) -> None:
+    config = tiny(
+        f"train.optimizer={optimizer}", f"train.schedule={schedule}", "train.learning_rate=0.01",
+        "train.augment=crop", "bench.detectors=[]",
+    )  # fmt: skip
+    config = config.model_copy(update={"signals": {"nervecode": config.signals["nervecode"]}})
+    run, outcome = bench(config, tmp_path)
+    with run.metrics(0).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["lr"]) for row in rows] == pytest.approx(rates)
+    assert {float(row["coding_loss"]) for row in rows} == {0.0}
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+    assert not run.diagnostics(0).exists()
+    assert {row["method"] for row in outcome.rows} == {"nervecode"}
+
+
 # New inputs
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
+from nervecode.lab import provenance
 from nervecode.lab.config import resolve
 from nervecode.lab.run import RunDir, list_runs
 from nervecode.lab.schema import Config
@@ -66,6 +68,18 @@ def test_a_new_run_has_its_config_and_what_a_reader_needs(run: RunDir, config: C
     assert meta["gate"] == {"required": 0.97, "passed": None, "accuracy": {}}
     assert meta["fitted_on"]["classifier"] == "id_train"
     assert meta["fitted_on"]["metrics"] == "id_test and OOD sets"
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    found = provenance.provenance()
+    assert found["git_commit"] is None
+    assert found["versions"]["numpy"] == np.__version__
+    monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
+    assert set(provenance.provenance()["versions"]) == {"python"}
 
 
 def test_names_differ_though_seeds_are_fixed(config: Config, tmp_path: Path) -> None:
@@ -275,6 +289,12 @@ def test_a_dead_owner_is_taken_over(run: RunDir, kind: str) -> None:
         assert held["process"] == os.getpid()
         assert run.status == "running"
     assert events(run) == [("takeover", "")]
+
+
+def test_a_run_that_is_gone_cannot_be_claimed(run: RunDir) -> None:
+    shutil.rmtree(run.root)
+    with pytest.raises(NervecodeError, match="cannot be written"), run.claimed():
+        pass
 
 
 def test_an_owner_on_another_host_is_believed(run: RunDir) -> None:

@@ -117,7 +117,10 @@ def test_a_missing_tensor_is_named(saved: Path) -> None:
 
     with safe_open(str(saved), framework="pt") as file:
         metadata = file.metadata()
-    for lost, text in (("coders.0.mean", '"0.mean"'), ("calibration.4", "calibration.4")):
+    for lost, text in (
+        ("coders.0.codes.mean", '"0.codes.mean"'),
+        ("calibration.4", "calibration.4"),
+    ):
         tensors = load_file(saved)
         del tensors[lost]
         path = saved.with_name("lost.safetensors")

@@ -206,7 +206,7 @@ def test_fit_needs_the_number_of_classes_where_the_output_does_not_tell() -> Non
     wrapped = nervecode.wrap(model, "0")
     with pytest.raises(InputError, match=r"not \(B, classes\); pass num_classes"):
         wrapped.fit(batches())
-    assert wrapped.fit(batches(), num_classes=4).coder("0").classes.num_codes == 4
+    assert wrapped.fit(batches(), num_classes=4).coder("0").codes.num_codes == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""Fitted codes against explicit Gaussians: SciPy densities, scikit-learn's shrinkage."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.covariance import OAS
+
+from nervecode.core import ClassMoments, GaussianCode
+from nervecode.errors import InputError, NotReadyError
+from tests.core.test_moments import data, moments_of
+
+
+def covariance(z: np.ndarray, labels: np.ndarray, rank: int) -> np.ndarray:
+    """Shrunk covariance within classes; beyond the leading directions the variances are equal."""
+    used = np.unique(labels)
+    means = np.stack([z[labels == k].mean(0) for k in used])
+    centred = z - means[np.searchsorted(used, labels)]
+    within = OAS(assume_centered=True).fit(centred).covariance_
+    values, vectors = np.linalg.eigh(
+        within + 1e-6 * np.trace(within) / len(within) * np.eye(len(within))
+    )
+    if rank < len(values):
+        values[:-rank] = values[:-rank].mean()
+    return vectors @ np.diag(values) @ vectors.T
+
+
+def oracle(z: np.ndarray, labels: np.ndarray, x: np.ndarray, rank: int) -> tuple[np.ndarray, ...]:
+    """(bits, regret) of x by explicit Gaussians."""
+    used = np.unique(labels)
+    means = np.stack([z[labels == k].mean(0) for k in used])
+    priors = np.array([(labels == k).mean() for k in used])
+    within = covariance(z, labels, rank)
+    spread = means - z.mean(0)
+    background = within + (priors[:, None] * spread).T @ spread
+    densities = [multivariate_normal(mean, within).logpdf(x) for mean in means]
+    joint = np.stack(densities, axis=1) + np.log(priors)
+    bits = -np.logaddexp.reduce(joint, axis=1) / math.log(2)
+    return bits, bits + multivariate_normal(z.mean(0), background).logpdf(x) / math.log(2)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 128])
+@pytest.mark.parametrize(("dim", "k"), [(6, 3), (3, 8), (5, 1), (10, 10)])
+def test_codes_are_explicit_gaussians(dim: int, k: int, rank: int) -> None:
+    z, labels = data(400, dim, k)
+    x = 2 * np.random.default_rng(1).normal(size=(60, dim)) + z[:60]
+    code, regret = GaussianCode.fit(moments_of(z, labels, k), rank=rank)(
+        torch.from_numpy(x).float()
+    )
+    expected_bits, expected_regret = oracle(z, labels, x, rank)
+    np.testing.assert_allclose(code.bits, expected_bits, rtol=2e-4, atol=2e-3)
+    np.testing.assert_allclose(regret, expected_regret, rtol=2e-3, atol=5e-3)
+
+
+def test_bits_back_identity_holds_for_the_fitted_code() -> None:
+    z, labels = data(300, 6, 4)
+    code, _ = GaussianCode.fit(moments_of(z, labels, 4))(torch.from_numpy(z).float())
+    parts = code.index_bits + code.residual_bits - code.bits_back
+    torch.testing.assert_close(parts, code.bits, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(code.probs.sum(1), torch.ones(300))
+
+
+def test_regret_keeps_its_digits_where_both_codes_are_long() -> None:
+    """Without class differences both codes grow alike, and regret is their difference."""
+    z, labels = data(400, 4, 1)
+    far = torch.zeros(2, 4)
+    far[1, 0] = 1e6
+    _, regret = GaussianCode.fit(moments_of(z, labels, 1))(far)
+    torch.testing.assert_close(regret, torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_regret_of_an_input_between_the_classes_is_high_and_at_a_centre_is_low() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    z = random.normal(size=(400, 3)) + np.array([[-8.0, 0, 0], [8.0, 0, 0]])[labels]
+    points = torch.tensor([[0.0, 0, 0], [8.0, 0, 0], [-8.0, 0, 0]])
+    _, regret = GaussianCode.fit(moments_of(z, labels, 2))(points)
+    assert regret[0] > 10 > 0 > regret[1:].max()
+
+
+def test_an_empty_class_has_no_centre() -> None:
+    z, labels = data(100, 4, 2)
+    codes = GaussianCode.fit(moments_of(z, 2 * labels, 5))
+    assert codes.num_codes == 2
+    np.testing.assert_allclose(codes.log_priors.exp(), np.bincount(labels) / 100, rtol=1e-6)
+
+
+def test_one_input_and_no_rank_are_not_enough() -> None:
+    one = ClassMoments.of(torch.zeros(1, 2), torch.tensor([0]), 1)
+    with pytest.raises(NotReadyError, match="found 1 inputs, a code needs at least 2"):
+        GaussianCode.fit(one)
+    two = ClassMoments.of(torch.randn(2, 2), torch.tensor([0, 0]), 1)
+    with pytest.raises(InputError, match="rank: found 0, allowed: at least 1"):
+        GaussianCode.fit(two, rank=0)
+
+
+def test_a_vector_of_another_width_is_named() -> None:
+    codes = GaussianCode.fit(
+        ClassMoments.of(torch.randn(9, 3), torch.zeros(9, dtype=torch.long), 1)
+    )
+    with pytest.raises(InputError, match=r"vectors: found \(2, 4\), allowed: \(B, 3\)"):
+        codes(torch.zeros(2, 4))
