@@ -25,6 +25,7 @@ def score(
     alpha: Annotated[float, typer.Option(help="Flag p-values up to here.")] = 0.05,
     seed: Annotated[int | None, typer.Option(help="Which seed's model; default the first.")] = None,
     device: Device = None,
+    force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Leave unreadable images out.")] = False,
 ) -> None:
     """Score new inputs: percentile, p-value, flag, and the surprise of each layer in bits.
@@ -38,7 +39,7 @@ def score(
 
     check_alpha(alpha)
     if output is not None:
-        check_output(output)
+        check_output(output, force=force)
     found = RunDir(run)
     wrapped, shape = load_primary(found, seed, device=device)
     inputs = read_inputs(input, shape, skip_bad=skip_bad)
@@ -51,7 +52,7 @@ def score(
         _show(scored)
         next_step("score", run, "--input", input, "--output", "scores.csv")
     else:
-        write_scored(scored, output)
+        write_scored(scored, output, force=force)
         typer.echo(output)
         next_step("plot", run)
 

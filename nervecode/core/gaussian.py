@@ -33,10 +33,9 @@ class GaussianCode(nn.Module):
     """
 
     mean: Tensor  # (D,)
-    directions: Tensor  # (D, rank) V
+    factors: Tensor  # (D, rank + K) V, and beside it the tilt Lambda (c_k - mean)
     isotropic: Tensor  # () b, the precision that all directions share
     sign: Tensor  # () s
-    tilt: Tensor  # (D, K) Lambda (c_k - mean)
     offsets: Tensor  # (K,) (c_k - mean)' Lambda (c_k - mean)
     log_priors: Tensor  # (K,)
     log_norm: Tensor  # () log normaliser of a class code, nats
@@ -48,10 +47,9 @@ class GaussianCode(nn.Module):
         super().__init__()
         shapes = {
             "mean": (dim,),
-            "directions": (dim, rank),
+            "factors": (dim, rank + num_codes),
             "isotropic": (),
             "sign": (),
-            "tilt": (dim, num_codes),
             "offsets": (num_codes,),
             "log_priors": (num_codes,),
             "log_norm": (),
@@ -90,10 +88,9 @@ class GaussianCode(nn.Module):
         log_norm = 0.5 * (precision.log_det - len(moments.mean) * math.log(2 * math.pi))
         values = {
             "mean": moments.mean,
-            "directions": precision.directions,
+            "factors": torch.cat([precision.directions, tilt.T], dim=1),
             "isotropic": precision.isotropic,
             "sign": precision.sign,
-            "tilt": tilt.T,
             "offsets": (tilt * centred).sum(1),
             "log_priors": priors.log(),
             "log_norm": log_norm,
@@ -110,29 +107,37 @@ class GaussianCode(nn.Module):
         """K, the number of class centres."""
         return len(self.log_priors)
 
-    def forward(self, z: Tensor) -> tuple[SoftCode, Tensor]:
-        """Code (B, D) vectors: the code under the classes, and the (B,) regret in bits."""
+    @property
+    def rank(self) -> int:
+        """The number of directions with a variance of their own."""
+        return self.factors.shape[1] - self.num_codes
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, SoftCode]:
+        """Code (B, D) vectors: (B,) bits, (B,) regret in bits, and the code under the classes."""
         if z.ndim != 2 or z.shape[1] != len(self.mean):
             raise InputError(f"vectors: found {tuple(z.shape)}, allowed: (B, {len(self.mean)})")
         t = z - self.mean
-        total = self._quadratic(t)  # (B,) t' Lambda t
-        y = t @ self.tilt  # (B, K) t' Lambda (c_k - mean)
-        d2 = (total.unsqueeze(1) - 2 * y + self.offsets).clamp_min(0)
+        explained, y = (t @ self.factors).tensor_split([self.rank], dim=1)  # V't, (B, K) tilts
+        total = self.isotropic * _square(t) + self.sign * _square(explained)  # (B,) t' Lambda t
         # The class logits leave out `total`, which is the same for all: no digit is lost to it.
         logits = self.log_priors + y - 0.5 * self.offsets
-        code = SoftCode(torch.log_softmax(logits, 1), d2, self.log_priors, self.log_norm)
-        along = y @ self.mixing  # (B, K) coordinates along the axes of the centres' scatter
-        gain = torch.logsumexp(logits, 1) - 0.5 * (along.square() * self.saved).sum(1)
-        return code, -(gain + self.log_norm - self.background_log_norm) / LN2
-
-    def _quadratic(self, t: Tensor) -> Tensor:
-        explained = (t @ self.directions).square().sum(1)
-        return self.isotropic * t.square().sum(1) + self.sign * explained
+        evidence = torch.logsumexp(logits, dim=1)
+        saved = 0.5 * (_square(y @ self.mixing * self.saved.sqrt()))  # along the centres' scatter
+        bits = (0.5 * total - evidence - self.log_norm) / LN2
+        regret = (self.background_log_norm - self.log_norm + saved - evidence) / LN2
+        distances = (total.unsqueeze(1) - 2 * y + self.offsets).clamp_min(0)
+        log_probs = logits - evidence.unsqueeze(1)
+        return bits, regret, SoftCode(log_probs, distances, self.log_priors, self.log_norm)
 
     def extra_repr(self) -> str:
         """What `print(code)` adds."""
-        dim, rank = self.directions.shape
-        return f"num_codes={self.num_codes}, dim={dim}, rank={rank}"
+        return f"num_codes={self.num_codes}, dim={len(self.mean)}, rank={self.rank}"
+
+
+def _square(rows: Tensor) -> Tensor:
+    """(B, D) -> (B,) squared length; in one pass, where square and sum would take two."""
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return length.square()
 
 
 class _Precision:

@@ -80,13 +80,15 @@ class Reducer(nn.Module):
 
     def forward(self, activation: Tensor) -> Tensor:
         """(B, ...) -> (B, D), float32 or float64."""
-        vector = REDUCERS[self.name](self._channels_then_places(activation))
+        places = self._channels_then_places(activation)
+        # At a single place every reducer is the activation itself.
+        vector = REDUCERS[self.name](places) if places.ndim == 3 else places
         if self.unit_norm:
             vector = nn.functional.normalize(vector, dim=1)
         return vector
 
     def _channels_then_places(self, x: Tensor) -> Tensor:
-        """Any activation as (B, C, S)."""
+        """Any activation as (B, C, S), or (B, C) where it has a single place."""
         if x.ndim < 2 or not x.is_floating_point():
             raise InputError(
                 f"activation: found {x.dtype} of shape {tuple(x.shape)}, "
@@ -95,7 +97,7 @@ class Reducer(nn.Module):
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
         if x.ndim == 2:
-            return x.unsqueeze(2)
+            return x
         return x.flatten(1, -2).transpose(1, 2) if self._channels_last(x) else x.flatten(2)
 
     def _channels_last(self, x: Tensor) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nervecode.lab.checkpoint import CALIBRATION_FORMAT, Trained, load_checkpoint
+from nervecode.lab.checkpoint import (
+    CALIBRATION_FORMAT,
+    Trained,
+    load_checkpoint,
+    pack_signals,
+)
 from nervecode.lab.data import Splits
 from nervecode.lab.features import extract
 from nervecode.lab.files import replacing, sha256
@@ -20,7 +23,7 @@ from nervecode.lab.run import RunDir
 from nervecode.lab.signals import TraceRecorder, build_signals
 from nervecode.layers import WrappedModel
 from nervecode.layers.fitter import CodeFitter
-from nervecode.layers.storage import pack
+from nervecode.layers.storage import metadata
 
 
 def calibrate_seed(
@@ -101,14 +104,6 @@ def _calibrate(
 
 
 def _write(path: Path, signals: Mapping[str, WrappedModel]) -> None:
-    tensors: dict[str, Tensor] = {}
-    header: dict[str, Any] = {"signals": {}}
-    for name, wrapped in signals.items():
-        header["signals"][name], parts = pack(wrapped)
-        tensors |= {f"signals.{name}.{key}": tensor for key, tensor in parts.items()}
+    header, tensors = pack_signals(signals)
     with replacing(path) as temporary:
-        save_file(
-            tensors,
-            temporary,
-            metadata={"format": CALIBRATION_FORMAT, "header": json.dumps(header)},
-        )
+        save_file(tensors, temporary, metadata=metadata(CALIBRATION_FORMAT, header))

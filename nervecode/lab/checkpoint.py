@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
 from nervecode.layers import WrappedModel
-from nervecode.layers.storage import part, read_tensors, unpack
+from nervecode.layers.storage import pack, part, read_tensors, unpack
 
 FORMAT = "nervecode-checkpoint-1"
 CALIBRATION_FORMAT = "nervecode-calibration-1"
@@ -43,6 +44,18 @@ def load_checkpoint(path: Path, config: Config, splits: Splits, *, device: torch
         raise ArtifactError(f"{path}: does not fit model {config.model.name!r} ({error})") from None
     model.to(device).eval()
     return Trained(model, unpack_signals(header, tensors, model, source=str(path)))
+
+
+def pack_signals(
+    signals: Mapping[str, WrappedModel],
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of several signals, each below its name."""
+    tensors: dict[str, Tensor] = {}
+    header: dict[str, Any] = {"signals": {}}
+    for name, wrapped in signals.items():
+        header["signals"][name], parts = pack(wrapped)
+        tensors |= {f"signals.{name}.{key}": tensor for key, tensor in parts.items()}
+    return header, tensors
 
 
 def unpack_signals(

@@ -12,7 +12,7 @@ from nervecode.lab.device import choose_device
 from nervecode.lab.models import build_model
 from nervecode.lab.schema import Config
 from nervecode.lab.signals import build_signals
-from nervecode.lab.train import Trainer
+from nervecode.lab.trainer import Trainer
 
 STEPS = 3
 

@@ -94,8 +94,8 @@ def check_alpha(alpha: float) -> None:
         raise InputError(f"--alpha: found {alpha}, allowed: between 0 and 1")
 
 
-def check_output(path: Path) -> None:
-    """Refuse a suffix that cannot be written, before any work is done."""
+def check_output(path: Path, *, force: bool = False) -> None:
+    """Refuse an output that cannot or must not be written, before any work is done."""
     if path.suffix not in OUTPUT_SUFFIXES:
         allowed = ", ".join(OUTPUT_SUFFIXES)
         raise InputError(f"--output {path}: unknown suffix {path.suffix!r}, allowed: {allowed}")
@@ -103,11 +103,13 @@ def check_output(path: Path) -> None:
         raise InputError(f"--output {path}: no such folder {path.parent}")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"--output {path}: cannot be written")
+    if path.exists() and not force:
+        raise InputError(f"--output {path}: exists; --force replaces it")
 
 
-def write_scored(scored: Scored, path: Path) -> None:
-    """Write `.csv`, `.jsonl` or `.npz`, by the suffix of the path."""
-    check_output(path)
+def write_scored(scored: Scored, path: Path, *, force: bool = False) -> None:
+    """Write `.csv`, `.jsonl` or `.npz`, by the suffix of the path; an existing file with force."""
+    check_output(path, force=force)
     if path.suffix == ".npz":
         write_npz(path, _arrays(scored))
         return

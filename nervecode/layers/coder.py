@@ -159,13 +159,13 @@ class FittedCoder(Coder):
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors, in bits."""
-        code, regret = self.codes(vector.to(self.codes.mean.dtype))
-        return CodingTrace(code.bits, code, vector, regret)
+        bits, regret, code = self.codes(vector.to(self.codes.mean.dtype))
+        return CodingTrace(bits, code, vector, regret)
 
     def spec(self) -> dict[str, Any]:
         """The sizes of the codes and the reducer, as plain JSON values."""
-        dim, rank = self.codes.directions.shape
-        sizes = {"num_codes": self.codes.num_codes, "dim": dim, "rank": rank}
+        codes = self.codes
+        sizes = {"num_codes": codes.num_codes, "dim": len(codes.mean), "rank": codes.rank}
         return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
 
 

@@ -96,7 +96,7 @@ def save(wrapped: WrappedModel, path: str | Path) -> None:
     header, tensors = pack(wrapped)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "header": json.dumps(header)})
+        save_file(tensors, temporary, metadata=metadata(FORMAT, header))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -117,6 +117,11 @@ def load(path: str | Path, model: nn.Module) -> WrappedModel:
     return unpack(header, tensors, model, source=str(path))
 
 
+def metadata(format: str, header: dict[str, Any]) -> dict[str, str]:
+    """A safetensors file's metadata: one key, since safetensors writes several in random order."""
+    return {"nervecode": json.dumps({"format": format, "header": header})}
+
+
 def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a safetensors file of an expected format.
 
@@ -125,19 +130,18 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, T
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("nervecode", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
-    if metadata.get("format") != expected:
-        found = metadata.get("format")
+    if not isinstance(about, dict) or about.get("format") != expected:
+        found = about.get("format") if isinstance(about, dict) else about
         raise ArtifactError(f"{path}: found format {found!r}, allowed: {expected!r}")
-    try:
-        return json.loads(metadata["header"]), tensors
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(f"{path}: the header is damaged ({error!r})") from None
+    if not isinstance(about.get("header"), dict):
+        raise ArtifactError(f"{path}: the header is damaged")
+    return about["header"], tensors
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -130,7 +130,7 @@ def test_the_manifest_hashes_every_checkpoint(finished: Path) -> None:
         assert entry["bytes"] == path.stat().st_size
         assert entry["epochs"] == 2
         with safe_open(path, framework="np") as file:
-            assert file.metadata()["format"].startswith("nervecode-checkpoint")
+            assert json.loads(file.metadata()["nervecode"])["format"].startswith("nervecode-")
 
 
 def test_the_metadata_hash_every_file_but_themselves_and_the_log(finished: Path) -> None:

@@ -26,8 +26,8 @@ def rewrite(path: Path, **changes: object) -> None:
     from safetensors import safe_open
 
     with safe_open(str(path), framework="pt") as file:
-        metadata = {**file.metadata(), **changes}
-    save_file(load_file(path), path, metadata=metadata)
+        about = {**json.loads(file.metadata()["nervecode"]), **changes}
+    save_file(load_file(path), path, metadata={"nervecode": json.dumps(about)})
 
 
 @pytest.fixture
@@ -102,14 +102,22 @@ def test_every_cut_is_found(saved: Path) -> None:
     ("header", "text"),
     [
         ("{", "the header is damaged"),
-        ("{}", "do not fit their description"),
-        (json.dumps({"coders": {"0": {"kind": "fitted"}}}), "do not fit their description"),
+        ({}, "do not fit their description"),
+        ({"coders": {"0": {"kind": "fitted"}}}, "do not fit their description"),
     ],
 )
-def test_a_damaged_header_is_named(saved: Path, header: str, text: str) -> None:
+def test_a_damaged_header_is_named(saved: Path, header: object, text: str) -> None:
     rewrite(saved, header=header)
     with pytest.raises(ArtifactError, match=text):
         nervecode.load(saved, mlp())
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    wrapped = fitted()
+    paths = [tmp_path / f"{i}.safetensors" for i in range(6)]
+    for path in paths:
+        wrapped.save(path)
+    assert len({path.read_bytes() for path in paths}) == 1
 
 
 def test_a_missing_tensor_is_named(saved: Path) -> None:
