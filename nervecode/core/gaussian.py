@@ -81,7 +81,7 @@ class GaussianCode(nn.Module):
         used = moments.counts > 0
         priors = (moments.counts / moments.counts.sum())[used]
         centred = moments.means[used] - moments.mean
-        precision = _Precision(moments, rank)
+        precision = Precision(moments, rank)
         tilt = precision.times(centred)  # (K, D)
         mixing, scatter = _axes(priors, tilt @ centred.T)
         code = cls(len(priors), len(moments.mean), precision.directions.shape[1])
@@ -140,10 +140,15 @@ def _square(rows: Tensor) -> Tensor:
     return length.square()
 
 
-class _Precision:
-    """Lambda = isotropic 1 + sign V V', the inverse of the shrunk covariance within groups."""
+class Precision:
+    """Lambda = isotropic 1 + sign V V', the inverse of the shrunk covariance within groups.
 
-    def __init__(self, moments: ClassMoments, rank: int) -> None:
+    Args:
+        moments: of the vectors.
+        rank: columns of V, at most D.
+    """
+
+    def __init__(self, moments: ClassMoments, rank: int = RANK) -> None:
         covariance = oas(moments.within, moments.total)
         values, vectors = torch.linalg.eigh(covariance)
         values = values + _floor(covariance, power=moments.mean.square().mean())

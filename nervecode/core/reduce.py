@@ -25,6 +25,12 @@ def mean(x: Tensor) -> Tensor:
 
 
 @_register
+def tokens(x: Tensor) -> Tensor:
+    """(B, C, S) -> (B, C): the mean over tokens, of (B, T, C) or (B, H, W, C) activations."""
+    return x.mean(dim=2)
+
+
+@_register
 def max(x: Tensor) -> Tensor:
     """(B, C, S) -> (B, C): the largest value of each channel."""
     return x.amax(dim=2)
@@ -50,11 +56,13 @@ class Reducer(nn.Module):
     float32 at least, whatever the dtype of the activation.
 
     Args:
-        name: `mean`, `max` or `mean_std`.
+        name: `mean`, `max`, `mean_std`, or `tokens`: the mean, with channels last.
         channel_dim: where the channels are, 1 or -1. None finds the dimension of size `width`;
             where that does not decide, 3-D activations are tokens and others are maps.
         width: the number of channels, where it is known.
         unit_norm: scale each vector to unit L2 norm.
+        pick: which part of a module's output is the activation: an index of a tuple, a key of a
+            mapping; None takes the first tensor.
 
     Raises:
         InputError: an unknown name, or an activation with fewer than two dimensions.
@@ -67,6 +75,7 @@ class Reducer(nn.Module):
         channel_dim: int | None = None,
         width: int | None = None,
         unit_norm: bool = False,
+        pick: str | int | None = None,
     ) -> None:
         super().__init__()
         if name not in REDUCERS:
@@ -74,9 +83,10 @@ class Reducer(nn.Module):
         if channel_dim not in (None, 1, -1):
             raise InputError(f"channel_dim: found {channel_dim}, allowed: 1, -1 or None")
         self.name = name
-        self.channel_dim = channel_dim
+        self.channel_dim = -1 if name == "tokens" else channel_dim
         self.width = width
         self.unit_norm = unit_norm
+        self.pick = pick
 
     def forward(self, activation: Tensor) -> Tensor:
         """(B, ...) -> (B, D), float32 or float64."""
@@ -117,4 +127,5 @@ class Reducer(nn.Module):
             "channel_dim": self.channel_dim,
             "width": self.width,
             "unit_norm": self.unit_norm,
+            "pick": self.pick,
         }

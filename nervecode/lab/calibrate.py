@@ -20,6 +20,7 @@ from nervecode.lab.features import extract
 from nervecode.lab.files import replacing, sha256
 from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir
+from nervecode.lab.schema import SignalConfig
 from nervecode.lab.signals import TraceRecorder, build_signals
 from nervecode.layers import WrappedModel
 from nervecode.layers.fitter import CodeFitter
@@ -56,28 +57,41 @@ def _fit(
     seed: int,
     progress: Progress,
 ) -> None:
-    """One pass over ID train: the moments of every `bits` signal, and features."""
+    """Passes over ID train: the moments of every `bits` signal; features from the first."""
     settings = {n: s for n, s in run.config.signals.items() if s.recipe == "bits"}
-    fitters = [
-        CodeFitter(signals[name], reduce=one.reduce, unit_norm=one.unit_norm, rank=one.rank)
-        for name, one in settings.items()
-    ]
+    fitters = [_fitter(signals[name], one) for name, one in settings.items()]
+    passes = max([1, *[fitter.passes for fitter in fitters]])
+    for number in range(passes):
+        active = [fitter for fitter in fitters if number < fitter.passes]
 
-    def after(labels: Tensor) -> None:
-        for fitter in fitters:
-            fitter.update(labels, splits.num_classes)
+        def after(labels: Tensor, active: list[CodeFitter] = active) -> None:
+            for fitter in active:
+                fitter.update(labels, splits.num_classes)
 
-    features = extract(
-        trained.model,
-        splits.train,
-        title=f"fit seed {seed}",
-        watching=[fitter.watching for fitter in fitters],
-        after=after,
-        progress=progress,
-    )
+        features = extract(
+            trained.model,
+            splits.train,
+            title=f"fit seed {seed}" + (f" pass {number + 1}/{passes}" if passes > 1 else ""),
+            watching=[fitter.watching for fitter in active],
+            after=after,
+            progress=progress,
+        )
+        for fitter in active:
+            fitter.end_pass()
+        if number == 0:
+            features.save(run.features(seed, "id_train"))
     for fitter in fitters:
         fitter.finish()
-    features.save(run.features(seed, "id_train"))
+
+
+def _fitter(wrapped: WrappedModel, signal: SignalConfig) -> CodeFitter:
+    return CodeFitter(
+        wrapped,
+        reduce=signal.reduce,
+        unit_norm=signal.unit_norm,
+        rank=signal.rank,
+        codes_per_class=signal.codes_per_class,
+    )
 
 
 def _calibrate(

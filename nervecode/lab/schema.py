@@ -16,6 +16,8 @@ NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 
+Aggregation = Literal["code_length", "mean", "max", "total", "fisher", "simes", "harmonic"]
+
 PRIMARY = "nervecode"
 
 # What the reader of a YAML file calls pydantic's types.
@@ -119,11 +121,12 @@ class SignalConfig(Section):
 
     recipe: Literal["bits", "v0_1_1"] = "bits"
     layers: str | tuple[str, ...] = "all_blocks"
-    aggregation: Literal["code_length", "mean", "max", "total"] | None = None
+    aggregation: Aggregation | None = None
     # Recipe bits.
-    reduce: Literal["mean", "max", "mean_std"] = "mean_std"
+    reduce: Literal["mean", "max", "mean_std", "tokens"] = "mean_std"
     unit_norm: bool = True
     rank: Count = 128
+    codes_per_class: Count = 1
     # Recipe v0_1_1. Detached, the network trains as if no code were there.
     num_codes: Count = 16
     coding_dim: Count = 8

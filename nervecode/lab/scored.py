@@ -77,7 +77,6 @@ def score_inputs(
         for x in progress.track("score", batches, len(batches)):
             logits, traces = wrapped.forward_with_trace(x.to(device))
             found = wrapped.aggregate(traces)
-            assert found.percentile is not None and found.p_value is not None
             layers = found.layers
             columns = (found.surprise, found.percentile, found.p_value, logits.argmax(1))
             parts.append((*columns, found.by_layer))

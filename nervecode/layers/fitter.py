@@ -1,4 +1,4 @@
-"""CodeFitter: one streaming pass from activations to fitted codes."""
+"""CodeFitter: streaming passes from activations to fitted codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nervecode.core import ClassMoments, Reducer
-from nervecode.core.gaussian import RANK
+from nervecode.core.centres import PASSES, Centres, Reservoir
+from nervecode.core.gaussian import RANK, Precision
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import FittedCoder
 
@@ -26,9 +27,13 @@ class CodeFitter:
         reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
         unit_norm: scale each vector to unit L2 norm.
         rank: directions with a variance of their own, see `nervecode.core.GaussianCode`.
+        codes_per_class: centres per class; more than one takes further passes.
 
     Use: `with fitter.watching(): model(x)`, then `fitter.update(labels, num_classes)`, for every
-    batch; `fitter.finish()` at the end.
+    batch; `fitter.end_pass()` after the last; all of it `fitter.passes` times; `fitter.finish()`.
+
+    Raises:
+        InputError: a rank or a number of codes below 1.
     """
 
     def __init__(
@@ -38,18 +43,26 @@ class CodeFitter:
         reduce: str = "mean_std",
         unit_norm: bool = True,
         rank: int = RANK,
+        codes_per_class: int = 1,
     ) -> None:
-        if rank < 1:
-            raise InputError(f"rank: found {rank}, allowed: at least 1")
+        for name, value in (("rank", rank), ("codes_per_class", codes_per_class)):
+            if value < 1:
+                raise InputError(f"{name}: found {value}, allowed: at least 1")
         self.wrapped = wrapped
         self.rank = rank
+        self.codes_per_class = codes_per_class
         chosen = {"name": reduce, "unit_norm": unit_norm}
         self.reducers = {
             name: Reducer(**{**wrapped.coder(name).reducer.spec(), **chosen})
             for name in wrapped.layer_names
         }
-        self.moments: dict[str, ClassMoments] = {}
+        self._layers: dict[str, _LayerFit] = {}
         self._vectors: dict[str, Tensor] = {}
+
+    @property
+    def passes(self) -> int:
+        """How often the data must be gone over."""
+        return 1 if self.codes_per_class == 1 else 1 + PASSES
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -68,24 +81,67 @@ class CodeFitter:
         """
         for name, z in self._vectors.items():
             groups = z.new_zeros(len(z), dtype=torch.long) if labels is None else labels
-            batch = ClassMoments.of(z, groups, num_classes)
-            known = self.moments.get(name)
-            self.moments[name] = batch if known is None else known + batch
+            if name not in self._layers:
+                self._layers[name] = _LayerFit(num_classes, self.codes_per_class)
+            self._layers[name].update(z, groups)
 
-    def finish(self) -> None:
-        """Fit the codes, and put them in the place of the model's coders.
+    def end_pass(self) -> None:
+        """All data have been seen once more.
 
         Raises:
-            NotReadyError: no batch was seen.
+            NotReadyError: no batch was seen in this pass.
         """
-        if not self.moments:
-            raise NotReadyError("fit: the loader gave no batch, or no watched layer ran")
-        coders = {
-            name: FittedCoder.from_moments(moments, reducer=self._reducer(name), rank=self.rank)
-            for name, moments in self.moments.items()
-        }
-        self.wrapped.replace_coders(coders)
+        if not self._layers or any(layer.moments is None for layer in self._layers.values()):
+            raise NotReadyError(
+                "fit: the loader gave no batch, or no watched layer ran; several codes per class "
+                "need a loader that can be gone over again"
+            )
+        for layer in self._layers.values():
+            layer.end_pass(self.rank)
+
+    def finish(self) -> None:
+        """Put the fitted codes in the place of the model's coders."""
+        self.wrapped.replace_coders(
+            {
+                name: FittedCoder.from_moments(
+                    layer.fitted, reducer=self._reducer(name), rank=self.rank
+                )
+                for name, layer in self._layers.items()
+            }
+        )
 
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""
         return self.reducers[name if name in self.reducers else name.split("#")[0]]
+
+
+class _LayerFit:
+    """One layer: moments per class in the first pass, per centre in those that follow."""
+
+    def __init__(self, num_classes: int, codes_per_class: int) -> None:
+        self.num_classes = num_classes
+        self.codes_per_class = codes_per_class
+        self.reservoir = Reservoir(num_classes, codes_per_class if codes_per_class > 1 else 0)
+        self.centres: Centres | None = None
+        self.moments: ClassMoments | None = None  # of the pass under way
+        self.fitted: ClassMoments  # of the last complete pass
+
+    def update(self, z: Tensor, groups: Tensor) -> None:
+        if self.centres is None:
+            batch = ClassMoments.of(z, groups, self.num_classes)
+            self.reservoir.add(z, groups)
+        else:
+            nearest = self.centres.nearest(z, groups)
+            batch = ClassMoments.of(z, nearest, self.num_classes * self.codes_per_class)
+        self.moments = batch if self.moments is None else self.moments + batch
+
+    def end_pass(self, rank: int) -> None:
+        assert self.moments is not None
+        self.fitted, self.moments = self.moments, None
+        if self.codes_per_class == 1:
+            return
+        if self.centres is None:
+            first = self.reservoir.first(self.fitted.means)
+            self.centres = Centres(first, Precision(self.fitted, rank))
+        else:
+            self.centres.move(self.fitted)

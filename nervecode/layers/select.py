@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from nervecode.errors import InputError, did_you_mean
 from nervecode.layers.coder import Coder
 
-Selector = str | Iterable[str] | Callable[[str, nn.Module], bool]
+Selector = str | Iterable[str] | Mapping[str, str | int] | Callable[[str, nn.Module], bool]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -26,8 +26,9 @@ def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
     Args:
         model: any module.
         layers: a shortcut (`all_blocks`, `last_two_blocks`, `last_block`, `all_linear`,
-            `first_linear`, `all_conv`), a name, a glob (`layer*.1`), several of these, or a
-            predicate on (name, module).
+            `first_linear`, `all_conv`), a name, a glob (`layer*.1`), several of these, a mapping of
+            these to the part of the output that is watched (an index or a key), or a predicate
+            on (name, module).
 
     Raises:
         InputError: a selector that matches nothing; the nearest name is shown.

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nervecode.errors import InputError
+
 Visit = Callable[[str, Any], None]
 
 _NOBODY: Mapping[int, Visit] = MappingProxyType({})
@@ -71,8 +73,18 @@ class _Tap:
             visit(self.name, output)
 
 
-def first_tensor(output: Any) -> Tensor | None:
-    """The activation in a module's output: itself, or the first tensor of a tuple or mapping."""
+def activation_of(output: Any, pick: str | int | None = None) -> Tensor | None:
+    """The activation in a module's output: itself, the part that `pick` names, or the first tensor.
+
+    Raises:
+        InputError: a part that the output does not have.
+    """
+    if pick is not None:
+        try:
+            output = output[pick]
+        except (KeyError, IndexError, TypeError):
+            parts = list(output) if isinstance(output, Mapping) else type(output).__name__
+            raise InputError(f"output: found {parts}, which has no part {pick!r}") from None
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):

@@ -19,10 +19,11 @@ from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.select import Selector, select_layers
-from nervecode.layers.taps import TapSet, first_tensor
+from nervecode.layers.taps import TapSet, activation_of
 from nervecode.layers.width import output_layout
 from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, stack_layers
-from nervecode.scoring.code_length import CODE_LENGTH, Calibration, surprise_and_regret
+from nervecode.scoring.code_length import surprise_and_regret
+from nervecode.scoring.layer_calibration import CODE_LENGTH, METHODS, LayerCalibration
 
 
 def wrap(
@@ -52,6 +53,7 @@ def wrap(
         InputError: a selector that matches nothing, or a size below 1.
     """
     coders: dict[str, Coder] = {}
+    picks = _picks(model, layers)
     for name, module in select_layers(model, layers).items():
         width, channel_dim = output_layout(module)
         coders[name] = LearnedCoder(
@@ -59,7 +61,7 @@ def wrap(
             num_codes=num_codes,
             coding_dim=coding_dim,
             assignment=assignment,
-            reducer=Reducer("mean", channel_dim=channel_dim, width=width),
+            reducer=Reducer("mean", channel_dim=channel_dim, width=width, pick=picks.get(name)),
             detach=detach,
         )
     return WrappedModel(model, coders)
@@ -79,7 +81,7 @@ class WrappedModel(nn.Module):
         self.model = model
         self.coders = nn.ModuleDict({_key(name): coder for name, coder in coders.items()})
         self.coding_enabled = True
-        self._calibration: Calibration | None = None
+        self._calibration: LayerCalibration | None = None
         self._bypassed = 0
         self._skipped: set[str] = set()
         self._local = threading.local()
@@ -145,16 +147,14 @@ class WrappedModel(nn.Module):
         self, name: str, output: Any, found: dict[str, Any], read: Callable[[Coder, Tensor], Any]
     ) -> None:
         """Read one tapped output; one that cannot be coded is skipped with a warning, once."""
-        activation = first_tensor(output)
-        if activation is None or activation.ndim < 2 or not activation.is_floating_point():
-            what = "no tensor" if activation is None else f"shape {tuple(activation.shape)}"
-            self._skip(name, f"its output has {what}")
-            return
         name = _repeat(name, found)
         coder = self._coder(name)
         if coder is None:
             return
         try:
+            activation = activation_of(output, coder.reducer.pick)
+            if activation is None:
+                raise InputError("its output has no tensor")
             found[name] = read(coder, activation)
         except InputError as error:
             self._skip(name, str(error))
@@ -193,6 +193,7 @@ class WrappedModel(nn.Module):
         reduce: str = "mean_std",
         unit_norm: bool = True,
         rank: int = RANK,
+        codes_per_class: int = 1,
         num_classes: int | None = None,
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
@@ -203,18 +204,24 @@ class WrappedModel(nn.Module):
             unit_norm: scale each vector to unit L2 norm.
             rank: directions of a layer's covariance with a variance of their own; the others
                 share one. A smaller rank is quicker.
+            codes_per_class: centres per class, by k-means on whitened vectors. More than one
+                goes over the loader again, so it must give the same batches each time.
             num_classes: number of classes; None takes the width of the model's output.
 
         Raises:
             InputError: labels out of range, or activations with NaN or infinity.
             NotReadyError: fewer than two inputs.
         """
-        fitter = CodeFitter(self, reduce=reduce, unit_norm=unit_norm, rank=rank)
-        for x, labels in self._batches(loader):
-            with fitter.watching():
-                output = self.model(x)
-            classes = num_classes or (1 if labels is None else _width(output))
-            fitter.update(labels, classes)
+        fitter = CodeFitter(
+            self, reduce=reduce, unit_norm=unit_norm, rank=rank, codes_per_class=codes_per_class
+        )
+        for _ in range(fitter.passes):
+            for x, labels in self._batches(loader):
+                with fitter.watching():
+                    output = self.model(x)
+                classes = num_classes or (1 if labels is None else _width(output))
+                fitter.update(labels, classes)
+            fitter.end_pass()
         fitter.finish()
         return self
 
@@ -244,7 +251,8 @@ class WrappedModel(nn.Module):
 
         Args:
             loader: batches (x, y) or x; not the data that fitted the codes.
-            method: `code_length` (default for fitted codes), or `mean`, `max`, `total`.
+            method: `code_length` (default for fitted codes), `mean`, `max`, `total`, or the
+                combined p-values of the layers: `fisher`, `simes`, `harmonic`.
 
         Raises:
             InputError: an unknown method, or fewer than two inputs.
@@ -260,7 +268,7 @@ class WrappedModel(nn.Module):
         return self
 
     @property
-    def calibration(self) -> Calibration:
+    def calibration(self) -> LayerCalibration:
         """What `calibrate` learned.
 
         Raises:
@@ -272,15 +280,14 @@ class WrappedModel(nn.Module):
 
     def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
         """Calibrate on scores that are there already: layer -> `surprise_and_regret` of ID data."""
-        self._calibration = Calibration(layers, method or self._default_method())
+        self._calibration = LayerCalibration(layers, method or self._default_method())
 
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
         """The surprise of the last forward of this thread, one number per input.
 
         Args:
-            method: `code_length`, `mean`, `max` or `total`; None takes the one calibrated for,
-                or `mean` before calibration. Percentiles and p-values come with the calibrated
-                method alone.
+            method: as in `calibrate`; None takes the one calibrated for, or `mean` before
+                calibration. Percentiles and p-values come with the calibrated method alone.
 
         Raises:
             NotReadyError: before any forward, or `code_length` before calibration.
@@ -297,11 +304,12 @@ class WrappedModel(nn.Module):
         calibration = self._calibration
         if calibration is not None and method in (None, calibration.method):
             return calibration.score(traces)
-        if method == CODE_LENGTH:
-            raise NotReadyError("surprise: code_length needs calibrate(loader) on fitted codes")
-        if method is not None and method not in AGGREGATIONS:
-            allowed = did_you_mean(method, [*AGGREGATIONS, CODE_LENGTH])
-            raise InputError(f"surprise method: found {method!r}; {allowed}")
+        if method is not None and method not in METHODS:
+            raise InputError(f"surprise method: found {method!r}; {did_you_mean(method, METHODS)}")
+        if method not in (None, *AGGREGATIONS):
+            raise NotReadyError(
+                f"surprise: {method} is not calibrated; call calibrate(loader, method={method!r})"
+            )
         result = AGGREGATIONS[method or "mean"](traces)
         assert result is not None
         return result
@@ -419,10 +427,17 @@ def _split(batch: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _width(output: Any) -> int:
-    logits = first_tensor(output)
+    logits = activation_of(output)
     if logits is None or logits.ndim != 2:
         raise InputError("fit: the model's output is not (B, classes); pass num_classes")
     return logits.shape[1]
+
+
+def _picks(model: nn.Module, layers: Selector) -> dict[str, str | int]:
+    """Layer -> the part of its output that is watched, where `layers` is a mapping."""
+    if not isinstance(layers, Mapping):
+        return {}
+    return {name: part for one, part in layers.items() for name in select_layers(model, one)}
 
 
 # A ModuleDict takes no dots in its keys; layer names have them.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core import CodingTrace
-from nervecode.errors import InputError, did_you_mean
+from nervecode.errors import InputError, NotReadyError, did_you_mean
 
 Traces = Mapping[str, CodingTrace | Tensor]
 
@@ -23,17 +23,40 @@ class AggregatedSurprise:
         by_layer: (B, L) the surprise of each layer.
         layers: the L layer names, in the model's order.
         method: how the layers were aggregated.
-        percentile: (B,) percentage of ID calibration inputs that were less surprising or equal;
-            None before calibration.
-        p_value: (B,) conformal p-value; None before calibration.
+        calibrated: (percentile, p_value) of each input; None before calibration.
     """
 
     surprise: Tensor
     by_layer: Tensor
     layers: tuple[str, ...]
     method: str
-    percentile: Tensor | None = None
-    p_value: Tensor | None = None
+    calibrated: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def percentile(self) -> Tensor:
+        """(B,) percentage of ID calibration inputs that were less surprising or equal.
+
+        Raises:
+            NotReadyError: before calibration, or for another method than was calibrated.
+        """
+        return self._calibrated("percentile")[0]
+
+    @property
+    def p_value(self) -> Tensor:
+        """(B,) conformal p-value.
+
+        Raises:
+            NotReadyError: before calibration, or for another method than was calibrated.
+        """
+        return self._calibrated("p_value")[1]
+
+    def _calibrated(self, what: str) -> tuple[Tensor, Tensor]:
+        if self.calibrated is None:
+            raise NotReadyError(
+                f"{what}: the aggregate {self.method!r} is not calibrated; "
+                "call wrapped.calibrate(loader) on held-out ID data first"
+            )
+        return self.calibrated
 
     @property
     def num_layers(self) -> int:

@@ -121,10 +121,11 @@ def test_other_methods_aggregate_the_same_traces(ready: WrappedModel, method, or
     _, traces = ready.forward_with_trace(torch.randn(5, 6))
     found = ready.aggregate(traces, method)
     assert torch.equal(found.surprise, oracle(traces).surprise)
-    assert found.percentile is None
+    with pytest.raises(NotReadyError, match=f"percentile: the aggregate '{method}' is not cal"):
+        _ = found.percentile
     calibrated = copy.deepcopy(ready).calibrate(batches(), method=method).aggregate(traces)
     assert torch.equal(calibrated.surprise, found.surprise)
-    assert calibrated.percentile is not None
+    assert calibrated.percentile.shape == (5,)
 
 
 def test_fitting_without_labels_is_one_gaussian(wrapped: WrappedModel) -> None:
@@ -160,11 +161,12 @@ def test_errors_before_their_time(wrapped: WrappedModel) -> None:
     with pytest.raises(NotReadyError, match="coding_loss: no trace"):
         wrapped.coding_loss()
     wrapped(torch.randn(3, 6))
-    with pytest.raises(NotReadyError, match="code_length needs calibrate"):
+    with pytest.raises(NotReadyError, match="code_length is not calibrated; call calibrate"):
         wrapped.surprise("code_length")
     with pytest.raises(NotReadyError, match="code_length needs fitted codes"):
         wrapped.calibrate(batches(), method="code_length")
-    assert wrapped.surprise().percentile is None
+    with pytest.raises(NotReadyError, match="p_value: the aggregate 'mean' is not calibrated"):
+        _ = wrapped.surprise().p_value
 
 
 def test_errors_name_the_bad_input(wrapped: WrappedModel) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nervecode.core import Codebook, CodingTrace, SoftAssignment
-from nervecode.errors import InputError
+from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import (
     max_surprise,
     mean_surprise,
@@ -33,8 +33,8 @@ def test_aggregates(aggregate, oracle: np.ndarray, method: str) -> None:
     np.testing.assert_allclose(found.surprise, oracle)
     assert found.method == method
     assert found.num_layers == len(found.layers) == found.by_layer.shape[1]
-    assert found.percentile is None
-    assert found.p_value is None
+    with pytest.raises(NotReadyError, match="is not calibrated"):
+        _ = found.percentile
 
 
 def test_traces_and_tensors_of_several_shapes() -> None:

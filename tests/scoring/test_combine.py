@@ -8,7 +8,8 @@ from scipy.stats import zscore as scipy_zscore
 from nervecode.core import Codebook, CodingTrace
 from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import id_zscore_equal, zscore
-from nervecode.scoring.code_length import Calibration, CodeLengthScore
+from nervecode.scoring.code_length import CodeLengthScore
+from nervecode.scoring.layer_calibration import LayerCalibration
 
 
 def test_zscore_of_the_calibration_data_is_scipys() -> None:
@@ -65,7 +66,7 @@ def test_calibration_over_layers_gives_percentile_and_p_value() -> None:
     known = random.normal(size=(30, 2, 2)).astype("float32")
     new = random.normal(size=(9, 2, 2)).astype("float32")
     names = ("first", "second")
-    calibration = Calibration(
+    calibration = LayerCalibration(
         {name: torch.from_numpy(known[:, i]) for i, name in enumerate(names)}, "code_length"
     )
     # The order of the layers is that of calibration, whatever the order of the traces.
@@ -83,10 +84,10 @@ def test_calibration_over_layers_gives_percentile_and_p_value() -> None:
 def test_calibration_errors() -> None:
     pair = torch.randn(5, 2)
     with pytest.raises(InputError, match="calibrate method: found 'sum'"):
-        Calibration({"a": pair}, "sum")
+        LayerCalibration({"a": pair}, "sum")
     with pytest.raises(NotReadyError, match="code_length needs fitted codes"):
-        Calibration({"a": pair[:, :1]}, "code_length")
-    calibration = Calibration({"a": pair}, "code_length")
+        LayerCalibration({"a": pair[:, :1]}, "code_length")
+    calibration = LayerCalibration({"a": pair}, "code_length")
     with pytest.raises(InputError, match=r"layers: found \['b'\], calibrated were \['a'\]"):
         calibration.score({"b": trace(pair)})
     with pytest.raises(InputError, match="surprise of layer 'a': found NaN"):

@@ -1,0 +1,86 @@
+"""LayerCalibration: the ID distribution of every layer's surprise, and of their aggregate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nervecode.core import CodingTrace
+from nervecode.errors import InputError, NotReadyError, did_you_mean
+from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, finite_layers
+from nervecode.scoring.calibrate import EmpiricalPercentileCalibrator, conformal_p_values
+from nervecode.scoring.code_length import CodeLengthScore, surprise_and_regret
+from nervecode.scoring.p_values import COMBINERS, combine_p_values
+
+CODE_LENGTH = "code_length"
+METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)
+
+
+class LayerCalibration:
+    """The ID calibration scores of every layer, and of their aggregate.
+
+    Args:
+        layers: name -> (n, 2) surprise and regret of the calibration inputs; (n, 1) for learned
+            codes, which have no regret.
+        method: how layers are aggregated: `code_length`, `mean`, `max`, `total`, or `fisher`,
+            `simes`, `harmonic`: -log2 of the combined p-values of the layers, in bits.
+
+    Raises:
+        InputError: an unknown method.
+        NotReadyError: `code_length` for learned codes, which have no regret.
+    """
+
+    def __init__(self, layers: Mapping[str, Tensor], method: str) -> None:
+        if method not in METHODS:
+            allowed = did_you_mean(method, METHODS)
+            raise InputError(f"calibrate method: found {method!r}; {allowed}")
+        if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
+            raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
+        self.layers = {name: pair.cpu() for name, pair in layers.items()}
+        self.method = method
+        self.calibrator = EmpiricalPercentileCalibrator()
+        self.calibrator.fit(self.aggregate(self.layers), aggregation=method)
+
+    def score(self, traces: Mapping[str, CodingTrace]) -> AggregatedSurprise:
+        """Aggregate traces as the calibration scores were, with percentile and p-value.
+
+        Raises:
+            InputError: traces of other layers than were calibrated.
+        """
+        pairs = {name: surprise_and_regret(trace) for name, trace in traces.items()}
+        if set(pairs) != set(self.layers):
+            raise InputError(
+                f"layers: found {sorted(pairs)}, calibrated were {sorted(self.layers)}"
+            )
+        by_layer = finite_layers(traces)
+        scores = self.aggregate(pairs)
+        return AggregatedSurprise(
+            scores.to(by_layer),
+            by_layer,
+            tuple(traces),
+            self.method,
+            calibrated=(self.calibrator.percentiles(scores), self.calibrator.p_values(scores)),
+        )
+
+    def aggregate(self, pairs: Mapping[str, Tensor]) -> Tensor:
+        """(N,) float64 scores from `surprise_and_regret` of every calibrated layer."""
+        if self.method in COMBINERS:
+            return -combine_p_values(self.layer_p_values(pairs), self.method).log2()
+        if self.method != CODE_LENGTH:
+            result = AGGREGATIONS[self.method]({n: p[:, 0] for n, p in pairs.items()})
+            assert result is not None
+            return result.surprise.double().cpu()
+        calibration = torch.stack(list(self.layers.values()), dim=1)  # (n, L, 2)
+        found = torch.stack([pairs[name].to("cpu") for name in self.layers], dim=1)
+        score = CodeLengthScore(calibration[..., 0], calibration[..., 1])
+        return score(found[..., 0], found[..., 1])
+
+    def layer_p_values(self, pairs: Mapping[str, Tensor]) -> Tensor:
+        """(N, L) conformal p-value of each layer's surprise, from `surprise_and_regret`."""
+        columns = [
+            conformal_p_values(self.layers[name][:, 0], pairs[name][:, 0].cpu())
+            for name in self.layers
+        ]
+        return torch.stack(columns, dim=1)
