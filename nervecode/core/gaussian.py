@@ -39,9 +39,11 @@ class GaussianCode(nn.Module):
     offsets: Tensor  # (K,) (c_k - mean)' Lambda (c_k - mean)
     log_priors: Tensor  # (K,)
     log_norm: Tensor  # () log normaliser of a class code, nats
-    mixing: Tensor  # (K, K) A: (z - mean)' Lambda E = tilt' A, E the axes of the centres' scatter
-    saved: Tensor  # (K,) lambda / (1 + lambda), what the background saves along each axis
-    background_log_norm: Tensor  # ()
+    base: Tensor  # (K,) log_priors - offsets / 2
+    saving: (
+        Tensor  # (K, K) M: |M'y|^2 is what the background saves along the centres' scatter, nats
+    )
+    gap: Tensor  # () log normaliser of the background less that of a class, nats
 
     def __init__(self, num_codes: int, dim: int, rank: int) -> None:
         super().__init__()
@@ -53,9 +55,9 @@ class GaussianCode(nn.Module):
             "offsets": (num_codes,),
             "log_priors": (num_codes,),
             "log_norm": (),
-            "mixing": (num_codes, num_codes),
-            "saved": (num_codes,),
-            "background_log_norm": (),
+            "base": (num_codes,),
+            "saving": (num_codes, num_codes),
+            "gap": (),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
@@ -83,6 +85,7 @@ class GaussianCode(nn.Module):
         centred = moments.means[used] - moments.mean
         precision = Precision(moments, rank)
         tilt = precision.times(centred)  # (K, D)
+        offsets = (tilt * centred).sum(1)
         mixing, scatter = _axes(priors, tilt @ centred.T)
         code = cls(len(priors), len(moments.mean), precision.directions.shape[1])
         log_norm = 0.5 * (precision.log_det - len(moments.mean) * math.log(2 * math.pi))
@@ -91,12 +94,12 @@ class GaussianCode(nn.Module):
             "factors": torch.cat([precision.directions, tilt.T], dim=1),
             "isotropic": precision.isotropic,
             "sign": precision.sign,
-            "offsets": (tilt * centred).sum(1),
+            "offsets": offsets,
             "log_priors": priors.log(),
             "log_norm": log_norm,
-            "mixing": mixing,
-            "saved": scatter / (1 + scatter),
-            "background_log_norm": log_norm - 0.5 * torch.log1p(scatter).sum(),
+            "base": priors.log() - 0.5 * offsets,
+            "saving": mixing * (0.5 * scatter / (1 + scatter)).sqrt(),
+            "gap": -0.5 * torch.log1p(scatter).sum(),
         }
         for name, value in values.items():
             setattr(code, name, value.float().contiguous())
@@ -120,12 +123,11 @@ class GaussianCode(nn.Module):
         explained, y = (t @ self.factors).tensor_split([self.rank], dim=1)  # V't, (B, K) tilts
         total = self.isotropic * _square(t) + self.sign * _square(explained)  # (B,) t' Lambda t
         # The class logits leave out `total`, which is the same for all: no digit is lost to it.
-        logits = self.log_priors + y - 0.5 * self.offsets
+        logits = y + self.base
         evidence = torch.logsumexp(logits, dim=1)
-        saved = 0.5 * (_square(y @ self.mixing * self.saved.sqrt()))  # along the centres' scatter
         bits = (0.5 * total - evidence - self.log_norm) / LN2
-        regret = (self.background_log_norm - self.log_norm + saved - evidence) / LN2
-        distances = (total.unsqueeze(1) - 2 * y + self.offsets).clamp_min(0)
+        regret = (_square(y @ self.saving) - evidence + self.gap) / LN2
+        distances = torch.add(total.unsqueeze(1) + self.offsets, y, alpha=-2).clamp_min(0)
         log_probs = logits - evidence.unsqueeze(1)
         return bits, regret, SoftCode(log_probs, distances, self.log_priors, self.log_norm)
 
@@ -188,7 +190,8 @@ def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
     """Axes of the centres' scatter in the whitened space: (mixing (K, K), scatter (K,)).
 
     With X the (K, D) whitened centres, each times sqrt(pi): X X' = P diag(scatter) P'. Column j of
-    E = X' P / sqrt(scatter_j) is an axis, so t' Lambda^(1/2) E = y sqrt(pi) P / sqrt(scatter).
+    E = X' P / sqrt(scatter_j) is an axis, so t' Lambda^(1/2) E = y' sqrt(pi) P / sqrt(scatter), and
+    the mixing is what follows y'.
     """
     root = priors.sqrt()
     scatter, rotation = torch.linalg.eigh(root.unsqueeze(1) * gram * root)

@@ -32,12 +32,6 @@ class Coder(nn.Module, ABC):
         super().__init__()
         self.reducer = reducer
 
-    def reduce(self, activation: Tensor) -> Tensor:
-        """(B, ...) -> (B, D), the vector that is coded."""
-        with torch.autocast(activation.device.type, enabled=False):
-            vector: Tensor = self.reducer(activation)
-            return vector
-
     def forward(self, activation: Tensor) -> CodingTrace:
         """Code a batch of activations."""
         with torch.autocast(activation.device.type, enabled=False):
