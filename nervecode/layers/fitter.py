@@ -14,6 +14,7 @@ from nervecode.core.centres import PASSES, Centres, Reservoir
 from nervecode.core.gaussian import RANK, Precision
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import FittedCoder
+from nervecode.layers.names import module_name
 
 if TYPE_CHECKING:
     from nervecode.layers.wrap import WrappedModel
@@ -112,7 +113,7 @@ class CodeFitter:
 
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""
-        return self.reducers[name if name in self.reducers else name.split("#")[0]]
+        return self.reducers[name if name in self.reducers else module_name(name)]
 
 
 class _LayerFit:

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError, did_you_mean
 from nervecode.layers.coder import coder_from_spec
+from nervecode.layers.names import module_name
 from nervecode.layers.width import output_layout
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _unpack(
 def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -> None:
     """The layer is there, and as wide as the one that the file was made for."""
     modules = {name: module for name, module in model.named_modules() if name}
-    name = layer.split("#")[0]
+    name = module_name(layer)
     if name not in modules:
         raise InputError(
             f"{source}: made for a model with a layer {layer!r}; "

@@ -18,7 +18,9 @@ from nervecode.core.gaussian import RANK
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
+from nervecode.layers.names import key_of, layer_name, module_name, numbered
 from nervecode.layers.select import Selector, select_layers
+from nervecode.layers.state import with_prefix, without_prefix
 from nervecode.layers.taps import TapSet, activation_of
 from nervecode.layers.width import output_layout
 from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, stack_layers
@@ -79,7 +81,7 @@ class WrappedModel(nn.Module):
     def __init__(self, model: nn.Module, coders: Mapping[str, Coder]) -> None:
         super().__init__()
         self.model = model
-        self.coders = nn.ModuleDict({_key(name): coder for name, coder in coders.items()})
+        self.coders = nn.ModuleDict({key_of(name): coder for name, coder in coders.items()})
         self.coding_enabled = True
         self._calibration: LayerCalibration | None = None
         self._bypassed = 0
@@ -87,9 +89,9 @@ class WrappedModel(nn.Module):
         self._local = threading.local()
         self._compiled_traces: dict[str, CodingTrace] | None = None
         modules = dict(model.named_modules())
-        self._taps = TapSet({name: modules[name] for name in map(_base, coders)})
-        self._register_state_dict_hook(_without_prefix)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
+        self._taps = TapSet({name: modules[name] for name in map(module_name, coders)})
+        self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
 
     # Running the model
 
@@ -147,7 +149,7 @@ class WrappedModel(nn.Module):
         self, name: str, output: Any, found: dict[str, Any], read: Callable[[Coder, Tensor], Any]
     ) -> None:
         """Read one tapped output; one that cannot be coded is skipped with a warning, once."""
-        name = _repeat(name, found)
+        name = numbered(name, found)
         coder = self._coder(name)
         if coder is None:
             return
@@ -166,7 +168,7 @@ class WrappedModel(nn.Module):
 
     def _coder(self, name: str) -> Coder | None:
         """The coder of a layer; a repeated layer that has none of its own uses the first's."""
-        for candidate in (_key(name), _key(_base(name))):
+        for candidate in (key_of(name), key_of(module_name(name))):
             if candidate in self.coders:
                 coder = self.coders[candidate]
                 assert isinstance(coder, Coder)
@@ -227,7 +229,7 @@ class WrappedModel(nn.Module):
 
     def replace_coders(self, coders: Mapping[str, Coder]) -> None:
         """Watch the same layers with other coders; a calibration of the old ones is dropped."""
-        self.coders = nn.ModuleDict({_key(name): coder for name, coder in coders.items()})
+        self.coders = nn.ModuleDict({key_of(name): coder for name, coder in coders.items()})
         self.coders.to(self._device)
         self._calibration = None
 
@@ -354,7 +356,7 @@ class WrappedModel(nn.Module):
     @property
     def layer_names(self) -> tuple[str, ...]:
         """The watched layers, in the model's order."""
-        return tuple(_name(key) for key in self.coders)
+        return tuple(layer_name(key) for key in self.coders)
 
     @property
     def _last_layer_traces(self) -> dict[str, CodingTrace]:
@@ -438,60 +440,3 @@ def _picks(model: nn.Module, layers: Selector) -> dict[str, str | int]:
     if not isinstance(layers, Mapping):
         return {}
     return {name: part for one, part in layers.items() for name in select_layers(model, one)}
-
-
-# A ModuleDict takes no dots in its keys; layer names have them.
-def _key(name: str) -> str:
-    return name.replace(".", "/")
-
-
-def _name(key: str) -> str:
-    return key.replace("/", ".")
-
-
-def _base(name: str) -> str:
-    """The module behind a trace: `name` for both `name` and `name#2`."""
-    return name.split("#")[0]
-
-
-def _repeat(name: str, found: Mapping[str, Any]) -> str:
-    """`name` at the first call of a module within a forward, then `name#2`, `name#3`."""
-    if name not in found:
-        return name
-    return f"{name}#{2 + sum(other.startswith(f'{name}#') for other in found)}"
-
-
-def _without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:
-    """Base parameters keep the keys they have in the bare model; the coders' follow behind."""
-
-    def renamed(tail: str) -> str:
-        if tail.startswith("model."):
-            return tail.removeprefix("model.")
-        return f"nervecode.{tail.removeprefix('coders.')}"
-
-    _rename(state, prefix, renamed)
-
-
-def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """The reverse; a checkpoint of the bare model loads too, and leaves the coders alone."""
-    coders = module.coders
-    assert isinstance(coders, nn.ModuleDict)
-
-    def is_own(tail: str) -> bool:
-        room, _, rest = tail.partition(".")  # a wrapper within has keys of its own there
-        return room == "nervecode" and rest.split(".")[0] in coders
-
-    def renamed(tail: str) -> str:
-        return f"coders.{tail.removeprefix('nervecode.')}" if is_own(tail) else f"model.{tail}"
-
-    if not any(is_own(key[len(prefix) :]) for key in state if key.startswith(prefix)):
-        own = coders.state_dict()
-        state.update({f"{prefix}nervecode.{key}": value for key, value in own.items()})
-    _rename(state, prefix, renamed)
-
-
-def _rename(state: dict[str, Any], prefix: str, renamed: Callable[[str], str]) -> None:
-    """Rename what is below a prefix, at once: a model may have parts of the new names too."""
-    below = [key for key in state if key.startswith(prefix)]
-    moved = {prefix + renamed(key[len(prefix) :]): state.pop(key) for key in below}
-    state.update(moved)
