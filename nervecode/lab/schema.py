@@ -124,7 +124,7 @@ class SignalConfig(Section):
     aggregation: Aggregation | None = None
     # Recipe bits.
     reduce: Literal["mean", "max", "mean_std", "tokens"] = "mean_std"
-    unit_norm: bool = True
+    unit_norm: bool = False
     rank: Count = 128
     codes_per_class: Count = 1
     # Recipe v0_1_1. Detached, the network trains as if no code were there.

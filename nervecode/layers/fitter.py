@@ -42,7 +42,7 @@ class CodeFitter:
         wrapped: WrappedModel,
         *,
         reduce: str = "mean_std",
-        unit_norm: bool = True,
+        unit_norm: bool = False,
         rank: int = RANK,
         codes_per_class: int = 1,
     ) -> None:

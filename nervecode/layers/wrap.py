@@ -193,7 +193,7 @@ class WrappedModel(nn.Module):
         loader: Iterable[Any],
         *,
         reduce: str = "mean_std",
-        unit_norm: bool = True,
+        unit_norm: bool = False,
         rank: int = RANK,
         codes_per_class: int = 1,
         num_classes: int | None = None,
