@@ -3,6 +3,7 @@
 from nervecode.core.code import SoftCode
 from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
 from nervecode.core.gaussian import GaussianCode
+from nervecode.core.label import LabelCode
 from nervecode.core.moments import ClassMoments, oas
 from nervecode.core.reduce import REDUCERS, Reducer
 from nervecode.core.temperature import CosineTemperature, FixedTemperature
@@ -17,6 +18,7 @@ __all__ = [
     "CosineTemperature",
     "FixedTemperature",
     "GaussianCode",
+    "LabelCode",
     "Reducer",
     "SoftAssignment",
     "SoftCode",

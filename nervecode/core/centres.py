@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nervecode.core.gaussian import Precision
 from nervecode.core.moments import ClassMoments
+from nervecode.core.precision import Precision
 
 PASSES = 8
 

@@ -1,9 +1,7 @@
 """GaussianCode: class codes that share a covariance, and a background code over all data.
 
-The precision is kept in factor form, Lambda = b 1 + s V V' with s = 1 or -1: the leading `rank`
-directions of the covariance have variances of their own, all others share one (probabilistic PCA,
-Tipping and Bishop 1999, https://doi.org/10.1111/1467-9868.00196). One thin matrix product then
-prices a batch under every class and under the background. docs/mathematics.md derives it.
+The precision is kept in factor form (`core.precision`), so that one thin matrix product prices a
+batch under every class and under the background. docs/mathematics.md derives it.
 """
 
 from __future__ import annotations
@@ -14,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core.code import LN2, SoftCode
-from nervecode.core.moments import ClassMoments, oas
+from nervecode.core.moments import ClassMoments
+from nervecode.core.precision import RANK, Precision, squared_length
 from nervecode.errors import InputError, NotReadyError
-
-RANK = 128
 
 
 class GaussianCode(nn.Module):
@@ -83,7 +80,7 @@ class GaussianCode(nn.Module):
         used = moments.counts > 0
         priors = (moments.counts / moments.counts.sum())[used]
         centred = moments.means[used] - moments.mean
-        precision = Precision(moments, rank)
+        precision = Precision.within(moments, rank)
         tilt = precision.times(centred)  # (K, D)
         offsets = (tilt * centred).sum(1)
         mixing, scatter = _axes(priors, tilt @ centred.T)
@@ -121,12 +118,14 @@ class GaussianCode(nn.Module):
             raise InputError(f"vectors: found {tuple(z.shape)}, allowed: (B, {len(self.mean)})")
         t = z - self.mean
         explained, y = (t @ self.factors).tensor_split([self.rank], dim=1)  # V't, (B, K) tilts
-        total = self.isotropic * _square(t) + self.sign * _square(explained)  # (B,) t' Lambda t
+        total = self.isotropic * squared_length(t) + self.sign * squared_length(
+            explained
+        )  # (B,) t' Lambda t
         # The class logits leave out `total`, which is the same for all: no digit is lost to it.
         logits = y + self.base
         evidence = torch.logsumexp(logits, dim=1)
         bits = (0.5 * total - evidence - self.log_norm) / LN2
-        regret = (_square(y @ self.saving) - evidence + self.gap) / LN2
+        regret = (squared_length(y @ self.saving) - evidence + self.gap) / LN2
         distances = torch.add(total.unsqueeze(1) + self.offsets, y, alpha=-2).clamp_min(0)
         log_probs = logits - evidence.unsqueeze(1)
         return bits, regret, SoftCode(log_probs, distances, self.log_priors, self.log_norm)
@@ -134,56 +133,6 @@ class GaussianCode(nn.Module):
     def extra_repr(self) -> str:
         """What `print(code)` adds."""
         return f"num_codes={self.num_codes}, dim={len(self.mean)}, rank={self.rank}"
-
-
-def _square(rows: Tensor) -> Tensor:
-    """(B, D) -> (B,) squared length; in one pass, where square and sum would take two."""
-    length: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    return length.square()
-
-
-class Precision:
-    """Lambda = isotropic 1 + sign V V', the inverse of the shrunk covariance within groups.
-
-    Args:
-        moments: of the vectors.
-        rank: columns of V, at most D.
-    """
-
-    def __init__(self, moments: ClassMoments, rank: int = RANK) -> None:
-        covariance = oas(moments.within, moments.total)
-        values, vectors = torch.linalg.eigh(covariance)
-        values = values + _floor(covariance, power=moments.mean.square().mean())
-        kept = min(rank, len(values))
-        own, shared = values[-kept:], values[:-kept].mean() if kept < len(values) else None
-        if shared is None:
-            self.isotropic, self.sign = values.new_zeros(()), values.new_ones(())
-            weights = own.reciprocal()
-            self.log_det = -own.log().sum()
-        else:
-            # The leading variances are the larger ones, so their precision lies below the shared.
-            self.isotropic, self.sign = shared.reciprocal(), -values.new_ones(())
-            weights = (self.isotropic - own.reciprocal()).clamp_min(0)
-            self.log_det = -own.log().sum() - (len(values) - kept) * shared.log()
-        self.directions = vectors[:, -kept:] * weights.sqrt()
-
-    def times(self, rows: Tensor) -> Tensor:
-        """(K, D) rows -> (K, D) Lambda row."""
-        explained = (rows @ self.directions) @ self.directions.T
-        scaled: Tensor = self.isotropic * rows + self.sign * explained
-        return scaled
-
-
-def _floor(covariance: Tensor, *, power: Tensor) -> Tensor:
-    """What is added to every variance, so that dead directions stay finite.
-
-    A millionth of the mean variance, and never less than what rounding to float32 leaves of a
-    constant vector with mean square `power`.
-    """
-    relative = covariance.trace() / covariance.shape[0] * 1e-6
-    rounding = power * torch.finfo(torch.float32).eps ** 2
-    floor: Tensor = torch.maximum(relative, rounding).clamp_min(1e-20)
-    return floor
 
 
 def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:

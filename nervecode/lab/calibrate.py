@@ -91,6 +91,7 @@ def _fitter(wrapped: WrappedModel, signal: SignalConfig) -> CodeFitter:
         unit_norm=signal.unit_norm,
         rank=signal.rank,
         codes_per_class=signal.codes_per_class,
+        label_code=signal.label_code,
     )
 
 

@@ -127,6 +127,7 @@ class SignalConfig(Section):
     unit_norm: bool = False
     rank: Count = 128
     codes_per_class: Count = 1
+    label_code: bool = True
     # Recipe v0_1_1. Detached, the network trains as if no code were there.
     num_codes: Count = 16
     coding_dim: Count = 8

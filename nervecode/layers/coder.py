@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +19,14 @@ from nervecode.core import (
     Codebook,
     CodingTrace,
     GaussianCode,
+    LabelCode,
     Reducer,
     SoftAssignment,
+    SoftCode,
 )
-from nervecode.core.gaussian import RANK
+from nervecode.core.precision import RANK
 from nervecode.errors import InputError
+from nervecode.layers.taps import activation_of
 
 
 class Coder(nn.Module, ABC):
@@ -32,7 +36,18 @@ class Coder(nn.Module, ABC):
         super().__init__()
         self.reducer = reducer
 
-    def forward(self, activation: Tensor) -> CodingTrace:
+    def activation(self, inputs: tuple[Any, ...], output: Any) -> Any:
+        """What is coded, out of what the watched module was given and returned.
+
+        Raises:
+            InputError: the output has no such tensor.
+        """
+        found = activation_of(output, self.reducer.pick)
+        if found is None:
+            raise InputError("its output has no tensor")
+        return found
+
+    def forward(self, activation: Any) -> CodingTrace:
         """Code a batch of activations."""
         with torch.autocast(activation.device.type, enabled=False):
             return self.code(self.reducer(activation))
@@ -163,6 +178,44 @@ class FittedCoder(Coder):
         return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
 
 
+class LabelCoder(Coder):
+    """The head as one more layer: its surprise is the regret of the label, in bits.
+
+    Args:
+        codes: the fitted label code, see `nervecode.core.LabelCode`.
+    """
+
+    def __init__(self, codes: LabelCode) -> None:
+        super().__init__(Reducer("mean", unit_norm=True))
+        self.codes = codes
+
+    def activation(self, inputs: tuple[Any, ...], output: Any) -> Any:
+        """(features, logits): what the head was given, and what it returned."""
+        if not inputs or inputs[0].ndim != 2 or output.ndim != 2:
+            raise InputError("a label code needs a head that takes (B, D) and returns (B, classes)")
+        return inputs[0], output
+
+    def forward(self, activation: Any) -> CodingTrace:
+        """Code a batch of (features, logits)."""
+        features, logits = activation
+        with torch.autocast(features.device.type, enabled=False):
+            vector, logits = self.reducer(features), logits.to(self.codes.factors.dtype)
+            log_probs = torch.log_softmax(logits, dim=1)
+            # The label's distribution as a code: a mixture with N_k = p_k and flat priors.
+            flat = torch.full_like(log_probs[0], -math.log(log_probs.shape[1]))
+            code = SoftCode(log_probs, -2 * log_probs, flat, -flat[0])
+            return CodingTrace(self.codes(vector, logits), code, vector)
+
+    def code(self, vector: Tensor) -> CodingTrace:
+        """Not for vectors alone: a label code reads logits too."""
+        raise InputError("a label code reads (features, logits), not a vector")
+
+    def spec(self) -> dict[str, Any]:
+        """The sizes of the code, as plain JSON values."""
+        dim, rank = self.codes.factors.shape
+        return {"kind": "label", "dim": dim, "rank": rank, "reducer": self.reducer.spec()}
+
+
 def coder_from_spec(spec: dict[str, Any]) -> Coder:
     """An untrained coder of the shape that `Coder.spec` described.
 
@@ -182,4 +235,6 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
             reducer=reducer,
             detach=spec["detach"],
         )
-    raise InputError(f"coder kind: found {spec['kind']!r}, allowed: fitted, learned")
+    if spec["kind"] == "label":
+        return LabelCoder(LabelCode(spec["dim"], spec["rank"]))
+    raise InputError(f"coder kind: found {spec['kind']!r}, allowed: fitted, label, learned")

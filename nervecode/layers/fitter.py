@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nervecode.core import ClassMoments, Reducer
+from nervecode.core import ClassMoments, LabelCode, Reducer
 from nervecode.core.centres import PASSES, Centres, Reservoir
-from nervecode.core.gaussian import RANK, Precision
+from nervecode.core.precision import RANK, Precision
 from nervecode.errors import InputError, NotReadyError
-from nervecode.layers.coder import FittedCoder
+from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
 from nervecode.layers.names import module_name
+from nervecode.layers.select import SHORTCUTS
+from nervecode.scoring.layer_calibration import LABEL
 
 if TYPE_CHECKING:
     from nervecode.layers.wrap import WrappedModel
@@ -29,6 +31,7 @@ class CodeFitter:
         unit_norm: scale each vector to unit L2 norm.
         rank: directions with a variance of their own, see `nervecode.core.GaussianCode`.
         codes_per_class: centres per class; more than one takes further passes.
+        label_code: code the label of the head too, where there is one.
 
     Use: `with fitter.watching(): model(x)`, then `fitter.update(labels, num_classes)`, for every
     batch; `fitter.end_pass()` after the last; all of it `fitter.passes` times; `fitter.finish()`.
@@ -45,6 +48,7 @@ class CodeFitter:
         unit_norm: bool = False,
         rank: int = RANK,
         codes_per_class: int = 1,
+        label_code: bool = True,
     ) -> None:
         for name, value in (("rank", rank), ("codes_per_class", codes_per_class)):
             if value < 1:
@@ -56,7 +60,9 @@ class CodeFitter:
         self.reducers = {
             name: Reducer(**{**wrapped.coder(name).reducer.spec(), **chosen})
             for name in wrapped.layer_names
+            if not name.endswith(LABEL)
         }
+        self.head = _Head(wrapped.model, rank) if label_code else None
         self._layers: dict[str, _LayerFit] = {}
         self._vectors: dict[str, Tensor] = {}
 
@@ -69,9 +75,17 @@ class CodeFitter:
     def watching(self) -> Iterator[None]:
         """Within the block, the model runs one batch, and each layer's vectors are kept."""
         by_coder = {id(self.wrapped.coder(name)): r for name, r in self.reducers.items()}
-        with self.wrapped.recording(lambda coder, a: by_coder[id(coder)](a)) as vectors:
+
+        def reduce(coder: Coder, activation: Any) -> Tensor | None:
+            reducer = by_coder.get(id(coder))
+            return None if reducer is None else reducer(activation)
+
+        with ExitStack() as stack:
+            vectors = stack.enter_context(self.wrapped.recording(reduce))
+            if self.head is not None:
+                stack.enter_context(self.head.watching())
             yield
-        self._vectors = vectors
+        self._vectors = {name: z for name, z in vectors.items() if z is not None}
 
     def update(self, labels: Tensor | None, num_classes: int) -> None:
         """Add the batch that was watched last.
@@ -85,6 +99,8 @@ class CodeFitter:
             if name not in self._layers:
                 self._layers[name] = _LayerFit(num_classes, self.codes_per_class)
             self._layers[name].update(z, groups)
+        if self.head is not None:
+            self.head.update(None if labels is None else num_classes)
 
     def end_pass(self) -> None:
         """All data have been seen once more.
@@ -99,17 +115,20 @@ class CodeFitter:
             )
         for layer in self._layers.values():
             layer.end_pass(self.rank)
+        if self.head is not None:
+            self.head.complete = True
 
     def finish(self) -> None:
         """Put the fitted codes in the place of the model's coders."""
-        self.wrapped.replace_coders(
-            {
-                name: FittedCoder.from_moments(
-                    layer.fitted, reducer=self._reducer(name), rank=self.rank
-                )
-                for name, layer in self._layers.items()
-            }
-        )
+        coders: dict[str, Coder] = {
+            name: FittedCoder.from_moments(
+                layer.fitted, reducer=self._reducer(name), rank=self.rank
+            )
+            for name, layer in self._layers.items()
+        }
+        if self.head is not None:
+            coders |= self.head.coders()
+        self.wrapped.replace_coders(coders)
 
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""
@@ -143,6 +162,55 @@ class _LayerFit:
             return
         if self.centres is None:
             first = self.reservoir.first(self.fitted.means)
-            self.centres = Centres(first, Precision(self.fitted, rank))
+            self.centres = Centres(first, Precision.within(self.fitted, rank))
         else:
             self.centres.move(self.fitted)
+
+
+class _Head:
+    """The moments of the head's features, over the first pass."""
+
+    def __init__(self, model: nn.Module, rank: int) -> None:
+        linear = SHORTCUTS["all_linear"](model)
+        self.name = linear[-1] if linear else ""
+        self.module: nn.Module | None = model.get_submodule(self.name) if linear else None
+        self.rank = rank
+        self.moments: ClassMoments | None = None
+        self.complete = False
+        self._seen: list[Tensor] = []
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within the block, what the head is given is kept."""
+        self._seen = []
+        if self.module is None or self.complete:
+            yield
+            return
+        handle = self.module.register_forward_pre_hook(lambda _, inputs: self._see(inputs))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _see(self, inputs: tuple[Any, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            self._seen.append(inputs[0])
+
+    def update(self, num_classes: int | None) -> None:
+        """Add what was seen; a last layer that is no classifier's head is left alone."""
+        if self.module is None or self.complete or not self._seen:
+            return
+        features = self._seen[-1]
+        single = len(self._seen) == 1 and features.ndim == 2
+        if not single or self.module.out_features != num_classes:
+            self.module = None
+            return
+        z = LabelCode.unit(features.float())
+        batch = ClassMoments.of(z, z.new_zeros(len(z), dtype=torch.long), 1)
+        self.moments = batch if self.moments is None else self.moments + batch
+
+    def coders(self) -> dict[str, Coder]:
+        """The label coder by its name, or nothing where there is no head."""
+        if self.module is None or self.moments is None:
+            return {}
+        return {f"{self.name}{LABEL}": LabelCoder(LabelCode.fit(self.moments, rank=self.rank))}

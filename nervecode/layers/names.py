@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nervecode.scoring.layer_calibration import LABEL
+
 
 def key_of(name: str) -> str:
     """A layer's key in a ModuleDict, which takes no dots."""
@@ -17,8 +19,8 @@ def layer_name(key: str) -> str:
 
 
 def module_name(name: str) -> str:
-    """The module behind a trace: `name` for both `name` and `name#2`."""
-    return name.split("#")[0]
+    """The module behind a trace: `name` for `name`, `name#2` and `name:label`."""
+    return name.split("#")[0].removesuffix(LABEL)
 
 
 def numbered(name: str, found: Mapping[str, Any]) -> str:

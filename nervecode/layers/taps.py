@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from nervecode.errors import InputError
 
-Visit = Callable[[str, Any], None]
+Visit = Callable[[str, tuple[Any, ...], Any], None]
+"""Called with a tap's name, and what its module was given and returned."""
 
 _NOBODY: Mapping[int, Visit] = MappingProxyType({})
 _WATCHING: ContextVar[Mapping[int, Visit]] = ContextVar("nervecode_watching", default=_NOBODY)
@@ -31,7 +32,15 @@ class TapSet:
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.traced_visit: Visit | None = None
+        self.names: set[str] = set()
+        self.add(modules)
+
+    def add(self, modules: Mapping[str, nn.Module]) -> None:
+        """Tap further modules; names that are tapped already are left alone."""
         for name, module in modules.items():
+            if name in self.names:
+                continue
+            self.names.add(name)
             if isinstance(module, torch.jit.ScriptModule):
                 warnings.warn(f"layer {name!r} is not coded: it is scripted", stacklevel=2)
                 continue
@@ -70,7 +79,7 @@ class _Tap:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         visit = self.owner.visit()
         if visit is not None:
-            visit(self.name, output)
+            visit(self.name, args, output)
 
 
 def activation_of(output: Any, pick: str | int | None = None) -> Tensor | None:

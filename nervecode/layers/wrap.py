@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
-from nervecode.core.gaussian import RANK
+from nervecode.core.precision import RANK
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
+from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.names import key_of, layer_name, module_name, numbered
 from nervecode.layers.select import Selector, select_layers
@@ -88,8 +88,8 @@ class WrappedModel(nn.Module):
         self._skipped: set[str] = set()
         self._local = threading.local()
         self._compiled_traces: dict[str, CodingTrace] | None = None
-        modules = dict(model.named_modules())
-        self._taps = TapSet({name: modules[name] for name in map(module_name, coders)})
+        self._taps = TapSet({})
+        self._tap(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
 
@@ -116,8 +116,8 @@ class WrappedModel(nn.Module):
             return self.model(*args, **kwargs), {}
         traces: dict[str, CodingTrace] = {}
 
-        def visit(name: str, output: Any) -> None:
-            self._visit(name, output, traces, _code)
+        def visit(name: str, inputs: tuple[Any, ...], output: Any) -> None:
+            self._visit(name, inputs, output, traces, _code)
 
         if torch.compiler.is_compiling():
             self._taps.traced_visit = visit
@@ -129,7 +129,7 @@ class WrappedModel(nn.Module):
 
     @contextmanager
     def recording(
-        self, read: Callable[[Coder, Tensor], Any] | None = None
+        self, read: Callable[[Coder, Any], Any] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Within the block, read the watched layers of any forward of the model, in this thread.
 
@@ -139,25 +139,27 @@ class WrappedModel(nn.Module):
         """
         found: dict[str, Any] = {}
 
-        def visit(name: str, output: Any) -> None:
-            self._visit(name, output, found, read or _code)
+        def visit(name: str, inputs: tuple[Any, ...], output: Any) -> None:
+            self._visit(name, inputs, output, found, read or _code)
 
         with self._taps.watched(visit):
             yield found
 
     def _visit(
-        self, name: str, output: Any, found: dict[str, Any], read: Callable[[Coder, Tensor], Any]
+        self,
+        name: str,
+        inputs: tuple[Any, ...],
+        output: Any,
+        found: dict[str, Any],
+        read: Callable[[Coder, Any], Any],
     ) -> None:
-        """Read one tapped output; one that cannot be coded is skipped with a warning, once."""
+        """Read one tapped module; what cannot be coded is skipped with a warning, once."""
         name = numbered(name, found)
         coder = self._coder(name)
         if coder is None:
             return
         try:
-            activation = activation_of(output, coder.reducer.pick)
-            if activation is None:
-                raise InputError("its output has no tensor")
-            found[name] = read(coder, activation)
+            found[name] = read(coder, coder.activation(inputs, output))
         except InputError as error:
             self._skip(name, str(error))
 
@@ -168,7 +170,7 @@ class WrappedModel(nn.Module):
 
     def _coder(self, name: str) -> Coder | None:
         """The coder of a layer; a repeated layer that has none of its own uses the first's."""
-        for candidate in (key_of(name), key_of(module_name(name))):
+        for candidate in (key_of(name), key_of(name.split("#")[0])):
             if candidate in self.coders:
                 coder = self.coders[candidate]
                 assert isinstance(coder, Coder)
@@ -196,6 +198,7 @@ class WrappedModel(nn.Module):
         unit_norm: bool = False,
         rank: int = RANK,
         codes_per_class: int = 1,
+        label_code: bool = True,
         num_classes: int | None = None,
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
@@ -208,6 +211,8 @@ class WrappedModel(nn.Module):
                 share one. A smaller rank is quicker.
             codes_per_class: centres per class, by k-means on whitened vectors. More than one
                 goes over the loader again, so it must give the same batches each time.
+            label_code: code the label of the head too, where the model ends in a linear layer of
+                `num_classes` outputs and labels are given; see `nervecode.core.LabelCode`.
             num_classes: number of classes; None takes the width of the model's output.
 
         Raises:
@@ -215,7 +220,12 @@ class WrappedModel(nn.Module):
             NotReadyError: fewer than two inputs.
         """
         fitter = CodeFitter(
-            self, reduce=reduce, unit_norm=unit_norm, rank=rank, codes_per_class=codes_per_class
+            self,
+            reduce=reduce,
+            unit_norm=unit_norm,
+            rank=rank,
+            codes_per_class=codes_per_class,
+            label_code=label_code,
         )
         for _ in range(fitter.passes):
             for x, labels in self._batches(loader):
@@ -232,6 +242,12 @@ class WrappedModel(nn.Module):
         self.coders = nn.ModuleDict({key_of(name): coder for name, coder in coders.items()})
         self.coders.to(self._device)
         self._calibration = None
+        self._tap(coders)
+
+    def _tap(self, names: Iterable[str]) -> None:
+        """See that the module behind each name has its tap; `name#2` shares that of `name`."""
+        modules = dict(self.model.named_modules())
+        self._taps.add({(tap := n.split("#")[0]): modules[module_name(tap)] for n in names})
 
     def _batches(self, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """(x, labels or None) on the model's device, in evaluation mode and without gradients."""
@@ -317,7 +333,7 @@ class WrappedModel(nn.Module):
         return result
 
     def _default_method(self) -> str:
-        fitted = all(isinstance(coder, FittedCoder) for coder in self.coders.values())
+        fitted = all(isinstance(coder, (FittedCoder, LabelCoder)) for coder in self.coders.values())
         return CODE_LENGTH if fitted else "mean"
 
     # Switches
@@ -416,7 +432,7 @@ class WrappedModel(nn.Module):
             parts["_taps"].remove(parts["_modules"]["model"])
 
 
-def _code(coder: Coder, activation: Tensor) -> CodingTrace:
+def _code(coder: Coder, activation: Any) -> CodingTrace:
     trace: CodingTrace = coder(activation)
     return trace
 

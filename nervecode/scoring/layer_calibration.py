@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from nervecode.scoring.code_length import CodeLengthScore, surprise_and_regret
 from nervecode.scoring.p_values import COMBINERS, combine_p_values
 
 CODE_LENGTH = "code_length"
+LABEL = ":label"  # what ends the name of a label code
 METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)
 
 
@@ -23,7 +24,7 @@ class LayerCalibration:
 
     Args:
         layers: name -> (n, 2) surprise and regret of the calibration inputs; (n, 1) for learned
-            codes, which have no regret.
+            codes and for a label code (`NAME:label`), which have no regret.
         method: how layers are aggregated: `code_length`, `mean`, `max`, `total`, or `fisher`,
             `simes`, `harmonic`: -log2 of the combined p-values of the layers, in bits.
 
@@ -36,7 +37,9 @@ class LayerCalibration:
         if method not in METHODS:
             allowed = did_you_mean(method, METHODS)
             raise InputError(f"calibrate method: found {method!r}; {allowed}")
-        if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
+        if method == CODE_LENGTH and any(
+            pair.shape[1] < 2 for name, pair in layers.items() if not name.endswith(LABEL)
+        ):
             raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method = method
@@ -72,10 +75,8 @@ class LayerCalibration:
             result = AGGREGATIONS[self.method]({n: p[:, 0] for n, p in pairs.items()})
             assert result is not None
             return result.surprise.double().cpu()
-        calibration = torch.stack(list(self.layers.values()), dim=1)  # (n, L, 2)
-        found = torch.stack([pairs[name].to("cpu") for name in self.layers], dim=1)
-        score = CodeLengthScore(calibration[..., 0], calibration[..., 1])
-        return score(found[..., 0], found[..., 1])
+        score = CodeLengthScore(*_terms(self.layers, self.layers))
+        return score(*_terms(pairs, self.layers))
 
     def layer_p_values(self, pairs: Mapping[str, Tensor]) -> Tensor:
         """(N, L) conformal p-value of each layer's surprise, from `surprise_and_regret`."""
@@ -84,3 +85,12 @@ class LayerCalibration:
             for name in self.layers
         ]
         return torch.stack(columns, dim=1)
+
+
+def _terms(
+    pairs: Mapping[str, Tensor], names: Iterable[str]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(N, L) code lengths, (N, L) regrets, and (N,) label regrets where there are any."""
+    coded = torch.stack([pairs[n].cpu() for n in names if not n.endswith(LABEL)], dim=1)
+    labels = [pairs[n][:, 0].cpu() for n in names if n.endswith(LABEL)]
+    return coded[..., 0], coded[..., 1], labels[0] if labels else None

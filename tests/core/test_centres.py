@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 
 from nervecode.core import ClassMoments
 from nervecode.core.centres import Centres, Reservoir
-from nervecode.core.gaussian import Precision
+from nervecode.core.precision import Precision
 
 DIM, PER_GROUP = 3, 4
 
@@ -31,7 +31,7 @@ def test_passes_are_lloyds_steps_of_scikit_learn(batch: int) -> None:
     reservoir = Reservoir(2, PER_GROUP)
     reservoir.add(z, labels)
     moments = ClassMoments.of(z, labels, 2)
-    precision = Precision(moments)
+    precision = Precision.within(moments)
     centres = Centres(reservoir.first(moments.means), precision)
     start = centres.values.clone()
     for _ in range(6):
@@ -52,7 +52,7 @@ def test_a_vector_goes_to_a_centre_of_its_own_group() -> None:
     z, labels = data()
     moments = ClassMoments.of(z, labels, 2)
     first = torch.stack([z[labels == 0][:PER_GROUP], z[labels == 1][:PER_GROUP]])
-    centres = Centres(first, Precision(moments))
+    centres = Centres(first, Precision.within(moments))
     assert torch.equal(centres.nearest(z, labels) // PER_GROUP, labels)
 
 
@@ -60,7 +60,7 @@ def test_a_centre_without_vectors_stays() -> None:
     z, labels = data()
     moments = ClassMoments.of(z, labels, 2)
     first = torch.stack([z[:PER_GROUP], z[:PER_GROUP] + 1e6])
-    centres = Centres(first, Precision(moments))
+    centres = Centres(first, Precision.within(moments))
     before = centres.values.clone()
     centres.move(ClassMoments.empty(2 * PER_GROUP, DIM))
     assert torch.equal(centres.values, before)

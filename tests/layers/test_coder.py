@@ -38,7 +38,9 @@ def test_learned_and_fitted_specs_rebuild_their_coders() -> None:
         x = torch.randn(4, 6)
         assert torch.equal(twin(x).surprise, coder(x).surprise)
         assert twin.spec() == coder.spec()
-    with pytest.raises(InputError, match="coder kind: found 'odd', allowed: fitted, learned"):
+    with pytest.raises(
+        InputError, match="coder kind: found 'odd', allowed: fitted, label, learned"
+    ):
         coder_from_spec({**learned.spec(), "kind": "odd"})
 
 

@@ -106,8 +106,8 @@ def test_surprise_after_calibration(ready: WrappedModel) -> None:
     ready(far)
     odd = ready.surprise()
     assert usual.method == "code_length"
-    assert usual.layers == ("0", "2", "4")
-    assert usual.num_layers == 3
+    assert usual.layers == ("0", "2", "4", "4:label")
+    assert usual.num_layers == 4
     assert usual.percentile.mean() < 70
     assert odd.percentile.mean() > usual.percentile.mean()
     assert ((usual.p_value > 0) & (usual.p_value <= 1)).all()
@@ -318,7 +318,7 @@ def test_deep_copy_is_independent(ready: WrappedModel) -> None:
     with torch.no_grad():
         twin.model[0].weight.add_(1)
     twin(x)
-    assert twin.surprise().num_layers == 3
+    assert twin.surprise().num_layers == 4
     assert not torch.equal(twin.model[0].weight, ready.model[0].weight)
 
 

@@ -10,6 +10,7 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.rarity import rarity
 
 
 def test_zscore_of_the_calibration_data_is_scipys() -> None:
@@ -39,11 +40,24 @@ def test_id_zscore_equal_needs_the_same_names(names: list[str]) -> None:
         id_zscore_equal({n: torch.ones(3) for n in "ab"}, {n: torch.ones(3) for n in names})
 
 
+def rarity_by_hand(known: np.ndarray, scores: np.ndarray) -> list[float]:
+    """Bits of the p-value, one score at a time; above the 90 % quantile, of the exponential."""
+    start = np.quantile(known, 0.9, method="higher")
+    excess = np.mean([k - start for k in known if k > start])
+    found = []
+    for score in scores:
+        p = (1 + sum(k >= score for k in known)) / (len(known) + 1)
+        beyond = np.log2(10) + (score - start) / excess * np.log2(np.e)
+        found.append(beyond if score > start else min(-np.log2(p), np.log2(10)))
+    return found
+
+
 def code_length(known: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """mean over layers of z(B), plus z of the summed R; (n, L, 2) arrays."""
-    bits, regret = known[..., 0], known[..., 1].sum(1)
-    lengths = ((new[..., 0] - bits.mean(0)) / bits.std(0)).mean(1)
-    return lengths + (new[..., 1].sum(1) - regret.mean()) / regret.std()
+    """Rarity of the mean z(B) over layers, plus that of the mean z(R); (n, L, 2) arrays."""
+    centre, spread = known.mean(0), known.std(0)
+    means = [((one - centre) / spread).mean(1) for one in (known, new)]
+    terms = [rarity_by_hand(means[0][:, part], means[1][:, part]) for part in (0, 1)]
+    return np.sum(terms, axis=0)
 
 
 def test_code_length_by_hand() -> None:
@@ -54,6 +68,39 @@ def test_code_length_by_hand() -> None:
     np.testing.assert_allclose(
         score(*torch.from_numpy(new).unbind(2)), code_length(known, new), rtol=1e-9
     )
+
+
+def test_a_label_code_adds_its_rarity() -> None:
+    random = np.random.default_rng(1)
+    known, new = random.normal(size=(40, 3, 2)), random.normal(size=(9, 3, 2))
+    label, new_label = random.exponential(size=40), random.exponential(size=9)
+    score = CodeLengthScore(*torch.from_numpy(known).unbind(2), torch.from_numpy(label))
+    found = score(*torch.from_numpy(new).unbind(2), torch.from_numpy(new_label))
+    expected = code_length(known, new) + rarity_by_hand(label, new_label)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_rarity_rises_with_the_score_and_has_no_upper_end() -> None:
+    known = torch.from_numpy(np.random.default_rng(0).normal(size=200))
+    scores = torch.linspace(-5, 50, 400, dtype=torch.float64)
+    found = rarity(known, scores)
+    assert (found.diff() >= 0).all()
+    assert found[-1] > 40 > np.log2(201)  # a p-value alone would end at log2(n + 1)
+    assert found[0] < 0.01
+
+
+def test_rarity_of_exponential_scores_is_their_true_tail() -> None:
+    generator = torch.Generator().manual_seed(0)
+    known = torch.empty(100_000, dtype=torch.float64).exponential_(generator=generator)
+    scores = torch.tensor([0.5, 1.0, 3.0, 10.0, 30.0], dtype=torch.float64)
+    true = scores / np.log(2)  # -log2 of exp(-s)
+    torch.testing.assert_close(rarity(known, scores), true, rtol=0.03, atol=0.02)
+
+
+def test_rarity_of_a_constant_is_finite() -> None:
+    found = rarity(torch.ones(20), torch.tensor([0.0, 1.0, 2.0]))
+    assert found.isfinite().all()
+    assert found[2] > found[1]
 
 
 def trace(pair: torch.Tensor) -> CodingTrace:

@@ -1,0 +1,72 @@
+"""LabelCode: what the classifier's head loses by not knowing the label, in bits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nervecode.core.code import LN2
+from nervecode.core.moments import ClassMoments
+from nervecode.core.precision import RANK, Precision, squared_length
+from nervecode.errors import InputError, NotReadyError
+
+EPSILON = 1e-12
+
+
+class LabelCode(nn.Module):
+    """Regret of predictive normalised maximum likelihood for a linear head.
+
+    With p the head's probabilities, f the unit-length features, q = f' (sum f f')^-1 f over the
+    training data and g = q / (1 + q), the regret is log2 sum_k p_k / (p_k + (1 - p_k) p_k^g) bits:
+    the price of a label by the code that is best in the worst case, less that of a learner who
+    was told the label. It grows where the head hesitates, and where the features point away from
+    all training data. Bibas, Feder and Hassner 2021, https://arxiv.org/abs/2110.09246.
+
+    Args:
+        dim: D, the width of the features.
+        rank: directions of the features' second moment with a value of their own.
+    """
+
+    factors: Tensor  # (D, rank)
+    isotropic: Tensor  # ()
+    sign: Tensor  # ()
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        self.register_buffer("factors", torch.zeros(dim, rank))
+        self.register_buffer("isotropic", torch.zeros(()))
+        self.register_buffer("sign", torch.zeros(()))
+
+    @classmethod
+    def fit(cls, moments: ClassMoments, *, rank: int = RANK) -> LabelCode:
+        """Fit to the moments of the unit-length features of training data, whatever the groups.
+
+        Raises:
+            NotReadyError: fewer than two inputs.
+        """
+        if moments.total < 2:
+            raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
+        mean = moments.mean
+        second = moments.total * (moments.within + moments.between + torch.outer(mean, mean))
+        precision = Precision(second, rank, power=second.new_zeros(()))
+        code = cls(*precision.directions.shape)
+        code.factors = precision.directions.float().contiguous()
+        code.isotropic, code.sign = precision.isotropic.float(), precision.sign.float()
+        return code
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """(B, D) unit-length features and (B, K) logits -> (B,) regret, bits."""
+        if features.ndim != 2 or features.shape[1] != len(self.factors):
+            found = tuple(features.shape)
+            raise InputError(f"features: found {found}, allowed: (B, {len(self.factors)})")
+        explained = squared_length(features @ self.factors)
+        q = (self.isotropic * squared_length(features) + self.sign * explained).clamp_min(0)
+        g = (q / (1 + q)).unsqueeze(1)
+        p = torch.softmax(logits, 1).clamp(EPSILON, 1 - EPSILON)
+        return (p / (p + (1 - p) * p.pow(g))).sum(1).log() / LN2
+
+    @staticmethod
+    def unit(features: Tensor) -> Tensor:
+        """(B, D) features, scaled to unit length."""
+        return F.normalize(features, dim=1)

@@ -1,0 +1,84 @@
+"""Precision: the inverse of a covariance, as a multiple of the identity and a few directions.
+
+Lambda = b 1 + s V V' with s = 1 or -1: the leading `rank` directions of the covariance have
+variances of their own, all others share one (probabilistic PCA, Tipping and Bishop 1999,
+https://doi.org/10.1111/1467-9868.00196).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nervecode.core.moments import ClassMoments, oas
+from nervecode.errors import InputError
+
+RANK = 128
+
+
+class Precision:
+    """Lambda, the inverse of a covariance.
+
+    Args:
+        covariance: (D, D), float64.
+        rank: directions with a variance of their own; D or more keeps all of them.
+        power: mean square of the vectors behind it; it bounds what rounding left of them.
+
+    Attributes:
+        directions: (D, rank) V.
+        isotropic: () b.
+        sign: () s.
+        log_det: () log|Lambda|, nats.
+
+    Raises:
+        InputError: a rank below 1.
+    """
+
+    def __init__(self, covariance: Tensor, rank: int, *, power: Tensor) -> None:
+        if rank < 1:
+            raise InputError(f"rank: found {rank}, allowed: at least 1")
+        values, vectors = torch.linalg.eigh(covariance)
+        values = values.clamp_min(0) + _floor(covariance, power)
+        kept = min(rank, len(values))
+        own = values[-kept:]
+        if kept == len(values):
+            self.isotropic, self.sign = values.new_zeros(()), values.new_ones(())
+            weights = own.reciprocal()
+            self.log_det = -own.log().sum()
+        else:
+            # The leading variances are the larger ones, so their precision lies below the shared.
+            shared = values[:-kept].mean()
+            self.isotropic, self.sign = shared.reciprocal(), -values.new_ones(())
+            weights = (self.isotropic - own.reciprocal()).clamp_min(0)
+            self.log_det = -own.log().sum() - (len(values) - kept) * shared.log()
+        self.directions = vectors[:, -kept:] * weights.sqrt()
+
+    @classmethod
+    def within(cls, moments: ClassMoments, rank: int = RANK) -> Precision:
+        """Of the covariance within groups, shrunk by OAS."""
+        covariance = oas(moments.within, moments.total)
+        return cls(covariance, rank, power=moments.mean.square().mean())
+
+    def times(self, rows: Tensor) -> Tensor:
+        """(K, D) rows -> (K, D) Lambda row."""
+        explained = (rows @ self.directions) @ self.directions.T
+        scaled: Tensor = self.isotropic * rows + self.sign * explained
+        return scaled
+
+
+def squared_length(rows: Tensor) -> Tensor:
+    """(B, D) -> (B,) squared length; in one pass, where square and sum would take two."""
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return length.square()
+
+
+def _floor(covariance: Tensor, power: Tensor) -> Tensor:
+    """What is added to every variance, so that dead directions stay finite.
+
+    A millionth of the mean variance, and never less than what rounding to float32 leaves of a
+    constant vector with mean square `power`.
+    """
+    relative = covariance.trace() / covariance.shape[0] * 1e-6
+    rounding = power * torch.finfo(torch.float32).eps ** 2
+    floor: Tensor = torch.maximum(relative, rounding).clamp_min(1e-20)
+    return floor

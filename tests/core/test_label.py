@@ -1,0 +1,78 @@
+"""The label code against pytorch-ood's PNML, and against its formula."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pytorch_ood.detector import PNML
+from torch import nn
+
+from nervecode.core import ClassMoments, LabelCode
+from nervecode.errors import InputError, NotReadyError
+
+
+def moments(features: torch.Tensor) -> ClassMoments:
+    unit = LabelCode.unit(features)
+    return ClassMoments.of(unit, torch.zeros(len(unit), dtype=torch.long), 1)
+
+
+def test_regret_is_pytorch_oods_where_the_head_sees_the_same_features() -> None:
+    torch.manual_seed(0)
+    train, test = torch.randn(300, 6) + 1, 3 * torch.randn(40, 6)
+    head = nn.Linear(6, 4)
+    reference = PNML(None, head).fit_features(train, torch.zeros(300, dtype=torch.long))
+    unit = LabelCode.unit(test)
+    found = LabelCode.fit(moments(train))(unit, head(unit).detach())
+    # Theirs is in units of log K nats.
+    expected = reference.predict_features(test) * math.log(4) / math.log(2)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_regret_by_hand() -> None:
+    random = np.random.default_rng(0)
+    train, test = random.normal(size=(50, 3)), random.normal(size=(7, 3))
+    logits = random.normal(size=(7, 5))
+    train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
+    second = train.T @ train
+    inverse = np.linalg.inv(second + 1e-6 * np.trace(second) / 3 * np.eye(3))
+    expected = []
+    for f, row in zip(test, logits, strict=True):
+        p = np.exp(row) / np.exp(row).sum()
+        q = f @ inverse @ f
+        g = q / (1 + q)
+        expected.append(np.log2(sum(one / (one + (1 - one) * one**g) for one in p)))
+    code = LabelCode.fit(moments(torch.from_numpy(train)))
+    found = code(torch.from_numpy(test).float(), torch.from_numpy(logits).float())
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_regret_is_low_for_a_sure_head_and_high_away_from_the_data() -> None:
+    train = torch.zeros(200, 3)
+    train[:, 0] = 1
+    train[:, 1] = 0.1 * torch.randn(200, generator=torch.Generator().manual_seed(0))
+    code = LabelCode.fit(moments(train))
+    seen, unseen = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0.0, 0, 1]])
+    sure, torn = torch.tensor([[20.0, 0]]), torch.tensor([[0.0, 0]])
+    assert code(seen, sure) < 0.01
+    assert code(seen, torn) < code(unseen, torn)
+    assert 0 <= code(unseen, torn) <= 1.0001  # one bit tells two classes apart
+
+
+def test_a_smaller_rank_keeps_the_leading_directions() -> None:
+    torch.manual_seed(0)
+    train = torch.randn(400, 10) * torch.logspace(0, -2, 10)
+    full, thin = (LabelCode.fit(moments(train), rank=rank) for rank in (10, 4))
+    assert thin.factors.shape == (10, 4)
+    lead = torch.eye(10)[:1]
+    torch.testing.assert_close(
+        thin(lead, torch.zeros(1, 3)), full(lead, torch.zeros(1, 3)), rtol=0.05, atol=0.01
+    )
+
+
+def test_bad_input_is_named() -> None:
+    code = LabelCode.fit(moments(torch.randn(20, 4)))
+    with pytest.raises(InputError, match=r"features: found \(3, 5\), allowed: \(B, 4\)"):
+        code(torch.randn(3, 5), torch.randn(3, 2))
+    with pytest.raises(NotReadyError, match="needs at least 2"):
+        LabelCode.fit(moments(torch.randn(1, 4)))

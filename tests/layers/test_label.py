@@ -1,0 +1,106 @@
+"""The label code as a layer of the wrapped model."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import nervecode
+from nervecode.core import ClassMoments, LabelCode
+from nervecode.layers import WrappedModel
+
+
+def data(n: int = 90) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    y = torch.arange(n) % 3
+    return torch.randn(n, 5) + 3 * torch.eye(5)[y], y
+
+
+def mlp() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def fitted(model: nn.Module, **options: object) -> WrappedModel:
+    x, y = data()
+    return nervecode.wrap(model, "all_linear").fit([(x[:40], y[:40]), (x[40:], y[40:])], **options)
+
+
+def test_the_label_code_reads_the_heads_input_and_output() -> None:
+    model = mlp()
+    wrapped = fitted(model)
+    x, _ = data()
+    logits, traces = wrapped.forward_with_trace(x)
+    assert list(traces) == ["0", "2", "2:label"]
+    with torch.no_grad():
+        features = LabelCode.unit(model[1](model[0](x)))
+    moments = ClassMoments.of(features, torch.zeros(len(x), dtype=torch.long), 1)
+    expected = LabelCode.fit(moments)(features, logits)
+    torch.testing.assert_close(traces["2:label"].surprise, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(traces["2:label"].code.probs, logits.softmax(1))
+    parts = traces["2:label"].code
+    identity = parts.index_bits + parts.residual_bits - parts.bits_back
+    torch.testing.assert_close(identity, parts.bits, atol=1e-4, rtol=0)
+
+
+def test_fitting_leaves_no_hook_of_its_own_and_unwrap_takes_all() -> None:
+    model = mlp()
+    wrapped = fitted(model)
+    assert all(not module._forward_pre_hooks for module in model.modules())
+    wrapped.unwrap()
+    assert all(not module._forward_hooks for module in model.modules())
+
+
+def test_outputs_stay_and_fitting_again_does_not_code_twice() -> None:
+    model = mlp()
+    x, y = data()
+    before = model(x)
+    wrapped = fitted(model).fit([(x, y)])
+    assert torch.equal(wrapped(x), before)
+    assert wrapped.layer_names == ("0", "2", "2:label")
+    assert len(model[2]._forward_hooks) == 2
+
+
+@pytest.mark.parametrize("options", [{"label_code": False}, {"num_classes": 7}])
+def test_without_a_head_for_the_classes_there_is_no_label_code(options: dict) -> None:
+    assert fitted(mlp(), **options).layer_names == ("0", "2")
+
+
+def test_without_labels_there_is_no_label_code() -> None:
+    x, _ = data()
+    wrapped = nervecode.wrap(mlp(), "all_linear").fit([x])
+    assert wrapped.layer_names == ("0", "2")
+
+
+class Tokens(nn.Module):
+    """Ends in a linear layer over tokens: no head of a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.out = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.body(x).unsqueeze(1).expand(-1, 4, -1)).mean(1)
+
+
+def test_a_last_layer_over_tokens_is_left_alone() -> None:
+    assert fitted(Tokens()).layer_names == ("body", "out")
+
+
+def test_storage_copies_and_compilation_carry_the_label_code(tmp_path) -> None:
+    model = mlp()
+    x, _ = data()
+    wrapped = fitted(model).calibrate([x])
+    wrapped(x)
+    expected = wrapped.surprise().surprise
+    twin = copy.deepcopy(wrapped)
+    twin(x)
+    assert torch.equal(twin.surprise().surprise, expected)
+    compiled = torch.compile(twin, backend="eager", fullgraph=True)
+    compiled(x)
+    assert torch.equal(twin.surprise().surprise, expected)
+    wrapped.save(tmp_path / "codes.safetensors")
+    loaded = nervecode.load(tmp_path / "codes.safetensors", wrapped.unwrap())
+    loaded(x)
+    assert torch.equal(loaded.surprise().surprise, expected)
