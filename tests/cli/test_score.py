@@ -14,7 +14,7 @@ from PIL import Image
 from nervecode.lab.config import load_config
 from nervecode.lab.data import DATASETS, build_splits
 
-LAYERS = ["blocks.0", "blocks.1", "blocks.2", "blocks.3"]
+LAYERS = [*[f"blocks.{i}" for i in range(4)], "head:label"]
 COLUMNS = ["id", "surprise", "percentile", "p_value", "flag", "prediction"]
 
 
@@ -65,7 +65,7 @@ def test_each_kind_of_output_says_the_same(cli: Any, finished: Path, tmp_path: P
     assert [{k: str(v) for k, v in line.items()} for line in lines] == rows
     arrays = np.load(tmp_path / "out.npz", allow_pickle=False)
     assert arrays["layer_names"].tolist() == LAYERS
-    assert arrays["surprise"].shape == (500, 4)
+    assert arrays["surprise"].shape == (500, len(LAYERS))
     assert arrays["sample_ids"].tolist() == [line["id"] for line in lines]
     for key in ("percentile", "p_value", "flag"):
         np.testing.assert_array_equal(arrays[key], [line[key] for line in lines])
