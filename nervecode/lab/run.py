@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -16,6 +14,7 @@ from typing import Any
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.lab.config import dump_config, load_config
 from nervecode.lab.files import read_json, sha256, write_json, write_text
+from nervecode.lab.lock import Lock
 from nervecode.lab.provenance import provenance
 from nervecode.lab.schema import PRIMARY, Config
 
@@ -56,6 +55,11 @@ class RunDir:
         _write_config(root, config)
         write_json(root / "meta.json", _first_meta(config, root.name, command))
         return cls(root)
+
+    @property
+    def lock(self) -> Lock:
+        """Who is writing to the run."""
+        return Lock(self.root / ".lock")
 
     # Paths
 
@@ -106,7 +110,7 @@ class RunDir:
     def status(self) -> str:
         """What `meta.json` says; a run whose writer is gone is interrupted, not running."""
         status = str(self.meta["status"])
-        return "interrupted" if status == "running" and not self._owner_alive() else status
+        return "interrupted" if status == "running" and not self.lock.is_held() else status
 
     def update(self, **values: Any) -> None:
         """Write new metadata; `meta.json` is always the last file to be written."""
@@ -223,34 +227,19 @@ class RunDir:
         Raises:
             NervecodeError: another process is writing.
         """
-        lock = self.root / ".lock"
-        if lock.exists() and not self._owner_alive():
-            self.log("takeover", owner=_read_owner(lock))
-            lock.unlink(missing_ok=True)
+        if self.lock.is_stale():
+            self.log("takeover", owner=self.lock.owner())
+            self.lock.release()
         try:
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            self.lock.take()
         except FileExistsError:
-            raise NervecodeError(f"{self.root}: {_read_owner(lock)} is writing to it") from None
+            raise NervecodeError(f"{self.root}: {self.lock.owner()} is writing to it") from None
         except OSError as error:
             raise NervecodeError(f"{self.root}: cannot be written ({error.strerror})") from None
-        with os.fdopen(handle, "w") as file:
-            json.dump({"host": socket.gethostname(), "process": os.getpid()}, file)
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
-
-    def _owner_alive(self) -> bool:
-        try:
-            owner = json.loads((self.root / ".lock").read_text())
-            if owner["host"] != socket.gethostname():
-                return True  # process numbers mean nothing on another host
-            os.kill(int(owner["process"]), 0)
-        except PermissionError:
-            return True
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        return True
+            self.lock.release()
 
 
 def list_runs(parent: Path) -> list[RunDir]:
@@ -301,14 +290,6 @@ def _first_meta(config: Config, run_id: str, command: str) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _read_owner(lock: Path) -> str:
-    try:
-        owner = json.loads(lock.read_text())
-        return f"process {owner['process']} on {owner['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
 
 
 def _neighbours(root: Path) -> str:
