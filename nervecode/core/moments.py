@@ -14,6 +14,10 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 
+BUFFER = 2**19  # numbers: 4 MiB, which fits a processor's cache
+SMALLEST_BUFFER = 256  # vectors
+STRIP = 64
+
 
 @dataclass(frozen=True)
 class ClassMoments:
@@ -49,6 +53,7 @@ class ClassMoments:
             InputError: shapes that do not fit, groups out of range, or vectors that are not finite.
         """
         _check_batch(vectors, groups, num_groups)
+        _check_finite(vectors)
         z = vectors.detach().double()
         groups = groups.to(z.device, torch.long)
         moments = cls.empty(num_groups, z.shape[1], device=z.device)
@@ -94,14 +99,91 @@ class ClassMoments:
         return (self.counts.unsqueeze(1) * centred).T @ centred / self.counts.sum()
 
 
+class MomentStream:
+    """The moments of a stream of batches, gathered in place: the sum of `ClassMoments.of` of each.
+
+    Vectors wait in a float64 buffer until it is full, so that small batches cost no more than
+    large ones. A full buffer is added by the formula of `+` as one product of columns with columns:
+    those of the centred vectors, and behind them those of the steps of the means, weighted.
+
+    Args:
+        num_groups: K.
+        dim: D.
+        device: where the vectors are.
+    """
+
+    def __init__(self, num_groups: int, dim: int, *, device: torch.device | str = "cpu") -> None:
+        self._sum = ClassMoments.empty(num_groups, dim, device=device)  # scatter: upper strips
+        rows = max(SMALLEST_BUFFER, BUFFER // max(dim, 1))
+        self._rows = self._sum.means.new_empty(rows, dim)
+        self._groups = torch.empty(rows, dtype=torch.long, device=device)
+        self._columns = self._sum.means.new_empty(dim, 2 * rows)
+        self._held = 0
+
+    def add(self, vectors: Tensor, groups: Tensor) -> None:
+        """Take in a batch: (B, D) vectors and (B,) group indices below K.
+
+        Raises:
+            InputError: as `ClassMoments.of`; vectors that are not finite may be noticed later.
+        """
+        _check_batch(vectors, groups, len(self._sum.counts))
+        vectors = vectors.detach()
+        while len(vectors):
+            taken = vectors[: len(self._rows) - self._held]
+            end = self._held + len(taken)
+            self._rows[self._held : end] = taken
+            self._groups[self._held : end] = groups[: len(taken)]
+            self._held = end
+            if end == len(self._rows):
+                self._flush()
+            vectors, groups = vectors[len(taken) :], groups[len(taken) :]
+
+    @property
+    def moments(self) -> ClassMoments:
+        """The moments of all vectors so far."""
+        self._flush()
+        upper = self._sum.scatter.triu()
+        return ClassMoments(self._sum.counts, self._sum.means, upper + upper.triu(1).T)
+
+    def _flush(self) -> None:
+        z, groups = self._rows[: self._held], self._groups[: self._held]
+        self._held = 0
+        known = self._sum
+        counts = torch.zeros_like(known.counts).index_add_(0, groups, torch.ones_like(z[:, 0]))
+        means = torch.zeros_like(known.means).index_add_(0, groups, z)
+        _check_finite(means)  # sums still, and fewer numbers to look at than the vectors
+        means /= counts.clamp_min(1).unsqueeze(1)
+        share = counts / (known.counts + counts).clamp_min(1)
+        step = means - known.means
+        weight = (known.counts * share).sqrt()
+        moved = weight.nonzero().squeeze(1)  # at most as many groups as there are vectors
+        columns = self._columns[:, : len(z) + len(moved)]
+        columns[:, : len(z)] = z.sub_(means.index_select(0, groups)).T
+        columns[:, len(z) :] = (weight.unsqueeze(1) * step)[moved].T
+        _add_upper(known.scatter, columns)
+        self._sum = ClassMoments(
+            known.counts + counts, known.means + share.unsqueeze(1) * step, known.scatter
+        )
+
+
+def _add_upper(gram: Tensor, columns: Tensor) -> None:
+    """Add columns columns' to (D, D) gram in place, in strips right of the diagonal alone."""
+    for start in range(0, len(gram), STRIP):
+        end = start + STRIP
+        gram[start:end, start:].addmm_(columns[start:end], columns[start:].T)
+
+
+def _check_finite(numbers: Tensor) -> None:
+    if not numbers.isfinite().all():
+        raise InputError("moments: the vectors hold NaN or infinity; allowed: finite numbers")
+
+
 def _check_batch(vectors: Tensor, groups: Tensor, num_groups: int) -> None:
     if vectors.ndim != 2 or groups.shape != vectors.shape[:1]:
         raise InputError(
             f"moments: found vectors {tuple(vectors.shape)} and groups {tuple(groups.shape)}, "
             "allowed: (B, D) and (B,)"
         )
-    if not vectors.isfinite().all():
-        raise InputError("moments: the vectors hold NaN or infinity; allowed: finite numbers")
     if groups.is_floating_point():
         raise InputError(f"labels: found {groups.dtype}, allowed: whole numbers")
     if len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= num_groups):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nervecode.core import ClassMoments, LabelCode, Reducer
 from nervecode.core.centres import PASSES, Centres, Reservoir
+from nervecode.core.moments import MomentStream
 from nervecode.core.precision import RANK, Precision
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
@@ -143,21 +144,22 @@ class _LayerFit:
         self.codes_per_class = codes_per_class
         self.reservoir = Reservoir(num_classes, codes_per_class if codes_per_class > 1 else 0)
         self.centres: Centres | None = None
-        self.moments: ClassMoments | None = None  # of the pass under way
+        self.moments: MomentStream | None = None  # of the pass under way
         self.fitted: ClassMoments  # of the last complete pass
 
     def update(self, z: Tensor, groups: Tensor) -> None:
+        centres = self.num_classes * (1 if self.centres is None else self.codes_per_class)
+        if self.moments is None:
+            self.moments = MomentStream(centres, z.shape[1], device=z.device)
         if self.centres is None:
-            batch = ClassMoments.of(z, groups, self.num_classes)
             self.reservoir.add(z, groups)
         else:
-            nearest = self.centres.nearest(z, groups)
-            batch = ClassMoments.of(z, nearest, self.num_classes * self.codes_per_class)
-        self.moments = batch if self.moments is None else self.moments + batch
+            groups = self.centres.nearest(z, groups)
+        self.moments.add(z, groups)
 
     def end_pass(self, rank: int) -> None:
         assert self.moments is not None
-        self.fitted, self.moments = self.moments, None
+        self.fitted, self.moments = self.moments.moments, None
         if self.codes_per_class == 1:
             return
         if self.centres is None:
