@@ -13,7 +13,7 @@ from typing import cast
 
 import typer
 
-from nervecode.cli import bench, calibrate, plot, presets, runs, score, train
+from nervecode.cli import bench, calibrate, data, plot, presets, runs, score, train
 from nervecode.errors import NervecodeError
 
 # Plain help: rich would double the time of `--help`.
@@ -33,6 +33,7 @@ app.command("bench")(bench.bench)
 app.command("plot")(plot.plot)
 app.command("runs")(runs.runs)
 app.add_typer(presets.app, name="presets")
+app.add_typer(data.app, name="data")
 
 
 def _show_version(wanted: bool) -> None:

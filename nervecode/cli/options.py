@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nervecode.cli.show import say
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ def resolve_options(
     from nervecode.lab.config import resolve
 
     given: dict[str, Any] = {"seeds": parse_seeds(seeds), "device": device, **settings}
-    return resolve(
+    found = resolve(
         preset=preset,
         file=config,
         overrides=overrides or (),
         settings={key: value for key, value in given.items() if value is not None},
     )
+    if found.left_out:
+        names = " ".join(found.left_out)
+        say(f"left out, absent here: {names} (get it: nervecode data fetch {names})")
+    return found
 
 
 def parse_seeds(text: str | None) -> list[int] | None:

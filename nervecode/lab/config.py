@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from nervecode.errors import InputError, did_you_mean
+from nervecode.lab.data.catalogue import state
 from nervecode.lab.schema import Config, problems
 
 Origins = dict[str, str]
@@ -29,10 +30,12 @@ class Resolved:
     Attributes:
         config: the validated config.
         origins: dotted key -> `command line`, a file, `preset NAME`; what is absent is a default.
+        left_out: optional sets (`NAME?`) that are not on this machine.
     """
 
     config: Config
     origins: Origins
+    left_out: tuple[str, ...] = ()
 
 
 def resolve(
@@ -61,7 +64,8 @@ def resolve(
     origins: Origins = {}
     for origin, values in layers:
         _merge(merged, values, origin, origins, "")
-    return Resolved(validated(merged, origins, source=layers[-2][0]), origins)
+    left_out = _settle_optional_sets(merged)
+    return Resolved(validated(merged, origins, source=layers[-2][0]), origins, left_out)
 
 
 def validated(
@@ -227,6 +231,30 @@ def _parse(text: str, source: str) -> Any:
 
 
 # Merging
+
+
+def _settle_optional_sets(values: dict[str, Any]) -> tuple[str, ...]:
+    """Settle `NAME?` in the lists of OOD sets: `NAME` where that set is here, else left out.
+
+    A resolved config names what it uses, so that it means the same on another machine.
+    """
+    data = values.get("data")
+    left_out: list[str] = []
+    if not isinstance(data, dict):  # the schema will say so
+        return ()
+    for group in ("near", "far"):
+        specs = data.get(group)
+        if not isinstance(specs, list):
+            continue
+        settled = []
+        for spec in specs:
+            name = spec[:-1] if isinstance(spec, str) and spec.endswith("?") else None
+            if name is None or state(name.partition(":")[0]).present:
+                settled.append(name or spec)
+            else:
+                left_out.append(name)
+        data[group] = settled
+    return tuple(left_out)
 
 
 def _command_line(overrides: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from nervecode.lab.data import build_splits
+from nervecode.lab.data import Samples, build_splits
 from nervecode.lab.device import choose_device
-from nervecode.lab.models import build_model
+from nervecode.lab.features import extract
+from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.progress import Progress
 from nervecode.lab.schema import Config
 from nervecode.lab.signals import build_signals
 from nervecode.lab.trainer import Trainer
@@ -56,7 +58,7 @@ def dry_run(config: Config) -> Estimate:
     parts = {"id_train": splits.train, **splits.evaluated()}
     data_bytes = sum(part.inputs.nbytes for part in parts.values())
     samples = sum(map(len, parts.values()))
-    kept = (model.head.in_features + model.head.out_features) * 4 * samples
+    kept = _bytes_per_sample(model, splits.train) * samples
     layers = {**learned, **fitted}["nervecode"].layer_names
     return Estimate(
         device=str(device),
@@ -67,6 +69,12 @@ def dry_run(config: Config) -> Estimate:
         memory_mb=(data_bytes + 16 * parameters) / 1e6,
         disk_mb=len(config.seeds) * (4 * parameters + kept) / 1e6,
     )
+
+
+def _bytes_per_sample(model: Classifier, train: Samples) -> int:
+    """What is kept of one input: its logits, features and means of blocks."""
+    seen = extract(model, train[:1], title="dry run", progress=Progress())
+    return sum(tensor.nbytes for tensor in (seen.logits, seen.features, *seen.blocks))
 
 
 def _seconds_per_step(trainer: Trainer) -> float:

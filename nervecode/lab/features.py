@@ -2,48 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nervecode.core.reduce import Reducer
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.data import Samples
 from nervecode.lab.files import replacing
 from nervecode.lab.models import Classifier
 from nervecode.lab.progress import Progress
+from nervecode.layers.select import select_layers
 
 EVAL_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Features:
-    """Logits (N, C), the input of the head (N, D), and labels (N,) of a split; on the CPU."""
+    """What the network said of the N inputs of a split; on the CPU.
+
+    Attributes:
+        logits: (N, classes).
+        features: (N, D), the input of the head.
+        blocks: for each block of the network in order, (N, C) means over the places of its output.
+        labels: (N,).
+        inputs: (N, *shape), what was said to the network; not saved with the rest.
+    """
 
     logits: Tensor
     features: Tensor
+    blocks: tuple[Tensor, ...]
     labels: Tensor
+    inputs: Tensor
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
+        tensors = {"logits": self.logits, "features": self.features, "labels": self.labels}
+        tensors |= {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
         with replacing(path) as temporary:
-            save_file({k: v.contiguous() for k, v in asdict(self).items()}, temporary)
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
     @classmethod
-    def load(cls, path: Path) -> Features:
-        """Read what `save` wrote.
+    def load(cls, path: Path, inputs: Tensor) -> Features:
+        """Read what `save` wrote, of these inputs.
 
         Raises:
             ArtifactError: the file is missing or damaged.
         """
         try:
-            return cls(**load_file(path))
-        except (OSError, SafetensorError, TypeError) as error:
+            tensors = load_file(path)
+            blocks = [tensors.pop(f"blocks.{i}") for i in range(len(tensors) - 3)]
+            return cls(**tensors, blocks=tuple(blocks), inputs=inputs)
+        except (OSError, SafetensorError, TypeError, KeyError) as error:
             raise ArtifactError(f"{path}: is missing or damaged ({error})") from None
 
     @property
@@ -75,26 +92,48 @@ def extract(
         InputError: logits with NaN or infinity.
     """
     device = model.head.weight.device
-    inside: list[Tensor] = []
     outside: list[Tensor] = []
+    model.eval()
+    with _watching(model) as (inside, blocks), torch.no_grad():
+        steps = -(-len(samples) // EVAL_BATCH)
+        for x, y in progress.track(title, samples.batches(EVAL_BATCH), steps):
+            with ExitStack() as stack:
+                for context in watching:
+                    stack.enter_context(context())
+                outside.append(model(x.to(device)).float().cpu())
+            after(y.to(device))
+    logits = torch.cat(outside)
+    if not logits.isfinite().all():
+        raise InputError(f"{title}: the network's logits hold NaN or infinity")
+    pooled = tuple(torch.cat(parts) for parts in blocks)
+    return Features(logits, torch.cat(inside), pooled, samples.labels, samples.inputs)
+
+
+def block_modules(model: Classifier) -> list[nn.Module]:
+    """The blocks of a classifier, in order."""
+    return list(select_layers(model, "all_blocks").values())
+
+
+@contextmanager
+def _watching(model: Classifier) -> Iterator[tuple[list[Tensor], list[list[Tensor]]]]:
+    """Within it, each forward adds to two lists: inputs of the head, and means of each block."""
+    inside: list[Tensor] = []
+    modules = block_modules(model)
+    blocks: list[list[Tensor]] = [[] for _ in modules]
+    pool = Reducer("mean")
 
     def see_features(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inside.append(args[0].float().cpu())
 
-    handle = model.head.register_forward_pre_hook(see_features)
-    model.eval()
+    def see_block(index: int) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, args, out: blocks[index].append(pool(out).float().cpu())
+
+    handles = [
+        model.head.register_forward_pre_hook(see_features),
+        *[module.register_forward_hook(see_block(i)) for i, module in enumerate(modules)],
+    ]
     try:
-        with torch.no_grad():
-            steps = -(-len(samples) // EVAL_BATCH)
-            for x, y in progress.track(title, samples.batches(EVAL_BATCH), steps):
-                with ExitStack() as stack:
-                    for context in watching:
-                        stack.enter_context(context())
-                    outside.append(model(x.to(device)).float().cpu())
-                after(y.to(device))
+        yield inside, blocks
     finally:
-        handle.remove()
-    logits = torch.cat(outside)
-    if not logits.isfinite().all():
-        raise InputError(f"{title}: the network's logits hold NaN or infinity")
-    return Features(logits, torch.cat(inside), samples.labels)
+        for handle in handles:
+            handle.remove()

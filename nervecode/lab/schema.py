@@ -34,7 +34,8 @@ class DataConfig(Section):
     """Which data the classifier knows (ID), and which sets it meets afterwards.
 
     A set is `NAME` or `NAME:ARGUMENT`: `held_out` are the ID set's own held-out classes,
-    `digits:8,9` are classes of a data set, `rotate:45` is a shift of the ID test split.
+    `digits:8,9` are classes of a data set, `rotate:45` is a shift of the ID test split. In a file,
+    `mnist?` is `mnist` where that set is on the machine, and nothing elsewhere.
     """
 
     id: str

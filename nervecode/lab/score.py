@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -69,10 +68,9 @@ def _fit_detectors(
     failures: dict[str, str] = {}
     if run.config.bench.detectors:
         train = _cached(run, trained, seed, "id_train", splits.train, progress)
-        head = copy.deepcopy(trained.model.head).cpu()
         for name in run.config.bench.detectors:
             try:
-                fitted[name] = DETECTORS[name](train, head)
+                fitted[name] = DETECTORS[name](train, trained.model)
             except Exception as error:  # a baseline that fails is a row with its reason
                 failures[name] = _reason(error)
     return fitted, failures
@@ -84,7 +82,7 @@ def _cached(
     """Features that `calibrate` kept, or a new pass where they were tidied away."""
     path = run.features(seed, split)
     if path.exists():
-        return Features.load(path)
+        return Features.load(path, samples.inputs)
     return extract(trained.model, samples, title=f"features seed {seed}", progress=progress)
 
 

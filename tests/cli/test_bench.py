@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from nervecode.lab.detectors import DETECTORS
+from .conftest import TINY
 
 SETS = {
     "digits_8_9": "near",
@@ -23,7 +23,7 @@ SETS = {
 }
 SPLITS = ["id_calibration", "id_test", *[f"ood_{name}" for name in SETS]]
 COMBINATIONS = [f"combo_id_zscore_equal{tail}" for tail in ("", "_E+M", "_E+N", "_M+N")]
-METHODS = {"nervecode", "nervecode_v0_1_1", *DETECTORS, *COMBINATIONS}
+METHODS = {"nervecode", "nervecode_v0_1_1", *TINY["bench"]["detectors"], *COMBINATIONS}
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "id_tpr95_ood_accepted")
 
 

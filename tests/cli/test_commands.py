@@ -201,7 +201,7 @@ def test_python_m_nervecode_is_nervecode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "calibrate", "score", "bench", "plot", "presets", "runs"]
+    "command", ["train", "calibrate", "score", "bench", "plot", "presets", "runs", "data"]
 )
 def test_every_command_explains_itself(cli: Any, command: str) -> None:
     overall, one = cli("--help"), cli(command, "-h")

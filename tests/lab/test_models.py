@@ -12,6 +12,7 @@ from nervecode.lab.data import Samples
 from nervecode.lab.device import choose_device
 from nervecode.lab.models import MODELS, build_model
 from nervecode.lab.schema import ModelConfig
+from nervecode.layers import select_layers
 
 CASES = [(name, shape) for name in sorted(MODELS) for shape in [(1, 8, 8), (3, 16, 12)]]
 
@@ -71,6 +72,41 @@ def test_resnet18_has_the_published_size() -> None:
     # ResNet-18 for CIFAR-10 with a 3x3 stem has 11,173,962 parameters.
     model = build_model(ModelConfig(name="resnet18", width=64), samples((3, 8, 8), 4), 10)
     assert sum(p.numel() for p in model.parameters()) == 11_173_962
+
+
+def test_the_transformer_is_that_of_pytorch() -> None:
+    from nervecode.lab.models.vit import EncoderBlock
+
+    torch.manual_seed(0)
+    block = EncoderBlock(12).eval()
+    oracle = nn.TransformerEncoderLayer(
+        12, 4, 24, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    names = {"self_attn.in_proj_": "attention.qkv.", "self_attn.out_proj.": "attention.out.",
+             "linear1.": "mlp.0.", "linear2.": "mlp.2."}  # fmt: skip
+    state = block.state_dict()
+    for theirs in oracle.state_dict():
+        mine = theirs
+        for old, new in names.items():
+            mine = mine.replace(old, new)
+        oracle.state_dict()[theirs].copy_(state.pop(mine))
+    assert not state
+    x = torch.randn(3, 7, 12)
+    torch.testing.assert_close(block(x), oracle(x))
+
+
+def test_the_transformer_sees_every_pixel_of_an_odd_image() -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name="vit", width=8, depth=1), samples((1, 29, 30)), 3)
+    x = torch.rand(1, 1, 29, 30, requires_grad=True)
+    model(x)[0, 0].backward()
+    assert x.grad is not None
+    assert bool((x.grad != 0).all())
+
+
+def test_the_transformer_is_watched_block_by_block() -> None:
+    model = build_model(ModelConfig(name="vit", width=8, depth=3), samples((1, 8, 8)), 3)
+    assert list(select_layers(model, "all_blocks")) == ["blocks.0", "blocks.1", "blocks.2"]
 
 
 # Augmentation

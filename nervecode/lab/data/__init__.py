@@ -1,9 +1,31 @@
-"""Data: sets by name, shifts, and the splits of a benchmark."""
+"""Data: sets by name, where they live, shifts, and the splits of a benchmark.
 
-from nervecode.lab.data import bundled, shifts  # noqa: F401  (they fill the registries)
-from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS
-from nervecode.lab.data.samples import Samples
-from nervecode.lab.data.splits import OodSet, Splits, build_splits, set_name
+A name loads its module when it is first used: what only lists the sets (`catalogue`) needs no
+torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS
+    from nervecode.lab.data.samples import Samples
+    from nervecode.lab.data.splits import OodSet, Splits, build_splits, set_name
+
+_HOMES = {
+    "DATASETS": "registry",
+    "OUTLIERS": "registry",
+    "SHIFTS": "registry",
+    "OodSet": "splits",
+    "Samples": "samples",
+    "Splits": "splits",
+    "build_splits": "splits",
+    "set_name": "splits",
+}
+# They fill the registries; further kinds of data (CIFAR, image folders) join here.
+_FILLERS = ("bundled", "idx_sets", "pictures", "shifts")
 
 __all__ = [
     "DATASETS",
@@ -15,3 +37,11 @@ __all__ = [
     "build_splits",
     "set_name",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nervecode.lab.data' has no attribute {name!r}")
+    for filler in _FILLERS:
+        import_module(f"nervecode.lab.data.{filler}")
+    return getattr(import_module(f"nervecode.lab.data.{_HOMES[name]}"), name)

@@ -27,15 +27,31 @@ def digits() -> Source:
     return Source(Samples(images, torch.from_numpy(data.target).long()))
 
 
+@register(DATASETS)
+def wine() -> Source:
+    """178 wines of three growers, 13 features as measured (UCI, with scikit-learn)."""
+    from sklearn.datasets import load_wine
+
+    return _table(load_wine(return_X_y=True))
+
+
+@register(DATASETS)
+def breast_cancer() -> Source:
+    """569 tumours, malignant (0) or benign (1), 30 features as measured (UCI, scikit-learn)."""
+    from sklearn.datasets import load_breast_cancer
+
+    return _table(load_breast_cancer(return_X_y=True))
+
+
 @register(OUTLIERS)
 def photo_patches(shape: Shape, generator: torch.Generator) -> Tensor:
     """Random 64x64 patches of scikit-learn's two sample photographs, resized."""
-    return _patches(_photographs(), shape, generator, side=64)
+    return patches(_photographs(), shape, generator, side=64)
 
 
 @register(OUTLIERS)
 def uniform_noise(shape: Shape, generator: torch.Generator) -> Tensor:
-    """Every value uniform in [0, 1]."""
+    """Every value uniform in [0, 1], the range of an image."""
     return torch.rand(OUTLIER_COUNT, *shape, generator=generator)
 
 
@@ -45,31 +61,37 @@ def gaussian_noise(shape: Shape, generator: torch.Generator) -> Tensor:
     return (0.5 + 0.25 * torch.randn(OUTLIER_COUNT, *shape, generator=generator)).clamp(0, 1)
 
 
+def _table(data: tuple[np.ndarray, np.ndarray]) -> Source:
+    features, labels = data
+    return Source(Samples(torch.from_numpy(features).float(), torch.from_numpy(labels).long()))
+
+
 @cache
 def _photographs() -> list[Tensor]:
     from sklearn.datasets import load_sample_images
 
-    return [_image(image) for image in load_sample_images().images]
+    return [image_tensor(image) for image in load_sample_images().images]
 
 
-def _image(array: np.ndarray) -> Tensor:
+def image_tensor(array: np.ndarray) -> Tensor:
     """(H, W, 3) or (H, W) uint8 -> (3, H, W) float in [0, 1]."""
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
     return torch.from_numpy(np.array(array)).permute(2, 0, 1).float() / 255
 
 
-def _patches(
+def patches(
     photographs: list[Tensor], shape: Shape, generator: torch.Generator, *, side: int
 ) -> Tensor:
-    patches = []
+    """(500, *shape) random square patches, taken from (3, H, W) photographs in turn."""
+    cut = []
     for index in range(OUTLIER_COUNT):
         photograph = photographs[index % len(photographs)]
         _, height, width = photograph.shape
         top = int(torch.randint(height - side + 1, (1,), generator=generator))
         left = int(torch.randint(width - side + 1, (1,), generator=generator))
-        patches.append(photograph[:, top : top + side, left : left + side])
-    return fit_images(torch.stack(patches), shape)
+        cut.append(photograph[:, top : top + side, left : left + side])
+    return fit_images(torch.stack(cut), shape)
 
 
 def fit_images(images: Tensor, shape: Shape) -> Tensor:
@@ -79,7 +101,7 @@ def fit_images(images: Tensor, shape: Shape) -> Tensor:
         InputError: a shape that is not that of an image.
     """
     if len(shape) != 3 or images.ndim != 4:
-        raise InputError(f"images of shape {tuple(images.shape)} do not fit inputs {shape}")
+        raise InputError(f"inputs of shape {tuple(images.shape[1:])} do not fit inputs of {shape}")
     if shape[0] == 1 and images.shape[1] == 3:
         # ITU-R 601 luma, as Pillow converts to grey.
         weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)

@@ -1,35 +1,57 @@
-"""Shifts: the ID test split, changed in a stated strength."""
+"""Shifts: the ID test split, changed in a stated strength. All but noise are for images."""
 
 from __future__ import annotations
+
+from functools import wraps
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from nervecode.errors import InputError
-from nervecode.lab.data.registry import SHIFTS, register
+from nervecode.lab.data.registry import SHIFTS, MakeShift, register
+
+
+def of_images(shift: MakeShift) -> MakeShift:
+    """A shift that refuses inputs that are not (N, C, H, W) images."""
+
+    @wraps(shift)
+    def checked(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
+        if x.ndim != 4:
+            raise InputError(
+                f"data: the shift {shift.__name__!r} is for images, found inputs of shape "
+                f"{tuple(x.shape[1:])}; allowed for features: noise"
+            )
+        return shift(x, strength, generator)
+
+    return checked
 
 
 @register(SHIFTS)
 def noise(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
-    """Normal noise of a deviation (default 0.3), clipped to [0, 1]."""
-    deviation = 0.3 if strength is None else strength
-    return (x + deviation * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    """Normal noise of a deviation (default 0.3): of images clipped to [0, 1], of features in units
+    of each one's own deviation.
+    """
+    step = (0.3 if strength is None else strength) * torch.randn(x.shape, generator=generator)
+    return (x + step).clamp(0, 1) if x.ndim == 4 else x + x.std(0, correction=0) * step
 
 
 @register(SHIFTS)
+@of_images
 def hflip(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Mirrored left to right."""
     return x.flip(-1)
 
 
 @register(SHIFTS)
+@of_images
 def vflip(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Mirrored top to bottom."""
     return x.flip(-2)
 
 
 @register(SHIFTS)
+@of_images
 def rotate(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Rotated by degrees (default 90), bilinear, corners black."""
     turned: Tensor = F.rotate(
@@ -39,6 +61,7 @@ def rotate(x: Tensor, strength: float | None, generator: torch.Generator) -> Ten
 
 
 @register(SHIFTS)
+@of_images
 def blur(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Gaussian blur of a deviation in pixels (default 1)."""
     sigma = 1.0 if strength is None else strength
@@ -51,6 +74,7 @@ def blur(x: Tensor, strength: float | None, generator: torch.Generator) -> Tenso
 
 
 @register(SHIFTS)
+@of_images
 def contrast(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Contrast around each image's own mean, times a factor (default 0.4)."""
     centre = x.mean(dim=(-3, -2, -1), keepdim=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.bundled import fit_images
+from nervecode.lab.data.catalogue import require
 from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS, Source
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.schema import DataConfig
@@ -58,8 +59,10 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
         limit_eval: at most so many inputs of ID test and of each OOD set.
 
     Raises:
-        InputError: classes that the set does not have, or splits that would be empty.
+        InputError: sets that are not on this machine, classes that the set does not have, or
+            splits that would be empty.
     """
+    require(spec.partition(":")[0] for spec in (config.id, *config.near, *config.far))
     source = DATASETS[config.id]()
     held_out = _check_classes(config, source)
     kept = [int(c) for c in source.train.labels.unique() if int(c) not in held_out]
@@ -70,7 +73,9 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
             raise InputError(f"data: the {name} split of {config.id!r} holds {len(part)} samples")
     test = test.head(limit_eval)
     ood = tuple(
-        OodSet(set_name(spec, config), group, _ood(spec, config, test, unknown).head(limit_eval))
+        OodSet(
+            set_name(spec, config), group, _ood(spec, config, train, test, unknown).head(limit_eval)
+        )
         for group in ("near", "far", "shift")
         for spec in getattr(config, group)
     )
@@ -124,7 +129,7 @@ def _take_classes(samples: Samples, kept: list[int]) -> tuple[Samples, Samples]:
     return Samples(inside.inputs, renumbered), samples[~known]
 
 
-def _ood(spec: str, config: DataConfig, test: Samples, unknown: Samples) -> Samples:
+def _ood(spec: str, config: DataConfig, train: Samples, test: Samples, unknown: Samples) -> Samples:
     name, _, argument = spec.partition(":")
     shape = tuple(test.inputs.shape[1:])
     generator = _generator(config, spec)
@@ -135,9 +140,22 @@ def _ood(spec: str, config: DataConfig, test: Samples, unknown: Samples) -> Samp
     if name in SHIFTS:
         strength = _number(spec, argument)
         return Samples(SHIFTS[name](test.inputs, strength, generator), test.labels)
-    if name in OUTLIERS:
-        return Samples.unlabelled(OUTLIERS[name](shape, generator))
-    return _foreign(DATASETS[name](), spec, argument, shape)
+    try:
+        if name in OUTLIERS:
+            return Samples.unlabelled(_in_range(OUTLIERS[name](shape, generator), train))
+        return _foreign(DATASETS[name](), spec, argument, shape)
+    except InputError as error:
+        if str(error).startswith("data:"):
+            raise
+        raise InputError(f"data: the set {spec!r}: {error}") from None
+
+
+def _in_range(outliers: Tensor, train: Samples) -> Tensor:
+    """Outliers in [0, 1] as they are for images; for features, over the range of each in train."""
+    if outliers.ndim == 4:
+        return outliers
+    low, high = train.inputs.amin(0), train.inputs.amax(0)
+    return low + outliers * (high - low)
 
 
 def _foreign(source: Source, spec: str, argument: str, shape: tuple[int, ...]) -> Samples:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from nervecode.errors import InputError
 from nervecode.lab.data import Samples
 from nervecode.lab.schema import ModelConfig
 
@@ -46,6 +47,20 @@ class Classifier(nn.Module, ABC):
         """(B, *shape) raw inputs -> (B, classes) logits."""
         logits: Tensor = self.head(self.features((x - self.mean) / self.std))
         return logits
+
+
+def image_shape(config: ModelConfig, shape: Shape) -> tuple[int, int, int]:
+    """(C, H, W) of one input, for a model that takes images only.
+
+    Raises:
+        InputError: inputs of another form.
+    """
+    if len(shape) != 3:
+        raise InputError(
+            f"model.name: {config.name!r} takes images (C, H, W), found inputs of shape {shape}; "
+            "allowed for features: mlp"
+        )
+    return shape
 
 
 def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classifier:

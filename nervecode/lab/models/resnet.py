@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nervecode.lab.data.registry import register
-from nervecode.lab.models.classifier import MODELS, Classifier, Shape
+from nervecode.lab.models.classifier import MODELS, Classifier, Shape, image_shape
 from nervecode.lab.schema import ModelConfig
 
 
@@ -61,4 +61,4 @@ class ResNet18(Classifier):
 @register(MODELS)
 def resnet18(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """ResNet-18 with a stem for small images."""
-    return ResNet18(shape[0], config.width, num_classes)
+    return ResNet18(image_shape(config, shape)[0], config.width, num_classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nervecode.lab.data.registry import register
-from nervecode.lab.models.classifier import MODELS, Classifier, Shape
+from nervecode.lab.models.classifier import MODELS, Classifier, Shape, image_shape
 from nervecode.lab.schema import ModelConfig
 
 
@@ -45,4 +45,4 @@ class SmallCNN(Classifier):
 @register(MODELS)
 def small_cnn(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """Four convolutional blocks."""
-    return SmallCNN(shape[0], config.width, num_classes)
+    return SmallCNN(image_shape(config, shape)[0], config.width, num_classes)

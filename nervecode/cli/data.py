@@ -1,0 +1,87 @@
+"""`nervecode data`: list the data sets, fetch what is absent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nervecode.cli.show import next_step, say, show_table
+from nervecode.errors import InputError
+
+if TYPE_CHECKING:
+    from nervecode.lab.data.catalogue import State
+
+app = typer.Typer(
+    help="List the data sets with their state; fetch what is absent.\n\n"
+    "Example: nervecode data fetch kmnist",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+
+@app.callback()
+def data(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """List every data set: what it is, and where it is or what gets it."""
+    if context.invoked_subcommand is not None:
+        return
+    from nervecode.lab.data.catalogue import VARIABLE, data_root, states
+
+    found = states()
+    if as_json:
+        sets = [asdict(state) for state in found]
+        typer.echo(json.dumps({"schema_version": 1, "folder": str(data_root()), "sets": sets}))
+        return
+    _show(found, f"fetched sets live in {data_root()} (set {VARIABLE} to move it)")
+    absent = [state.name for state in found if state.command.startswith("nervecode ")]
+    if absent:
+        next_step("data", "fetch", absent[0])
+    else:
+        next_step("presets")
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets to fetch.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="A folder with the files, plain or gzipped."),
+    ] = None,
+) -> None:
+    """Fetch data sets: by torchvision's download, or from a folder.
+
+    Example: nervecode data fetch fashion_mnist --from /usr/share/datasets/fashion-mnist
+    """
+    from nervecode.lab.data.fetch import check_names
+    from nervecode.lab.data.fetch import fetch as fetch_set
+
+    check_names(names)
+    if source is not None and len(names) > 1:
+        raise InputError(f"--from: found {len(names)} sets, allowed: one (each has files alike)")
+    for name in names:
+        say(f"{name} …")
+        typer.echo(f"{name}: {fetch_set(name, source=source)}")
+    next_step("data")
+
+
+def _show(states: list[State], caption: str) -> None:
+    from nervecode.lab.data.catalogue import CATALOGUE
+    from nervecode.lab.tables import Table
+
+    body = [
+        [
+            state.name,
+            CATALOGUE[state.name].about,
+            "present" if state.present else "absent",
+            state.where if state.present else state.command,
+        ]
+        for state in states
+    ]
+    header = ["set", "what", "state", "where, or what gets it"]
+    show_table(Table("Data sets", header, body, caption=caption))

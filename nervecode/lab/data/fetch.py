@@ -1,0 +1,131 @@
+"""Fetching: IDX files into the data folder, from a folder or by torchvision's download."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nervecode.errors import InputError, NervecodeError, did_you_mean
+from nervecode.lab.data.catalogue import (
+    CATALOGUE,
+    Files,
+    data_root,
+    raw_folder,
+    require,
+    state,
+)
+from nervecode.lab.data.idx import Checked, check_folder
+from nervecode.lab.files import replacing
+
+
+def fetch(name: str, *, source: Path | None = None) -> str:
+    """Bring a set into the data folder, or say where it is already.
+
+    Args:
+        name: a set of the catalogue.
+        source: a folder with its files, plain or gzipped; None downloads what is absent.
+
+    Returns:
+        Where the set is.
+
+    Raises:
+        InputError: an unknown name, or files that are not those of the set.
+        MissingExtraError: the set comes with scikit-image, which is not installed.
+        NervecodeError: the download failed, or the data folder cannot be written.
+    """
+    check_names([name])
+    files = CATALOGUE[name].files
+    if files is None:
+        require([name])
+        return state(name).where
+    if source is not None:
+        return str(_install(name, files, source))
+    if _whole(name, files):
+        return state(name).where
+    return str(_download(name, files))
+
+
+def check_names(names: list[str]) -> None:
+    """Raise InputError for a name that the catalogue does not have."""
+    for name in names:
+        if name not in CATALOGUE:
+            raise InputError(f"data: unknown set {name!r}; {did_you_mean(name, CATALOGUE)}")
+
+
+def _whole(name: str, files: Files) -> bool:
+    """Whether a set is here and undamaged."""
+    found = state(name)
+    if not found.present:
+        return False
+    try:
+        _checked(name, files, Path(found.where))
+    except InputError:
+        return False
+    return True
+
+
+def _checked(name: str, files: Files, folder: Path) -> dict[str, Checked]:
+    """The files of a folder, whole, and not those of another set: all have the same names."""
+    found = check_folder(folder, files.shapes)
+    owners = {
+        digest: other
+        for other, entry in CATALOGUE.items()
+        if entry.files
+        for digest in entry.files.sha256.values()
+    }
+    for file, one in found.items():
+        owner = owners.get(one.sha256, name)
+        if owner != name:
+            raise InputError(f"{one.path}: found a file of {owner}, allowed: that of {name}")
+        if one.sha256 != files.sha256.get(file, one.sha256):
+            raise InputError(
+                f"{one.path}: found other content than published (SHA-256 {one.sha256[:12]}…, "
+                f"allowed: {files.sha256[file][:12]}…)"
+            )
+    return found
+
+
+def _install(name: str, files: Files, source: Path) -> Path:
+    """Copy the files of a folder, after all of them have been checked."""
+    if not source.is_dir():
+        raise InputError(f"--from {source}: no such folder")
+    found = _checked(name, files, source)
+    folder = data_root() / name
+    if source.resolve() == folder.resolve():
+        return folder
+    for file, one in found.items():
+        with replacing(folder / one.path.name) as temporary:
+            shutil.copyfile(one.path, temporary)
+        # A copy of the other kind, from an earlier fetch, would hide this one.
+        other = folder / (file if one.path.suffix == ".gz" else f"{file}.gz")
+        other.unlink(missing_ok=True)
+    return folder
+
+
+def _download(name: str, files: Files) -> Path:
+    """Let torchvision download into a folder that goes away, and install what it got."""
+    from torchvision import datasets
+
+    root = data_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{name}.", dir=root) as folder:
+            # torchvision prints which mirror failed; standard output is for results.
+            with redirect_stdout(io.StringIO()):
+                getattr(datasets, files.torchvision)(folder, download=True, **files.options)
+            return _install(name, files, raw_folder(Path(folder), files))
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, NervecodeError):
+            raise
+        raise NervecodeError(_no_download(name, error)) from None
+
+
+def _no_download(name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return (
+        f"data: {name} could not be downloaded ({reason}); with its files in a folder: "
+        f"nervecode data fetch {name} --from DIR"
+    )

@@ -1,0 +1,45 @@
+"""Outliers from pictures that the wheel of scikit-image carries.
+
+The files are read where they lie: `skimage.data` would download what it does not find.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nervecode.lab.data.bundled import fit_images, image_tensor, patches
+from nervecode.lab.data.catalogue import CATALOGUE, pictures_folder, require
+from nervecode.lab.data.registry import OUTLIERS, Shape, register
+
+FACES = 100
+
+
+@register(OUTLIERS)
+def textures(shape: Shape, generator: torch.Generator) -> Tensor:
+    """Random 64x64 patches of brick, grass and gravel, resized."""
+    photographs = []
+    for path in _paths("textures"):
+        with Image.open(path) as image:
+            photographs.append(image_tensor(np.array(image)))
+    return patches(photographs, shape, generator, side=64)
+
+
+@register(OUTLIERS)
+def faces(shape: Shape, generator: torch.Generator) -> Tensor:
+    """100 faces, 25x25 grey, resized; always the same."""
+    (path,) = _paths("faces")
+    # The file holds 100 faces, then 100 pieces of background.
+    array = np.load(path, allow_pickle=False)[:FACES].astype(np.float32)
+    return fit_images(torch.from_numpy(array).unsqueeze(1), shape)
+
+
+def _paths(name: str) -> list[Path]:
+    require([name])
+    folder = pictures_folder()
+    assert folder is not None
+    return [folder / file for file in CATALOGUE[name].pictures]

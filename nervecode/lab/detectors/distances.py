@@ -1,0 +1,110 @@
+"""Detectors that measure how far features lie from those of ID train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nervecode.lab.detectors.head import head_of
+from nervecode.lab.detectors.registry import Score, detector, library
+from nervecode.lab.features import EVAL_BATCH, Features
+from nervecode.lab.models import Classifier
+
+
+def _on_features(found: Any, train: Features) -> Score:
+    found.fit_features(train.features, train.labels)
+    return lambda split: found.predict_features(split.features)
+
+
+@detector("features", "https://arxiv.org/abs/1807.03888")
+def mahalanobis(train: Features, model: Classifier) -> Score:
+    """Squared Mahalanobis distance to the nearest class centre, one covariance for all classes.
+
+    Lee et al. 2018, on the input of the head, without their perturbation of inputs.
+    """
+    return _on_features(library().Mahalanobis(None), train)
+
+
+@detector("blocks", "https://arxiv.org/abs/1807.03888")
+def multi_mahalanobis(train: Features, model: Classifier) -> Score:
+    """Mahalanobis distances of the channel means of every block, added up.
+
+    Lee et al. 2018. They weigh layers by a regression on outliers, which no split here may be used
+    for; pytorch-ood's weights, 1 each, take its place.
+    """
+    blocks = list(train.blocks)
+    found = library().MultiMahalanobis(blocks)  # of its modules, only their number is used here
+    found.fit_structured(blocks, train.labels)
+
+    def score(split: Features) -> Tensor:
+        # In batches: it forms a matrix of all pairs of inputs, to read its diagonal.
+        parts = zip(*[block.split(EVAL_BATCH) for block in split.blocks], strict=True)
+        return torch.cat([found.predict_structured(list(part)) for part in parts])
+
+    return score
+
+
+@detector("features", "https://arxiv.org/abs/2106.09022")
+def rmd(train: Features, model: Classifier) -> Score:
+    """Mahalanobis distance to the nearest class, less that to all of ID train.
+
+    Ren et al. 2021. No hyperparameter.
+    """
+    return _on_features(library().RMD(None), train)
+
+
+@detector("features", "https://arxiv.org/abs/2204.06507")
+def knn(train: Features, model: Classifier) -> Score:
+    """Distance to the 50th nearest neighbour in ID train, features scaled to unit length.
+
+    Sun et al. 2022. k = 50, theirs for ten classes.
+    """
+    return _on_features(library().KNN(None, k=50, normalize=True), train)
+
+
+@detector("features", "https://pytorch-ood.readthedocs.io")
+def gmm(train: Features, model: Classifier) -> Score:
+    """Negative log-likelihood of Gaussians, one per class, each with a covariance of its own.
+
+    A classical baseline without a paper of its own. Ridge 1e-6, pytorch-ood's.
+    """
+    return _on_features(library().GMM(None), train)
+
+
+@detector("features", "https://arxiv.org/abs/2110.09246")
+def pnml(train: Features, model: Classifier) -> Score:
+    """Regret of the predictive normalised maximum likelihood of the head.
+
+    Bibas, Feder and Hassner 2021. No hyperparameter.
+    """
+    return _on_features(library().PNML(None, head_of(model)), train)
+
+
+@detector("features", "https://arxiv.org/abs/2203.10807")
+def vim(train: Features, model: Classifier) -> Score:
+    """Norm of the features outside ID train's principal subspace, as a logit, less the energy.
+
+    Wang et al. 2022. A subspace of 1000 dimensions from a width of 1500 and of 512 from 768, as
+    theirs; of half the width below, where theirs does not fit.
+    """
+    return _on_features(_vim(train, model), train)
+
+
+@detector("features", "https://arxiv.org/abs/2203.10807")
+def residual(train: Features, model: Classifier) -> Score:
+    """Norm of the features outside ID train's principal subspace.
+
+    The residual of Wang et al. 2022, with the subspace that ViM fits.
+    """
+    found = _vim(train, model)
+    found.fit_features(train.features, train.labels)
+    return lambda split: ((split.features - found.u) @ found.principal_subspace).norm(dim=1)
+
+
+def _vim(train: Features, model: Classifier) -> Any:
+    width = train.features.shape[1]
+    dim = 1000 if width >= 1500 else 512 if width >= 768 else width // 2
+    head = head_of(model)
+    return library().ViM(None, d=dim, w=head.weight, b=head.bias)

@@ -1,0 +1,137 @@
+"""Detectors that read features through the head: shaped, aligned or guided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from nervecode.lab.detectors.registry import Score, detector, library
+from nervecode.lab.features import EVAL_BATCH, Features
+from nervecode.lab.models import Classifier
+
+NAC_SAMPLES = 1000
+
+
+def head_of(model: Classifier) -> nn.Linear:
+    """A copy of the head on the CPU, without hooks and gradients."""
+    # Without initial values, which would draw random numbers.
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, model.head.in_features, model.head.out_features)
+    head.load_state_dict({"weight": model.head.weight, "bias": model.head.bias})
+    return head.requires_grad_(False)
+
+
+def _in_batches(score: Callable[[Tensor], Tensor]) -> Score:
+    return lambda split: torch.cat([score(part) for part in split.features.split(EVAL_BATCH)])
+
+
+@detector("features", "https://arxiv.org/abs/2111.12797")
+def react(train: Features, model: Classifier) -> Score:
+    """Energy after features are clipped at a percentile of ID train.
+
+    Sun, Guo and Li 2021, on the input of the head as theirs. 90th percentile.
+    """
+    found = library().ReAct(None, head_of(model), percentile=0.9)
+    found.fit_feature_maps(train.features, train.labels)
+    return lambda split: found.predict_feature_maps(split.features)
+
+
+@detector("features", "https://arxiv.org/abs/2209.09858")
+def ash(train: Features, model: Classifier) -> Score:
+    """Energy after each input's smaller features are cut and the others are scaled up (ASH-S).
+
+    Djurisic et al. 2023, on pooled features as their ResNet. 90 % are cut, as in their configs.
+    """
+    found = library().ASH(None, _on_maps(model), variant="ash-s", percentile=0.9)
+    return lambda split: found.predict_feature_maps(_as_maps(split))
+
+
+@detector("features", "https://arxiv.org/abs/2310.00227")
+def scale(train: Features, model: Classifier) -> Score:
+    """Energy after each input's features are scaled by how few of them carry its sum.
+
+    Xu et al. 2024, on pooled features as theirs. Percentile 85, as in their config.
+    """
+    found = library().SCALE(None, _on_maps(model), percentile=0.85)
+    return lambda split: found.predict_feature_maps(_as_maps(split))
+
+
+def _as_maps(split: Features) -> Tensor:
+    return split.features[:, :, None, None]  # (N, D) as maps of one place
+
+
+def _on_maps(model: Classifier) -> Callable[[Tensor], Tensor]:
+    head = head_of(model)
+    return lambda maps: head(maps.flatten(1))
+
+
+@detector("features", "https://openreview.net/forum?id=KkazG4lgKL")
+def she(train: Features, model: Classifier) -> Score:
+    """Product with the mean of the features that ID train has in the predicted class, negated.
+
+    Zhang et al. 2023. No hyperparameter.
+    """
+    found = library().SHE(None, head_of(model))
+    found.fit_features(train.features, train.labels)
+    return lambda split: found.predict_features(split.features)
+
+
+@detector("features", "https://arxiv.org/abs/2311.01479")
+def nci(train: Features, model: Classifier) -> Score:
+    """Product of the centred, unit-length features with the predicted class's weights, negated.
+
+    Liu and Qin 2025. The weight α of their term for the norm is chosen on outliers, which no split
+    here may be used for: it is pytorch-ood's 0.
+    """
+    found = library().NCI(None, head_of(model), alpha=0.0)
+    found.fit_features(train.features)
+    return lambda split: found.predict_features(split.features)
+
+
+@detector("features", "https://arxiv.org/abs/2312.11536")
+def fdbd(train: Features, model: Classifier) -> Score:
+    """Mean distance to the boundaries of the predicted class, by that to ID train's mean, negated.
+
+    Liu and Qin 2024. No hyperparameter.
+    """
+    found = library().fDBD(None, head_of(model))
+    found.fit_features(train.features)
+    return lambda split: found.predict_features(split.features)
+
+
+@detector("features", "https://arxiv.org/abs/2309.14888")
+def nnguide(train: Features, model: Classifier) -> Score:
+    """Energy times the similarity to neighbours in ID train, each scaled by its own energy.
+
+    Park, Jung and Teoh 2023. k = 10, as theirs; the bank is all of ID train.
+    """
+    found = library().NNGuide(None, head_of(model), k=10)
+    found.fit_features(train.features, train.labels)
+    return _in_batches(found.predict_features)
+
+
+@detector("features", "https://arxiv.org/abs/2306.02879")
+def nac(train: Features, model: Classifier) -> Score:
+    """How rare each feature's state is in ID train: its value times the gradient of the output.
+
+    Liu et al. 2024, on the input of the head, the one layer of their config for CIFAR-10: 50 bins,
+    slope 100, 50 counts for full coverage, from 1000 inputs of ID train.
+    """
+    leaf = _Leaf()
+    found = library().NACUE(nn.Sequential(leaf, head_of(model)), [leaf])
+    found.fit(list(nac_sample(train.features).split(EVAL_BATCH)))
+    return _in_batches(found.predict)
+
+
+def nac_sample(of_train: Tensor) -> Tensor:
+    """The rows of ID train that NAC counts."""
+    order = torch.randperm(len(of_train), generator=torch.Generator().manual_seed(0))
+    return of_train[order[:NAC_SAMPLES]]
+
+
+class _Leaf(nn.Module):
+    """Passes features on as a tensor that gradients can be taken of."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach().requires_grad_()

@@ -1,0 +1,58 @@
+"""Detectors that read logits alone, and fit nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nervecode.lab.detectors.registry import Score, detector, library
+from nervecode.lab.features import Features
+from nervecode.lab.models import Classifier
+
+
+def _on_logits(found: Any) -> Score:
+    return lambda split: found.predict_logits(split.logits)
+
+
+@detector("logits", "https://arxiv.org/abs/1610.02136")
+def msp(train: Features, model: Classifier) -> Score:
+    """The largest softmax probability, negated.
+
+    Hendrycks and Gimpel 2017. No hyperparameter.
+    """
+    return _on_logits(library().MaxSoftmax(None))
+
+
+@detector("logits", "https://arxiv.org/abs/1911.11132")
+def maxlogit(train: Features, model: Classifier) -> Score:
+    """The largest logit, negated.
+
+    Hendrycks et al. 2022. No hyperparameter.
+    """
+    return _on_logits(library().MaxLogit(None))
+
+
+@detector("logits", "https://arxiv.org/abs/2010.03759")
+def energy(train: Features, model: Classifier) -> Score:
+    """The log of the sum of the exponentiated logits, negated.
+
+    Liu et al. 2020. Temperature 1.
+    """
+    return _on_logits(library().EnergyBased(None))
+
+
+@detector("logits", "https://arxiv.org/abs/2012.06575")
+def entropy(train: Features, model: Classifier) -> Score:
+    """The entropy of the softmax probabilities.
+
+    Chan, Rottmann and Gottschalk 2021. No hyperparameter.
+    """
+    return _on_logits(library().Entropy(None))
+
+
+@detector("logits", "https://github.com/XixiLiu95/GEN")
+def gen(train: Features, model: Classifier) -> Score:
+    """A generalised entropy of the softmax probabilities, p^γ (1 - p)^γ.
+
+    Liu et al. 2023. γ = 0.1, over all classes.
+    """
+    return _on_logits(library().GEN(None))

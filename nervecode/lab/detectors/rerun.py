@@ -1,0 +1,106 @@
+"""Detectors that run the network again: for gradients, or for maps too large to keep.
+
+They cost one to three further passes over every split, ID train included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nervecode.core.reduce import Reducer
+from nervecode.lab.detectors.head import nac_sample
+from nervecode.lab.detectors.registry import Score, detector, library
+from nervecode.lab.features import EVAL_BATCH, Features, block_modules
+from nervecode.lab.models import Classifier
+
+GRAM_POWERS = range(1, 11)
+
+
+def _over_inputs(predict: Callable[[Tensor], Tensor], device: torch.device) -> Score:
+    """A scorer of inputs, batch by batch on the network's device."""
+    return lambda split: torch.cat(
+        [predict(part.to(device)).detach().cpu() for part in split.inputs.split(EVAL_BATCH)]
+    )
+
+
+@detector("inputs", "https://arxiv.org/abs/1706.02690")
+def odin(train: Features, model: Classifier) -> Score:
+    """Softmax at a high temperature, after a small step of the input towards its class, negated.
+
+    Liang, Li and Srikant 2018. Temperature 1000, step 0.0014 in units of the raw input, pixels in
+    [0, 1]; two forward passes and a backward one.
+    """
+    found = library().ODIN(model, eps=0.0014, temperature=1000.0)
+    return _over_inputs(found.predict, model.head.weight.device)
+
+
+@detector("inputs", "https://arxiv.org/abs/1912.12510")
+def gram(train: Features, model: Classifier) -> Score:
+    """How far the channels' correlations in every block leave the range of the predicted class.
+
+    Sastry and Oore 2020, on the blocks' outputs. Powers 1 to 10, a tenth of ID train held out for
+    the expected deviation. Kept for a whole split, its statistics take ten numbers per channel.
+    """
+    device = model.head.weight.device
+    run = _BlockByBlock(model)
+    found = library().Gram(run.logits, run.blocks, model.head.out_features, GRAM_POWERS).to(device)
+    parts = train.inputs.split(EVAL_BATCH), train.labels.split(EVAL_BATCH)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # it draws what it holds out
+        found.fit(list(zip(*parts, strict=True)))
+    return _over_inputs(found.to(device).predict, device)  # its bounds are on the CPU until then
+
+
+@detector("inputs", "https://arxiv.org/abs/2306.02879")
+def nac_blocks(train: Features, model: Classifier) -> Score:
+    """As `nac`, over the outputs of all blocks, averaged over places and added up.
+
+    Liu et al. 2024. Their settings of further layers are chosen on outliers, which no split here
+    may be used for: every block has those of `nac`.
+    """
+    device = model.head.weight.device
+    found = library().NACUE(model, block_modules(model), feature_reduce=Reducer("mean"))
+    found.fit([part.to(device) for part in nac_sample(train.inputs).split(EVAL_BATCH)])
+    return _over_inputs(found.predict, device)
+
+
+class _BlockByBlock:
+    """A network as the chain of layers that Gram applies one after another.
+
+    The first runs it on a batch, and each hands out the output of one block of that run, channels
+    first; so blocks need not follow each other directly.
+    """
+
+    def __init__(self, model: Classifier) -> None:
+        self._model = model
+        self._modules = block_modules(model)
+        self._outputs: list[Tensor] = []
+        self._logits = torch.empty(0)
+        self.blocks = [self._run, *[self._hand_out(i) for i in range(1, len(self._modules))]]
+
+    def logits(self, last: Tensor) -> Tensor:
+        """The logits of the batch."""
+        return self._logits
+
+    def _run(self, x: Tensor) -> Tensor:
+        self._outputs = []
+        handles = [
+            module.register_forward_hook(lambda _, args, out: self._outputs.append(out))
+            for module in self._modules
+        ]
+        try:
+            self._logits = self._model(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return self._hand_out(0)(x)
+
+    def _hand_out(self, index: int) -> Callable[[Tensor], Tensor]:
+        def layer(previous: Tensor) -> Tensor:
+            out = self._outputs[index]
+            return out.transpose(1, 2) if out.ndim == 3 else out  # tokens: (B, T, C) -> (B, C, T)
+
+        return layer
