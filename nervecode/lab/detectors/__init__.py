@@ -1,6 +1,6 @@
 """Baselines by name, from pytorch-ood. Every one scores higher = more OOD.
 
-Hyperparameters are the authors' own; `docs/detectors.md` lists them with their sources.
+`docs/detectors.md` lists their hyperparameters, with the source of each.
 """
 
 from nervecode.lab.detectors import distances, head, logits, rerun  # noqa: F401 (fill the registry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,13 +20,34 @@ def _on_features(found: Any, train: Features) -> Score:
     return lambda split: found.predict_features(split.features)
 
 
+def _in_double(found: Any, train: Features) -> Score:
+    """As above, in float64 throughout.
+
+    pytorch-ood inverts covariances in the default dtype. In float32 the inverse is noise wherever
+    features have directions without variance: dead channels, or the sum behind a LayerNorm.
+    """
+    with _default_double():
+        found.fit_features(train.features.double(), train.labels)
+    return lambda split: found.predict_features(split.features.double())
+
+
+@contextmanager
+def _default_double() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 @detector("features", "https://arxiv.org/abs/1807.03888")
 def mahalanobis(train: Features, model: Classifier) -> Score:
     """Squared Mahalanobis distance to the nearest class centre, one covariance for all classes.
 
     Lee et al. 2018, on the input of the head, without their perturbation of inputs.
     """
-    return _on_features(library().Mahalanobis(None), train)
+    return _in_double(library().Mahalanobis(None), train)
 
 
 @detector("blocks", "https://arxiv.org/abs/1807.03888")
@@ -34,13 +57,13 @@ def multi_mahalanobis(train: Features, model: Classifier) -> Score:
     Lee et al. 2018. They weigh layers by a regression on outliers, which no split here may be used
     for; pytorch-ood's weights, 1 each, take its place.
     """
-    blocks = list(train.blocks)
-    found = library().MultiMahalanobis(blocks)  # of its modules, only their number is used here
-    found.fit_structured(blocks, train.labels)
+    found = library().MultiMahalanobis(list(train.blocks))  # it reads but the number of modules
+    with _default_double():
+        found.fit_structured([block.double() for block in train.blocks], train.labels)
 
     def score(split: Features) -> Tensor:
         # In batches: it forms a matrix of all pairs of inputs, to read its diagonal.
-        parts = zip(*[block.split(EVAL_BATCH) for block in split.blocks], strict=True)
+        parts = zip(*[block.double().split(EVAL_BATCH) for block in split.blocks], strict=True)
         return torch.cat([found.predict_structured(list(part)) for part in parts])
 
     return score
@@ -52,7 +75,7 @@ def rmd(train: Features, model: Classifier) -> Score:
 
     Ren et al. 2021. No hyperparameter.
     """
-    return _on_features(library().RMD(None), train)
+    return _in_double(library().RMD(None), train)
 
 
 @detector("features", "https://arxiv.org/abs/2204.06507")

@@ -1,6 +1,6 @@
 """Detectors that run the network again: for gradients, or for maps too large to keep.
 
-They cost one to three further passes over every split, ID train included.
+Either takes two to three times a pass over each split, and Gram as much over ID train.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nervecode.core.reduce import Reducer
-from nervecode.lab.detectors.head import nac_sample
 from nervecode.lab.detectors.registry import Score, detector, library
 from nervecode.lab.features import EVAL_BATCH, Features, block_modules
 from nervecode.lab.models import Classifier
@@ -52,19 +50,6 @@ def gram(train: Features, model: Classifier) -> Score:
         torch.manual_seed(0)  # it draws what it holds out
         found.fit(list(zip(*parts, strict=True)))
     return _over_inputs(found.to(device).predict, device)  # its bounds are on the CPU until then
-
-
-@detector("inputs", "https://arxiv.org/abs/2306.02879")
-def nac_blocks(train: Features, model: Classifier) -> Score:
-    """As `nac`, over the outputs of all blocks, averaged over places and added up.
-
-    Liu et al. 2024. Their settings of further layers are chosen on outliers, which no split here
-    may be used for: every block has those of `nac`.
-    """
-    device = model.head.weight.device
-    found = library().NACUE(model, block_modules(model), feature_reduce=Reducer("mean"))
-    found.fit([part.to(device) for part in nac_sample(train.inputs).split(EVAL_BATCH)])
-    return _over_inputs(found.predict, device)
 
 
 class _BlockByBlock:
