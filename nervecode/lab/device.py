@@ -21,3 +21,21 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not available:
         raise InputError("device: found 'cuda', but PyTorch sees no GPU; allowed here: auto, cpu")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of autocast in training; `auto` takes bfloat16 where the device multiplies it.
+
+    A CPU without such an instruction would emulate it, slower than float32.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Older releases of PyTorch do not tell.
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))

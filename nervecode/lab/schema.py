@@ -115,6 +115,9 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "constant"] = "cosine"
     augment: Literal["none", "crop", "crop_flip"] = "none"
     coding_weight: NotNegative = 0.1
+    # `auto`: bfloat16 autocast where the device multiplies it natively, else float32.
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    compile: bool = False
 
 
 class SignalConfig(Section):

@@ -29,9 +29,12 @@ def train_seed(
     """Train one seed of a run, or skip it if it is done; returns whether it was done now."""
     config = run.config
     learned = {n: s.model_dump() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
-    sections = config.model_dump(mode="json", include={"data", "model", "train"})
+    # Without defaults, so that a key that a later release adds does not repeat the training.
+    sections = config.model_dump(
+        mode="json", include={"data", "model", "train"}, exclude_defaults=True
+    )
     for group in ("near", "far", "shift"):  # the classifier never sees them
-        del sections["data"][group]
+        sections["data"].pop(group, None)
     inputs = {**sections, "signals": learned, "seed": seed}
 
     def work() -> list[Path]:

@@ -15,6 +15,7 @@ from nervecode.core import CodingTrace
 from nervecode.errors import NervecodeError
 from nervecode.lab.augment import augment
 from nervecode.lab.data import Samples
+from nervecode.lab.device import choose_dtype
 from nervecode.lab.models import Classifier
 from nervecode.lab.progress import Progress
 from nervecode.lab.schema import TrainConfig
@@ -38,7 +39,11 @@ class Trainer:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.model, self.signals, self.config = model, signals, config
+        # Convolutions of channels-last images are the quicker ones, on CPU and CUDA.
+        self.model = model.to(memory_format=torch.channels_last)
+        self.signals, self.config = signals, config
+        self.dtype = choose_dtype(config.precision, device)
+        self.forward: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
         self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
         self.random = torch.Generator().manual_seed(seed)
         self.steps_per_epoch = -(-len(train) // config.batch_size)
@@ -82,11 +87,14 @@ class Trainer:
     def step(self, index: Tensor) -> Tensor:
         """One step; returns sums over the batch: task loss, coding loss, right answers."""
         x = augment(self.inputs[index], self.config.augment, self.random)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         y = self.labels[index]
         with ExitStack() as stack:
+            stack.enter_context(self._autocast())
             traces = {n: stack.enter_context(w.recording()) for n, w in self.signals.items()}
-            logits = self.model(x)
-        task = F.cross_entropy(logits, y)
+            logits = self.forward(x)
+        task = F.cross_entropy(logits.float(), y)
         coding = self._coding_loss(traces)
         self.optimizer.zero_grad(set_to_none=True)
         (task + self.config.coding_weight * coding).backward()
@@ -94,6 +102,11 @@ class Trainer:
         self.schedule.step()
         right = (logits.argmax(1) == y).sum()
         return torch.stack([task.detach() * len(y), coding.detach() * len(y), right]).double()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.inputs.device.type, self.dtype, enabled=self.dtype is not torch.float32
+        )
 
     def _coding_loss(self, traces: Mapping[str, Mapping[str, CodingTrace]]) -> Tensor:
         """The mean surprise over layers, summed over learned signals; 0 without any."""
