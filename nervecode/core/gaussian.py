@@ -7,14 +7,46 @@ batch under every class and under the background. docs/mathematics.md derives it
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nervecode.core.code import LN2, SoftCode
 from nervecode.core.moments import ClassMoments
-from nervecode.core.precision import RANK, Precision, squared_length
+from nervecode.core.precision import RANK, Precision
 from nervecode.errors import InputError, NotReadyError
+
+EXACT = "donot_use_mm_for_euclid_dist"  # a product would lose the digits of a distance
+
+
+class Projection(NamedTuple):
+    """B vectors, less the mean, as one code sees them.
+
+    Attributes:
+        length: (B,) |t|.
+        explained: (B,) |V't|.
+        tilts: (B, K) t' Lambda (c_k - mean).
+    """
+
+    length: Tensor
+    explained: Tensor
+    tilts: Tensor
+
+
+class Price(NamedTuple):
+    """What B vectors cost under one code.
+
+    Attributes:
+        bits: (B,) B(z).
+        regret: (B,) R(z), bits.
+        code: the code under the classes.
+    """
+
+    bits: Tensor
+    regret: Tensor
+    code: SoftCode
 
 
 class GaussianCode(nn.Module):
@@ -31,6 +63,7 @@ class GaussianCode(nn.Module):
 
     mean: Tensor  # (D,)
     factors: Tensor  # (D, rank + K) V, and beside it the tilt Lambda (c_k - mean)
+    shift: Tensor  # (rank + K,) -mean' factors
     isotropic: Tensor  # () b, the precision that all directions share
     sign: Tensor  # () s
     offsets: Tensor  # (K,) (c_k - mean)' Lambda (c_k - mean)
@@ -47,6 +80,7 @@ class GaussianCode(nn.Module):
         shapes = {
             "mean": (dim,),
             "factors": (dim, rank + num_codes),
+            "shift": (rank + num_codes,),
             "isotropic": (),
             "sign": (),
             "offsets": (num_codes,),
@@ -86,9 +120,11 @@ class GaussianCode(nn.Module):
         mixing, scatter = _axes(priors, tilt @ centred.T)
         code = cls(len(priors), len(moments.mean), precision.directions.shape[1])
         log_norm = 0.5 * (precision.log_det - len(moments.mean) * math.log(2 * math.pi))
+        factors = torch.cat([precision.directions, tilt.T], dim=1)
         values = {
             "mean": moments.mean,
-            "factors": torch.cat([precision.directions, tilt.T], dim=1),
+            "factors": factors,
+            "shift": -moments.mean @ factors,
             "isotropic": precision.isotropic,
             "sign": precision.sign,
             "offsets": offsets,
@@ -112,27 +148,56 @@ class GaussianCode(nn.Module):
         """The number of directions with a variance of their own."""
         return self.factors.shape[1] - self.num_codes
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, SoftCode]:
-        """Code (B, D) vectors: (B,) bits, (B,) regret in bits, and the code under the classes."""
+    def project(self, z: Tensor) -> Projection:
+        """What pricing needs to know of (B, D) vectors: the only work whose size grows with D.
+
+        Raises:
+            InputError: vectors of another width.
+        """
         if z.ndim != 2 or z.shape[1] != len(self.mean):
             raise InputError(f"vectors: found {tuple(z.shape)}, allowed: (B, {len(self.mean)})")
-        t = z - self.mean
-        explained, y = (t @ self.factors).tensor_split([self.rank], dim=1)  # V't, (B, K) tilts
-        total = self.isotropic * squared_length(t) + self.sign * squared_length(
-            explained
-        )  # (B,) t' Lambda t
-        # The class logits leave out `total`, which is the same for all: no digit is lost to it.
-        logits = y + self.base
-        evidence = torch.logsumexp(logits, dim=1)
-        bits = (0.5 * total - evidence - self.log_norm) / LN2
-        regret = (squared_length(y @ self.saving) - evidence + self.gap) / LN2
-        distances = torch.add(total.unsqueeze(1) + self.offsets, y, alpha=-2).clamp_min(0)
-        log_probs = logits - evidence.unsqueeze(1)
-        return bits, regret, SoftCode(log_probs, distances, self.log_priors, self.log_norm)
+        # Neither line writes t = z - mean, a tensor as large as the activation itself.
+        length = torch.cdist(z, self.mean.unsqueeze(0), compute_mode=EXACT).squeeze(1)
+        product = torch.addmm(self.shift, z, self.factors)
+        explained = torch.linalg.vector_norm(product[:, : self.rank], dim=1)
+        return Projection(length, explained, product[:, self.rank :])
+
+    def forward(self, z: Tensor) -> Price:
+        """Code (B, D) vectors."""
+        return price([self], [self.project(z)])[0]
 
     def extra_repr(self) -> str:
         """What `print(code)` adds."""
         return f"num_codes={self.num_codes}, dim={len(self.mean)}, rank={self.rank}"
+
+
+def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> list[Price]:
+    """Price L batches of equal size under L codes of equal K, each operation on all at once.
+
+    The classes are rows and the inputs columns, (L, K, B): PyTorch reduces over rows several
+    times as fast as over a short last dimension.
+    """
+    length = torch.stack([one.length for one in projections])  # (L, B)
+    explained = torch.stack([one.explained for one in projections])
+    y = torch.stack([one.tilts.T for one in projections])  # (L, K, B)
+
+    def stacked(name: str, *shape: int) -> Tensor:
+        return torch.stack([getattr(code, name) for code in codes]).view(len(codes), *shape)
+
+    total = stacked("isotropic", 1) * length.square() + stacked("sign", 1) * explained.square()
+    # The class logits leave out `total`, which is the same for all: no digit is lost to it.
+    logits = y + stacked("base", -1, 1)
+    log_probs = torch.log_softmax(logits, dim=1)
+    evidence = logits.amax(1) - log_probs.amax(1)  # their logsumexp
+    bits = (0.5 * total - evidence - stacked("log_norm", 1)) / LN2
+    saved = torch.linalg.vector_norm(stacked("saving", *codes[0].saving.shape).mT @ y, dim=1)
+    regret = (saved.square() - evidence + stacked("gap", 1)) / LN2
+    distances = torch.add(total.unsqueeze(1) + stacked("offsets", -1, 1), y, alpha=-2).clamp_min(0)
+    soft = [
+        SoftCode(p.T, d.T, code.log_priors, code.log_norm)
+        for p, d, code in zip(log_probs, distances, codes, strict=True)
+    ]
+    return [Price(*one) for one in zip(bits, regret, soft, strict=True)]
 
 
 def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,17 +58,22 @@ class LabelCode(nn.Module):
         return code
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
-        """(B, D) unit-length features and (B, K) logits -> (B,) regret, bits."""
+        """(B, D) features and (B, K) logits -> (B,) regret, bits."""
         if features.ndim != 2 or features.shape[1] != len(self.factors):
             found = tuple(features.shape)
             raise InputError(f"features: found {found}, allowed: (B, {len(self.factors)})")
+        length = squared_length(features)
         explained = squared_length(features @ self.factors)
-        q = (self.isotropic * squared_length(features) + self.sign * explained).clamp_min(0)
-        g = (q / (1 + q)).unsqueeze(1)
-        p = torch.softmax(logits, 1).clamp(EPSILON, 1 - EPSILON)
-        return (p / (p + (1 - p) * p.pow(g))).sum(1).log() / LN2
+        # Of the unit-length features, without writing them out.
+        q = (self.isotropic * length + self.sign * explained) / length.clamp_min(EPSILON)
+        q = q.clamp_min(0)
+        g = q / (1 + q)
+        # (K, B), as in `core.gaussian.price`. The clamp keeps p^g and its gradient finite at p = 0.
+        log_p = torch.log_softmax(logits.T, dim=0).clamp_min(math.log(EPSILON))
+        p = log_p.exp()
+        return (p / (p + (1 - p) * (g * log_p).exp())).sum(0).log() / LN2
 
     @staticmethod
     def unit(features: Tensor) -> Tensor:
-        """(B, D) features, scaled to unit length."""
+        """(B, D) features, scaled to unit length; what `fit` needs the moments of."""
         return F.normalize(features, dim=1)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from nervecode.core import (
     SoftAssignment,
     SoftCode,
 )
+from nervecode.core.gaussian import Price, Projection, price
 from nervecode.core.precision import RANK
 from nervecode.errors import InputError
 from nervecode.layers.taps import activation_of
@@ -49,8 +51,15 @@ class Coder(nn.Module, ABC):
 
     def forward(self, activation: Any) -> CodingTrace:
         """Code a batch of activations."""
-        with torch.autocast(activation.device.type, enabled=False):
+        with without_autocast(activation.device.type):
             return self.code(self.reducer(activation))
+
+    def begin(self, activation: Any) -> CodingTrace | Begun:
+        """Code a batch of activations, or as much of it as needs the activations themselves.
+
+        `finish` does the rest, for all layers of a forward at once.
+        """
+        return self(activation)  # type: ignore[no-any-return]
 
     @abstractmethod
     def code(self, vector: Tensor) -> CodingTrace:
@@ -66,6 +75,13 @@ class Coder(nn.Module, ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """What `coder_from_spec` needs to build an equal coder, as plain JSON values."""
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Within it, nothing is cast; where nothing would be, it costs nothing."""
+    if not torch.is_autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _float32_at_least(before: Tensor, after: Tensor) -> Tensor:
@@ -168,14 +184,50 @@ class FittedCoder(Coder):
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors, in bits."""
-        bits, regret, code = self.codes(vector.to(self.codes.mean.dtype))
-        return CodingTrace(bits, code, vector, regret)
+        return _trace(vector, self.codes(vector.to(self.codes.mean.dtype)))
+
+    def begin(self, activation: Any) -> Begun:
+        """Reduce and project a batch of activations; `finish` prices it."""
+        with without_autocast(activation.device.type):
+            vector = self.reducer(activation)
+            projection = self.codes.project(vector.to(self.codes.mean.dtype))
+        return Begun(self.codes, vector, projection)
 
     def spec(self) -> dict[str, Any]:
         """The sizes of the codes and the reducer, as plain JSON values."""
         codes = self.codes
         sizes = {"num_codes": codes.num_codes, "dim": len(codes.mean), "rank": codes.rank}
         return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
+
+
+class Begun(NamedTuple):
+    """A layer's vectors, (B, D), projected and not yet priced."""
+
+    codes: GaussianCode
+    vector: Tensor
+    projection: Projection
+
+
+def finish(begun: Mapping[str, CodingTrace | Begun]) -> dict[str, CodingTrace]:
+    """Layer -> trace, in the same order; layers of equal shape are priced together."""
+    alike: dict[tuple[torch.Size, torch.device], dict[str, Begun]] = {}
+    for name, one in begun.items():
+        if isinstance(one, Begun):
+            tilts = one.projection.tilts
+            alike.setdefault((tilts.shape, tilts.device), {})[name] = one
+    prices: dict[str, Price] = {}
+    for (_, device), group in alike.items():
+        codes, projections = zip(*[(g.codes, g.projection) for g in group.values()], strict=True)
+        with without_autocast(device.type):
+            prices |= zip(group, price(codes, projections), strict=True)
+    return {
+        name: _trace(one.vector, prices[name]) if isinstance(one, Begun) else one
+        for name, one in begun.items()
+    }
+
+
+def _trace(vector: Tensor, price: Price) -> CodingTrace:
+    return CodingTrace(price.bits, price.code, vector, price.regret)
 
 
 class LabelCoder(Coder):
@@ -186,7 +238,7 @@ class LabelCoder(Coder):
     """
 
     def __init__(self, codes: LabelCode) -> None:
-        super().__init__(Reducer("mean", unit_norm=True))
+        super().__init__(Reducer("mean"))
         self.codes = codes
 
     def activation(self, inputs: tuple[Any, ...], output: Any) -> Any:
@@ -198,7 +250,7 @@ class LabelCoder(Coder):
     def forward(self, activation: Any) -> CodingTrace:
         """Code a batch of (features, logits)."""
         features, logits = activation
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features.device.type):
             vector, logits = self.reducer(features), logits.to(self.codes.factors.dtype)
             log_probs = torch.log_softmax(logits, dim=1)
             # The label's distribution as a code: a mixture with N_k = p_k and flat priors.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
 from nervecode.core.precision import RANK
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
+from nervecode.layers.coder import Begun, Coder, FittedCoder, LabelCoder, LearnedCoder, finish
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.names import key_of, layer_name, module_name, numbered
 from nervecode.layers.select import Selector, select_layers
@@ -114,18 +114,19 @@ class WrappedModel(nn.Module):
         """
         if not self.coding_enabled or self._bypassed:
             return self.model(*args, **kwargs), {}
-        traces: dict[str, CodingTrace] = {}
+        begun: dict[str, CodingTrace | Begun] = {}
 
         def visit(name: str, inputs: tuple[Any, ...], output: Any) -> None:
-            self._visit(name, inputs, output, traces, _code)
+            self._visit(name, inputs, output, begun, _begin)
 
         if torch.compiler.is_compiling():
             self._taps.traced_visit = visit
             output = self.model(*args, **kwargs)
             self._taps.traced_visit = None
-            return output, traces
-        with self._taps.watched(visit):
-            return self.model(*args, **kwargs), traces
+        else:
+            with self._taps.watched(visit):
+                output = self.model(*args, **kwargs)
+        return output, finish(begun)
 
     @contextmanager
     def recording(
@@ -430,6 +431,10 @@ class WrappedModel(nn.Module):
         parts = self.__dict__
         if "_taps" in parts and "model" in parts["_modules"] and not parts.get("_is_replica"):
             parts["_taps"].remove(parts["_modules"]["model"])
+
+
+def _begin(coder: Coder, activation: Any) -> CodingTrace | Begun:
+    return coder.begin(activation)
 
 
 def _code(coder: Coder, activation: Any) -> CodingTrace:
