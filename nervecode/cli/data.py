@@ -51,19 +51,21 @@ def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets to fetch.")],
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="DIR", help="A folder with the files, plain or gzipped."),
+        typer.Option("--from", metavar="DIR", help="A folder with the files or archives."),
     ] = None,
 ) -> None:
     """Fetch data sets: by torchvision's download, or from a folder.
 
-    Example: nervecode data fetch fashion_mnist --from /usr/share/datasets/fashion-mnist
+    Example: nervecode data fetch cifar10 cifar100 svhn dtd
     """
+    from nervecode.lab.data.catalogue import CATALOGUE
     from nervecode.lab.data.fetch import check_names
     from nervecode.lab.data.fetch import fetch as fetch_set
 
     check_names(names)
-    if source is not None and len(names) > 1:
-        raise InputError(f"--from: found {len(names)} sets, allowed: one (each has files alike)")
+    alike = [name for name in names if CATALOGUE[name].files]
+    if source is not None and len(alike) > 1:
+        raise InputError(f"--from: found {len(alike)} sets, allowed: one (each has files alike)")
     for name in names:
         say(f"{name} …")
         typer.echo(f"{name}: {fetch_set(name, source=source)}")

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.data import DATASETS, OUTLIERS
+from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS, as_float
 from nervecode.lab.data.bundled import fit_images
+from nervecode.lab.data.image_files import SUFFIXES as IMAGE_SUFFIXES
+from nervecode.lab.data.load import load_outside
 
 Shape = tuple[int, ...]
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -125,18 +126,16 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _named(source: str, shape: Shape) -> Inputs:
-    names = {**DATASETS, **OUTLIERS}
-    if source not in names:
+    names = [*DATASETS, *IMAGE_SETS, *OUTLIERS]
+    if source.partition(":")[0] not in names:
         raise InputError(
             f"--input {source}: neither a path nor a data set; {did_you_mean(source, names)}"
         )
+    generator = torch.Generator().manual_seed(0)
     if source in OUTLIERS:
-        inputs = OUTLIERS[source](shape, torch.Generator().manual_seed(0))
+        inputs = OUTLIERS[source](shape, generator)
     else:
-        found = DATASETS[source]()
-        inputs = (found.test or found.train).inputs
-        if tuple(inputs.shape[1:]) != shape:
-            inputs = fit_images(inputs, shape)
+        inputs = as_float(load_outside(source, shape, generator=generator).inputs)
     return Inputs(inputs, [str(i) for i in range(len(inputs))])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -34,12 +35,18 @@ class DataConfig(Section):
     """Which data the classifier knows (ID), and which sets it meets afterwards.
 
     A set is `NAME` or `NAME:ARGUMENT`: `held_out` are the ID set's own held-out classes,
-    `digits:8,9` are classes of a data set, `rotate:45` is a shift of the ID test split. In a file,
-    `mnist?` is `mnist` where that set is on the machine, and nothing elsewhere.
+    `digits:8,9` are classes of a data set, `rotate:45` is a shift of the ID test split,
+    `folder:PATH` is a folder of images. In a file, `mnist?` is `mnist` where that set is on the
+    machine, and nothing elsewhere.
     """
 
     id: str
     hold_out: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = ()
+    # Height and width of the images; None keeps those of the set (32 for pictures of many sizes).
+    image_size: Annotated[int, Field(strict=True, ge=4)] | None = None
+    # The published part that ID calibration is taken from. `test` is OpenOOD's choice; what is
+    # taken is then no part of ID test.
+    calibration_from: Literal["train", "test"] = "train"
     calibration_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     split_seed: Annotated[int, Field(strict=True, ge=0)] = 0
@@ -50,19 +57,23 @@ class DataConfig(Section):
 
     @field_validator("id")
     @classmethod
-    def _known_id(cls, name: str) -> str:
-        from nervecode.lab.data import DATASETS
+    def _known_id(cls, spec: str) -> str:
+        from nervecode.lab.data import DATASETS, IMAGE_SETS
 
-        return _known("dataset", name, DATASETS)
+        # A labelled set has no argument; `folder` has one.
+        name = "folder" if spec.startswith("folder:") else spec
+        _known("dataset", name, [*DATASETS, *IMAGE_SETS])
+        return _absolute(spec)
 
     @field_validator("near", "far")
     @classmethod
     def _known_sets(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
-        from nervecode.lab.data import DATASETS, OUTLIERS
+        from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS
 
         for spec in specs:
-            _known("dataset", spec.partition(":")[0], ["held_out", *DATASETS, *OUTLIERS])
-        return specs
+            allowed = ["held_out", *DATASETS, *IMAGE_SETS, *OUTLIERS]
+            _known("dataset", spec.partition(":")[0], allowed)
+        return tuple(map(_absolute, specs))
 
     @field_validator("shift")
     @classmethod
@@ -79,8 +90,9 @@ class DataConfig(Section):
         twice = sorted({spec for spec in specs if specs.count(spec) > 1})
         if twice:
             raise ValueError(f"the set {twice[0]!r} is given twice")
-        if self.id in specs:
-            raise ValueError(f"the OOD set {self.id!r} is the ID set itself")
+        for spec in (*self.near, *self.far):
+            if spec == self.id or _nested(spec, self.id):
+                raise ValueError(f"the OOD set {spec!r} is the ID set itself")
         if "held_out" in specs and not self.hold_out:
             raise ValueError("the set 'held_out' needs classes under hold_out")
         if self.calibration_fraction + self.test_fraction >= 1:
@@ -161,6 +173,8 @@ class BenchConfig(Section):
     """What is compared, and under which rules."""
 
     detectors: tuple[str, ...] = ()
+    # Detector -> its hyperparameters, where they are not to be the authors'.
+    options: dict[str, dict[str, bool | int | float]] = {}
     accuracy_gate: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
     limit_eval: Count | None = None
     keep_features: bool = False
@@ -175,6 +189,23 @@ class BenchConfig(Section):
         if len(set(names)) < len(names):
             raise ValueError("a detector is given twice")
         return names
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _known_options(cls, options: Any) -> Any:
+        from nervecode.lab.detectors import DETECTORS
+
+        for name, chosen in options.items() if isinstance(options, dict) else ():
+            _known("detector", name, DETECTORS)
+            for key, value in chosen.items() if isinstance(chosen, dict) else ():
+                _known(f"option of {name}", key, DETECTORS[name].options)
+                default = DETECTORS[name].options[key]
+                allowed = (int, float) if isinstance(default, float) else type(default)
+                if not isinstance(value, allowed) or isinstance(value, bool) != isinstance(
+                    default, bool
+                ):
+                    raise ValueError(f"{name}.{key}: found {value!r}, allowed: as {default!r}")
+        return options
 
 
 class CostConfig(Section):
@@ -259,6 +290,24 @@ def _fields_at(location: tuple[Any, ...]) -> list[str]:
     }
     section = sections.get(str(location[0]), Config) if location else Config
     return list(section.model_fields)
+
+
+def _absolute(spec: str) -> str:
+    """`folder:PATH` with the whole path, so that a run means the same from any folder."""
+    name, _, argument = spec.partition(":")
+    if name != "folder":
+        return spec
+    if not argument:
+        raise ValueError("the set 'folder' needs a path, as in folder:PATH")
+    return f"folder:{Path(argument).expanduser().resolve()}"
+
+
+def _nested(one: str, other: str) -> bool:
+    """Whether one of two folders lies in the other."""
+    if not (one.startswith("folder:") and other.startswith("folder:")):
+        return False
+    first, second = (Path(spec.partition(":")[2]) for spec in (one, other))
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 def _known(kind: str, name: str, allowed: Any) -> str:

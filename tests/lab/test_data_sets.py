@@ -22,7 +22,15 @@ from torchvision.datasets.utils import calculate_md5
 
 from nervecode.errors import InputError, MissingExtraError, NervecodeError
 from nervecode.lab.config import presets, resolve
-from nervecode.lab.data import DATASETS, OUTLIERS, SHIFTS, Splits, build_splits, catalogue
+from nervecode.lab.data import (
+    DATASETS,
+    IMAGE_SETS,
+    OUTLIERS,
+    SHIFTS,
+    Splits,
+    build_splits,
+    catalogue,
+)
 from nervecode.lab.data.bundled import fit_images
 from nervecode.lab.data.catalogue import CATALOGUE, EXTRA, data_root, places, require, state
 from nervecode.lab.data.fetch import fetch
@@ -56,7 +64,7 @@ def no_skimage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_catalogue_lists_every_set_and_no_other() -> None:
-    assert set(CATALOGUE) == {*DATASETS, *OUTLIERS}
+    assert set(CATALOGUE) == {*DATASETS, *IMAGE_SETS, *OUTLIERS}
 
 
 def test_data_live_where_the_environment_says(

@@ -10,30 +10,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS
-    from nervecode.lab.data.samples import Samples
+    from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
+    from nervecode.lab.data.samples import Samples, as_float
     from nervecode.lab.data.splits import OodSet, Splits, build_splits, set_name
 
 _HOMES = {
     "DATASETS": "registry",
+    "IMAGE_SETS": "registry",
     "OUTLIERS": "registry",
     "SHIFTS": "registry",
     "OodSet": "splits",
     "Samples": "samples",
     "Splits": "splits",
+    "as_float": "samples",
     "build_splits": "splits",
     "set_name": "splits",
 }
-# They fill the registries; further kinds of data (CIFAR, image folders) join here.
-_FILLERS = ("bundled", "idx_sets", "pictures", "shifts")
+# They fill the registries.
+_FILLERS = ("array_sets", "bundled", "idx_sets", "image_sets", "pictures", "shifts")
 
 __all__ = [
     "DATASETS",
+    "IMAGE_SETS",
     "OUTLIERS",
     "SHIFTS",
     "OodSet",
     "Samples",
     "Splits",
+    "as_float",
     "build_splits",
     "set_name",
 ]

@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.functional import center_crop
 
 from nervecode.errors import InputError
 from nervecode.lab.data.registry import DATASETS, OUTLIERS, Shape, Source, register
-from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.samples import Samples, as_float
 
 OUTLIER_COUNT = 500
+# Bytes are converted so many images at a time, since floats take four times the room.
+FITTED = 4096
 
 
 @register(DATASETS)
@@ -41,6 +44,16 @@ def breast_cancer() -> Source:
     from sklearn.datasets import load_breast_cancer
 
     return _table(load_breast_cancer(return_X_y=True))
+
+
+@register(DATASETS)
+def blobs() -> Source:
+    """2,000 points of the plane in four Gaussian blobs: three side by side, the fourth far away."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 3.5], [12.0, 12.0]])
+    labels = torch.arange(2000) % len(centres)
+    points = centres[labels] + 0.7 * torch.randn(len(labels), 2, generator=generator)
+    return Source(Samples(points, labels))
 
 
 @register(OUTLIERS)
@@ -95,19 +108,29 @@ def patches(
 
 
 def fit_images(images: Tensor, shape: Shape) -> Tensor:
-    """(N, c, h, w) images as (N, *shape): grey or RGB, resized bilinearly with antialiasing.
+    """(N, c, h, w) images as (N, *shape), by the rule of OpenOOD 1.5.
+
+    Grey or RGB, resized bilinearly with antialiasing until they cover the shape, the centre
+    cropped. Bytes stay bytes.
 
     Raises:
         InputError: a shape that is not that of an image.
     """
     if len(shape) != 3 or images.ndim != 4:
         raise InputError(f"inputs of shape {tuple(images.shape[1:])} do not fit inputs of {shape}")
+    if images.dtype == torch.uint8:
+        parts = [fit_images(as_float(part), shape) for part in images.split(FITTED)]
+        return torch.cat([part.mul_(255).round_().to(torch.uint8) for part in parts])
     if shape[0] == 1 and images.shape[1] == 3:
         # ITU-R 601 luma, as Pillow converts to grey.
         weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
         images = (images * weights).sum(1, keepdim=True)
     elif shape[0] == 3 and images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
-    if images.shape[2:] != shape[1:]:
-        images = F.interpolate(images, shape[1:], mode="bilinear", antialias=True)
+    height, width = shape[1:]
+    h, w = images.shape[2:]
+    if (h, w) != (height, width):
+        cover = (height, w * height // h) if h * width <= w * height else (h * width // w, width)
+        images = F.interpolate(images, cover, mode="bilinear", antialias=True)
+        images = center_crop(images, [height, width])
     return images.clamp(0, 1)

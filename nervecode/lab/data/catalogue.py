@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nervecode.errors import InputError, MissingExtraError, NervecodeError
+from nervecode.lab.data.archives import ARCHIVES, Archives
 
 VARIABLE = "NERVECODE_DATA"
 EXTRA = "pip install 'nervecode[data]'"
@@ -44,13 +45,15 @@ class Entry:
         about: what it shows.
         source: who made it, under which licence.
         pictures: files that the wheel of scikit-image carries, an extra of this package.
-        files: what has to be fetched.
+        files: IDX files that have to be fetched.
+        archives: archives that have to be fetched and unpacked.
     """
 
     about: str
     source: str
     pictures: tuple[str, ...] = ()
     files: Files | None = None
+    archives: Archives | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ CATALOGUE: dict[str, Entry] = {
         "569 tumours, benign or malignant, 30 features",
         "scikit-learn; UCI Breast Cancer Wisconsin (Diagnostic), CC BY 4.0",
     ),
+    "blobs": Entry("2,000 points in four Gaussian blobs, the fourth far away", "computed"),
     "fashion_mnist": Entry(
         "70,000 pieces of clothing, 28x28 grey",
         "Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747, MIT",
@@ -132,6 +136,42 @@ CATALOGUE: dict[str, Entry] = {
             options={"split": "letters"},
         ),
     ),
+    "cifar10": Entry(
+        "60,000 photographs of ten classes, 32x32 colour",
+        "Krizhevsky 2009, CIFAR-10",
+        archives=ARCHIVES["cifar10"],
+    ),
+    "cifar100": Entry(
+        "60,000 photographs of a hundred classes, 32x32 colour",
+        "Krizhevsky 2009, CIFAR-100",
+        archives=ARCHIVES["cifar100"],
+    ),
+    "svhn": Entry(
+        "99,289 digits of house numbers, 32x32 colour",
+        "Netzer et al. 2011, Street View House Numbers, non-commercial use",
+        archives=ARCHIVES["svhn"],
+    ),
+    "stl10": Entry(
+        "13,000 photographs of ten classes, 96x96 colour",
+        "Coates, Lee, Ng 2011, STL-10",
+        archives=ARCHIVES["stl10"],
+    ),
+    "dtd": Entry(
+        "5,640 textures of 47 classes, of many sizes",
+        "Cimpoi et al. 2014, arXiv:1311.3618, Describable Textures, for research",
+        archives=ARCHIVES["dtd"],
+    ),
+    "places365": Entry(
+        "36,500 photographs of places, 256x256 colour",
+        "Zhou et al. 2017, Places365 (validation part, small), for research",
+        archives=ARCHIVES["places365"],
+    ),
+    "tiny_imagenet": Entry(
+        "110,000 photographs of 200 classes, 64x64 colour",
+        "Le and Yang 2015, Tiny ImageNet, for research",
+        archives=ARCHIVES["tiny_imagenet"],
+    ),
+    "folder": Entry("folder:PATH, any folder of images; its sub-folders are classes", "your own"),
     "photo_patches": Entry(
         "random 64x64 patches of two photographs",
         "scikit-learn; china.jpg and flower.jpg, CC BY 2.0",
@@ -159,10 +199,11 @@ def data_root() -> Path:
 
 def places(name: str) -> list[Path]:
     """Where the files of a set are looked for, the first one first."""
-    files = CATALOGUE[name].files
-    assert files is not None
-    root = data_root()
-    return [root / name, raw_folder(root, files), *map(Path, files.system)]
+    entry, root = CATALOGUE[name], data_root()
+    if entry.archives:
+        return [root / name, root]
+    assert entry.files is not None
+    return [root / name, raw_folder(root, entry.files), *map(Path, entry.files.system)]
 
 
 def raw_folder(root: Path, files: Files) -> Path:
@@ -184,21 +225,31 @@ def pictures_folder() -> Path | None:
     return Path(spec.origin).parent / "data" if spec and spec.origin else None
 
 
-def state(name: str) -> State:
+def state(spec: str) -> State:
     """Whether a set can be used here; a name beyond the catalogue is taken as present."""
+    name, _, argument = spec.partition(":")
     entry = CATALOGUE.get(name)
+    if name == "folder" and argument:
+        return State(spec, Path(argument).is_dir(), argument, "give the path of a folder of images")
     if entry and entry.pictures:
         folder = pictures_folder()
         if folder and all((folder / one).is_file() for one in entry.pictures):
             return State(name, True, "comes with scikit-image")
         return State(name, False, str(folder or "scikit-image, which is not installed"), EXTRA)
-    if entry and entry.files:
+    if entry and (entry.files or entry.archives):
         for place in places(name):
-            if all(find_file(place, one) for one in entry.files.shapes):
+            if holds(place, entry):
                 return State(name, True, str(place))
         looked = ", ".join(map(str, places(name)))
         return State(name, False, looked, f"nervecode data fetch {name}")
-    return State(name, True, "comes with the package")
+    return State(name, True, "comes with the package" if name != "folder" else "where you say")
+
+
+def holds(folder: Path, entry: Entry) -> bool:
+    """Whether all the files of a set are in a folder; none of them is read."""
+    if entry.archives:
+        return all((folder / one).exists() for one in entry.archives.holds)
+    return entry.files is not None and all(find_file(folder, one) for one in entry.files.shapes)
 
 
 def states() -> list[State]:
@@ -206,14 +257,14 @@ def states() -> list[State]:
     return [state(name) for name in CATALOGUE]
 
 
-def require(names: Iterable[str]) -> None:
-    """Make sure that sets are here.
+def require(specs: Iterable[str]) -> None:
+    """Make sure that sets are here; `NAME:ARGUMENT` asks for `NAME`.
 
     Raises:
         InputError: every set that is absent, where it was looked for, and what gets it.
         MissingExtraError: the same, where all that is missing is scikit-image.
     """
-    absent = [one for one in map(state, dict.fromkeys(names)) if not one.present]
+    absent = [one for one in dict.fromkeys(map(state, specs)) if not one.present]
     if not absent:
         return
     lines = [f"data: {one.name} is absent from {one.where}; get it: {one.command}"

@@ -1,4 +1,4 @@
-"""Fetching: IDX files into the data folder, from a folder or by torchvision's download."""
+"""Fetching: sets into the data folder, from a folder or by torchvision's download."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nervecode.lab.data.catalogue import (
     state,
 )
 from nervecode.lab.data.idx import Checked, check_folder
+from nervecode.lab.data.unpack import install, intact
 from nervecode.lab.files import replacing
 
 
@@ -26,7 +27,8 @@ def fetch(name: str, *, source: Path | None = None) -> str:
 
     Args:
         name: a set of the catalogue.
-        source: a folder with its files, plain or gzipped; None downloads what is absent.
+        source: a folder with its files (IDX files plain or gzipped, archives as published or
+            unpacked); None downloads what is absent.
 
     Returns:
         Where the set is.
@@ -37,7 +39,11 @@ def fetch(name: str, *, source: Path | None = None) -> str:
         NervecodeError: the download failed, or the data folder cannot be written.
     """
     check_names([name])
-    files = CATALOGUE[name].files
+    files, archives = CATALOGUE[name].files, CATALOGUE[name].archives
+    if archives is not None:
+        if source is None and intact(name):
+            return state(name).where
+        return str(install(name, archives, source))
     if files is None:
         require([name])
         return state(name).where

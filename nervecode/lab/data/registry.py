@@ -1,4 +1,4 @@
-"""The registries of data sets, outliers and shifts: dicts, and decorators that fill them."""
+"""The registries of data sets, outliers and shifts: dicts, and a decorator that fills them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from nervecode.lab.data.image_files import ImageFiles
 from nervecode.lab.data.samples import Samples
 
 
@@ -20,13 +21,24 @@ class Source:
     test: Samples | None = None
 
 
+@dataclass(frozen=True)
+class ImageSource:
+    """The same as `Source`, of pictures that are decoded once their size is known."""
+
+    train: ImageFiles
+    test: ImageFiles | None = None
+
+
 Shape = tuple[int, ...]
 LoadSource = Callable[[], Source]
+ListImages = Callable[[str], ImageSource]
 MakeOutliers = Callable[[Shape, torch.Generator], Tensor]
 MakeShift = Callable[[Tensor, float | None, torch.Generator], Tensor]
 
 DATASETS: dict[str, LoadSource] = {}
 """Labelled sets: () -> Source."""
+IMAGE_SETS: dict[str, ListImages] = {}
+"""Pictures in files, of any size: what follows `NAME:` -> ImageSource."""
 OUTLIERS: dict[str, MakeOutliers] = {}
 """Unlabelled outliers: (shape of one ID input, generator) -> (N, *shape) inputs."""
 SHIFTS: dict[str, MakeShift] = {}

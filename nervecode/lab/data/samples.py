@@ -10,12 +10,18 @@ import torch
 from torch import Tensor
 
 
+def as_float(inputs: Tensor) -> Tensor:
+    """Inputs as float32: bytes 0 to 255 become [0, 1], anything else stays as it is."""
+    return inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
+
+
 @dataclass(frozen=True)
 class Samples:
     """N inputs with their labels.
 
     Attributes:
-        inputs: (N, C, H, W) images in [0, 1], or (N, D) features; float32.
+        inputs: (N, C, H, W) images, float32 in [0, 1] or uint8, a quarter of the memory, which
+            `as_float` turns into the same; or (N, D) features, float32.
         labels: (N,) int64; -1 where there is no class.
     """
 
@@ -38,10 +44,10 @@ class Samples:
         return self if limit is None else self[:limit]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, labels) in order, `size` at a time."""
+        """(float inputs, labels) in order, `size` at a time."""
         for start in range(0, len(self), size):
             part = self[start : start + size]
-            yield part.inputs, part.labels
+            yield as_float(part.inputs), part.labels
 
     def fingerprint(self) -> str:
         """SHA-256 over shapes, inputs and labels."""

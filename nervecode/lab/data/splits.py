@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.bundled import fit_images
 from nervecode.lab.data.catalogue import require
-from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS, Source
-from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.load import load_outside, load_source, number
+from nervecode.lab.data.registry import OUTLIERS, SHIFTS, Source
+from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.schema import DataConfig
 
 
@@ -62,8 +62,8 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
         InputError: sets that are not on this machine, classes that the set does not have, or
             splits that would be empty.
     """
-    require(spec.partition(":")[0] for spec in (config.id, *config.near, *config.far))
-    source = DATASETS[config.id]()
+    require((config.id, *config.near, *config.far))
+    source = load_source(config.id, side=config.image_size)
     held_out = _check_classes(config, source)
     kept = [int(c) for c in source.train.labels.unique() if int(c) not in held_out]
     train, calibration, test, unknown = _id_splits(config, source, kept)
@@ -71,26 +71,48 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     for name, part in (("train", train), ("calibration", calibration), ("test", test)):
         if len(part) < 2:
             raise InputError(f"data: the {name} split of {config.id!r} holds {len(part)} samples")
-    test = test.head(limit_eval)
-    ood = tuple(
-        OodSet(
-            set_name(spec, config), group, _ood(spec, config, train, test, unknown).head(limit_eval)
-        )
-        for group in ("near", "far", "shift")
-        for spec in getattr(config, group)
-    )
+    whole, test = test, test.head(limit_eval)
+    ood = []
+    for group in ("near", "far", "shift"):
+        for spec in getattr(config, group):
+            _no_kept_class(spec, config, kept)
+            samples = _ood(spec, config, train, test, unknown, limit_eval).head(limit_eval)
+            if group != "shift":
+                _differs(spec, samples, whole)
+            ood.append(OodSet(set_name(spec, config), group, samples))
     names = [one.name for one in ood]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"data: two OOD sets would have the name {name!r}")
-    return Splits(train, calibration, test, ood, len(kept))
+    return Splits(train, calibration, test, tuple(ood), len(kept))
 
 
 def set_name(spec: str, config: DataConfig) -> str:
     """A name fit for files and tables: `rotate:45` is `rotate_45`."""
+    name, _, argument = spec.partition(":")
+    if name == "folder":
+        spec = f"folder:{Path(argument).name}"
     if spec == "held_out":
-        spec = f"{config.id}:{','.join(map(str, config.hold_out))}"
+        spec = f"{set_name(config.id, config)}:{','.join(map(str, config.hold_out))}"
     return re.sub(r"[^A-Za-z0-9.]+", "_", spec)
+
+
+def _no_kept_class(spec: str, config: DataConfig, kept: list[int]) -> None:
+    name, _, argument = spec.partition(":")
+    inside = set(argument.split(",")) & set(map(str, kept))
+    if name == config.id and inside:
+        raise InputError(
+            f"data: the OOD set {spec!r} holds class {min(inside)} of the ID set; allowed: classes "
+            "under hold_out"
+        )
+
+
+def _differs(spec: str, samples: Samples, test: Samples) -> None:
+    """Refuse a set that is ID test under another name."""
+    count = min(len(samples), len(test))
+    outside, inside = samples.inputs[:count], test.inputs[:count]
+    if count and outside.dtype == inside.dtype and torch.equal(outside, inside):
+        raise InputError(f"data: the OOD set {spec!r} holds the ID test split itself")
 
 
 def _check_classes(config: DataConfig, source: Source) -> set[int]:
@@ -109,16 +131,30 @@ def _id_splits(
 ) -> tuple[Samples, Samples, Samples, Samples]:
     """(train, calibration, test, held-out classes); a publisher's test part stays the test."""
     pool, unknown = _take_classes(source.train, kept)
-    order = torch.randperm(len(pool), generator=_generator(config, "split"))
-    test = 0
+    if source.test is None and config.calibration_from == "test":
+        raise InputError(
+            f"data.calibration_from: found 'test', but {config.id!r} has no published test part; "
+            "allowed: train"
+        )
     if source.test is None:
+        order = _order(config, len(pool))
         test = round(config.test_fraction * len(pool))
-        test_split = pool[order[:test]]
-    else:
-        # Outliers come from the same part as ID test, so that nothing but the class differs.
-        test_split, unknown = _take_classes(source.test, kept)
-    cut = test + round(config.calibration_fraction * len(pool))
-    return pool[order[cut:]], pool[order[test:cut]], test_split, unknown
+        cut = test + round(config.calibration_fraction * len(pool))
+        return pool[order[cut:]], pool[order[test:cut]], pool[order[:test]], unknown
+    # Outliers come from the same part as ID test, so that nothing but the class differs.
+    test_part, unknown = _take_classes(source.test, kept)
+    shared = test_part if config.calibration_from == "test" else pool
+    order = _order(config, len(shared))
+    cut = round(config.calibration_fraction * len(shared))
+    calibration, rest = shared[order[:cut]], shared[order[cut:]]
+    if config.calibration_from == "test":
+        # In a random order, which `limit_train` needs where a publisher sorts by class.
+        return pool[_order(config, len(pool))], calibration, rest, unknown
+    return rest, calibration, test_part, unknown
+
+
+def _order(config: DataConfig, count: int) -> Tensor:
+    return torch.randperm(count, generator=_generator(config, "split"))
 
 
 def _take_classes(samples: Samples, kept: list[int]) -> tuple[Samples, Samples]:
@@ -129,7 +165,14 @@ def _take_classes(samples: Samples, kept: list[int]) -> tuple[Samples, Samples]:
     return Samples(inside.inputs, renumbered), samples[~known]
 
 
-def _ood(spec: str, config: DataConfig, train: Samples, test: Samples, unknown: Samples) -> Samples:
+def _ood(
+    spec: str,
+    config: DataConfig,
+    train: Samples,
+    test: Samples,
+    unknown: Samples,
+    limit: int | None,
+) -> Samples:
     name, _, argument = spec.partition(":")
     shape = tuple(test.inputs.shape[1:])
     generator = _generator(config, spec)
@@ -138,12 +181,12 @@ def _ood(spec: str, config: DataConfig, train: Samples, test: Samples, unknown: 
     if name == "held_out":
         return unknown
     if name in SHIFTS:
-        strength = _number(spec, argument)
-        return Samples(SHIFTS[name](test.inputs, strength, generator), test.labels)
+        strength = number(spec, argument)
+        return Samples(SHIFTS[name](as_float(test.inputs), strength, generator), test.labels)
     try:
         if name in OUTLIERS:
             return Samples.unlabelled(_in_range(OUTLIERS[name](shape, generator), train))
-        return _foreign(DATASETS[name](), spec, argument, shape)
+        return load_outside(spec, shape, limit=limit, generator=generator)
     except InputError as error:
         if str(error).startswith("data:"):
             raise
@@ -156,32 +199,6 @@ def _in_range(outliers: Tensor, train: Samples) -> Tensor:
         return outliers
     low, high = train.inputs.amin(0), train.inputs.amax(0)
     return low + outliers * (high - low)
-
-
-def _foreign(source: Source, spec: str, argument: str, shape: tuple[int, ...]) -> Samples:
-    """Another labelled set, or some classes of it, in the shape of the ID inputs."""
-    samples = source.test or source.train
-    if argument:
-        wanted = [int(_number(spec, part) or 0) for part in argument.split(",")]
-        samples = samples[torch.isin(samples.labels, torch.tensor(wanted))]
-        if not len(samples):
-            raise InputError(f"data: the set {spec!r} is empty: no such class")
-    inputs: Tensor = samples.inputs
-    if tuple(inputs.shape[1:]) != shape:
-        inputs = fit_images(inputs, shape)
-    return Samples.unlabelled(inputs)
-
-
-def _number(spec: str, argument: str) -> float | None:
-    if not argument:
-        return None
-    try:
-        number = float(argument)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"data: the set {spec!r}: found {argument!r}, allowed: numbers")
-    return number
 
 
 def _generator(config: DataConfig, purpose: str) -> torch.Generator:

@@ -42,12 +42,18 @@ def _default_double() -> Iterator[None]:
 
 
 @detector("features", "https://arxiv.org/abs/1807.03888")
-def mahalanobis(train: Features, model: Classifier) -> Score:
+def mahalanobis(train: Features, model: Classifier, *, shrinkage: float = 0.0) -> Score:
     """Squared Mahalanobis distance to the nearest class centre, one covariance for all classes.
 
-    Lee et al. 2018, on the input of the head, without their perturbation of inputs.
+    Lee et al. 2018, on the input of the head, without their perturbation of inputs. With
+    shrinkage s, the covariance is (1 - s) S + s tr(S) / D.
     """
-    return _in_double(library().Mahalanobis(None), train)
+    found = library().Mahalanobis(None)
+    score = _in_double(found, train)
+    if shrinkage:
+        ridge = found.cov.trace() / len(found.cov) * torch.eye(len(found.cov)).to(found.cov)
+        found.precision = torch.linalg.inv((1 - shrinkage) * found.cov + shrinkage * ridge)
+    return score
 
 
 @detector("blocks", "https://arxiv.org/abs/1807.03888")
@@ -79,12 +85,12 @@ def rmd(train: Features, model: Classifier) -> Score:
 
 
 @detector("features", "https://arxiv.org/abs/2204.06507")
-def knn(train: Features, model: Classifier) -> Score:
+def knn(train: Features, model: Classifier, *, k: int = 50, normalise: bool = True) -> Score:
     """Distance to the 50th nearest neighbour in ID train, features scaled to unit length.
 
     Sun et al. 2022. k = 50, theirs for ten classes.
     """
-    return _on_features(library().KNN(None, k=50, normalize=True), train)
+    return _on_features(library().KNN(None, k=k, normalize=normalise), train)
 
 
 @detector("features", "https://pytorch-ood.readthedocs.io")
@@ -116,18 +122,19 @@ def vim(train: Features, model: Classifier) -> Score:
 
 
 @detector("features", "https://arxiv.org/abs/2203.10807")
-def residual(train: Features, model: Classifier) -> Score:
+def residual(train: Features, model: Classifier, *, axes: int = 0) -> Score:
     """Norm of the features outside ID train's principal subspace.
 
-    The residual of Wang et al. 2022, with the subspace that ViM fits.
+    The residual of Wang et al. 2022, with the subspace that ViM fits: of as many axes, or as many
+    as theirs where that is 0.
     """
-    found = _vim(train, model)
+    found = _vim(train, model, axes=axes)
     found.fit_features(train.features, train.labels)
     return lambda split: ((split.features - found.u) @ found.principal_subspace).norm(dim=1)
 
 
-def _vim(train: Features, model: Classifier) -> Any:
+def _vim(train: Features, model: Classifier, *, axes: int = 0) -> Any:
     width = train.features.shape[1]
     dim = 1000 if width >= 1500 else 512 if width >= 768 else width // 2
     head = head_of(model)
-    return library().ViM(None, d=dim, w=head.weight, b=head.bias)
+    return library().ViM(None, d=axes or dim, w=head.weight, b=head.bias)

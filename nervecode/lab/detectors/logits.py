@@ -50,9 +50,9 @@ def entropy(train: Features, model: Classifier) -> Score:
 
 
 @detector("logits", "https://github.com/XixiLiu95/GEN")
-def gen(train: Features, model: Classifier) -> Score:
+def gen(train: Features, model: Classifier, *, gamma: float = 0.1) -> Score:
     """A generalised entropy of the softmax probabilities, p^γ (1 - p)^γ.
 
     Liu et al. 2023. γ = 0.1, over all classes.
     """
-    return _on_logits(library().GEN(None))
+    return _on_logits(library().GEN(None, gamma=gamma))

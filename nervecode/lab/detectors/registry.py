@@ -14,7 +14,8 @@ from nervecode.lab.features import Features
 from nervecode.lab.models import Classifier
 
 Score = Callable[[Features], Tensor]
-Fit = Callable[[Features, Classifier], Score]
+Fit = Callable[..., Score]
+Option = bool | int | float
 Reads = Literal["logits", "features", "blocks", "inputs"]
 
 
@@ -23,7 +24,7 @@ class Detector:
     """A baseline, called with what the network said of ID train, and the network.
 
     Attributes:
-        fit: (features of ID train, classifier) -> scorer of the features of a split.
+        fit: (features of ID train, classifier, *, options) -> scorer of the features of a split.
         paper: where its authors describe it.
         reads: the part of a split that it scores. Detectors that read `inputs` run the network
             again, those that read anything else never do.
@@ -33,9 +34,15 @@ class Detector:
     paper: str
     reads: Reads
 
-    def __call__(self, train: Features, model: Classifier) -> Score:
+    def __call__(self, train: Features, model: Classifier, **options: Option) -> Score:
         """Fit on ID train; returns a scorer: features of a split -> (N,) scores."""
-        return self.fit(train, model)
+        return self.fit(train, model, **options)
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """Its hyperparameters that a config may set, with their defaults."""
+        found = inspect.signature(self.fit).parameters.values()
+        return {one.name: one.default for one in found if one.kind is one.KEYWORD_ONLY}
 
     @property
     def summary(self) -> str:

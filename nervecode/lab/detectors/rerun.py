@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nervecode.lab.data import as_float
 from nervecode.lab.detectors.registry import Score, detector, library
 from nervecode.lab.features import EVAL_BATCH, Features, block_modules
 from nervecode.lab.models import Classifier
@@ -20,18 +21,23 @@ GRAM_POWERS = range(1, 11)
 def _over_inputs(predict: Callable[[Tensor], Tensor], device: torch.device) -> Score:
     """A scorer of inputs, batch by batch on the network's device."""
     return lambda split: torch.cat(
-        [predict(part.to(device)).detach().cpu() for part in split.inputs.split(EVAL_BATCH)]
+        [
+            predict(as_float(part.to(device))).detach().cpu()
+            for part in split.inputs.split(EVAL_BATCH)
+        ]
     )
 
 
 @detector("inputs", "https://arxiv.org/abs/1706.02690")
-def odin(train: Features, model: Classifier) -> Score:
+def odin(
+    train: Features, model: Classifier, *, temperature: float = 1000.0, step: float = 0.0014
+) -> Score:
     """Softmax at a high temperature, after a small step of the input towards its class, negated.
 
     Liang, Li and Srikant 2018. Temperature 1000, step 0.0014 in units of the raw input, pixels in
     [0, 1]; two forward passes and a backward one.
     """
-    found = library().ODIN(model, eps=0.0014, temperature=1000.0)
+    found = library().ODIN(model, eps=step, temperature=temperature)
     return _over_inputs(found.predict, model.head.weight.device)
 
 
@@ -45,10 +51,10 @@ def gram(train: Features, model: Classifier) -> Score:
     device = model.head.weight.device
     run = _BlockByBlock(model)
     found = library().Gram(run.logits, run.blocks, model.head.out_features, GRAM_POWERS).to(device)
-    parts = train.inputs.split(EVAL_BATCH), train.labels.split(EVAL_BATCH)
+    batches = [as_float(part) for part in train.inputs.split(EVAL_BATCH)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # it draws what it holds out
-        found.fit(list(zip(*parts, strict=True)))
+        found.fit(list(zip(batches, train.labels.split(EVAL_BATCH), strict=True)))
     return _over_inputs(found.to(device).predict, device)  # its bounds are on the CPU until then
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.errors import InputError
-from nervecode.lab.data import Samples
+from nervecode.lab.data import Samples, as_float
 from nervecode.lab.schema import ModelConfig
 
 Shape = tuple[int, ...]
@@ -36,16 +36,17 @@ class Classifier(nn.Module, ABC):
         """Standardise inputs by the statistics of ID training data, per channel or feature."""
         dims = [d for d in range(samples.inputs.ndim) if d != 1]
         shape = (-1, *[1] * (samples.inputs.ndim - 2))
-        self.mean = samples.inputs.mean(dims).view(shape)
-        self.std = samples.inputs.std(dims).clamp_min(1e-6).view(shape)
+        inputs = as_float(samples.inputs)
+        self.mean = inputs.mean(dims).view(shape)
+        self.std = inputs.std(dims).clamp_min(1e-6).view(shape)
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """(B, *shape) normalised inputs -> (B, D) features, the input of the head."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) raw inputs -> (B, classes) logits."""
-        logits: Tensor = self.head(self.features((x - self.mean) / self.std))
+        """(B, *shape) raw inputs, floats or bytes -> (B, classes) logits."""
+        logits: Tensor = self.head(self.features((as_float(x) - self.mean) / self.std))
         return logits
 
 

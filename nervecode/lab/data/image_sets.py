@@ -1,0 +1,82 @@
+"""Sets of pictures in files: textures, places, Tiny ImageNet, and any folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nervecode.errors import InputError
+from nervecode.lab.data.catalogue import require, state
+from nervecode.lab.data.image_files import SUFFIXES, ImageFiles, images_below
+from nervecode.lab.data.registry import IMAGE_SETS, ImageSource, register
+
+
+@register(IMAGE_SETS)
+def dtd(argument: str = "") -> ImageSource:
+    """5,640 textures, 47 classes (https://arxiv.org/abs/1311.3618); all three parts as one."""
+    folder = _home("dtd") / "dtd/dtd"
+    pairs = []
+    for part in ("train1", "val1", "test1"):
+        for line in _lines(folder / f"labels/{part}.txt", "dtd"):
+            pairs.append((folder / "images" / line, line.partition("/")[0]))
+    return ImageSource(_numbered(sorted(pairs)))
+
+
+@register(IMAGE_SETS)
+def places365(argument: str = "") -> ImageSource:
+    """36,500 photographs of places, the validation part; without labels."""
+    return ImageSource(_unlabelled(_home("places365") / "val_256"))
+
+
+@register(IMAGE_SETS)
+def tiny_imagenet(argument: str = "") -> ImageSource:
+    """110,000 photographs, 200 classes; the published validation part is the test."""
+    folder = _home("tiny_imagenet") / "tiny-imagenet-200"
+    train = _numbered([(path, path.parents[1].name) for path in images_below(folder / "train")])
+    names = sorted({path.parents[1].name for path in train.paths})
+    pairs = []
+    for line in _lines(folder / "val/val_annotations.txt", "tiny_imagenet"):
+        file, name = line.split("\t")[:2]
+        pairs.append((folder / "val/images" / file, names.index(name)))
+    return ImageSource(train, ImageFiles.listed(pairs))
+
+
+@register(IMAGE_SETS)
+def folder(argument: str = "") -> ImageSource:
+    """Any folder of images: its sub-folders are the classes, in order of their names.
+
+    A folder without sub-folders has no classes, and can be an OOD set only.
+
+    Raises:
+        InputError: a folder that is absent or holds no image.
+    """
+    require([f"folder:{argument}"])
+    root = Path(argument)
+    classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    found = _numbered([(path, one.name) for one in classes for path in images_below(one)])
+    found = found if len(found) else _unlabelled(root)
+    if not len(found):
+        raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")
+    return ImageSource(found)
+
+
+def _home(name: str) -> Path:
+    require([name])
+    return Path(state(name).where)
+
+
+def _unlabelled(root: Path) -> ImageFiles:
+    return ImageFiles.listed((path, -1) for path in images_below(root))
+
+
+def _numbered(pairs: list[tuple[Path, str]]) -> ImageFiles:
+    """Files with the names of their classes as numbers, in the order of the names."""
+    numbers = {name: number for number, name in enumerate(sorted({name for _, name in pairs}))}
+    return ImageFiles.listed((path, numbers[name]) for path, name in pairs)
+
+
+def _lines(path: Path, name: str) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        again = f"get it again: nervecode data fetch {name}"
+        raise InputError(f"{path}: cannot be read ({error}); {again}") from None

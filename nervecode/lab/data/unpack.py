@@ -1,0 +1,169 @@
+"""Unpacking: archives into the data folder, downloaded or from a folder; whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.data.archives import Archives, Download
+from nervecode.lab.data.catalogue import CATALOGUE, data_root, holds, state
+
+
+def install(name: str, archives: Archives, source: Path | None) -> Path:
+    """Make the folder of a set, from a folder or by download; returns it.
+
+    Everything happens in a temporary folder beside it, which takes its place when all of it has
+    been checked.
+
+    Args:
+        name: the set.
+        archives: what it is made of.
+        source: a folder with the archives, or with what is in them; None downloads.
+
+    Raises:
+        InputError: files that are not those of the set.
+        NervecodeError: the download failed, or there is no room for it.
+    """
+    target, found = data_root() / name, None
+    if source is not None:
+        if not source.is_dir():
+            raise InputError(f"--from {source}: no such folder")
+        packed = all((source / one.name).is_file() for one in archives.downloads)
+        if holds(source, CATALOGUE[name]) and not packed:
+            check(name, source)
+        else:
+            found = _found(name, archives, source)
+        if source.resolve() == target.resolve():
+            return target
+    with _workplace(name, archives) as folder:
+        made = folder / "made"
+        made.mkdir()
+        if source is not None and found is None:
+            _copy(source, archives, made)
+        for path, one in found or () if source else _downloads(name, archives, folder):
+            _place(path, one, made)
+        check(name, made)
+        _take_place(made, target)
+    return target
+
+
+def check(name: str, folder: Path) -> None:
+    """Make sure that a set in a folder is whole.
+
+    Raises:
+        InputError: something of it is missing or damaged.
+    """
+    from nervecode.lab.data.array_sets import load_arrays
+    from nervecode.lab.data.registry import DATASETS
+
+    archives = CATALOGUE[name].archives
+    assert archives is not None
+    absent = [one for one in archives.holds if not (folder / one).exists()]
+    if absent:
+        raise InputError(f"{folder}: holds no {', '.join(absent)}")
+    if name in DATASETS:
+        load_arrays(name, folder)
+
+
+def intact(name: str) -> bool:
+    """Whether a set is here and undamaged."""
+    found = state(name)
+    if not found.present:
+        return False
+    try:
+        check(name, Path(found.where))
+    except InputError:
+        return False
+    return True
+
+
+@contextmanager
+def _workplace(name: str, archives: Archives) -> Iterator[Path]:
+    """A temporary folder in the data folder, gone afterwards; every failure is told."""
+    root = data_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(root).free // 10**6
+        if free < archives.megabytes:
+            raise NervecodeError(
+                f"data: no space for {name} in {root}: {free} MB free, "
+                f"{archives.megabytes} MB needed; NERVECODE_DATA names another folder"
+            )
+        with TemporaryDirectory(prefix=f".{name}.", dir=root) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise NervecodeError(f"data: {name} cannot be written to {root} ({error})") from None
+
+
+def _downloads(name: str, archives: Archives, folder: Path) -> Iterator[tuple[Path, Download]]:
+    """Each file, downloaded with progress on standard error, its MD5 checked."""
+    for one in archives.downloads:
+        yield _downloaded(name, one, folder), one
+
+
+def _downloaded(name: str, one: Download, folder: Path) -> Path:
+    from torchvision.datasets.utils import download_url
+
+    try:
+        # torchvision may print; standard output is for results.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            download_url(one.url, folder, one.name, one.md5)
+    except Exception as error:  # urllib, http.client and torchvision each raise their own
+        reason = " ".join(str(error).split())
+        raise NervecodeError(
+            f"data: {name} could not be downloaded from {one.url} ({reason}); with that file in a "
+            f"folder: nervecode data fetch {name} --from DIR"
+        ) from None
+    return folder / one.name
+
+
+def _found(name: str, archives: Archives, source: Path) -> list[tuple[Path, Download]]:
+    """The archives of a folder, each with the published sum; nothing is unpacked before."""
+    from torchvision.datasets.utils import calculate_md5
+
+    absent = [one.name for one in archives.downloads if not (source / one.name).is_file()]
+    if absent:
+        raise InputError(
+            f"{source}: holds no {', '.join(absent)}, nor what is in it "
+            f"({', '.join(archives.holds)})"
+        )
+    for one in archives.downloads:
+        found = calculate_md5(source / one.name)
+        if found != one.md5:
+            raise InputError(
+                f"{source / one.name}: is cut short or not the published file of {name} "
+                f"(found MD5 {found}, allowed: {one.md5})"
+            )
+    return [(source / one.name, one) for one in archives.downloads]
+
+
+def _place(path: Path, one: Download, made: Path) -> None:
+    from torchvision.datasets.utils import extract_archive
+
+    folder = made / one.into
+    folder.mkdir(parents=True, exist_ok=True)
+    if one.packed:
+        extract_archive(path, folder)
+    else:
+        shutil.copyfile(path, folder / one.name)
+
+
+def _copy(source: Path, archives: Archives, made: Path) -> None:
+    """What is already unpacked: each file or folder at the top of what the set holds."""
+    for top in dict.fromkeys(one.partition("/")[0] for one in archives.holds):
+        if (source / top).is_dir():
+            shutil.copytree(source / top, made / top)
+        else:
+            shutil.copyfile(source / top, made / top)
+
+
+def _take_place(made: Path, target: Path) -> None:
+    """Rename a folder; what was in its place goes away with the temporary folder."""
+    if target.exists():
+        target.rename(made.parent / "before")
+    made.rename(target)

@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""A grid over settings of a preset, to CSV: one row per cell and group.
+
+    python scripts/ablation.py                  # codes, dimensions, temperature, layers on toy
+    python scripts/ablation.py --fast           # two values each, one seed
+    python scripts/ablation.py --preset digits train.epochs=5,10 signals.nervecode.reduce=mean,max
+
+Each axis is `key=value,value,...`, any setting of a config. Every cell is a run of its own below
+--outdir, and a row is written as soon as its cell is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nervecode.errors import NervecodeError
+from nervecode.lab.bench import guarded, prepare, run_bench
+from nervecode.lab.config import resolve
+from nervecode.lab.progress import Progress
+from nervecode.lab.rows import summarise
+from nervecode.lab.run import RunDir
+from nervecode.lab.schema import PRIMARY
+
+SIGNAL = f"signals.{PRIMARY}"
+AXES = (
+    f"{SIGNAL}.num_codes=16,4,64",
+    f"{SIGNAL}.coding_dim=8,2,32",
+    f"{SIGNAL}.temperature=1.0,0.5,2.0",
+    f"{SIGNAL}.layers=all_blocks,first_linear,last_block",
+)
+COLUMNS = ("group", "auroc_mean", "auroc_std", "accuracy", "passed", "run")
+
+
+def cells(axes: list[str], *, fast: bool) -> Iterator[list[str]]:
+    """Every combination of the values, as overrides; with `fast`, of the first two of each axis."""
+    parts = []
+    for axis in axes:
+        key, _, values = axis.partition("=")
+        chosen = values.split(",")[: 2 if fast else None]
+        parts.append([f"{key}={value}" for value in chosen])
+    yield from map(list, itertools.product(*parts))
+
+
+def run_cell(
+    preset: str, overrides: list[str], outdir: Path, *, fast: bool
+) -> list[dict[str, Any]]:
+    """Bench one cell; returns the rows of its primary signal, one per group."""
+    seeds = {"seeds": [0]} if fast else {}
+    config = resolve(preset=preset, overrides=overrides, settings=seeds).config
+    run = RunDir.create(config, outdir, command=" ".join(sys.argv))
+    prepared = prepare(config)
+    outcome = guarded(
+        run, lambda: run_bench(run, prepared, allow_low_accuracy=True, progress=Progress())
+    )
+    accuracy = sum(outcome.gate["accuracy"].values()) / len(outcome.gate["accuracy"])
+    about = {"accuracy": accuracy, "passed": outcome.gate["passed"], "run": run.root.name}
+    settings = dict(override.split("=", 1) for override in overrides)
+    found = [row for row in summarise(outcome.rows) if row["method"] == PRIMARY]
+    return [settings | {name: row[name] for name in COLUMNS[:3]} | about for row in found]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("axes", nargs="*", default=list(AXES), metavar="KEY=VALUE,...")
+    parser.add_argument("--preset", default="toy")
+    parser.add_argument("--outdir", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--fast", action="store_true", help="two values of each axis, one seed")
+    chosen = parser.parse_args()
+    keys = [axis.partition("=")[0] for axis in chosen.axes]
+    path = chosen.outdir / "ablation.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid = list(cells(chosen.axes, fast=chosen.fast))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*keys, *COLUMNS])
+        writer.writeheader()
+        for number, overrides in enumerate(grid, start=1):
+            rows = run_cell(chosen.preset, overrides, chosen.outdir, fast=chosen.fast)
+            writer.writerows(rows)
+            file.flush()
+            figures = " ".join(f"{row['group']} {100 * row['auroc_mean']:.2f}" for row in rows)
+            print(f"{number}/{len(grid)} {' '.join(overrides)}: {figures}", file=sys.stderr)
+    print(path)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NervecodeError as error:
+        sys.exit(f"Error: {error}")
