@@ -1,0 +1,138 @@
+"""Statistics of a study: paired bootstrap intervals, average ranks, the critical difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean difference and its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def placements(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) fraction of OOD above each ID score, (m,) fraction of ID below each OOD score.
+
+    A tie counts one half, so the mean of either is the AUROC. DeLong et al. 1988,
+    https://doi.org/10.2307/2531595.
+    """
+    inside, outside = np.sort(id_scores), np.sort(ood_scores)
+    left = np.searchsorted(outside, id_scores, "left")
+    right = np.searchsorted(outside, id_scores, "right")
+    below = np.searchsorted(inside, ood_scores, "left")
+    upto = np.searchsorted(inside, ood_scores, "right")
+    return 1 - (left + right) / 2 / len(outside), (below + upto) / 2 / len(inside)
+
+
+def paired_inputs(
+    ours: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    theirs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    weights: Mapping[str, float],
+    *,
+    seed: int = 0,
+) -> np.ndarray:
+    """(DRAWS + 1,) weighted differences of AUROC over OOD sets: the found one, then resampled ones.
+
+    The inputs of every set are drawn anew with replacement, the same for both methods, and those
+    of ID test once for all sets. To first order a resampled AUROC is the mean of the resampled
+    placements of both sides, less the AUROC; no score is sorted again.
+
+    Args:
+        ours: OOD set -> `placements` of one method.
+        theirs: the same of the other.
+        weights: OOD set -> its share.
+        seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+    inside = sum(weights[s] * (ours[s][0] - theirs[s][0]) for s in weights)
+    found = float(np.mean(inside))
+    draws = _resampled(np.asarray(inside), random)
+    for name, weight in weights.items():
+        outside = weight * (ours[name][1] - theirs[name][1])
+        draws += _resampled(outside, random) - outside.mean()
+    result: np.ndarray = np.r_[found, draws]
+    return result
+
+
+def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(DRAWS,) means of values drawn with replacement."""
+    chosen = random.integers(len(values), size=(DRAWS, len(values)), dtype=np.int32)
+    means: np.ndarray = values[chosen].mean(1)
+    return means
+
+
+def interval(draws: np.ndarray) -> Interval:
+    """The first of the values, and the central 95 % of the others."""
+    low, high = np.quantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(draws[0]), float(low), float(high))
+
+
+def over_settings(differences: Sequence[float], *, seed: int = 0) -> Interval:
+    """The mean of one difference per setting, and its interval when settings are drawn anew."""
+    values = np.asarray(differences, dtype=np.float64)
+    return interval(np.r_[values.mean(), _resampled(values, np.random.default_rng(seed))])
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Average ranks over settings, best first, and by how much two must differ.
+
+    Attributes:
+        average: method -> average rank; 1 is the best.
+        critical_difference: two methods whose ranks differ by less are not told apart (Nemenyi).
+        p_value: of the Friedman test that all methods are alike.
+        num_settings: over how many settings.
+    """
+
+    average: dict[str, float]
+    critical_difference: float
+    p_value: float
+    num_settings: int
+
+    def groups(self) -> list[tuple[str, str]]:
+        """(best, worst) of every longest run of methods that are not told apart."""
+        names = list(self.average)
+        found: list[tuple[int, int]] = []
+        for start, name in enumerate(names):
+            limit = self.average[name] + self.critical_difference
+            end = max(
+                i for i, other in enumerate(names) if self.average[other] < limit or i == start
+            )
+            if end > start and (not found or end > found[-1][1]):
+                found.append((start, end))
+        return [(names[start], names[end]) for start, end in found]
+
+
+def ranks(scores: Mapping[str, Sequence[float]]) -> Ranks:
+    """Rank methods in each setting by score, ties sharing their mean rank.
+
+    Demsar 2006, https://jmlr.org/papers/v7/demsar06a.html.
+
+    Args:
+        scores: method -> one score per setting, higher is better; at least three methods and
+            two settings.
+    """
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
+    table = np.array(list(scores.values()))  # (k, n)
+    k, n = table.shape
+    average = rankdata(-table, axis=0).mean(1)
+    quantile = studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2)
+    order = np.argsort(average, kind="stable")
+    names = list(scores)
+    return Ranks(
+        {names[i]: float(average[i]) for i in order},
+        float(quantile * np.sqrt(k * (k + 1) / (6 * n))),
+        float(friedmanchisquare(*table).pvalue),
+        n,
+    )
