@@ -12,7 +12,7 @@ from nervecode.core import SoftAssignment
 from nervecode.lab.models import Classifier
 from nervecode.lab.schema import Config, SignalConfig
 from nervecode.layers import WrappedModel, wrap
-from nervecode.scoring.code_length import surprise_and_regret
+from nervecode.scoring.code_length import readings
 
 
 def build_signals(config: Config, model: Classifier, *, recipe: str) -> dict[str, WrappedModel]:
@@ -46,8 +46,8 @@ class TraceRecorder:
         """Within the block, the model runs one batch."""
         with self.wrapped.recording() as traces:
             yield
-        self._rows.append({n: surprise_and_regret(t).cpu() for n, t in traces.items()})
+        self._rows.append({n: readings(n, t).cpu() for n, t in traces.items()})
 
     def layers(self) -> dict[str, Tensor]:
-        """Layer -> (N, 2) surprise and regret, or (N, 1) without regret."""
+        """Layer -> `readings` of all batches."""
         return {name: torch.cat([row[name] for row in self._rows]) for name in self._rows[0]}

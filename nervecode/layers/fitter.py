@@ -17,7 +17,7 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
 from nervecode.layers.names import module_name
 from nervecode.layers.select import SHORTCUTS
-from nervecode.scoring.layer_calibration import LABEL
+from nervecode.scoring.code_length import LABEL
 
 if TYPE_CHECKING:
     from nervecode.layers.wrap import WrappedModel

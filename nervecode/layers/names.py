@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nervecode.scoring.layer_calibration import LABEL
+from nervecode.scoring.code_length import LABEL
 
 
 def key_of(name: str) -> str:

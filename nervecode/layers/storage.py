@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError, did_you_mean
+from nervecode.files import replacing
 from nervecode.layers.coder import coder_from_spec
 from nervecode.layers.names import module_name
 from nervecode.layers.width import output_layout
@@ -51,7 +50,7 @@ def unpack(
         return _unpack(header, tensors, model, source)
     except NervecodeError:
         raise
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ArtifactError(
             f"{source}: the tensors do not fit their description ({error!r})"
         ) from None
@@ -93,14 +92,9 @@ def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -
 
 def save(wrapped: WrappedModel, path: str | Path) -> None:
     """Write coders and calibration to a safetensors file, through a temporary name."""
-    path = Path(path)
     header, tensors = pack(wrapped)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path, model: nn.Module) -> WrappedModel:
@@ -135,7 +129,7 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, T
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file") from None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
     if not isinstance(about, dict) or about.get("format") != expected:
         found = about.get("format") if isinstance(about, dict) else about

@@ -24,7 +24,7 @@ from nervecode.layers.state import with_prefix, without_prefix
 from nervecode.layers.taps import TapSet, activation_of
 from nervecode.layers.width import output_layout
 from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, stack_layers
-from nervecode.scoring.code_length import surprise_and_regret
+from nervecode.scoring.code_length import readings
 from nervecode.scoring.layer_calibration import CODE_LENGTH, METHODS, LayerCalibration
 
 
@@ -279,7 +279,7 @@ class WrappedModel(nn.Module):
         rows = []
         for x, _ in self._batches(loader):
             _, traces = self.forward_with_trace(x)
-            rows.append({name: surprise_and_regret(trace) for name, trace in traces.items()})
+            rows.append({name: readings(name, trace) for name, trace in traces.items()})
         if not rows or not rows[0]:
             raise NotReadyError("calibrate: the loader gave no batch, or coding is disabled")
         stacked = {n: torch.cat([row[n] for row in rows]) for n in rows[0]}
@@ -298,7 +298,7 @@ class WrappedModel(nn.Module):
         return self._calibration
 
     def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
-        """Calibrate on scores that are there already: layer -> `surprise_and_regret` of ID data."""
+        """Calibrate on scores that are there already: layer -> `readings` of ID data."""
         self._calibration = LayerCalibration(layers, method or self._default_method())
 
     def surprise(self, method: str | None = None) -> AggregatedSurprise:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import ArtifactError, InputError, NotReadyError
+from nervecode.files import replacing
 
 
 def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
@@ -139,7 +140,8 @@ class EmpiricalPercentileCalibrator:
             "threshold_quantiles": ",".join(map(repr, state["threshold_quantiles"])),
             "aggregation": state["aggregation"],
         }
-        save_file({"scores": state["scores"].contiguous()}, str(path), metadata=metadata)
+        with replacing(Path(path)) as temporary:
+            save_file({"scores": state["scores"].contiguous()}, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> EmpiricalPercentileCalibrator:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 
+NEGLIGIBLE = 1e-12  # a spread below this share of the size of a score is rounding
+
 
 def zscore(calibration: Tensor, scores: Tensor) -> Tensor:
     """Scores standardised by the mean and deviation of (n, ...) calibration scores.
@@ -19,7 +21,7 @@ def zscore(calibration: Tensor, scores: Tensor) -> Tensor:
     centre = calibration.double().mean(0)
     spread = calibration.double().std(0, correction=0)
     # Rounding leaves a constant score with a spread near 1e-16 of its size, not with 0.
-    negligible = spread <= 1e-12 * (1 + centre.abs())
+    negligible = spread <= NEGLIGIBLE * (1 + centre.abs())
     return (scores.double() - centre) / torch.where(negligible, 1.0, spread)
 
 

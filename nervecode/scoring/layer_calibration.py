@@ -11,11 +11,10 @@ from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, finite_layers
 from nervecode.scoring.calibrate import EmpiricalPercentileCalibrator, conformal_p_values
-from nervecode.scoring.code_length import CodeLengthScore, surprise_and_regret
+from nervecode.scoring.code_length import LABEL, CodeLengthScore, readings
 from nervecode.scoring.p_values import COMBINERS, combine_p_values
 
 CODE_LENGTH = "code_length"
-LABEL = ":label"  # what ends the name of a label code
 METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)
 
 
@@ -23,8 +22,7 @@ class LayerCalibration:
     """The ID calibration scores of every layer, and of their aggregate.
 
     Args:
-        layers: name -> (n, 2) surprise and regret of the calibration inputs; (n, 1) for learned
-            codes and for a label code (`NAME:label`), which have no regret.
+        layers: name -> `readings` of the calibration inputs.
         method: how layers are aggregated: `code_length`, `mean`, `max`, `total`, or `fisher`,
             `simes`, `harmonic`: -log2 of the combined p-values of the layers, in bits.
 
@@ -37,9 +35,7 @@ class LayerCalibration:
         if method not in METHODS:
             allowed = did_you_mean(method, METHODS)
             raise InputError(f"calibrate method: found {method!r}; {allowed}")
-        if method == CODE_LENGTH and any(
-            pair.shape[1] < 2 for name, pair in layers.items() if not name.endswith(LABEL)
-        ):
+        if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
             raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method = method
@@ -52,7 +48,7 @@ class LayerCalibration:
         Raises:
             InputError: traces of other layers than were calibrated.
         """
-        pairs = {name: surprise_and_regret(trace) for name, trace in traces.items()}
+        pairs = {name: readings(name, trace) for name, trace in traces.items()}
         if set(pairs) != set(self.layers):
             raise InputError(
                 f"layers: found {sorted(pairs)}, calibrated were {sorted(self.layers)}"
@@ -68,7 +64,7 @@ class LayerCalibration:
         )
 
     def aggregate(self, pairs: Mapping[str, Tensor]) -> Tensor:
-        """(N,) float64 scores from `surprise_and_regret` of every calibrated layer."""
+        """(N,) float64 scores from `readings` of every calibrated layer."""
         if self.method in COMBINERS:
             return -combine_p_values(self.layer_p_values(pairs), self.method).log2()
         if self.method != CODE_LENGTH:
@@ -79,7 +75,7 @@ class LayerCalibration:
         return score(*_terms(pairs, self.layers))
 
     def layer_p_values(self, pairs: Mapping[str, Tensor]) -> Tensor:
-        """(N, L) conformal p-value of each layer's surprise, from `surprise_and_regret`."""
+        """(N, L) conformal p-value of each layer's surprise, from `readings`."""
         columns = [
             conformal_p_values(self.layers[name][:, 0], pairs[name][:, 0].cpu())
             for name in self.layers
@@ -90,7 +86,7 @@ class LayerCalibration:
 def _terms(
     pairs: Mapping[str, Tensor], names: Iterable[str]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(N, L) code lengths, (N, L) regrets, and (N,) label regrets where there are any."""
+    """(N, L) code lengths, (N, L) regrets, and (N, 2) label readings where there are any."""
     coded = torch.stack([pairs[n].cpu() for n in names if not n.endswith(LABEL)], dim=1)
-    labels = [pairs[n][:, 0].cpu() for n in names if n.endswith(LABEL)]
+    labels = [pairs[n].cpu() for n in names if n.endswith(LABEL)]
     return coded[..., 0], coded[..., 1], labels[0] if labels else None

@@ -70,13 +70,42 @@ def test_code_length_by_hand() -> None:
     )
 
 
-def test_a_label_code_adds_its_rarity() -> None:
+def given_class(
+    known: np.ndarray, of_known: np.ndarray, new: np.ndarray, of_new: np.ndarray
+) -> list[float]:
+    """Each new score, standardised by its class, whose figures weigh n / (n + 20)."""
+    found = []
+    for score, k in zip(new, of_new, strict=True):
+        same = known[of_known == k]
+        weight = len(same) / (len(same) + 20)
+        mean, deviation = (same.mean(), same.std()) if len(same) else (0.0, 0.0)
+        centre = weight * mean + (1 - weight) * known.mean()
+        found.append((score - centre) / (weight * deviation + (1 - weight) * known.std()))
+    return found
+
+
+def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_class() -> None:
     random = np.random.default_rng(1)
     known, new = random.normal(size=(40, 3, 2)), random.normal(size=(9, 3, 2))
     label, new_label = random.exponential(size=40), random.exponential(size=9)
-    score = CodeLengthScore(*torch.from_numpy(known).unbind(2), torch.from_numpy(label))
-    found = score(*torch.from_numpy(new).unbind(2), torch.from_numpy(new_label))
-    expected = code_length(known, new) + rarity_by_hand(label, new_label)
+    of_known, of_new = random.integers(4, size=40), random.integers(5, size=9)  # 4 is never seen
+    of_new[0] = 4
+    score = CodeLengthScore(
+        *torch.from_numpy(known).unbind(2), torch.from_numpy(np.stack([label, of_known], 1))
+    )
+    found = score(
+        *torch.from_numpy(new).unbind(2), torch.from_numpy(np.stack([new_label, of_new], 1))
+    )
+    centre, spread = known.mean(0), known.std(0)
+    b, r = ([((one - centre) / spread).mean(1)[:, part] for one in (known, new)] for part in (0, 1))
+    conditional = [
+        given_class(b[0], of_known, *pair) for pair in ((b[0], of_known), (b[1], of_new))
+    ]
+    expected = (
+        np.array(rarity_by_hand(*map(np.array, conditional)))
+        + rarity_by_hand(*r)
+        + rarity_by_hand(label, new_label)
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
