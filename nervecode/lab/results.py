@@ -19,8 +19,8 @@ HEAD = """# Results
 `python scripts/study.py` ran or read every setting below and wrote this page; no figure on it was
 typed. AUROC x100, higher is better, OOD is the positive class. A group is the unweighted mean over
 its sets, a score the mean of near and far, a figure the mean over seeds {seeds}. The rules are
-those of [benchmarks](benchmarks.md): codes, feature statistics and classifiers see ID train alone, every
-threshold and standardisation ID calibration alone, and hyperparameters are the authors' defaults
+those of [benchmarks](benchmarks.md): codes, feature statistics and classifiers see ID train alone,
+thresholds and standardisation ID calibration alone; hyperparameters are the authors' defaults
 ([detectors](detectors.md)).
 
 Settings marked *development* were looked at while the default signal was chosen, in earlier

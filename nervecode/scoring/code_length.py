@@ -65,7 +65,7 @@ def zscore_by_class(calibration: Tensor, known: Tensor, scores: Tensor, classes:
     """
     number = 1 + int(torch.cat([known, classes]).max())
     calibration = calibration.double()
-    counts = torch.bincount(known, minlength=number)
+    counts = torch.bincount(known, minlength=number).double()
 
     def mean(values: Tensor) -> Tensor:
         sums = torch.zeros(number, dtype=torch.float64).index_add_(0, known, values)
