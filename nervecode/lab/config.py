@@ -179,9 +179,38 @@ def _from_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
 # YAML
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, but `1e-3` is a number and a key given twice is an error."""
+MAX_BYTES = 128 << 10  # of a file: a config has some two thousand
+MAX_ALIASES = 32
 
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but `1e-3` is a number and a key given twice is an error.
+
+    An alias may not stand within what another alias repeats, so that no small file grows large.
+    """
+
+    aliases = anchored = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            self.aliases += 1
+            if self.anchored or self.aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases, or one within another")
+        repeated = getattr(event, "anchor", None) is not None
+        self.anchored += repeated
+        node = super().compose_node(parent, index)
+        self.anchored -= repeated
+        return node
+
+    def construct_yaml_int(self, node: Any) -> int:
+        number = int(super().construct_yaml_int(node))
+        if abs(number) > 1 << 64:
+            raise yaml.YAMLError(f"the number on line {node.start_mark.line + 1} is too large")
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -211,6 +240,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is missing, unreadable, not YAML, or not a mapping.
     """
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: found {size:,} bytes, allowed: at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -249,7 +281,7 @@ def _settle_optional_sets(values: dict[str, Any]) -> tuple[str, ...]:
         settled = []
         for spec in specs:
             name = spec[:-1] if isinstance(spec, str) and spec.endswith("?") else None
-            if name is None or state(name.partition(":")[0]).present:
+            if name is None or state(name).present:
                 settled.append(name or spec)
             else:
                 left_out.append(name)

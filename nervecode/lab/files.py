@@ -1,41 +1,24 @@
-"""Files that are either there or not: temporary name, flush, fsync, rename, fsync of the folder."""
+"""Files of a run: text, JSON and arrays, written whole or not at all, and read with suspicion."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nervecode.errors import ArtifactError, NervecodeError
+from nervecode.errors import ArtifactError
+from nervecode.files import TEMPORARY as TEMPORARY
+from nervecode.files import replacing as replacing
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it takes the place of `path` when the block succeeds.
-
-    Raises:
-        NervecodeError: the folder cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise NervecodeError(f"{path}: cannot be written ({error.strerror or error})") from error
+# A small file may unpack to MAX_PLAIN bytes. A larger one holds figures, which hardly shrink: one
+# that promises more than MAX_RATIO times its size is made to fill the memory.
+MAX_PLAIN = 64 << 20
+MAX_RATIO = 100
+BUFFER = 1 << 20
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +29,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """One JSON document, as `write_json` writes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -59,7 +47,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: is damaged ({error})") from None
 
 
@@ -77,26 +65,54 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         ArtifactError: the file is missing or damaged.
     """
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a member is no array")
+        return arrays
     except FileNotFoundError:
         raise ArtifactError(f"{path}: is missing") from None
     except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
         raise ArtifactError(f"{path}: is damaged ({error})") from None
 
 
+def check_archive(path: Path) -> None:
+    """Refuse a zip file that promises more than a file of its size can hold.
+
+    Python unpacks no more of a member than its header promises, so promises are enough to look at.
+
+    Raises:
+        ValueError: it promises too much, or is packed in another way than NumPy packs.
+        BadZipFile: it is no zip file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+        raise ValueError("packed in a way that NumPy does not pack")
+    promised, size = sum(m.file_size for m in members), path.stat().st_size
+    if promised > max(MAX_PLAIN, MAX_RATIO * size):
+        raise ValueError(
+            f"promises {promised:,} bytes in a file of {size:,}, allowed: {MAX_RATIO} times that"
+        )
+
+
+def load_array(path: Path) -> np.ndarray:
+    """One array from an `.npy` file, never pickled objects.
+
+    Mapped before it is read, so that its header cannot ask for more memory than it has bytes.
+
+    Raises:
+        ValueError: the file is damaged, or holds objects.
+    """
+    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.array(mapped)
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

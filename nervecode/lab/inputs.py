@@ -14,6 +14,8 @@ from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS, as_float
 from nervecode.lab.data.bundled import fit_images
 from nervecode.lab.data.image_files import SUFFIXES as IMAGE_SUFFIXES
 from nervecode.lab.data.load import load_outside
+from nervecode.lab.files import check_archive, load_array
+from nervecode.lab.images import open_image
 
 Shape = tuple[int, ...]
 
@@ -76,13 +78,8 @@ def _images(files: list[Path], shape: Shape, skip_bad: bool, root: Path | None =
 
 def _decode(file: Path, channels: int) -> Tensor:
     """(channels, h, w) in [0, 1]."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            array = np.array(image.convert("L" if channels == 1 else "RGB"))
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from None
+    with open_image(file) as image:
+        array = np.array(image.convert("L" if channels == 1 else "RGB"))
     planes = array[None] if channels == 1 else array.transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(planes)).float() / 255
 
@@ -106,16 +103,18 @@ def _array(path: Path, shape: Shape) -> Inputs:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
+        if path.suffix == ".npy":
+            return load_array(path)
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as found:
             if len(found.files) != 1 and "inputs" not in found.files:
                 raise InputError(
                     f"{path}: found arrays {', '.join(found.files) or '(none)'}; "
                     "allowed: one array, or one named 'inputs'"
                 )
-            array: np.ndarray = found["inputs" if "inputs" in found.files else found.files[0]]
+            array = found["inputs" if "inputs" in found.files else found.files[0]]
+            if not isinstance(array, np.ndarray):
+                raise ValueError("its member is no array")
             return array
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

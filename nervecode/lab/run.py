@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nervecode import __version__
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.lab.config import dump_config, load_config
-from nervecode.lab.files import read_json, sha256, write_json, write_text
-from nervecode.lab.lock import Lock
-from nervecode.lab.provenance import provenance
-from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.files import TEMPORARY, sha256, write_json, write_text
+from nervecode.lab.lock import Lock, Owner, name_of
+from nervecode.lab.meta import SCHEMA_VERSION as SCHEMA_VERSION
+from nervecode.lab.meta import Meta, first_meta, now, read_meta, sealed
+from nervecode.lab.schema import Config
 
-SCHEMA_VERSION = 1
-SHARED_FILES = (
-    "config.yaml", "checkpoints/checkpoint_manifest.json", "DEMO_MODE.txt", "GATE_FAILED.txt",
-)  # fmt: skip
+MANIFEST = "checkpoints/checkpoint_manifest.json"
+# Files that a run writes more than once -> the stage that does.
+SHARED = {"config.yaml": "", "DEMO_MODE.txt": "", MANIFEST: "train", "GATE_FAILED.txt": "tables"}
+CACHE = "features/"  # what lies there may be gone, but not changed
 
 
 class RunDir:
@@ -36,9 +39,8 @@ class RunDir:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such run directory; {_neighbours(self.root)}")
-        self.meta: dict[str, Any] = read_json(self.root / "meta.json")
-        if not isinstance(self.meta, dict) or self.meta.get("schema_version") != SCHEMA_VERSION:
-            raise ArtifactError(f"{self.root / 'meta.json'}: not the metadata of a run")
+        self.meta: Meta = read_meta(self.root / "meta.json")
+        self.lock = Lock(self.root / ".lock")
 
     @classmethod
     def create(cls, config: Config, parent: Path, *, command: str) -> RunDir:
@@ -53,13 +55,9 @@ class RunDir:
         except OSError as error:
             raise InputError(f"{root}: cannot be made ({error.strerror})") from None
         _write_config(root, config)
-        write_json(root / "meta.json", _first_meta(config, root.name, command))
+        meta = first_meta(config, root.name, command) | {"files": _hashes(root, list(SHARED))}
+        write_json(root / "meta.json", sealed(meta))
         return cls(root)
-
-    @property
-    def lock(self) -> Lock:
-        """Who is writing to the run."""
-        return Lock(self.root / ".lock")
 
     # Paths
 
@@ -67,6 +65,11 @@ class RunDir:
     def config(self) -> Config:
         """The resolved config of the run."""
         path = self.root / "config.yaml"
+        if self.recorded(path) and self._is_bad("config.yaml"):
+            raise ArtifactError(
+                f"{path}: is missing or damaged (its SHA-256 is not the one in meta.json); "
+                "put a copy back, or begin a new run"
+            )
         try:
             return load_config(path)
         except InputError as error:
@@ -113,32 +116,59 @@ class RunDir:
         return "interrupted" if status == "running" and not self.lock.is_held() else status
 
     def update(self, **values: Any) -> None:
-        """Write new metadata; `meta.json` is always the last file to be written."""
-        self.meta = {**self.meta, **values, "updated": _now()}
-        self.meta["files"] = self._files() | self._shared_files()
+        """Write new metadata; `meta.json` is always the last file to be written.
+
+        Raises:
+            NervecodeError: they cannot be written, or another process has taken over the run.
+        """
+        if self.lock.is_lost():
+            raise NervecodeError(f"{self.root}: {self.lock.owner()} has taken it over")
+        meta = {**self.meta, **values, "updated": now()}
+        shared = {name: digest for name, digest in meta["files"].items() if name in SHARED}
+        lasting = {n: d for n, d in self._outputs(meta).items() if not n.startswith(CACHE)}
+        self.meta = sealed({**meta, "files": shared | lasting})
         write_json(self.root / "meta.json", self.meta)
 
     def replace_config(self, config: Config) -> None:
         """Take another config, and the metadata that follows from it."""
+        names = [name for name, stage in SHARED.items() if not stage]
+        self._forget(names)
         _write_config(self.root, config)
         self.__dict__["config"] = config
-        self.update(seeds=list(config.seeds), demo=config.demo)
+        files = self.meta["files"] | _hashes(self.root, names)
+        self.update(seeds=list(config.seeds), demo=config.demo, files=files)
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one event to `log.jsonl`."""
-        line = json.dumps({"time": _now(), "event": event, **values}, ensure_ascii=False)
-        with (self.root / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        """Append one event to `log.jsonl`.
 
-    def _files(self) -> dict[str, str]:
+        Raises:
+            NervecodeError: the file cannot be written.
+        """
+        line = json.dumps({"time": now(), "event": event, **values}, ensure_ascii=False)
+        path = self.root / "log.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise NervecodeError(f"{path}: cannot be written ({error.strerror})") from error
+
+    @staticmethod
+    def _outputs(meta: Meta) -> dict[str, str]:
         """Path -> SHA-256 of everything that stages have written."""
-        stages: Mapping[str, Any] = self.meta["stages"]
-        return {path: digest for s in stages.values() for path, digest in s["outputs"].items()}
+        return {
+            n: digest for stage in meta["stages"].values() for n, digest in stage["outputs"].items()
+        }
 
-    def _shared_files(self) -> dict[str, str]:
-        """Path -> SHA-256 of the files that belong to no stage alone."""
-        paths = [self.root / name for name in SHARED_FILES]
-        return {str(p.relative_to(self.root)): sha256(p) for p in paths if p.is_file()}
+    def _forget(self, names: list[str], stage: str = "") -> None:
+        """Drop the hashes of files that are about to be written: shared ones, and a stage's.
+
+        A crash between a file and its hash then leaves a file without one, not one that looks
+        damaged.
+        """
+        files = {name: digest for name, digest in self.meta["files"].items() if name not in names}
+        stages = {key: one for key, one in self.meta["stages"].items() if key != stage}
+        if files != self.meta["files"] or stages != self.meta["stages"]:
+            self.update(files=files, stages=stages)
 
     # Stages
 
@@ -164,32 +194,57 @@ class RunDir:
         done = self.meta["stages"].get(key)
         if done is not None and done["inputs"] == inputs:
             for path in done["outputs"]:
-                self.verified(self.root / path)
+                self._verified_unless_tidied(self.root / path)
             self.log("skip", stage=key)
             return False
         self.log("start", stage=key)
-        outputs = {str(p.relative_to(self.root)): sha256(p) for p in work()}
-        record = {"inputs": inputs, "outputs": outputs, "finished": _now()}
-        self.update(stages={**self.meta["stages"], key: record})
+        shared = [path for path, stage in SHARED.items() if stage == name]
+        for path in shared:
+            if path in self.meta["files"]:
+                self.verified(self.root / path)
+        self._forget(shared, key)
+        outputs = {p.relative_to(self.root).as_posix(): sha256(p) for p in work()}
+        record = {
+            "inputs": inputs,
+            "outputs": outputs,
+            "finished": now(),
+            "writer": f"nervecode {__version__}",
+        }
+        files = self.meta["files"] | _hashes(self.root, shared)
+        self.update(stages={**self.meta["stages"], key: record}, files=files)
+        for path in done["outputs"] if done else ():
+            if not self.recorded(self.root / path):  # as of a set that is no longer asked for
+                (self.root / path).unlink(missing_ok=True)
         self.log("done", stage=key)
         return True
 
+    def recorded(self, path: Path) -> str | None:
+        """The SHA-256 of a file when it was written; None for a file that the run did not write."""
+        known: dict[str, str] = self.meta["files"] | self._outputs(self.meta)
+        return known.get(path.relative_to(self.root).as_posix())
+
     def verified(self, path: Path) -> Path:
-        """A file that a stage wrote, if its bytes are still those that were written.
+        """A file that the run wrote, if its bytes are still those that were written.
 
         Raises:
-            ArtifactError: the file is missing, changed, or was never written by a stage.
+            ArtifactError: the file is missing, changed, a link, or was never written by the run.
         """
-        name = str(path.relative_to(self.root))
-        known = self._files().get(name)
-        if known is None or not path.is_file():
+        known = self.recorded(path)
+        if known is None or not (path.is_file() or path.is_symlink()):
             raise ArtifactError(f"{path}: is missing; {self._repair_hint()}")
+        for part in [path, *path.parents][: len(path.relative_to(self.root).parts)]:
+            if part.is_symlink():
+                raise ArtifactError(f"{part}: is a link; a run is made of files of its own")
         if sha256(path) != known:
             raise ArtifactError(
                 f"{path}: is damaged (its SHA-256 is not the one in meta.json); "
                 f"{self._repair_hint()}"
             )
         return path
+
+    def _verified_unless_tidied(self, path: Path) -> None:
+        if path.exists() or not path.relative_to(self.root).as_posix().startswith(CACHE):
+            self.verified(path)
 
     def require_stage(self, name: str) -> None:
         """Refuse to go on before a stage is done for every seed.
@@ -206,14 +261,24 @@ class RunDir:
 
     def forget_damaged_stages(self) -> list[str]:
         """Drop the record of every stage with a missing or damaged file; returns their names."""
-        dropped = []
-        for key, stage in list(self.meta["stages"].items()):
-            paths = [(self.root / name, digest) for name, digest in stage["outputs"].items()]
-            if not all(path.is_file() and sha256(path) == digest for path, digest in paths):
-                dropped.append(key)
+        damaged = [name for name in SHARED if name in self.meta["files"] and self._is_bad(name)]
+        authors = {SHARED[name] for name in damaged}
+        dropped = [
+            key
+            for key, stage in self.meta["stages"].items()
+            if key.partition("/")[0] in authors or any(map(self._is_bad, stage["outputs"]))
+        ]
         stages = {k: s for k, s in self.meta["stages"].items() if k not in dropped}
-        self.update(stages=stages)
+        files = {name: d for name, d in self.meta["files"].items() if name not in damaged}
+        self.update(stages=stages, files=files)
         return dropped
+
+    def _is_bad(self, name: str) -> bool:
+        try:
+            self._verified_unless_tidied(self.root / name)
+        except ArtifactError:
+            return True
+        return False
 
     def _repair_hint(self) -> str:
         return f"`nervecode bench {self.root} --repair` makes it again"
@@ -227,19 +292,56 @@ class RunDir:
         Raises:
             NervecodeError: another process is writing.
         """
-        if self.lock.is_stale():
-            self.log("takeover", owner=self.lock.owner())
-            self.lock.release()
         try:
-            self.lock.take()
+            gone = self.lock.take()
         except FileExistsError:
             raise NervecodeError(f"{self.root}: {self.lock.owner()} is writing to it") from None
         except OSError as error:
             raise NervecodeError(f"{self.root}: cannot be written ({error.strerror})") from None
         try:
-            yield
+            with self.lock.beating():
+                self._begin(gone)
+                yield
         finally:
             self.lock.release()
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Claim the run within the block, and enter the pictures that it drew into `plots/`."""
+        with self.claimed():
+            yield
+            for path in sorted((self.root / "plots").glob("*")):
+                if self.recorded(path) != sha256(path):
+                    self._record(path)
+
+    def _record(self, path: Path) -> None:
+        """Enter a file that was written outside of the stages, or again."""
+        name, digest = path.relative_to(self.root).as_posix(), sha256(path)
+        stages = dict(self.meta["stages"])
+        authors = [key for key, stage in stages.items() if name in stage["outputs"]] or ["plot"]
+        for key in authors:
+            stage = stages.get(key, {"inputs": None, "outputs": {}})
+            stages[key] = {**stage, "outputs": {**stage["outputs"], name: digest}}
+        self.update(stages=stages)
+
+    def _begin(self, gone: Owner | None) -> None:
+        """Read what the last writer left, and tidy away what it did not finish."""
+        self.meta = read_meta(self.root / "meta.json")
+        self.__dict__.pop("config", None)
+        if gone is not None:
+            self.log("takeover", owner=name_of(gone))
+        for path in entries(self.root):
+            if path.is_symlink():
+                raise ArtifactError(f"{path}: is a link; a run is made of files of its own")
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
+def entries(root: Path) -> Iterator[Path]:
+    """Everything below a folder but its folders; a link is one entry, wherever it leads."""
+    for folder, folders, files in os.walk(root):
+        found = [Path(folder) / name for name in folders + files]
+        yield from (path for path in found if path.is_symlink() or not path.is_dir())
 
 
 def list_runs(parent: Path) -> list[RunDir]:
@@ -260,36 +362,9 @@ def _write_config(root: Path, config: Config) -> None:
         write_text(root / "DEMO_MODE.txt", "A demonstration: its figures claim nothing.\n")
 
 
-def _first_meta(config: Config, run_id: str, command: str) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": run_id,
-        "name": config.name,
-        "status": "running",
-        "command": command,
-        "created": _now(),
-        "updated": _now(),
-        "demo": config.demo,
-        "seeds": list(config.seeds),
-        "primary_method": PRIMARY,
-        "unit": "bits",
-        "higher_is_ood": True,
-        "fitted_on": {
-            "classifier": "id_train",
-            "codebooks": "id_train",
-            "detectors": "id_train",
-            "normalisation, thresholds, combinations": "id_calibration",
-            "metrics": "id_test and OOD sets",
-        },
-        "gate": {"required": config.bench.accuracy_gate, "passed": None, "accuracy": {}},
-        "stages": {},
-        "files": {},
-        **provenance(),
-    }
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _hashes(root: Path, names: list[str]) -> dict[str, str]:
+    """Name -> SHA-256 of those files that are there."""
+    return {name: sha256(root / name) for name in names if (root / name).is_file()}
 
 
 def _neighbours(root: Path) -> str:

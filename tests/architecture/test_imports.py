@@ -25,8 +25,9 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "click": ("cli/*",),
     "rich": ("cli/*", "lab/tables.py"),
     "matplotlib": ("viz/*",),
+    "jinja2": ("viz/*",),
     "nervecode.cli": ("cli/*", "__main__.py"),
-    "nervecode.lab.bench": ("cli/*",),
+    "nervecode.lab.bench": ("cli/*", "lab/reproduce.py"),
     **dict.fromkeys([f"nervecode.lab.{stage}" for stage in STAGES], ("lab/bench.py", "cli/*")),
     **dict.fromkeys(("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
 }

@@ -43,4 +43,7 @@ def test_it_carries_nothing_else(members: set[str]) -> None:
         ".yaml",
         ".typed",
         ".md",
+        ".html",
+        ".css",
+        ".js",
     }

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -134,6 +133,19 @@ def test_a_damaged_config_is_an_artifacts_error(run: RunDir, content: str | None
         assert RunDir(run.root).config
 
 
+@pytest.mark.parametrize("content", [None, "name: [", "name: 3"])
+def test_a_config_without_a_hash_is_read_with_suspicion(run: RunDir, content: str | None) -> None:
+    """As it lies between the writing of a new config and that of its hash."""
+    run.update(files={})
+    path = run.root / "config.yaml"
+    assert RunDir(run.root).config == run.config
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ArtifactError, match=r"config\.yaml: is missing or damaged"):
+        assert RunDir(run.root).config
+
+
 def test_a_parent_that_cannot_be_made_is_the_users_error(config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be made"):
@@ -187,6 +199,26 @@ def test_changed_inputs_repeat_a_stage(run: RunDir) -> None:
     assert run.verified(run.root / "x").read_text() == "two"
 
 
+def test_a_repeated_stage_leaves_no_file_of_its_first_time(run: RunDir) -> None:
+    other = put(run, "z")
+    run.stage("tables", None, {}, lambda: [other])
+    run.stage("train", 0, {"sets": 2}, lambda: [put(run, "x"), put(run, "y"), other])
+    run.stage("train", 0, {"sets": 1}, lambda: [put(run, "x")])
+    assert not (run.root / "y").exists()
+    assert other.exists()
+
+
+def test_a_crash_in_a_repeated_stage_leaves_it_undone(run: RunDir) -> None:
+    def crash() -> list[Path]:
+        put(run, "x", "new")
+        raise KeyboardInterrupt
+
+    run.stage("train", 0, {"epochs": 1}, lambda: [put(run, "x", "old")])
+    with pytest.raises(KeyboardInterrupt):
+        run.stage("train", 0, {"epochs": 2}, crash)
+    assert RunDir(run.root).stage("train", 0, {"epochs": 1}, lambda: [put(run, "x", "old")])
+
+
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
 def test_a_stage_whose_file_is_gone_or_changed_is_not_skipped(run: RunDir, damage: str) -> None:
     path = put(run, "x")
@@ -204,6 +236,51 @@ def test_a_stage_whose_file_is_gone_or_changed_is_not_skipped(run: RunDir, damag
         run.verified(path)
     assert run.forget_damaged_stages() == ["train/seed_0"]
     assert run.stage("train", 0, {}, lambda: [put(run, "x")])
+    assert run.forget_damaged_stages() == []
+
+
+MANIFEST = "checkpoints/checkpoint_manifest.json"
+
+
+def test_damage_to_a_shared_file_is_never_blessed_by_a_later_write(run: RunDir) -> None:
+    run.stage("train", 0, {}, lambda: [put(run, MANIFEST, "{}")][:0])
+    put(run, MANIFEST, "[]")
+    put(run, "config.yaml", "name: other")
+    run.update(status="complete")
+    reopened = RunDir(run.root)
+    for name in (MANIFEST, "config.yaml"):
+        with pytest.raises(ArtifactError, match="is damaged"):
+            reopened.verified(run.root / name)
+    with pytest.raises(ArtifactError, match=r"config\.yaml: is missing or damaged"):
+        assert reopened.config
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is damaged"):
+        reopened.stage("train", 3, {}, lambda: [])
+    assert reopened.forget_damaged_stages() == ["train/seed_0"]
+    assert reopened.stage("train", 0, {}, lambda: [put(run, MANIFEST, "{}")][:0])
+    reopened.verified(run.root / MANIFEST)
+
+
+def test_a_crash_between_a_shared_file_and_its_hash_is_no_damage(run: RunDir) -> None:
+    def crash() -> list[Path]:
+        put(run, MANIFEST, "half")
+        raise KeyboardInterrupt
+
+    run.stage("train", 0, {}, lambda: [put(run, MANIFEST, "{}")][:0])
+    with pytest.raises(KeyboardInterrupt):
+        run.stage("train", 3, {}, crash)
+    assert RunDir(run.root).stage("train", 3, {}, lambda: [put(run, MANIFEST, "{}")][:0])
+
+
+def test_a_cache_may_be_tidied_away_but_not_changed(run: RunDir) -> None:
+    path = put(run, "features/seed_0/id_train.safetensors")
+    run.stage("calibrate", 0, {}, lambda: [path])
+    assert "features/seed_0/id_train.safetensors" not in run.meta["files"]
+    assert not run.stage("calibrate", 0, {}, lambda: [path])
+    put(run, "features/seed_0/id_train.safetensors", "contenT")
+    with pytest.raises(ArtifactError, match="is damaged"):
+        run.stage("calibrate", 0, {}, lambda: [path])
+    path.unlink()
+    assert not run.stage("calibrate", 0, {}, lambda: [path])
     assert run.forget_damaged_stages() == []
 
 
@@ -234,9 +311,11 @@ def test_a_stage_is_required_for_every_seed(run: RunDir) -> None:
 
 
 def test_the_metadata_hash_what_stages_and_the_run_itself_wrote(run: RunDir) -> None:
-    run.stage("train", 0, {}, lambda: [put(run, "a/x", "1")])
-    put(run, "checkpoints/checkpoint_manifest.json", "{}")
-    run.update(status="complete")
+    def work() -> list[Path]:
+        put(run, "checkpoints/checkpoint_manifest.json", "{}")
+        return [put(run, "a/x", "1"), put(run, "features/x", "2")]
+
+    run.stage("train", 0, {}, work)
     files = json.loads((run.root / "meta.json").read_text())["files"]
     assert set(files) == {"a/x", "config.yaml", "checkpoints/checkpoint_manifest.json"}
     for name, digest in files.items():
@@ -278,17 +357,55 @@ def gone() -> int:
     return process.pid
 
 
-@pytest.mark.parametrize("kind", ["dead", "empty", "garbled"])
-def test_a_dead_owner_is_taken_over(run: RunDir, kind: str) -> None:
-    owner: Any = {"host": socket.gethostname(), "process": gone()}
-    text = {"dead": json.dumps(owner), "empty": "", "garbled": '{"process": 1}'}[kind]
-    (run.root / ".lock").write_text(text)
+def test_a_dead_owner_is_taken_over(run: RunDir) -> None:
+    lock = {"host": socket.gethostname(), "process": gone()}
+    (run.root / ".lock").write_text(json.dumps(lock))
     assert run.status == "interrupted"
     with run.claimed():
         held = json.loads((run.root / ".lock").read_text())
         assert held["process"] == os.getpid()
         assert run.status == "running"
-    assert events(run) == [("takeover", "")]
+    (event,) = map(json.loads, (run.root / "log.jsonl").read_text().splitlines())
+    assert event["event"] == "takeover"
+    assert event["owner"] == f"process {lock['process']} on {lock['host']}"
+
+
+def test_what_a_dead_writer_left_half_written_is_tidied_away(run: RunDir) -> None:
+    left = [put(run, ".meta.json.0123abcd.tmp"), put(run, "scores/seed_0/.x.npz.deadbeef.tmp")]
+    kept = [put(run, "scores/seed_0/x.npz"), put(run, "notes.tmp")]
+    with run.claimed():
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in kept)
+
+
+def test_a_claim_reads_what_the_last_writer_left(run: RunDir) -> None:
+    other = RunDir(run.root)
+    with other.claimed():
+        other.stage("train", 0, {}, lambda: [put(other, "x")])
+        other.replace_config(resolve(file=run.root / "config.yaml", settings={"seeds": [9]}).config)
+    with run.claimed():
+        run.update(status="complete")
+        assert run.config.seeds == (9,)
+    assert set(RunDir(run.root).meta["stages"]) == {"train/seed_0"}
+
+
+def test_a_writer_that_was_taken_over_writes_no_more(run: RunDir) -> None:
+    with run.claimed():
+        (run.root / ".lock").write_text(json.dumps({"host": "elsewhere", "process": 7}))
+        before = (run.root / "meta.json").read_bytes()
+        with pytest.raises(NervecodeError, match="process 7 on elsewhere has taken it over"):
+            run.update(status="complete")
+        assert (run.root / "meta.json").read_bytes() == before
+    assert (run.root / ".lock").exists()
+
+
+def test_a_link_in_a_run_is_not_followed_by_a_writer(run: RunDir, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (run.root / "scores").symlink_to(outside)
+    with pytest.raises(ArtifactError, match="scores: is a link"), run.claimed():
+        pass
+    assert not (run.root / ".lock").exists()
 
 
 def test_a_run_that_is_gone_cannot_be_claimed(run: RunDir) -> None:

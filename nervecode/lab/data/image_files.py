@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.samples import Samples
+from nervecode.lab.images import open_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SIDE = 32
@@ -72,13 +73,12 @@ class ImageFiles:
 
 def decode(path: Path, side: int) -> Tensor:
     """(3, side, side) uint8, as `ImageFiles.load` has it."""
-    from PIL import Image
     from torchvision.transforms import functional as F
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             resized = F.resize(image.convert("RGB"), side, F.InterpolationMode.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path}: not a readable image ({error})") from None
     array = np.array(F.center_crop(resized, [side, side]))
     return torch.from_numpy(array).permute(2, 0, 1)

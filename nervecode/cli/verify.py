@@ -1,0 +1,72 @@
+"""`nervecode verify`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nervecode.cli.options import Device, Run
+from nervecode.cli.show import next_step, progress, say
+from nervecode.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from nervecode.lab.run import RunDir
+
+WORDS = {
+    "missing": "is missing",
+    "changed": "is not as it was written",
+    "unexpected": "was not written by the run",
+    "link": "is a link or no file",
+}
+
+
+def verify(
+    run: Run,
+    expect: Annotated[
+        str | None, typer.Option(help="The digest that the run must have.", metavar="DIGEST")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--reproduce", help="Evaluate again from the checkpoints; compare.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far figures may lie apart then; 0: not one bit.")
+    ] = 1e-3,
+    device: Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Check every file of a run against its hash; print one digest of it all.
+
+    Example: nervecode verify runs/digits-… --expect 3b1f…
+    """
+    from nervecode.lab.run import RunDir
+    from nervecode.lab.verify import verify_run
+
+    found = RunDir(run)
+    if found.lock.is_held():
+        say(f"{found.lock.owner()} is writing to the run: this is how it stands now")
+    verdict = verify_run(found)
+    lines = [f"{found.root / fault.path}: {WORDS[fault.kind]}" for fault in verdict.faults]
+    if expect is not None and expect.lower() != verdict.digest:
+        lines.append(f"{found.root}: has digest {verdict.digest}, expected: {expect}")
+    about: dict[str, Any] = {"schema_version": 1, "run_dir": str(found.root), **asdict(verdict)}
+    about["status"] = found.status
+    if again and not lines:
+        lines, about["largest_difference"] = _again(found, device, tolerance)
+    typer.echo(json.dumps({**about, "verified": not lines}) if as_json else verdict.digest)
+    if lines:
+        raise ArtifactError("\n".join(lines))
+    say(f"{verdict.files} files, {verdict.bytes / 1e6:.1f} MB: all as they were written")
+    if expect is None:
+        next_step("verify", run, "--expect", verdict.digest)
+
+
+def _again(run: RunDir, device: str | None, tolerance: float) -> tuple[list[str], float]:
+    from nervecode.lab.reproduce import reproduce
+
+    with progress() as shown:
+        lines, largest = reproduce(run, device=device, tolerance=tolerance, progress=shown)
+    say(f"made again: the figures lie at most {largest:.2g} apart")
+    return lines, largest

@@ -1,0 +1,15 @@
+"""What the processes of the trust tests need, loaded once. Nothing of it is run here."""
+
+import matplotlib.figure
+import pytorch_ood.detector
+import sklearn.covariance
+import sklearn.datasets
+import torch
+import torchvision
+
+import nervecode.cli.main
+import nervecode.lab.bench
+import nervecode.lab.reproduce
+import nervecode.viz.report
+
+__all__ = ["matplotlib", "nervecode", "pytorch_ood", "sklearn", "torch", "torchvision"]

@@ -1,0 +1,311 @@
+"""`nervecode verify`: what it names, what it prints, and what follows from a damaged file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nervecode.errors import ArtifactError
+from nervecode.lab.bench import prepare, run_stages
+from nervecode.lab.files import sha256, write_json
+from nervecode.lab.meta import seal, sealed
+from nervecode.lab.progress import Progress
+from nervecode.lab.run import RunDir
+from nervecode.lab.verify import differences, verify_run
+
+Tree = Callable[[Path], dict[str, str]]
+
+
+def verdict(cli: Any, run: Path, *options: object) -> tuple[int, dict[str, str], str]:
+    """Exit status, path -> kind of every fault, and the digest."""
+    status, out, _ = cli("verify", run, "--json", *options)
+    found = json.loads(out)
+    assert found["verified"] == (status == 0)
+    return status, {one["path"]: one["kind"] for one in found["faults"]}, found["digest"]
+
+
+def test_a_whole_run_verifies_and_nothing_is_written(cli: Any, copy: Path, tree: Tree) -> None:
+    before = tree(copy)
+    status, out, err = cli("verify", copy)
+    assert (status, len(out.strip())) == (0, 64)
+    assert f"{len(before) - 2} files" in err
+    assert f"--expect {out.strip()}" in err
+    assert tree(copy) == before
+
+
+def test_every_file_that_the_run_wrote_is_hashed(finished: Path, tree: Tree) -> None:
+    meta = json.loads((finished / "meta.json").read_text())
+    files = tree(finished)
+    assert seal(meta) == meta["sha256"]
+    del files["meta.json"], files["log.jsonl"]
+    assert meta["files"] == files
+    for stage in meta["stages"].values():
+        assert stage["writer"].startswith("nervecode ")
+
+
+def test_the_digest_is_that_of_sha256sum_lines(cli: Any, finished: Path, tree: Tree) -> None:
+    files = tree(finished)
+    del files["log.jsonl"]
+    files["meta.json"] = json.loads((finished / "meta.json").read_text())["sha256"]
+    lines = "".join(sorted(f"{digest}  {name}\n" for name, digest in files.items()))
+    assert verdict(cli, finished)[2] == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_the_digest_does_not_depend_on_order(cli: Any, copy: Path) -> None:
+    before = verdict(cli, copy)
+    path = copy / "meta.json"
+    meta = json.loads(path.read_text())
+    for key in ("stages", "files"):
+        meta[key] = dict(reversed(meta[key].items()))
+    write_json(path, dict(reversed(meta.items())))
+    assert verdict(cli, copy) == before
+
+
+def test_an_expected_digest_is_checked(cli: Any, finished: Path) -> None:
+    _, _, digest = verdict(cli, finished)
+    assert cli("verify", finished, "--expect", digest)[0] == 0
+    status, _, err = cli("verify", finished, "--expect", "0" * 64)
+    assert status == 4
+    assert f"has digest {digest}, expected: {'0' * 64}" in " ".join(err.split())
+
+
+def test_a_forged_run_passes_alone_and_fails_against_the_digest(cli: Any, copy: Path) -> None:
+    """Hashes beside the files prove accidents only."""
+    digest = verdict(cli, copy)[2]
+    path = copy / "results.csv"
+    path.write_text(path.read_text().replace("knn", "best"))
+    meta = RunDir(copy).meta
+    forged = hashlib.sha256(path.read_bytes()).hexdigest()
+    meta["stages"]["tables"]["outputs"]["results.csv"] = forged
+    meta["files"]["results.csv"] = forged
+    write_json(copy / "meta.json", sealed(meta))
+    assert cli("verify", copy)[0] == 0
+    assert cli("verify", copy, "--expect", digest)[0] == 4
+
+
+# Damage
+
+ARTIFACTS = (
+    "config.yaml", "checkpoints/checkpoint_manifest.json", "checkpoints/seed_0.safetensors",
+    "calibration/seed_0.safetensors", "layerwise/seed_0/id_test.npz", "metrics/seed_0.csv",
+    "diagnostics/seed_0.csv", "scores/seed_0/id_test.npz", "scores/seed_0/failures.json",
+    "results.csv", "results.json", "tables.md", "plots/roc_seed_0.png", "report.html", "meta.json",
+)  # fmt: skip
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    place = next(i for i in range(len(data) // 2, len(data)) if data[i] not in b" \n")
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def swap(path: Path) -> None:
+    """The file of the other seed; where there is none or it is the same, its own content twice."""
+    data, other = path.read_bytes(), Path(str(path).replace("seed_0", "seed_1"))
+    found = other.read_bytes() if other.exists() else data
+    path.write_bytes(found if found != data else 2 * data)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "flipped": flip,
+    "truncated": truncate,
+    "emptied": lambda path: path.write_bytes(b""),
+    "swapped": swap,
+    "deleted": Path.unlink,
+}
+# Command -> what it reads.
+NEEDS = {
+    "calibrate": ("checkpoints/seed_0.safetensors",),
+    "score": ("checkpoints/seed_0.safetensors", "calibration/seed_0.safetensors", "config.yaml"),
+    "plot": ("layerwise/seed_0/id_test.npz",),
+}
+NOTED = ("meta.json", "log.jsonl")
+
+
+def commands(run: Path, name: str, tmp_path: Path) -> list[tuple[object, ...]]:
+    """The commands that need a file."""
+    found: list[tuple[object, ...]] = []
+    if name in NEEDS["calibrate"]:
+        found.append(("calibrate", run))
+    if name in NEEDS["score"] or name == "meta.json":
+        found.append(("score", run, "--input", "blobs"))
+    if name in NEEDS["plot"]:
+        found.append(("plot", run, "--output", tmp_path / "p.png"))
+    return found
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_damage_is_named_refused_and_changes_nothing_else(
+    name: str, damage: str, cli: Any, copy: Path, tree: Tree, tmp_path: Path
+) -> None:
+    DAMAGES[damage](copy / name)
+    before = tree(copy)
+    if name == "meta.json":
+        status, _, err = cli("verify", copy)
+        assert (status, "meta.json: is" in " ".join(err.split())) == (4, True)
+    else:
+        status, faults, _ = verdict(cli, copy)
+        kind = "missing" if damage == "deleted" else "changed"
+        assert (status, faults) == (4, {name: kind})
+    assert tree(copy) == before
+    for command in commands(copy, name, tmp_path):
+        status, _, err = cli(*command)
+        assert (status, name in err) == (4, True), (command, err)
+    after = tree(copy)
+    assert {k: v for k, v in after.items() if k not in NOTED} == {
+        k: v for k, v in before.items() if k not in NOTED
+    }
+
+
+def test_a_resumed_bench_refuses_any_damaged_file_and_repairs_it(
+    cli: Any, copy: Path, finished: Path
+) -> None:
+    """One run with several faults: each is met by the stage that would skip it."""
+    for name in ("checkpoints/seed_1.safetensors", "layerwise/seed_0/id_test.npz", "results.json"):
+        flip(copy / name)
+        status, _, err = cli("bench", copy)
+        assert (status, name in err, "--repair" in err) == (4, True, True)
+        assert cli("bench", copy, "--repair")[0] == 0
+        assert cli("verify", copy)[0] == 0
+    assert (copy / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
+
+
+def test_what_is_unexpected_is_named(cli: Any, copy: Path) -> None:
+    (copy / "scores/seed_0/extra.npz").write_bytes(b"x")
+    (copy / ".hidden").write_bytes(b"x")
+    os.mkfifo(copy / "pipe")
+    path = copy / "results.csv"
+    path.rename(copy.parent / "elsewhere.csv")
+    path.symlink_to(copy.parent / "elsewhere.csv")
+    (copy / "away").symlink_to(copy.parent)
+    faults = {"scores/seed_0/extra.npz": "unexpected", ".hidden": "unexpected"}
+    links = dict.fromkeys(("pipe", "results.csv", "away"), "link")
+    assert verdict(cli, copy)[:2] == (4, faults | links)
+
+
+def test_metadata_without_a_hash_of_themselves_are_a_fault(cli: Any, copy: Path) -> None:
+    path = copy / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta["sha256"]
+    path.write_text(json.dumps(meta))
+    assert verdict(cli, copy)[:2] == (4, {"meta.json": "changed"})
+
+
+def test_even_a_changed_space_in_the_metadata_is_a_fault(cli: Any, copy: Path) -> None:
+    path = copy / "meta.json"
+    path.write_text(path.read_text()[:-1])
+    assert verdict(cli, copy)[:2] == (4, {"meta.json": "changed"})
+
+
+def test_a_picture_that_is_drawn_again_belongs_to_the_run(cli: Any, copy: Path) -> None:
+    assert cli("plot", copy, "--kind", "roc", "--ood", "uniform_noise")[0] == 0
+    assert cli("plot", copy, "--kind", "roc", "--seed", 1)[0] == 0
+    assert (copy / "plots/roc_seed_1.png").is_file()
+    assert cli("verify", copy)[0] == 0
+    assert cli("bench", copy)[0] == 0
+    assert cli("verify", copy)[0] == 0
+
+
+def test_what_is_kept_of_the_features_is_checked(cli: Any, config: Path, tmp_path: Path) -> None:
+    keep = ("-o", "bench.keep_features=true", "--seeds", 0)
+    assert cli("bench", "--config", config, "--outdir", tmp_path, *keep)[0] == 0
+    (run,) = tmp_path.iterdir()
+    status, faults, digest = verdict(cli, run)
+    assert (status, faults) == (0, {})
+    before = (run / "meta.json").read_bytes()
+    name = "features/seed_0/id_train.safetensors"
+    flip(run / name)
+    assert verdict(cli, run)[:2] == (4, {name: "changed"})
+    opened = RunDir(run)
+    opened.meta["stages"].pop("score/seed_0")
+    with pytest.raises(ArtifactError, match=r"id_train\.safetensors: is damaged"):
+        run_stages(opened, prepare(opened.config), ("score",), progress=Progress())
+    run.joinpath("meta.json").write_bytes(before)
+    (run / name).unlink()
+    assert verdict(cli, run) == (0, {}, digest)
+
+
+# Reproduction
+
+
+def test_the_evaluation_is_made_again_from_the_checkpoints(
+    cli: Any, copy: Path, tree: Tree
+) -> None:
+    before = tree(copy)
+    status, out, err = cli("verify", copy, "--reproduce", "--tolerance", 0, "--json")
+    assert status == 0, err
+    assert json.loads(out)["largest_difference"] == 0
+    assert tree(copy) == before
+
+
+def test_rows_that_do_not_follow_from_the_checkpoints_are_told(cli: Any, copy: Path) -> None:
+    path = copy / "results.json"
+    results = json.loads(path.read_text())
+    row = results["rows"][0]
+    row["auroc"] -= 0.25
+    path.write_text(json.dumps(results))
+    meta = RunDir(copy).meta
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    meta["stages"]["tables"]["outputs"]["results.json"] = meta["files"]["results.json"] = digest
+    write_json(copy / "meta.json", sealed(meta))
+    assert cli("verify", copy)[0] == 0
+    status, _, err = cli("verify", copy, "--reproduce")
+    assert status == 4
+    assert f"seed 0, {row['ood']}, {row['method']}: auroc was {row['auroc']}" in err
+
+
+def test_differences_of_rows() -> None:
+    cell = {"seed": 0, "ood": "a", "method": "m", "reason": "", "n_id": 3, "auroc": 0.5}
+    other = cell | {"method": "n"}
+    assert differences([cell], [dict(cell)], tolerance=0) == ([], 0.0)
+    near = cell | {"auroc": 0.5 + 1e-6}
+    assert differences([cell], [near], tolerance=1e-3)[0] == []
+    lines, largest = differences([cell], [near], tolerance=0)
+    assert lines == [f"seed 0, a, m: auroc was 0.5, is {0.5 + 1e-6}"]
+    np.testing.assert_allclose(largest, 1e-6, rtol=1e-6)
+    assert differences([cell], [cell | {"n_id": 4}], tolerance=9)[0]
+    assert differences([cell, other], [cell], tolerance=9)[0] == ["seed 0, a, n: on one side only"]
+
+
+def test_a_run_that_is_being_written_may_hold_temporary_files(copy: Path) -> None:
+    run = RunDir(copy)
+    (copy / ".results.csv.0123abcd.tmp").write_text("half")
+    assert [fault.kind for fault in verify_run(run).faults] == ["unexpected"]
+    run.lock.take()
+    assert verify_run(run).faults == ()
+    run.lock.release()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="nothing to compare with")
+def test_files_are_hashed_as_fast_as_by_sha256sum(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(1 << 20) * 256)
+
+    def seconds(work: Callable[[], Any]) -> float:
+        began = time.monotonic()
+        work()
+        return time.monotonic() - began
+
+    ours = min(seconds(lambda: sha256(path)) for _ in range(3))
+    command = ["sha256sum", str(path)]
+    theirs = min(
+        seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(3)
+    )
+    assert ours <= theirs / 0.8
