@@ -11,15 +11,14 @@ import typer
 
 from nervecode.cli import options
 from nervecode.cli.options import ConfigFile, Device, OutDir, Overrides, Preset, Seeds
-from nervecode.cli.show import next_step, progress, say, show_table
+from nervecode.cli.report import make_plots, make_report
+from nervecode.cli.show import next_step, progress, say, say_takeover, show_table
 from nervecode.errors import GateError, InputError
 
 if TYPE_CHECKING:
     from nervecode.lab.bench import Prepared
     from nervecode.lab.run import RunDir
     from nervecode.lab.schema import Config
-
-PLOTS = ("layerwise", "roc", "scores", "training")
 
 
 def bench(
@@ -68,13 +67,15 @@ def bench(
                 found, prepared, allow_low_accuracy=allow_low_accuracy, progress=shown
             )
             withheld = not outcome.gate["passed"] and not allow_low_accuracy
-            plots = [] if withheld else _plot(found, shown)
-        return outcome, withheld, plots
+            plots = [] if withheld else make_plots(found, shown)
+        return outcome, withheld, plots, make_report(found)
 
-    outcome, withheld, plots = guarded(found, work)
+    say_takeover(found)
+    outcome, withheld, plots, report = guarded(found, work)
     _report(found, outcome, as_json)
     for path in plots:
         say(f"Plot: {path}")
+    say(f"Report: {report}")
     say(f"Done in {time.monotonic() - began:.0f} s. Run: {found.root}")
     if withheld:
         raise GateError(_verdict(found))
@@ -111,20 +112,6 @@ def _open(
     path = found.root / "config.yaml"
     new = options.resolve_options(None, path, seeds, device, override, **settings).config
     return found, new, prepare(new)
-
-
-def _plot(run: RunDir, shown: Any) -> list[Path]:
-    from nervecode.viz import KINDS
-
-    def work() -> list[Path]:
-        seed = run.config.seeds[0]
-        return [
-            KINDS[kind](run.root, seed=seed) for kind in shown.track("plots", PLOTS, len(PLOTS))
-        ]
-
-    tables = run.meta["stages"]["tables"]["outputs"]
-    run.stage("plots", None, {"tables": tables, "gate": run.meta["gate"]}, work)
-    return [run.root / path for path in run.meta["stages"]["plots"]["outputs"]]
 
 
 def _report(run: RunDir, outcome: Any, as_json: bool) -> None:

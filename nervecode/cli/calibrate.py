@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from nervecode.cli.options import Run
-from nervecode.cli.show import next_step, progress
+from nervecode.cli.show import next_step, progress, say_takeover
 
 
 def calibrate(run: Run) -> None:
@@ -19,6 +19,7 @@ def calibrate(run: Run) -> None:
     found = RunDir(run)
     found.require_stage("train")
     prepared = prepare(found.config)
+    say_takeover(found)
     with progress() as shown:
         guarded(found, lambda: run_stages(found, prepared, ("calibrate",), progress=shown))
     for seed in found.config.seeds:

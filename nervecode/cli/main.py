@@ -13,7 +13,20 @@ from typing import cast
 
 import typer
 
-from nervecode.cli import bench, calibrate, data, plot, presets, runs, score, train
+from nervecode.cli import (
+    archive,
+    bench,
+    calibrate,
+    compare,
+    data,
+    plot,
+    presets,
+    report,
+    runs,
+    score,
+    train,
+    verify,
+)
 from nervecode.errors import NervecodeError
 
 # Plain help: rich would double the time of `--help`.
@@ -31,7 +44,11 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("score")(score.score)
 app.command("bench")(bench.bench)
 app.command("plot")(plot.plot)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("runs")(runs.runs)
+app.command("verify")(verify.verify)
+app.command("archive")(archive.archive)
 app.add_typer(presets.app, name="presets")
 app.add_typer(data.app, name="data")
 

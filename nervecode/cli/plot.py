@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nervecode.cli.options import Run
-from nervecode.cli.show import next_step
-from nervecode.errors import InputError, did_you_mean
+from nervecode.cli.show import next_step, say
+from nervecode.errors import ArtifactError, InputError, did_you_mean
+
+ALL = "all"
+KIND_HELP = "layerwise, heat, trace, roc, scores, matrix, calibration, training, codebooks, or all."
 
 
 def plot(
     run: Run,
-    kind: Annotated[str, typer.Option(help="layerwise, roc, scores or training.")] = "layerwise",
+    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "layerwise",
     seed: Annotated[int | None, typer.Option(help="Default: the first seed.")] = None,
     ood: Annotated[str | None, typer.Option(help="OOD sets, such as a,b; default: all.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Of --kind trace: which input; default the most surprising.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="FILE.png, .svg or .pdf.")] = None,
     force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
 ) -> None:
@@ -26,12 +33,39 @@ def plot(
     """
     from nervecode.viz import KINDS
 
-    if kind not in KINDS:
-        raise InputError(f"--kind: unknown {kind!r}; {did_you_mean(kind, KINDS)}")
+    if kind not in (*KINDS, ALL):
+        raise InputError(f"--kind: unknown {kind!r}; {did_you_mean(kind, (*KINDS, ALL))}")
     if not run.is_dir():
         raise InputError(f"{run}: no such run directory")
+    if sample is not None and kind != "trace":
+        raise InputError(f"--sample: found with --kind {kind}, allowed: with --kind trace")
     chosen = [name.strip() for name in ood.split(",")] if ood else None
-    path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force)
-    typer.echo(path)
+    with _claimed(run, output):
+        if kind == ALL:
+            _plot_all(run, output, seed=seed, ood=chosen)
+        else:
+            own = {} if sample is None else {"sample": sample}
+            path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force, **own)
+            typer.echo(path)
     others = [other for other in KINDS if other != kind]
     next_step("plot", run, "--kind", others[0])
+
+
+def _claimed(run: Path, output: Path | None) -> AbstractContextManager[None]:
+    """The run, for pictures that go into it; pictures that go elsewhere only read it."""
+    from nervecode.lab.run import RunDir
+
+    return RunDir(run).drawing() if output is None else nullcontext()
+
+
+def _plot_all(run: Path, output: Path | None, **options: Any) -> None:
+    """Every kind that the run has the files for, into its own `plots/`."""
+    from nervecode.viz import KINDS
+
+    if output is not None:
+        raise InputError("--output: found with --kind all, allowed: with one kind")
+    for kind, draw in KINDS.items():
+        try:
+            typer.echo(draw(run, **options))
+        except ArtifactError as error:
+            say(f"skipped: {kind} ({error})")

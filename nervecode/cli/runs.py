@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nervecode.cli.show import next_step, say, show_table
+from nervecode.cli.formats import Csv, Json, Latex, Markdown, chosen_format, emit
+from nervecode.cli.show import next_step, say
+
+if TYPE_CHECKING:
+    from nervecode.lab.run import RunDir
+
+COLUMNS = ("run", "status", "gate", "seeds", "headline")
 
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_md: Markdown = False,
+    as_latex: Latex = False,
 ) -> None:
     """List the runs of a folder with status, gate and headline; failed ones too.
 
-    Example: nervecode runs
+    Example: nervecode runs --md
     """
     from nervecode.lab.tables import Table
 
+    form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     rows = _rows(folder)
-    if as_json:
-        typer.echo(json.dumps({"schema_version": 1, "runs": rows}))
-        return
-    if not rows:
+    if not rows and form != "json":
         say(f"No runs in {folder}. Next: nervecode bench --preset digits")
         return
-    body = [[str(row[key]) for key in ("run", "status", "gate", "headline")] for row in rows]
+    body = [[str(row[key]) for key in COLUMNS] for row in rows]
     caption = "headline: AUROC x100 of nervecode, mean of near and far over seeds"
-    show_table(Table(f"Runs in {folder}", ["run", "status", "gate", "headline"], body,
-                     caption=caption))  # fmt: skip
-    next_step("plot", folder / rows[-1]["run"])
+    table = Table(f"Runs in {folder}", list(COLUMNS), body, caption=caption)
+    emit(form, [table], rows=rows, document={"runs": rows})
+    if len(rows) > 1:
+        next_step("compare", *[folder / row["run"] for row in rows[-2:]])
+    elif rows:
+        next_step("report", folder / rows[-1]["run"])
+
+
+def gate_word(run: RunDir) -> str:
+    """The verdict of a run's gate, in a word."""
+    return {True: "passed", False: "failed", None: "open"}[run.meta["gate"]["passed"]]
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
@@ -42,20 +56,21 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
         {
             "run": run.root.name,
             "status": run.status,
-            "gate": {True: "passed", False: "failed", None: "open"}[run.meta["gate"]["passed"]],
+            "gate": gate_word(run),
+            "seeds": len(run.meta["seeds"]),
             "headline": _headline(run),
         }
         for run in list_runs(folder)
     ]
 
 
-def _headline(run: Any) -> str:
+def _headline(run: RunDir) -> str:
     """The figure of the default signal; the error of a failed run; nothing where there is none."""
     from nervecode.errors import NervecodeError
     from nervecode.lab.rows import ranking, read_rows
 
     if run.status == "failed":
-        return str(run.meta.get("error", ""))
+        return " ".join(str(run.meta.get("error", "")).replace("|", "/").split())
     try:
         ranked = ranking(read_rows(run)["rows"])
     except NervecodeError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table as RichTable
 
+    from nervecode.lab.run import RunDir
     from nervecode.lab.tables import Table
 
 QUIET_SECONDS = 10.0
@@ -28,6 +29,12 @@ QUIET_SECONDS = 10.0
 def say(message: str) -> None:
     """A remark, on standard error."""
     typer.echo(message, err=True)
+
+
+def say_takeover(run: RunDir) -> None:
+    """Say whose lock is about to be taken, where its owner is gone."""
+    if run.lock.is_stale():
+        say(f"{run.lock.owner()} is gone; this process takes over its run")
 
 
 def next_step(command: str, *arguments: object) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nervecode.errors import InputError
+from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.calibrate import calibrate_seed
 from nervecode.lab.checkpoint import load_calibrated
 from nervecode.lab.data import Splits, build_splits
@@ -136,8 +137,9 @@ def guarded(run: RunDir, work: Callable[[], Any]) -> Any:
         try:
             result = work()
         except Exception as error:
-            run.log("failed", error=str(error))
-            run.update(status="failed", error=str(error))
+            with suppress(NervecodeError):  # on a full disk, the first error is the one to tell
+                run.log("failed", error=str(error))
+                run.update(status="failed", error=str(error))
             raise
         except BaseException:  # an interrupt
             run.update(status="interrupted")
@@ -162,13 +164,13 @@ def _write_tables(run: RunDir, rows: list[Row], gate: Gate, allowed: bool) -> No
     def work() -> list[Path]:
         tables = run.root / "tables.md"
         write_text(tables, markdown(run.meta | {"gate": gate}, rows))
+        mark = run.root / "GATE_FAILED.txt"
+        if gate["passed"]:
+            mark.unlink(missing_ok=True)
+        else:
+            write_text(mark, "ID test accuracy did not reach the gate: no OOD figure counts.\n")
         return [*write_rows(run, rows, gate), tables]
 
     scores = {k: v["outputs"] for k, v in run.meta["stages"].items() if k.startswith("score/")}
     inputs = {"scores": scores, "gate": gate, "allowed": allowed, "demo": run.meta["demo"]}
     run.stage("tables", None, inputs, work)
-    mark = run.root / "GATE_FAILED.txt"
-    if gate["passed"]:
-        mark.unlink(missing_ok=True)
-    else:
-        write_text(mark, "ID test accuracy did not reach the gate: no OOD figure counts.\n")

@@ -44,7 +44,8 @@ def calibrate_seed(
         _fit(run, trained, signals, splits, seed, progress)
         _calibrate(run, trained, signals, splits, seed, progress)
         _write(run.calibration(seed), signals)
-        return [run.calibration(seed)]
+        cached = [run.features(seed, split) for split in ("id_train", "id_calibration")]
+        return [run.calibration(seed), *cached]
 
     return run.stage("calibrate", seed, inputs, work)
 

@@ -22,6 +22,7 @@ Gate = dict[str, Any]
 
 GROUPS = ("near", "far", "shift")
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "id_tpr95_ood_accepted")
+LOWER_IS_BETTER = ("fpr95", "id_tpr95_ood_accepted")
 COLUMNS = (
     "seed", "ood", "group", "method", "status", "reason", *METRICS, "n_id", "n_ood", "accuracy",
 )  # fmt: skip
@@ -83,23 +84,29 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
     """Per method and group: mean and deviation over seeds of the mean AUROC over the sets."""
     return [
         {"method": method, "group": group, **_over_seeds(seeds)}
-        for method, groups in _group_means(rows).items()
+        for method, groups in group_means(rows).items()
         for group, seeds in groups.items()
     ]
 
 
 def ranking(rows: Iterable[Row]) -> list[Row]:
     """Methods by the mean of near and far AUROC over seeds, best first."""
-    found = []
-    for method, groups in _group_means(rows).items():
-        near, far = groups.get("near", {}), groups.get("far", {})
-        both = {seed: (near[seed] + far[seed]) / 2 for seed in sorted(near.keys() & far.keys())}
-        if both:
-            found.append({"method": method, **_over_seeds(both)})
+    found = [{"method": m, **_over_seeds(seeds)} for m, seeds in headlines(rows).items()]
     return sorted(found, key=lambda row: -row["auroc_mean"])
 
 
-def _group_means(rows: Iterable[Row]) -> dict[str, dict[str, dict[int, float]]]:
+def headlines(rows: Iterable[Row]) -> dict[str, dict[int, float]]:
+    """Method -> seed -> mean of near and far AUROC; what lacks one of them is left out."""
+    found = {}
+    for method, groups in group_means(rows).items():
+        near, far = groups.get("near", {}), groups.get("far", {})
+        both = {seed: (near[seed] + far[seed]) / 2 for seed in sorted(near.keys() & far.keys())}
+        if both:
+            found[method] = both
+    return found
+
+
+def group_means(rows: Iterable[Row]) -> dict[str, dict[str, dict[int, float]]]:
     """Method -> group -> seed -> unweighted mean of AUROC over the group's sets."""
     table: dict[str, dict[str, dict[int, list[float]]]] = {}
     for row in rows:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nervecode.lab.checkpoint import Trained, load_calibrated
-from nervecode.lab.data import Samples, Splits
+from nervecode.lab.data import Samples, Splits, as_float
 from nervecode.lab.detectors import DETECTORS, Score
 from nervecode.lab.features import Features, extract
 from nervecode.lab.files import sha256, write_json, write_npz
@@ -23,6 +23,7 @@ from nervecode.scoring import id_zscore_equal, stack_layers
 
 COMBINED = {"E": "energy", "M": "mahalanobis", "N": PRIMARY}
 COMBINATION = "combo_id_zscore_equal"
+SHOWN = 6  # the most surprising inputs of a split, which are kept for the report
 
 Arrays = dict[str, Tensor]
 Layers = dict[str, dict[str, Tensor]]
@@ -36,6 +37,7 @@ def score_seed(
     inputs = {
         "calibration": sha256(run.verified(run.calibration(seed))),
         "detectors": config.bench.detectors,
+        "options": config.bench.options,
         "limit_eval": config.bench.limit_eval,
         "data": config.data.model_dump(mode="json"),
     }
@@ -49,7 +51,8 @@ def score_seed(
             title = f"score seed {seed} {split}"
             features, layers = _run_split(run, trained, seed, split, samples, title, progress)
             scores[split] = _score(trained, fitted, failures, features, layers)
-            written.append(_write_layers(run, seed, split, features, layers[PRIMARY]))
+            most = _most_surprising(samples, scores[split][PRIMARY])
+            written.append(_write_layers(run, seed, split, features, layers[PRIMARY], most))
         for split, found in _drop_failed(scores, failures).items():
             combined = found | _combinations(scores["id_calibration"], found)
             write_npz(run.scores(seed, split), {n: s.float().numpy() for n, s in combined.items()})
@@ -70,7 +73,8 @@ def _fit_detectors(
         train = _cached(run, trained, seed, "id_train", splits.train, progress)
         for name in run.config.bench.detectors:
             try:
-                fitted[name] = DETECTORS[name](train, trained.model)
+                options = run.config.bench.options.get(name, {})
+                fitted[name] = DETECTORS[name](train, trained.model, **options)
             except Exception as error:  # a baseline that fails is a row with its reason
                 failures[name] = _reason(error)
     return fitted, failures
@@ -81,8 +85,8 @@ def _cached(
 ) -> Features:
     """Features that `calibrate` kept, or a new pass where they were tidied away."""
     path = run.features(seed, split)
-    if path.exists():
-        return Features.load(path, samples.inputs)
+    if path.exists() and run.recorded(path):
+        return Features.load(run.verified(path), samples.inputs)
     return extract(trained.model, samples, title=f"features seed {seed}", progress=progress)
 
 
@@ -154,8 +158,22 @@ def _combinations(calibration: Arrays, scores: Arrays) -> Arrays:
     return found
 
 
+def _most_surprising(samples: Samples, scores: Tensor) -> dict[str, np.ndarray]:
+    """The numbers of the inputs with the highest scores, and those inputs; images as bytes."""
+    rows = scores.argsort(descending=True, stable=True)[:SHOWN]
+    inputs = as_float(samples.inputs[rows])
+    if inputs.ndim == 4:
+        inputs = (255 * inputs.clamp(0, 1)).round().byte()
+    return {"shown": rows.numpy(), "shown_inputs": inputs.numpy()}
+
+
 def _write_layers(
-    run: RunDir, seed: int, split: str, features: Features, layers: Mapping[str, Tensor]
+    run: RunDir,
+    seed: int,
+    split: str,
+    features: Features,
+    layers: Mapping[str, Tensor],
+    most: Mapping[str, np.ndarray],
 ) -> Path:
     surprise = stack_layers({name: pair[:, 0] for name, pair in layers.items()})
     arrays = {
@@ -164,6 +182,7 @@ def _write_layers(
         "labels": features.labels.numpy(),
         "predictions": features.predictions.numpy(),
         "sample_ids": np.arange(len(features.labels)),
+        **most,
     }
     write_npz(run.layerwise(seed, split), arrays)
     return run.layerwise(seed, split)

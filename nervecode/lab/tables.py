@@ -84,10 +84,11 @@ def all_tables(meta: Meta, rows: Sequence[Row]) -> list[Table]:
 
 def markdown(meta: Meta, rows: Sequence[Row]) -> str:
     """All tables as one Markdown page; best in bold, second in italics."""
-    return "\n".join(_markdown(table) for table in all_tables(meta, rows))
+    return "\n".join(as_markdown(table) for table in all_tables(meta, rows))
 
 
-def _markdown(table: Table) -> str:
+def as_markdown(table: Table) -> str:
+    """One table as Markdown; best in bold, second in italics."""
     lines = [f"## {table.title}\n", _line(table.header), _line(["---"] * len(table.header))]
     for r, row in enumerate(table.body):
         cells = []

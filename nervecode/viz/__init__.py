@@ -18,6 +18,11 @@ class _Kinds(Mapping[str, Draw]):
         "roc": "nervecode.viz.curves",
         "scores": "nervecode.viz.curves",
         "training": "nervecode.viz.curves",
+        "calibration": "nervecode.viz.calibration",
+        "matrix": "nervecode.viz.matrix",
+        "codebooks": "nervecode.viz.codebooks",
+        "heat": "nervecode.viz.layerwise",
+        "trace": "nervecode.viz.trace",
     }
 
     def __getitem__(self, kind: str) -> Draw:

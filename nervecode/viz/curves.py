@@ -3,122 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Arrays, Saved
-from nervecode.viz.style import ID_COLOUR, STYLES, colour, finish, new_figure, save, styled
+from nervecode.viz.style import ID_COLOUR, STYLES, colour, new_figure
 
 ROC_METHODS = ("nervecode", "combo_id_zscore_equal", "energy", "mahalanobis", "knn", "msp")
 COLUMNS = 4
 
 
-def plot_roc(
-    run: Path,
-    *,
-    seed: int | None = None,
-    ood: Sequence[str] | None = None,
-    output: Path | None = None,
-    force: bool = False,
-) -> Path:
-    """ROC curves of chosen methods, one panel an OOD set; see `plot_layerwise` for the arguments.
+@plot("roc")
+def plot_roc(saved: Saved) -> Picture:
+    """ROC curves of chosen methods, one panel an OOD set.
 
     The dot on each curve is where 95 % of OOD are caught.
     """
-    saved = Saved(run, seed=seed, ood=ood)
-    path = saved.output("roc", output, force=force)
     inside = saved.scores("id_test")
     methods = [name for name in ROC_METHODS if name in inside]
-    with styled():
-        figure, panels = _panels(saved.ood, legend=True)
-        for axes, name in zip(panels, saved.ood, strict=False):
-            _draw_roc(axes, name, methods, inside, saved.scores(f"ood_{name}"))
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
-        caption = (
-            f"OOD is the positive class; the dot marks the threshold that catches 95 % of OOD. "
-            f"Seed {saved.seed}; {len(next(iter(inside.values()))):,} ID test inputs, "
-            f"n = OOD inputs."
-        )
-        title = f"{saved.meta['name']}: ROC of each OOD set"
-        finish(figure, title=title, caption=caption, stamp=saved.stamp)
-        return save(figure, path)
+    figure, grid = panels(saved.ood, legend=True)
+    for axes, name in zip(grid, saved.ood, strict=False):
+        _draw_roc(axes, name, methods, inside, saved.scores(f"ood_{name}"))
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper")
+    caption = (
+        f"OOD is the positive class; the dot marks the threshold that catches 95 % of OOD. "
+        f"Seed {saved.seed}; {len(next(iter(inside.values()))):,} ID test inputs, "
+        f"n = OOD inputs."
+    )
+    return Picture(figure, "ROC of each OOD set", caption)
 
 
-def plot_scores(
-    run: Path,
-    *,
-    seed: int | None = None,
-    ood: Sequence[str] | None = None,
-    output: Path | None = None,
-    force: bool = False,
-) -> Path:
-    """Score distributions of the default signal; see `plot_layerwise` for the arguments.
+@plot("scores")
+def plot_scores(saved: Saved) -> Picture:
+    """Score distributions of the default signal.
 
     The line is the threshold that accepts 95 % of ID calibration inputs.
     """
-    saved = Saved(run, seed=seed, ood=ood)
-    path = saved.output("scores", output, force=force)
     method = saved.meta["primary_method"]
     inside, calibration = saved.scores("id_test")[method], saved.scores("id_calibration")[method]
     threshold = float(np.quantile(calibration, 0.95))
-    with styled():
-        figure, panels = _panels(saved.ood, legend=True)
-        for number, (axes, name) in enumerate(zip(panels, saved.ood, strict=False)):
-            outside = saved.scores(f"ood_{name}")[method]
-            _draw_scores(axes, name, inside, outside, threshold, colour(number))
-        handles, _ = panels[0].get_legend_handles_labels()
-        figure.legend(handles, ["ID test", "OOD", "95 % of ID"], loc="outside right upper")
-        caption = (
-            f"Score of {method}: higher is more surprising, arbitrary origin. The line accepts "
-            f"95 % of {len(calibration):,} ID calibration inputs. Seed {saved.seed}; "
-            f"{len(inside):,} ID test inputs, n = OOD inputs."
+    figure, grid = panels(saved.ood, legend=True)
+    for number, (axes, name) in enumerate(zip(grid, saved.ood, strict=False)):
+        outside = saved.scores(f"ood_{name}")[method]
+        _draw_scores(
+            axes,
+            name,
+            inside,
+            outside,
+            threshold=threshold,
+            tone=colour(number),
+            unit=saved.meta["unit"],
         )
-        title = f"{saved.meta['name']}: score distributions"
-        finish(figure, title=title, caption=caption, stamp=saved.stamp)
-        return save(figure, path)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper")
+    caption = (
+        f"Score of {method}: higher is more surprising, arbitrary origin. The line accepts "
+        f"95 % of {len(calibration):,} ID calibration inputs. Seed {saved.seed}; "
+        f"{len(inside):,} ID test inputs, n = OOD inputs."
+    )
+    return Picture(figure, "score distributions", caption)
 
 
-def plot_training(
-    run: Path,
-    *,
-    seed: int | None = None,
-    ood: Sequence[str] | None = None,
-    output: Path | None = None,
-    force: bool = False,
-) -> Path:
-    """Loss and accuracy over epochs, all seeds; see `plot_layerwise` for the arguments."""
-    saved = Saved(run, seed=seed, ood=ood)
-    path = saved.output("training", output, force=force)
-    with styled():
-        figure = new_figure(9, 3.8)
-        panels = figure.subplots(1, 3)
-        for number, one in enumerate(saved.meta["seeds"]):
-            _draw_training(panels, saved.epochs(one), number, f"seed {one}")
-        titles = ("Task loss (nats)", "Coding loss (nats)", "Training accuracy (%)")
-        for axes, title in zip(panels, titles, strict=True):
-            axes.set_title(title)
-            axes.set_xlabel("epoch")
-        panels[2].legend(loc="lower right")
-        caption = f"ID training data: {saved.meta['split_sizes']['id_train']:,} inputs."
-        title = f"{saved.meta['name']}: training"
-        finish(figure, title=title, caption=caption, stamp=saved.stamp)
-        return save(figure, path)
+@plot("training")
+def plot_training(saved: Saved) -> Picture:
+    """Loss and accuracy over epochs, all seeds."""
+    figure = new_figure(9, 3.8)
+    columns = figure.subplots(1, 3)
+    for number, one in enumerate(saved.meta["seeds"]):
+        _draw_training(columns, saved.epochs(one), number, f"seed {one}")
+    titles = ("Task loss (nats)", "Coding loss (nats)", "Training accuracy (%)")
+    for axes, title in zip(columns, titles, strict=True):
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+    columns[2].legend(loc="lower right")
+    caption = f"ID training data: {saved.meta['split_sizes']['id_train']:,} inputs."
+    return Picture(figure, "training", caption)
 
 
-def _panels(names: Sequence[str], *, legend: bool) -> tuple[Figure, list[Axes]]:
-    """One square panel a name, at most four in a row."""
+def panels(
+    names: Sequence[str], *, width: float = 2.3, height: float = 2.35, legend: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel a name, in inches; at most four in a row, a legend beside them."""
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
-    figure = new_figure(2.3 * columns + 2.2 * legend, 2.35 * rows + 1.1)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    panels = list(grid.flat)
-    for axes in panels[len(names) :]:
+    figure = new_figure(max(5.0, width * columns + 2.2 * legend), height * rows + 1.1)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[len(names) :]:
         axes.set_visible(False)
-    return figure, panels[: len(names)]
+    return figure, grid[: len(names)]
 
 
 def _draw_roc(axes: Axes, name: str, methods: list[str], inside: Arrays, outside: Arrays) -> None:
@@ -140,7 +116,14 @@ def _draw_roc(axes: Axes, name: str, methods: list[str], inside: Arrays, outside
 
 
 def _draw_scores(
-    axes: Axes, name: str, inside: np.ndarray, outside: np.ndarray, threshold: float, tone: str
+    axes: Axes,
+    name: str,
+    inside: np.ndarray,
+    outside: np.ndarray,
+    *,
+    threshold: float,
+    tone: str,
+    unit: str,
 ) -> None:
     both = np.concatenate([inside, outside, [threshold]])
     # Far sets lie orders of magnitude away: past the bulk the axis is logarithmic.
@@ -152,17 +135,19 @@ def _draw_scores(
         axes.hist(values, edges.tolist(), weights=weights, color=shade, alpha=0.65, label=label)
     axes.axvline(threshold, color="black", lw=1, ls="--", label="95 % of ID")
     axes.set_xscale("symlog", linthresh=bulk, linscale=1.5)
-    axes.set_xticks(_ticks(both.min(), both.max(), bulk))
+    ticks = _ticks(both.min(), both.max(), bulk)
+    axes.set_xticks(ticks, [f"{t:,.0f}" if 1 <= abs(t) < 1e5 else f"{t:.0g}" for t in ticks])
     axes.minorticks_off()
     axes.set_title(f"{name}, n = {len(outside):,}", fontsize=8.5)
-    axes.set_xlabel("score")
+    axes.set_xlabel(f"score ({unit})")
     axes.set_ylabel("inputs (%)")
     axes.tick_params(axis="x", labelsize=7)
 
 
 def _ticks(low: float, high: float, bulk: float) -> list[float]:
-    """Zero, and the powers of ten beyond the bulk, where the axis is logarithmic."""
-    powers = [10.0**k for k in range(-3, 13) if 10.0**k > 1.5 * bulk]
+    """Zero, a round number within the bulk, and powers of ten beyond: there the axis is a log."""
+    inner = max(n * 10.0**k for k in range(-3, 13) for n in (1, 2, 5) if n * 10.0**k < 0.7 * bulk)
+    powers = [inner, *[10.0**k for k in range(-3, 13) if 10.0**k > 1.5 * bulk]]
     ends = [sign * power for power in powers for sign in (-1, 1)]
     return sorted([0.0, *[end for end in ends if low <= end <= high]])
 

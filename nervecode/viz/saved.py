@@ -16,6 +16,14 @@ from nervecode.viz.style import check_output
 
 Arrays = dict[str, np.ndarray]
 
+TEXTS = ("layer",)  # columns that are no numbers
+
+
+def standard(surprise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(L,) mean and deviation of (N, L); a layer that is constant is not scaled."""
+    deviation = surprise.std(0, dtype=np.float64)
+    return surprise.mean(0, dtype=np.float64), np.where(deviation > 0, deviation, 1.0)
+
 
 class Saved:
     """The files behind one picture: a run, one of its seeds, and some of its OOD sets.
@@ -54,17 +62,23 @@ class Saved:
         """Method -> (N,) scores of a split."""
         return self._npz(self.run.scores(self.seed, split))
 
-    def epochs(self, seed: int) -> dict[str, np.ndarray]:
+    def epochs(self, seed: int) -> Arrays:
         """Column -> (epochs,) of a seed's training metrics."""
-        path = self.run.metrics(seed)
+        return self._csv(self.run.metrics(seed))
+
+    def codebooks(self) -> Arrays:
+        """Column -> (epochs x layers,) of the diagnostics of learned codebooks.
+
+        Raises:
+            ArtifactError: no file, as where no signal of the run is learned.
+        """
+        path = self.run.diagnostics(self.seed)
         if not path.is_file():
-            raise ArtifactError(f"{path}: is missing; {self._hint()}")
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        try:
-            return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
-        except (IndexError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{path}: is damaged ({error})") from None
+            raise ArtifactError(
+                f"{path}: is missing; `nervecode bench` writes it where a signal has "
+                "`recipe: v0_1_1`, the others learn no codebook"
+            )
+        return self._csv(path)
 
     def output(self, kind: str, output: Path | None, *, force: bool) -> Path:
         """Where the picture goes; the run's own `plots/` may be replaced, other files with force.
@@ -84,15 +98,29 @@ class Saved:
 
     @property
     def stamp(self) -> str:
-        """DEMO, FAILED GATE, or nothing."""
+        """DEMO, FAILED GATE, both or nothing."""
+        marks = ["DEMO"] if self.meta.get("demo") else []
         if self.meta.get("gate", {}).get("passed") is False:
-            return "FAILED GATE"
-        return "DEMO" if self.meta.get("demo") else ""
+            marks.append("FAILED GATE")
+        return " · ".join(marks)
 
     def _npz(self, path: Path) -> Arrays:
         if not path.is_file():
             raise ArtifactError(f"{path}: is missing; {self._hint()}")
-        return read_npz(path)
+        return read_npz(self.run.verified(path))
+
+    def _csv(self, path: Path) -> Arrays:
+        if not path.is_file():
+            raise ArtifactError(f"{path}: is missing; {self._hint()}")
+        with self.run.verified(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        try:
+            return {
+                key: np.array([row[key] if key in TEXTS else float(row[key]) for row in rows])
+                for key in rows[0]
+            }
+        except (IndexError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path}: is damaged ({error})") from None
 
     def _hint(self) -> str:
         return f"`nervecode bench {self.run.root}` makes it"

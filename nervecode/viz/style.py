@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nervecode.errors import InputError
@@ -21,6 +22,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, told apart by every common kind of sight; ID is the dark one.
 ID_COLOUR = "#333333"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800", "#8C510A")
+MARKERS = ("o", "^", "D", "v", "P", "X", "*", "<", ">")
 STYLES = ("-", "--", "-.", ":")
 
 RC: Any = {
@@ -48,6 +50,11 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def marker(index: int) -> str:
+    """The marker of the i-th set; nine against eight colours, so that a pair comes back late."""
+    return MARKERS[index % len(MARKERS)]
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in inches; its parts are kept from overlapping."""
     return Figure(figsize=(width, height), layout="constrained")
@@ -68,6 +75,18 @@ def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:
             0.5, 0.5, stamp, fontsize=48, color="#B00020", alpha=0.25,
             ha="center", va="center", rotation=25, fontweight="bold",
         )  # fmt: skip
+
+
+def name_layers(axes: Axes, layers: list[str], *, labels: bool = True) -> None:
+    """Layers along the lower axis, aslant where they are many or long."""
+    axes.set_xticks(range(len(layers)), layers if labels else [""] * len(layers))
+    axes.set_xlim(-0.5, len(layers) - 0.5)
+    if labels:
+        long = len(layers) > 5 or max(map(len, layers)) > 9
+        axes.tick_params(axis="x", rotation=60 if long else 0, labelsize=8)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right" if long else "center")
+            label.set_rotation_mode("anchor")
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nervecode.lab.meta import sealed
+
 
 @pytest.fixture(scope="module")
 def world(finished: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,9 +43,9 @@ def write_runs(root: Path, finished: Path) -> None:
     shutil.copytree(root / "no_meta", root / "trained")
     meta = json.loads((finished / "meta.json").read_text())
     stages = {key: stage for key, stage in meta["stages"].items() if key.startswith("train/")}
-    (root / "trained/meta.json").write_text(json.dumps(meta | {"stages": stages}))
+    (root / "trained/meta.json").write_text(json.dumps(sealed(meta | {"stages": stages})))
     shutil.copytree(root / "no_meta", root / "started")
-    (root / "started/meta.json").write_text(json.dumps(meta | {"stages": {}}))
+    (root / "started/meta.json").write_text(json.dumps(sealed(meta | {"stages": {}})))
 
 
 def write_configs(root: Path, tiny: dict[str, Any]) -> None:

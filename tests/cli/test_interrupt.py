@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from nervecode.lab.meta import sealed
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 
@@ -99,13 +101,14 @@ def test_a_run_whose_writer_was_killed_is_taken_over(
     gone.wait()
     meta = json.loads((run_copy / "meta.json").read_text())
     del meta["stages"]["tables"]
-    (run_copy / "meta.json").write_text(json.dumps(meta | {"status": "running"}))
+    (run_copy / "meta.json").write_text(json.dumps(sealed(meta | {"status": "running"})))
     lock = {"host": socket.gethostname(), "process": gone.pid}
     (run_copy / ".lock").write_text(json.dumps(lock))
     listed = json.loads(cli("runs", run_copy.parent, "--json").out)["runs"]
     assert [row["status"] for row in listed] == ["interrupted"]
     found = cli("bench", run_copy)
     assert found.status == 0, found.err
+    assert f"process {gone.pid} on {socket.gethostname()} is gone; this process takes" in found.err
     assert '"takeover"' in (run_copy / "log.jsonl").read_text()
     assert not (run_copy / ".lock").exists()
     assert (run_copy / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()

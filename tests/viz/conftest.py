@@ -5,9 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from nervecode.lab.files import sha256
+from nervecode.lab.rows import seed_rows, write_rows
+from nervecode.lab.run import RunDir
 
 GROUPS = {"held_out": "near", "photos": "far", "rotate_90": "shift"}
 METHODS = ("nervecode", "energy", "knn")
@@ -25,6 +31,7 @@ def write_run(root: Path, *, layers: int = 3, groups: dict[str, str] = GROUPS, n
             scores = {m: random.normal(shift, 1, n).astype(np.float32) for m in METHODS}
             _npz(root / f"scores/seed_{seed}/{split}.npz", **scores)
         _metrics(root / f"metrics/seed_{seed}.csv")
+        _diagnostics(root / f"diagnostics/seed_{seed}.csv", layers)
     meta = {
         "schema_version": 1,
         "run_id": root.name,
@@ -37,11 +44,15 @@ def write_run(root: Path, *, layers: int = 3, groups: dict[str, str] = GROUPS, n
         "ood_groups": groups,
         "split_sizes": {"id_train": 200, "id_test": n},
         "gate": {"required": 0.9, "passed": True, "accuracy": {"0": 0.95, "1": 0.96}},
-        "stages": {},
+        "stages": {"score": {"inputs": None, "outputs": _hashes(root)}},
         "files": {},
     }
     (root / "meta.json").write_text(json.dumps(meta))
     return root
+
+
+def _hashes(root: Path) -> dict[str, str]:
+    return {p.relative_to(root).as_posix(): sha256(p) for p in root.rglob("*.*") if p.is_file()}
 
 
 def _npz(path: Path, **arrays: np.ndarray) -> None:
@@ -59,6 +70,69 @@ def _metrics(path: Path) -> None:
             writer.writerow([epoch, 1 / epoch, 1 / epoch, 0.1, 1 - 0.2 / epoch, 0.1, 1000.0])
 
 
+def _diagnostics(path: Path, layers: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("epoch", "layer", "utilisation", "entropy", "code_length", "distance"))
+        for epoch in range(1, 5):
+            for layer in range(layers):
+                writer.writerow([epoch, f"learned:blocks.{layer}", 1 / epoch, 2 / epoch, 0.1, 3.0])
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "made_up-1")
+
+
+def rehash(root: Path) -> None:
+    """Enter the hashes of files that a test has changed, as the stage that wrote them would."""
+    meta = json.loads((root / "meta.json").read_text())
+    meta.pop("sha256", None)
+    for stage in meta["stages"].values():
+        stage["outputs"] = {name: sha256(root / name) for name in stage["outputs"]}
+    (root / "meta.json").write_text(json.dumps(meta))
+
+
+def finish_run(root: Path, **meta: Any) -> Path:
+    """Give a made-up run what follows the scores: rows, a config, pictures and hashes of it all."""
+    shown = np.random.default_rng(1).integers(0, 255, (2, 1, 8, 8)).astype(np.uint8)
+    for path in root.glob("layerwise/*/*.npz"):
+        arrays = dict(np.load(path)) | {"shown": np.array([3, 1]), "shown_inputs": shown}
+        count = len(arrays["surprise"])
+        arrays |= {"labels": np.zeros(count, int), "predictions": np.ones(count, int)}
+        _npz(path, **arrays)
+    for seed in (0, 1):
+        (root / f"scores/seed_{seed}/failures.json").write_text('{"vim": "too <few> inputs"}')
+    (root / "config.yaml").write_text("description: made <up>\nsignals: {nervecode: {}}\n")
+    old = json.loads((root / "meta.json").read_text())
+    outputs = _hashes(root)
+    outputs.pop("meta.json")
+    stages = {"score": {"inputs": None, "outputs": outputs}}
+    (root / "meta.json").write_text(json.dumps(old | META | {"stages": stages} | meta))
+    run = RunDir(root)
+    gate, groups = run.meta["gate"], run.meta["ood_groups"]
+    rows = [row for seed in (0, 1) for row in seed_rows(run, seed, groups, gate)]
+    run.stage("tables", None, None, lambda: write_rows(run, rows, gate))
+    picture = root / "plots/scores_seed_0.png"
+    picture.parent.mkdir()
+    Image.new("L", (900, 600), 200).save(picture)
+    run.stage("plots", None, None, lambda: [picture])
+    return root
+
+
+META = {
+    "created": "2026-01-02T03:04:05+00:00",
+    "command": "nervecode bench --config <mine>.yaml",
+    "fitted_on": {"classifier": "id_train"},
+    "versions": {"python": "3.12"},
+    "hardware": {"system": "none", "cores": 2},
+    "device": {"type": "cpu", "threads": 1},
+    "git_commit": "0123456-dirty",
+    "datasets": {"id_test": 64 * "0"},
+}
+
+
+@pytest.fixture
+def finished(run: Path) -> Path:
+    return finish_run(run)

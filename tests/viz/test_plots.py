@@ -14,30 +14,32 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.viz import KINDS, layerwise, style
+from nervecode.viz import KINDS, layerwise, picture
 from nervecode.viz.layerwise import main
 
-from .conftest import write_run
+from .conftest import finish_run, write_run
 
 HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_each_kind_draws_a_picture_that_is_not_empty(run: Path, kind: str) -> None:
-    path = KINDS[kind](run)
-    assert path == run / "plots" / f"{kind}_seed_0.png"
+def test_each_kind_draws_a_picture_that_is_not_empty(finished: Path, kind: str) -> None:
+    path = KINDS[kind](finished)
+    assert path == finished / "plots" / f"{kind}_seed_0.png"
     pixels = np.asarray(Image.open(path).convert("L"))
     assert min(pixels.shape) > 400
     assert (pixels < 128).mean() > 0.005  # ink
     assert pixels[:3].min() > 200  # nothing is cut at the upper edge
 
 
-@pytest.mark.parametrize("suffix", style.SUFFIXES)
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [*((kind, ".png") for kind in KINDS), ("heat", ".svg"), ("heat", ".pdf"), ("roc", ".svg")],
+)
 def test_the_same_run_gives_the_same_bytes(
-    run: Path, tmp_path: Path, kind: str, suffix: str
+    finished: Path, tmp_path: Path, kind: str, suffix: str
 ) -> None:
-    paths = [KINDS[kind](run, output=tmp_path / f"{i}{suffix}") for i in range(2)]
+    paths = [KINDS[kind](finished, output=tmp_path / f"{i}{suffix}") for i in range(2)]
     first, second = (path.read_bytes() for path in paths)
     assert first == second
     assert first.startswith(HEADS[suffix])
@@ -75,16 +77,17 @@ def test_bins_of_the_heat_map_keep_the_mean_and_short_sets_stay_whole() -> None:
     assert np.array_equal(layerwise._binned(ordered[:20], 50), ordered[:20])
 
 
-@pytest.mark.parametrize("layers", [3, 20])
-@pytest.mark.parametrize("sets", [1, 10])
-def test_no_text_of_a_layerwise_plot_is_cut_or_overlaps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, sets: int
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize(("layers", "sets"), [(3, 1), (20, 10)])
+def test_no_text_of_a_plot_is_cut_or_overlaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, layers: int, sets: int
 ) -> None:
     kept: list[Figure] = []
-    save = style.save
-    monkeypatch.setattr(layerwise, "save", lambda f, p: kept.append(f) or save(f, p))
-    groups = {f"a_set_name_{i}": "far" for i in range(sets)}
-    layerwise.plot_layerwise(write_run(tmp_path / "r", layers=layers, groups=groups))
+    monkeypatch.setattr(picture, "save", lambda figure, path: kept.append(figure) or path)
+    groups = {f"a_set_name_{i}": ("near", "far")[i % 2] for i in range(sets)}
+    groups = dict(sorted(groups.items(), key=lambda item: item[1]))
+    KINDS[kind](finish_run(write_run(tmp_path / "r", layers=layers, groups=groups)))
+    FigureCanvasAgg(kept[0])
     boxes = _text_boxes(kept[0])
     width, height = kept[0].canvas.get_width_height()
     for text, box in boxes:
@@ -110,28 +113,35 @@ def _text_boxes(figure: Figure):
     from matplotlib.text import Text
 
     figure.draw_without_rendering()
+    unseen = _out_of_view(figure)
     texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
-    texts = [t for t in texts if t.get_rotation() % 90 == 0 and _in_view(t)]
+    texts = [t for t in texts if t.get_rotation() % 90 == 0 and id(t) not in unseen]
     return [(t.get_text(), t.get_window_extent()) for t in texts]
 
 
-def _in_view(text) -> bool:
-    """Tick labels beyond the axis limits exist, but are not drawn."""
-    axes = text.axes
-    if axes is None or not axes.get_visible():
-        return axes is None
-    for axis in (axes.xaxis, axes.yaxis):
-        for tick in axis.majorTicks + axis.minorTicks:
-            if text in (tick.label1, tick.label2):
-                low, high = sorted(axis.get_view_interval())
-                shown = tick.label1On if hasattr(tick, "label1On") else tick.label1.get_visible()
-                return shown and low <= tick.get_loc() <= high
-    return True
+def _out_of_view(figure: Figure) -> set[int]:
+    """Texts that exist, but are not drawn: ticks beyond the limits, and axes that are hidden."""
+    from matplotlib.text import Text
+
+    found = set()
+    for axes in figure.axes:
+        if not axes.get_visible():
+            found |= {id(text) for text in axes.findobj(Text)}
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.majorTicks + axis.minorTicks:
+                if not low <= tick.get_loc() <= high:
+                    found |= {id(tick.label1), id(tick.label2)}
+    return found
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"demo": True}, "DEMO"), ({"gate": {"passed": False, "accuracy": {}}}, "FAILED GATE")],
+    [
+        ({"demo": True}, "DEMO"),
+        ({"gate": {"passed": False, "accuracy": {}}}, "FAILED GATE"),
+        ({"demo": True, "gate": {"passed": False, "accuracy": {}}}, "DEMO · FAILED GATE"),
+    ],
 )
 def test_demo_and_failed_gate_are_stamped_across(
     run: Path, tmp_path: Path, change: dict[str, object], words: str
@@ -144,10 +154,10 @@ def test_demo_and_failed_gate_are_stamped_across(
     assert f">{words}<" not in plain
 
 
-def test_plotting_loads_no_torch(run: Path) -> None:
+def test_plotting_loads_no_torch(finished: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from nervecode.viz import KINDS\n"
-        f"for kind in KINDS: KINDS[kind](Path({str(run)!r}))\n"
+        f"for kind in KINDS: KINDS[kind](Path({str(finished)!r}))\n"
         "assert 'torch' not in sys.modules, 'torch was loaded'\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -183,10 +193,15 @@ def test_an_output_that_exists_needs_force(run: Path, tmp_path: Path) -> None:
         ("roc", "scores/seed_0/id_test.npz"),
         ("scores", "scores/seed_0/id_calibration.npz"),
         ("training", "metrics/seed_1.csv"),
+        ("calibration", "scores/seed_0/id_test.npz"),
+        ("codebooks", "diagnostics/seed_0.csv"),
+        ("heat", "layerwise/seed_0/id_calibration.npz"),
+        ("trace", "layerwise/seed_0/id_test.npz"),
+        ("matrix", "results.json"),
     ],
 )
-def test_missing_and_damaged_files_are_named(run: Path, kind: str, file: str) -> None:
-    path = run / file
+def test_missing_and_damaged_files_are_named(finished: Path, kind: str, file: str) -> None:
+    run, path = finished, finished / file
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ArtifactError, match=f"{path.name}: is damaged"):
         KINDS[kind](run)

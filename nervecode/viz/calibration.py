@@ -1,0 +1,129 @@
+"""Calibration: are percentiles and p-values of ID test what they say?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from nervecode.viz.picture import Picture, plot
+from nervecode.viz.saved import Saved
+from nervecode.viz.style import colour, new_figure
+
+ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
+BINS = 10
+BAND = (0.025, 0.975)  # the tails outside of every interval here
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """The fraction of ID test flagged at p <= alpha, with its exact 95 % interval."""
+
+    alpha: float
+    rate: float
+    low: float
+    high: float
+
+
+@plot("calibration")
+def plot_calibration(saved: Saved) -> Picture:
+    """Percentiles, p-values and false-alarm rates of ID test under the default signal."""
+    method = saved.meta["primary_method"]
+    calibration, scores = saved.scores("id_calibration")[method], saved.scores("id_test")[method]
+    figure = new_figure(11, 4.2)
+    percentiles, histogram, rates = figure.subplots(1, 3)
+    _draw_percentiles(percentiles, calibration, scores)
+    _draw_histogram(histogram, p_values(calibration, scores), len(calibration))
+    _draw_rates(rates, false_alarms(saved, ALPHAS))
+    caption = (
+        f"{method}, seed {saved.seed}: {len(scores):,} ID test inputs against {len(calibration):,} "
+        "ID calibration inputs. Bands hold 95 % of exchangeable inputs (beta-binomial, so the "
+        "chance in both samples counts); whiskers are Clopper and Pearson's 95 % intervals. Each "
+        "band is for its own place, so one place in twenty may lie outside."
+    )
+    return Picture(figure, "calibration on ID test", caption)
+
+
+def p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(n,) and (N,) scores -> (N,) conformal p-values, (1 + #{calibration >= s}) / (n + 1)."""
+    above = len(calibration) - np.searchsorted(np.sort(calibration), scores, side="left")
+    found: np.ndarray = (1 + above) / (len(calibration) + 1)
+    return found
+
+
+def false_alarms(saved: Saved, alphas: Sequence[float]) -> list[Alarms]:
+    """False-alarm rates of the default signal on ID test."""
+    method = saved.meta["primary_method"]
+    found = p_values(saved.scores("id_calibration")[method], saved.scores("id_test")[method])
+    return [alarms(int((found <= alpha).sum()), len(found), alpha) for alpha in alphas]
+
+
+def alarms(flagged: int, n: int, alpha: float) -> Alarms:
+    """`flagged` of `n` inputs as a rate with its interval, Clopper and Pearson's (1934)."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(BAND[0], flagged, n - flagged + 1)) if flagged else 0.0
+    high = float(beta.ppf(BAND[1], flagged + 1, n - flagged)) if flagged < n else 1.0
+    return Alarms(alpha, flagged / n, low, high)
+
+
+def observed_percentiles(
+    calibration: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Expected (n,) and observed (n,) percentiles, and the (2, n) band of exchangeable inputs.
+
+    Below the k-th smallest of n calibration scores lie BetaBinomial(N, k, n + 1 - k) of N others.
+    """
+    from scipy.stats import betabinom
+
+    n, k = len(calibration), np.arange(1, len(calibration) + 1)
+    below = np.searchsorted(np.sort(scores), np.sort(calibration), side="left")
+    band = np.stack([betabinom.ppf(tail, len(scores), k, n + 1 - k) for tail in BAND])
+    return 100 * k / (n + 1), 100 * below / len(scores), 100 * band / len(scores)
+
+
+def _draw_percentiles(axes: Axes, calibration: np.ndarray, scores: np.ndarray) -> None:
+    keep = np.unique(np.linspace(0, len(calibration) - 1, 200).round().astype(int))
+    expected, observed, band = observed_percentiles(calibration, scores)
+    axes.fill_between(expected[keep], *band[:, keep], color="#DDDDDD", lw=0, label="95 % band")
+    axes.plot([0, 100], [0, 100], ":", color="#777777", lw=1, label="as promised")
+    axes.plot(expected[keep], observed[keep], color=colour(0), lw=1.6, label="ID test")
+    axes.set_title("Percentiles")
+    axes.set_xlabel("percentile of ID calibration")
+    axes.set_ylabel("ID test at or below (%)")
+    axes.legend(loc="upper left")
+
+
+def _draw_histogram(axes: Axes, found: np.ndarray, n: int) -> None:
+    from scipy.stats import betabinom
+
+    edges = np.linspace(0, 1, BINS + 1)
+    counts = np.histogram(found, edges)[0]
+    # A bin holds a share of the n + 1 ranks; chance in both samples widens its band.
+    low, high = (
+        100 * betabinom.ppf(tail, len(found), (n + 1) / BINS, (n + 1) * (1 - 1 / BINS)) / len(found)
+        for tail in BAND
+    )
+    axes.axhspan(low, high, color="#DDDDDD", lw=0)
+    axes.axhline(100 / BINS, ls=":", color="#777777", lw=1)
+    axes.bar(edges[:-1], 100 * counts / len(found), 1 / BINS, align="edge", color=colour(0),
+             edgecolor="white", alpha=0.8)  # fmt: skip
+    axes.set_title("p-values")
+    axes.set_xlabel("p-value")
+    axes.set_ylabel("ID test (%)")
+
+
+def _draw_rates(axes: Axes, found: Sequence[Alarms]) -> None:
+    alpha = 100 * np.array([one.alpha for one in found])
+    rate = 100 * np.array([one.rate for one in found])
+    ends = 100 * np.array([(one.low, one.high) for one in found]).T
+    whiskers = np.abs(ends - rate)
+    end = alpha[-1] * 1.1
+    axes.plot([0, end], [0, end], ":", color="#777777", lw=1, label="as promised")
+    axes.errorbar(alpha, rate, whiskers, fmt="o", ms=4, lw=1.2, color=colour(0), label="ID test")
+    axes.set_title("False alarms")
+    axes.set_xlabel("alpha: flagged where p ≤ alpha (%)")
+    axes.set_ylabel("ID test flagged (%)")
+    axes.legend(loc="upper left")

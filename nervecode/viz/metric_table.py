@@ -1,0 +1,53 @@
+"""Metric table: every metric of every method on one OOD set, as mean and deviation over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nervecode.lab.rows import METRICS, Row
+from nervecode.lab.tables import Table
+
+# Metric -> its name in a header, and whether higher is better.
+NAMES = {
+    "auroc": ("AUROC ↑", True),
+    "aupr_in": ("AUPR-IN ↑", True),
+    "aupr_out": ("AUPR-OUT ↑", True),
+    "fpr95": ("FPR95 ↓", False),
+    "id_tpr95_ood_accepted": ("OOD accepted at 95 % ID ↓", False),
+}
+
+
+def metric_table(meta: Mapping[str, Any], rows: Sequence[Row]) -> Table:
+    """The rows of one OOD set, best AUROC first; all cells x100, best and second marked."""
+    good = [row for row in rows if row["status"] == "ok"]
+    methods = list(dict.fromkeys(row["method"] for row in good))
+    values = {
+        (method, metric): 100 * np.array([r[metric] for r in good if r["method"] == method])
+        for method in methods
+        for metric in METRICS
+    }
+    methods.sort(key=lambda method: -values[method, "auroc"].mean())
+    body = [[m, *[_cell(values[m, metric]) for metric in METRICS]] for m in methods]
+    best, second = set(), set()
+    for column, metric in enumerate(METRICS, start=1):
+        # Ranks are of what is shown, so that equal figures get equal marks.
+        shown = [round(float(values[method, metric].mean()), 2) for method in methods]
+        order = sorted(set(shown), reverse=NAMES[metric][1])
+        best |= {(r, column) for r, value in enumerate(shown) if value == order[0]}
+        second |= {(r, column) for r, value in enumerate(shown) if value in order[1:2]}
+    header = ["method", *[NAMES[metric][0] for metric in METRICS]]
+    seeds = len({row["seed"] for row in good})
+    caption = (
+        f"All x100; mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}; "
+        f"{rows[0]['n_id']} ID test inputs, {rows[0]['n_ood']} OOD inputs."
+    )
+    title = f"{rows[0]['ood']} ({rows[0]['group']})"
+    return Table(title, header, body, frozenset(best), frozenset(second), caption)
+
+
+def _cell(values: np.ndarray) -> str:
+    deviation = f"±{values.std(ddof=1):.2f}" if len(values) > 1 else "±0.00"
+    return f"{values.mean():.2f}{deviation}"

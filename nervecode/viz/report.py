@@ -1,0 +1,165 @@
+"""Report: one self-contained page about a run. No network, and no script needed to read it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.config import read_yaml
+from nervecode.lab.files import write_text
+from nervecode.lab.rows import read_rows
+from nervecode.lab.run import RunDir
+from nervecode.lab.tables import Table, failures, group_table, set_table
+from nervecode.viz.claim import claim, reasons
+from nervecode.viz.metric_table import metric_table
+from nervecode.viz.saved import Saved
+from nervecode.viz.specimens import BAND, specimens
+
+PAGE = "report.html"
+
+# Kind of plot -> its title, and what it shows to those who cannot see it.
+PICTURES = {
+    "layerwise": (
+        "Which layers were surprised, and by what",
+        "For each layer: median and quartiles of the surprise of ID test and of every OOD set, "
+        "the AUROC of the layer alone, and a heat map of every input, ordered by surprise.",
+    ),
+    "scores": (
+        "Scores of ID test and of each OOD set",
+        "One histogram for each OOD set over that of ID test, with the threshold that accepts "
+        "95 % of ID calibration inputs.",
+    ),
+    "roc": (
+        "ROC curves of chosen methods",
+        "One panel for each OOD set: OOD caught against ID flagged; a dot where 95 % are caught.",
+    ),
+    "matrix": (
+        "Every method on every OOD set",
+        "A coloured matrix of methods by OOD sets; the cells are AUROC x100 as in the table of "
+        "OOD sets above.",
+    ),
+    "calibration": (
+        "Are the p-values what they say?",
+        "Observed against expected percentiles of ID test, a histogram of its p-values, and the "
+        "false-alarm rate against alpha with its 95 % interval.",
+    ),
+    "training": ("Training", "Task loss, coding loss and training accuracy over the epochs."),
+    "codebooks": (
+        "Use of the learned codebooks",
+        "For each layer, the fraction of codes in use over the epochs.",
+    ),
+}
+
+
+def write_report(run: Path, *, output: Path | None = None, force: bool = False) -> Path:
+    """Write the page; returns its path.
+
+    Args:
+        run: a run whose bench has come as far as its tables.
+        output: an `.html` file; None is the run's own `report.html`, which is replaced.
+        force: replace an output that exists.
+
+    Raises:
+        InputError: no such run, another suffix, no such folder, or an output that exists.
+        ArtifactError: a file that the page needs is missing or damaged.
+    """
+    path = Path(run) / PAGE if output is None else Path(output)
+    if output is not None:
+        _check_output(path, force=force)
+    write_text(path, render_report(run))
+    return path
+
+
+def render_report(run: Path) -> str:
+    """The page as text; the same run gives the same text. See `write_report` for errors."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("nervecode.viz"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(_context(RunDir(run)))
+
+
+def _context(run: RunDir) -> dict[str, Any]:
+    found = read_rows(run)
+    rows = found["rows"]
+    files = {name: digest for name, digest in run.meta["files"].items() if name != PAGE}
+    meta = run.meta | {"gate": found["gate"], "files": files}
+    withheld = any(row["status"] == "not_reported" for row in rows)
+    saved, config = Saved(run.root), _config(run)
+    return {
+        "meta": meta,
+        "stamp": saved.stamp,
+        "withheld": withheld,
+        "claim": None if withheld else claim(meta, rows, own=tuple(config["signals"])),
+        "reasons": reasons(meta, saved, withheld=withheld),
+        "description": config.get("description", ""),
+        "accuracy": {f"seed {s}": f"{100 * v:.2f} %" for s, v in meta["gate"]["accuracy"].items()},
+        "groups": None if withheld else group_table(meta, rows),
+        "sets": None if withheld else set_table(meta, rows),
+        "details": [] if withheld else _details(meta, rows),
+        "failures": None if withheld else failures(rows),
+        "pictures": _pictures(run, saved.seed),
+        "collections": [] if withheld else _collections(saved),
+        "layers": [str(name) for name in saved.layerwise("id_test")["layer_names"]],
+        "band": BAND,
+        "seed": saved.seed,
+        "config": (run.root / "config.yaml").read_text(encoding="utf-8"),
+    }
+
+
+def _config(run: RunDir) -> dict[str, Any]:
+    """The settings as they stand in the file: to check their names would load torch."""
+    try:
+        return read_yaml(run.root / "config.yaml")
+    except InputError as error:
+        raise ArtifactError(f"{error}; `nervecode bench --config FILE` makes a new run") from None
+
+
+def _details(meta: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[str, str, Table]]:
+    """(set, group, every metric of every method) for each OOD set."""
+    groups = {row["ood"]: row["group"] for row in rows}
+    return [
+        (ood, group, metric_table(meta, [row for row in rows if row["ood"] == ood]))
+        for ood, group in groups.items()
+    ]
+
+
+def _pictures(run: RunDir, seed: int) -> list[dict[str, str]]:
+    found = []
+    for kind, (title, alt) in PICTURES.items():
+        path = run.root / "plots" / f"{kind}_seed_{seed}.png"
+        if path.relative_to(run.root).as_posix() in run.meta["files"]:
+            data = base64.b64encode(run.verified(path).read_bytes()).decode()
+            found.append({"kind": kind, "title": title, "alt": alt, "data": data})
+    return found
+
+
+def _collections(saved: Saved) -> list[dict[str, Any]]:
+    """The most surprising inputs of ID test and of each OOD set."""
+    sets = {"ID test": "id_test"} | {name: f"ood_{name}" for name in saved.ood}
+    found = [
+        {
+            "name": name,
+            "group": saved.groups.get(name, ""),
+            "size": len(saved.scores(split)[saved.meta["primary_method"]]),
+            "specimens": specimens(saved, split),
+        }
+        for name, split in sets.items()
+    ]
+    return [one for one in found if one["specimens"]]
+
+
+def _check_output(path: Path, *, force: bool) -> None:
+    if path.suffix != ".html":
+        raise InputError(f"output {path}: unknown suffix {path.suffix!r}, allowed: .html")
+    if not path.parent.is_dir():
+        raise InputError(f"output {path}: no such folder {path.parent}")
+    if path.exists() and not force:
+        raise InputError(f"output {path}: exists; --force replaces it")

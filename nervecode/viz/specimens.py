@@ -1,0 +1,118 @@
+"""Specimens: the most surprising inputs of a set as thumbnails, with their layer traces."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from nervecode.viz.calibration import p_values
+from nervecode.viz.saved import Saved, standard
+
+BAND = (5.0, 95.0)  # percentiles of ID calibration between which a trace is ordinary
+PIXELS = 96  # thumbnails are enlarged to about this many pixels, so that 8x8 images stay sharp
+WIDTH, HEIGHT, MARGIN = 168, 72, 8
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One input of a set.
+
+    Attributes:
+        number: its place in the set.
+        words: score, p-value, label and prediction.
+        picture: a PNG as a data URI; empty for what is not an image.
+        features: the numbers of an input that is not an image; empty for an image.
+        trace: (L,) surprise of each layer, in deviations of ID calibration.
+        drawing: the trace as an SVG element.
+    """
+
+    number: int
+    words: str
+    picture: str
+    features: str
+    trace: tuple[float, ...]
+    drawing: str
+
+
+def specimens(saved: Saved, split: str) -> list[Specimen]:
+    """The inputs that the stage `score` kept of a split; none where it kept none.
+
+    Raises:
+        ArtifactError: a file of the run is missing or damaged.
+    """
+    arrays = saved.layerwise(split)
+    if "shown" not in arrays:
+        return []
+    method = saved.meta["primary_method"]
+    scores = saved.scores(split)[method]
+    p = p_values(saved.scores("id_calibration")[method], scores[arrays["shown"]])
+    traces, band = standard_traces(saved, split)
+    found = []
+    for row, pixels, p_value in zip(arrays["shown"], arrays["shown_inputs"], p, strict=True):
+        image = pixels.ndim == 3
+        found.append(
+            Specimen(
+                number=int(row),
+                words=_words(arrays, int(row), float(scores[row]), float(p_value)),
+                picture=thumbnail(pixels) if image else "",
+                features="" if image else ", ".join(f"{value:.3g}" for value in pixels[:16]),
+                trace=tuple(float(value) for value in traces[row]),
+                drawing=draw_trace(traces[row], band),
+            )
+        )
+    return found
+
+
+def standard_traces(saved: Saved, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(N, L) surprise in deviations of ID calibration, and the (2, L) band of ID calibration."""
+    calibration = saved.layerwise("id_calibration")["surprise"]
+    centre, spread = standard(calibration)
+    traces = (saved.layerwise(split)["surprise"] - centre) / spread
+    return traces, np.percentile((calibration - centre) / spread, BAND, axis=0)
+
+
+def thumbnail(pixels: np.ndarray) -> str:
+    """(C, H, W) bytes as a PNG in a data URI, enlarged by a whole factor."""
+    channels = np.moveaxis(pixels, 0, -1)
+    image = Image.fromarray(channels[..., 0] if channels.shape[-1] != 3 else channels)
+    factor = max(1, PIXELS // max(image.size))
+    buffer = io.BytesIO()
+    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(
+        buffer, "PNG", optimize=True
+    )
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def draw_trace(trace: np.ndarray, band: np.ndarray) -> str:
+    """An SVG of a (L,) trace over the (2, L) band; its height is arcsinh, since traces go far."""
+    top = max(3.0, float(np.max(trace)), float(np.max(band)))
+    bottom = min(-3.0, float(np.min(trace)), float(np.min(band)))
+    low, high = np.arcsinh(bottom), np.arcsinh(top)
+    places = np.linspace(MARGIN, WIDTH - MARGIN, len(trace)) if len(trace) > 1 else [WIDTH / 2]
+
+    def points(values: np.ndarray) -> list[str]:
+        heights = (
+            HEIGHT - MARGIN - (np.arcsinh(values) - low) / (high - low) * (HEIGHT - 2 * MARGIN)
+        )
+        return [f"{x:.1f},{y:.1f}" for x, y in zip(places, heights, strict=True)]
+
+    line = points(trace)
+    area = points(band[1]) + points(band[0])[::-1]
+    dots = "".join(
+        f'<circle cx="{x}" cy="{y}" r="2.6"/>' for x, y in (point.split(",") for point in line)
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">'
+        f'<polygon class="band" points="{" ".join(area)}"/>'
+        f'<polyline class="line" points="{" ".join(line)}"/>{dots}</svg>'
+    )
+
+
+def _words(arrays: dict[str, np.ndarray], row: int, score: float, p_value: float) -> str:
+    label, guess = int(arrays["labels"][row]), int(arrays["predictions"][row])
+    known = f"class {label}, " if label >= 0 else ""
+    return f"{known}taken for {guess}; score\u00a0{score:.4g}, p\u00a0{p_value:.2g}"

@@ -1,0 +1,59 @@
+"""Trace: the surprise of one input over the layers, against the band of ID inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from nervecode.errors import InputError
+from nervecode.viz.curves import panels
+from nervecode.viz.picture import Picture, plot
+from nervecode.viz.saved import Saved, standard
+from nervecode.viz.style import ID_COLOUR, colour, name_layers
+
+BANDS = ((5, 95, "#E2E2E2"), (25, 75, "#BDBDBD"))
+
+
+@plot("trace")
+def plot_trace(saved: Saved, *, sample: int | None = None) -> Picture:
+    """One panel a set, with the trace of one input: the `sample`-th, or the most surprising."""
+    calibration = saved.layerwise("id_calibration")
+    layers = [str(name) for name in calibration["layer_names"]]
+    centre, spread = standard(calibration["surprise"])
+    inside = (calibration["surprise"] - centre) / spread
+    splits = {"ID test": "id_test"} | {name: f"ood_{name}" for name in saved.ood}
+    figure, drawn = panels(list(splits), width=2.3 + 0.12 * len(layers), height=2.9)
+    for number, (axes, (name, split)) in enumerate(zip(drawn, splits.items(), strict=True)):
+        values = (saved.layerwise(split)["surprise"] - centre) / spread
+        chosen = _chosen(saved, split, len(values)) if sample is None else sample
+        if not 0 <= chosen < len(values):
+            raise InputError(f"sample: {name} has no {chosen}, allowed: 0 to {len(values) - 1}")
+        tone = ID_COLOUR if number == 0 else colour(number - 1)
+        _draw(axes, layers, inside, values[chosen], tone)
+        axes.set_title(f"{name} #{chosen}\nof {len(values):,}", fontsize=8.5)
+    low, high = np.min([axes.get_ylim() for axes in drawn]), np.max([a.get_ylim() for a in drawn])
+    for axes in drawn:
+        axes.set_ylim(low, high)
+    which = "the input of highest score" if sample is None else f"input {sample}"
+    caption = (
+        f"Surprise of each layer in deviations of {len(inside):,} ID calibration inputs; the bands "
+        f"hold 50 % and 90 % of them. The line is {which} of each set. Seed {saved.seed}."
+    )
+    return Picture(figure, "single inputs, layer by layer", caption)
+
+
+def _chosen(saved: Saved, split: str, n: int) -> int:
+    scores = saved.scores(split)[saved.meta["primary_method"]]
+    assert len(scores) == n
+    return int(np.argmax(scores))
+
+
+def _draw(axes: Axes, layers: list[str], inside: np.ndarray, trace: np.ndarray, tone: str) -> None:
+    places = np.arange(len(layers))
+    for low, high, shade in BANDS:
+        ends = np.percentile(inside, [low, high], axis=0)
+        axes.fill_between(places, *ends, color=shade, lw=0)
+    axes.plot(places, trace, "o-", ms=3.5, lw=1.4, color=tone)
+    axes.set_yscale("symlog", linthresh=2, linscale=0.9)
+    axes.set_ylabel("deviations of ID")
+    name_layers(axes, layers)

@@ -1,0 +1,153 @@
+"""`nervecode compare` and the formats it shares with `nervecode runs`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from tests.lab.made_up import make_run
+
+FAILED = {"required": 0.99, "passed": False, "accuracy": {"0": 0.4, "1": 0.95}}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """One that is whole, one better and gated but shown, one that failed."""
+    folder = tmp_path / "runs"
+    return [
+        make_run(folder / "one", {"nervecode": [0.80, 0.82], "knn": [0.7, 0.75]},
+                 config={"name": "one", "train": {"epochs": 1, "batch": 2}}),
+        make_run(folder / "two", {"nervecode": [0.90, 0.97], "knn": [0.6, 0.75]},
+                 config={"name": "two", "train": {"epochs": 3, "batch": 2}},
+                 gate=FAILED, status="gate_failed", demo=True),
+        make_run(folder / "x", {}, config={"name": "x", "train": {"epochs": 1, "batch": 2}},
+                 status="failed", error="it | broke"),
+    ]  # fmt: skip
+
+
+def test_runs_stand_side_by_side_with_paired_differences(cli: Any, runs: list[Path]) -> None:
+    found = cli("compare", *runs[:2])
+    assert found.status == 0, found.err
+    first, second = np.array([80.0, 82]), np.array([90.0, 97])
+    interval = ttest_rel(second, first).confidence_interval(0.95)
+    expected = f"93.50 ± 4.95 (2); +12.50 [{interval.low:+.2f}, {interval.high:+.2f}]"
+    assert "81.00 ± 1.41 (2)" in found.out
+    assert expected in found.out
+    assert "DEMO: FAILED GATE: [2]" in found.out
+    assert "train.epochs" in found.out
+    assert "train.batch" not in found.out
+    assert f"Next: nervecode report {runs[0]}" in found.err
+
+
+def test_failed_and_gated_runs_stay_visible(cli: Any, runs: list[Path]) -> None:
+    rows = json.loads((runs[1] / "results.json").read_text())["rows"]
+    withheld = [row | {"status": "not_reported", "auroc": ""} for row in rows]
+    _replace(runs[1], withheld)
+    found = cli("compare", *runs)
+    assert found.status == 0, found.err
+    lines = found.out.splitlines()
+    line = next(line for line in lines if line.split()[:1] == ["knn"])
+    assert line.split()[-2:] == ["withheld", "failed"]
+    assert any("gate_failed DEMO" in line and "40.00 %" in line for line in lines)
+    assert any(" x " in line and "failed" in line for line in lines)
+
+
+def _replace(run: Path, rows: list[dict[str, Any]]) -> None:
+    from nervecode.lab.rows import write_rows
+    from nervecode.lab.run import RunDir
+
+    opened = RunDir(run)
+    opened.stage("tables", None, "withheld", lambda: write_rows(opened, rows, FAILED))
+
+
+def test_json_and_csv_say_the_same(cli: Any, runs: list[Path]) -> None:
+    document = json.loads(cli("compare", *runs, "--json").out)
+    assert document["schema_version"] == 1
+    assert [run["gate"] for run in document["runs"]] == ["passed", "failed", "passed"]
+    assert document["runs"][2]["error"] == "it | broke"
+    assert document["settings"]["train.epochs"] == [1, 3, 1]
+    table = cli("compare", *runs, "--csv").out
+    lines = list(csv.DictReader(io.StringIO(table)))
+    assert lines == [
+        {key: "" if value is None else str(value) for key, value in entry.items()}
+        for entry in document["entries"]
+    ]
+    assert {line["measure"] for line in lines} == {"near+far", "near", "far", "a", "b"}
+
+
+def test_markdown_and_latex_hold_the_same_cells(cli: Any, runs: list[Path]) -> None:
+    page = cli("compare", *runs[:2], "--md").out
+    assert "| nervecode | 81.00 ± 1.41 (2) | 93.50 ± 4.95 (2); +12.50" in page
+    paper = cli("compare", *runs[:2], "--latex").out
+    assert r"nervecode & 81.00 $\pm$ 1.41 (2) & 93.50 $\pm$ 4.95 (2); +12.50" in paper
+    assert paper.count(r"\begin{table}") == page.count("## ") == 4
+
+
+def test_another_metric_and_method(cli: Any, runs: list[Path]) -> None:
+    found = cli("compare", *runs[:2], "--metric", "fpr95", "--method", "knn")
+    assert "fpr95 x100: knn on every set" in found.out
+    assert "lower is better" in found.out
+
+
+def test_other_data_under_one_name_are_told(cli: Any, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, {"nervecode": [0.5, 0.6]}, datasets={"ood_a": name})
+            for name in ("one", "two")]  # fmt: skip
+    assert "Not the same data in every run: ood_a" in cli("compare", *runs).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "status"),
+    [
+        (["one"], "found 1 run, allowed: two or more", 2),
+        (["one", "one"], "the run one is given twice", 2),
+        (["one", "tow"], "no such run directory; did you mean 'two'?", 2),
+        (["one", "two", "--metric", "aurok"], "did you mean 'auroc'?", 2),
+        (["one", "two", "--method", "nervcode"], "did you mean 'nervecode'?", 2),
+        (["one", "two", "--json", "--md"], "--json and --md: allowed: one of", 2),
+    ],
+)
+def test_bad_input(
+    cli: Any, runs: list[Path], arguments: list[str], words: str, status: int
+) -> None:
+    names = {"one", "two", "tow"}
+    folder = runs[0].parent
+    found = cli("compare", *[folder / a if a in names else a for a in arguments])
+    assert found.status == status
+    assert words in found.err
+    assert found.out == ""
+
+
+def test_a_damaged_result_is_an_artifact_error(cli: Any, runs: list[Path]) -> None:
+    (runs[1] / "results.json").write_text("{}")
+    found = cli("compare", *runs)
+    assert found.status == 4
+    assert "results.json: is damaged" in found.err
+
+
+@pytest.mark.parametrize("form", ["--csv", "--md", "--latex", "--json"])
+def test_runs_are_listed_in_every_format(cli: Any, runs: list[Path], form: str) -> None:
+    found = cli("runs", runs[0].parent, form)
+    assert found.status == 0
+    for word in ("one", "two", "81.00 ± 1.41" if form != "--latex" else r"81.00 $\pm$ 1.41"):
+        assert word in found.out or json.dumps(word)[1:-1] in found.out
+    assert "it / broke" in found.out
+    assert "Next: nervecode compare" in found.err
+
+
+def test_comparing_loads_no_torch(runs: list[Path]) -> None:
+    code = (
+        "import sys; from nervecode.cli.main import run\n"
+        f"assert run(['compare', {str(runs[0])!r}, {str(runs[1])!r}]) == 0\n"
+        "assert 'torch' not in sys.modules, 'torch was loaded'\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,288 @@
+"""The report: its figures are those of results.json, and it needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import time
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import ttest_rel
+
+from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.rows import METRICS
+from nervecode.viz.report import render_report, write_report
+from nervecode.viz.specimens import draw_trace, thumbnail
+
+from .conftest import finish_run, rehash, write_run
+
+VOID = {"meta", "link", "img", "br", "circle", "polygon", "polyline"}
+
+
+class Page(HTMLParser):
+    """Tables by id, the text, and the elements of a page; refuses what is not well-formed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.words: list[str] = []
+        self.table = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.table = dict(attrs).get("id") or f"plain-{len(self.tables)}"
+            self.tables[self.table] = []
+        elif tag == "tr":
+            self.tables[self.table].append([])
+        elif tag in ("td", "th"):
+            self.tables[self.table][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.tables[self.table][-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def results(run: Path) -> dict[str, Any]:
+    return json.loads((run / "results.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_the_table_of_groups_is_the_summary_of_results_json(finished: Path) -> None:
+    header, *body = Page(render_report(finished)).tables["groups"]
+    summary = {(s["method"], s["group"]): s for s in results(finished)["summary"]}
+    assert {row[0] for row in body} == {method for method, _ in summary}
+    for row in body:
+        for group, cell in zip(header[2:], row[2:], strict=True):
+            one = summary[row[0], group]
+            assert cell == f"{100 * one['auroc_mean']:.2f}±{100 * one['auroc_std']:.2f}"
+
+
+def test_the_table_of_sets_and_every_metric_are_means_of_the_rows(finished: Path) -> None:
+    tables = Page(render_report(finished)).tables
+    rows = [row for row in results(finished)["rows"] if row["status"] == "ok"]
+    sets = list(dict.fromkeys(row["ood"] for row in rows))
+
+    def over_seeds(method: str, ood: str, metric: str) -> np.ndarray:
+        chosen = [r[metric] for r in rows if (r["method"], r["ood"]) == (method, ood)]
+        return 100 * np.array(chosen)
+
+    header, *body = tables["sets"]
+    assert header == ["method", *sets]
+    for method, *cells in body:
+        means = [f"{over_seeds(method, ood, 'auroc').mean():.2f}" for ood in sets]
+        assert cells == means
+    for number, ood in enumerate(sets, start=1):
+        _, *body = tables[f"set-{number}"]
+        assert {row[0] for row in body} == {row["method"] for row in rows}
+        for method, *cells in body:
+            for metric, cell in zip(METRICS, cells, strict=True):
+                values = over_seeds(method, ood, metric)
+                assert cell == f"{values.mean():.2f}±{values.std(ddof=1):.2f}"
+
+
+def test_the_claim_is_the_headline_with_its_paired_difference(finished: Path) -> None:
+    text = Page(render_report(finished)).text
+    rows = results(finished)["rows"]
+    seeds: dict[str, list[float]] = {}
+    for method in ("nervecode", "energy", "knn"):
+        for seed in (0, 1):
+            groups = [
+                np.mean([r["auroc"] for r in rows
+                         if (r["method"], r["seed"], r["group"]) == (method, seed, group)])
+                for group in ("near", "far")
+            ]  # fmt: skip
+            seeds.setdefault(method, []).append(100 * float(np.mean(groups)))
+    best = max(("energy", "knn"), key=lambda m: np.mean(seeds[m]))
+    for method in ("nervecode", best):
+        assert f"{np.mean(seeds[method]):.2f} ± {np.std(seeds[method], ddof=1):.2f}" in text
+    test = ttest_rel(seeds["nervecode"], seeds[best])
+    low, high = test.confidence_interval(0.95)
+    difference = np.mean(seeds["nervecode"]) - np.mean(seeds[best])
+    shown = [f"{value:+.2f}".replace("-", "−") for value in (difference, low, high)]
+    assert f"{shown[0]} difference, 95 % interval {shown[1]} to {shown[2]}" in text
+
+
+def test_the_page_needs_nothing_but_itself(finished: Path) -> None:
+    text = render_report(finished)
+    page = Page(text)
+    addresses = [a[key] or "" for _, a in page.elements for key in ("src", "href") if key in a]
+    assert addresses
+    assert all(re.match(r"data:|#", address) for address in addresses)
+    assert "url(" not in text and "@import" not in text
+    policy = next(a for _, a in page.elements if "http-equiv" in a)
+    assert "default-src 'none'" in str(policy["content"])
+    assert render_report(finished) == text
+
+
+def test_whoever_cannot_see_it_is_told(finished: Path) -> None:
+    page = Page(render_report(finished))
+    tags = [tag for tag, _ in page.elements]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert all(a.get("alt") for tag, a in page.elements if tag == "img")
+    assert all(a.get("scope") for tag, a in page.elements if tag == "th")
+    assert tags.count("caption") == tags.count("table")
+    labels = {a["aria-label"] for _, a in page.elements if a.get("role") == "img"}
+    assert any(re.match(r"Deviations by layer: blocks\.0 [+-]\d", str(label)) for label in labels)
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_inputs_shown_are_those_of_the_files(finished: Path) -> None:
+    page = Page(render_report(finished))
+    pixels = np.load(finished / "layerwise/seed_0/ood_photos.npz")["shown_inputs"][0]
+    image = next(a for _, a in page.elements if a.get("alt") == "Input 3 of photos")
+    data = base64.b64decode(str(image["src"]).partition(",")[2])
+    found = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(found, np.kron(pixels[0], np.ones((12, 12), np.uint8)))
+    scores = np.load(finished / "scores/seed_0/ood_photos.npz")["nervecode"]
+    calibration = np.load(finished / "scores/seed_0/id_calibration.npz")["nervecode"]
+    p_value = (1 + (calibration >= scores[3]).sum()) / (len(calibration) + 1)
+    assert f"#3 class 0, taken for 1; score {scores[3]:.4g}, p {p_value:.2g}" in page.text
+
+
+def test_colours_are_kept_and_large_pictures_are_not_enlarged() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 120, 90)).astype(np.uint8)
+    data = base64.b64decode(thumbnail(pixels).partition(",")[2])
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(data))), pixels.transpose(1, 2, 0)
+    )
+
+
+@pytest.mark.parametrize("layers", [1, 2, 20])
+def test_a_trace_stays_within_its_frame(layers: int) -> None:
+    trace = np.linspace(-9, 1e6, layers)
+    drawing = draw_trace(trace, np.stack([np.full(layers, -2.0), np.full(layers, 2.0)]))
+    centres = re.findall(r'cx="([\d.-]+)" cy="([\d.-]+)"', drawing)
+    assert len(centres) == layers
+    assert all(0 <= float(x) <= 168 and 0 <= float(y) <= 72 for x, y in centres)
+    heights = [float(y) for _, y in centres]
+    assert heights == sorted(heights, reverse=True)  # more surprise is higher up
+
+
+def test_features_are_shown_as_numbers(finished: Path) -> None:
+    for path in finished.glob("layerwise/*/*.npz"):
+        arrays = dict(np.load(path)) | {"shown_inputs": np.array([[0.5, 12.25], [3, 4]])}
+        np.savez(path, **arrays)
+    rehash(finished)
+    page = Page(render_report(finished))
+    assert "0.5, 12.2" in page.text
+    assert not any(str(a.get("alt")).startswith("Input") for _, a in page.elements)
+
+
+def test_an_older_run_has_no_inputs_to_show(finished: Path) -> None:
+    for path in finished.glob("layerwise/*/*.npz"):
+        kept = {k: v for k, v in np.load(path).items() if not k.startswith("shown")}
+        np.savez(path, **kept)
+    rehash(finished)
+    assert "The most surprising inputs" not in Page(render_report(finished)).text
+
+
+def test_texts_of_a_run_are_not_markup(finished: Path) -> None:
+    text = render_report(finished)
+    assert "made &lt;up&gt;" in text and "too &lt;few&gt; inputs" in text
+    assert "nervecode bench --config &lt;mine&gt;.yaml" in text
+
+
+def test_a_failed_gate_withholds_every_figure_and_comes_first(run: Path) -> None:
+    gate = {"required": 0.9, "passed": False, "accuracy": {"0": 0.95, "1": 0.8512}}
+    finish_run(run, gate=gate, demo=True)
+    found = results(run)
+    rows = [row | dict.fromkeys(METRICS, "") | {"status": "not_reported"} for row in found["rows"]]
+    (run / "results.json").write_text(json.dumps(found | {"rows": rows, "summary": []}))
+    meta = json.loads((run / "meta.json").read_text())
+    for name in ("results.csv", "results.json"):
+        meta["stages"]["tables"]["outputs"].pop(name)
+    meta["stages"]["tables"]["outputs"]["results.json"] = _sha(run / "results.json")
+    del meta["sha256"]  # written by hand
+    (run / "meta.json").write_text(json.dumps(meta))
+    page = Page(render_report(run))
+    assert "DEMO · FAILED GATE" in page.text
+    assert "Accuracy gate not passed. ID test accuracy must reach 90.00 %" in page.text
+    assert "the lowest is 85.12 %" in page.text
+    assert "AUROC" not in page.text.partition("config.yaml")[0].partition("Pictures")[0]
+    assert not {"groups", "sets", "set-1"} & set(page.tables)
+    assert "--allow-low-accuracy" in page.text
+
+
+def _sha(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_figures_of_a_failed_gate_that_were_asked_for_are_stamped(run: Path) -> None:
+    gate = {"required": 0.9, "passed": False, "accuracy": {"0": 0.95, "1": 0.8512}}
+    page = Page(render_report(finish_run(run, gate=gate)))
+    assert page.text.startswith("FAILED GATE: made_up")
+    assert "groups" in page.tables
+    assert page.text.index("Accuracy gate not passed") < page.text.index("By group")
+
+
+def test_reasons_to_doubt_are_told(finished: Path) -> None:
+    text = Page(render_report(finished)).text
+    assert "2 seeds." in text and "Uncommitted source." in text
+    assert re.search(r"false alarms on \d+\.\d % of ID test", text)
+
+
+def test_it_is_small_and_quick(tmp_path: Path) -> None:
+    groups = {f"set_{i}": ("near", "far")[i % 2] for i in range(10)}
+    run = finish_run(write_run(tmp_path / "large", layers=20, groups=groups))
+    began = time.monotonic()
+    path = write_report(run)
+    assert time.monotonic() - began < 5
+    assert path == run / "report.html"
+    assert path.stat().st_size < 3e6
+
+
+def test_bad_input_is_refused_by_name(finished: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    with pytest.raises(InputError, match=r"page\.html: exists; --force replaces it"):
+        write_report(finished, output=page)
+    assert page.read_text() == "mine"
+    write_report(finished, output=page, force=True)
+    assert page.read_text().startswith("<!doctype html>")
+    with pytest.raises(InputError, match=r"unknown suffix '\.pdf', allowed: \.html"):
+        write_report(finished, output=tmp_path / "page.pdf")
+    with pytest.raises(InputError, match="no such folder"):
+        write_report(finished, output=tmp_path / "nowhere" / "page.html")
+    (finished / "layerwise/seed_0/ood_photos.npz").unlink()
+    with pytest.raises(ArtifactError, match=r"ood_photos\.npz: is missing; `nervecode bench"):
+        render_report(finished)
+    (finished / "results.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"results\.json: is damaged"):
+        render_report(finished)
+    (finished / "results.json").unlink()
+    with pytest.raises(ArtifactError, match=r"results\.json: is missing; `nervecode bench"):
+        render_report(finished)
+
+
+def test_a_run_without_its_config_says_so(finished: Path) -> None:
+    (finished / "config.yaml").unlink()
+    with pytest.raises(ArtifactError, match=r"config\.yaml: no such file"):
+        render_report(finished)
