@@ -85,7 +85,8 @@ def by_setting(study: Study) -> Table:
         lead = one.lead(best)
         gap = one.mean(PRIMARY, "near") - one.mean(near, "near")
         body.append([
-            one.name, one.role, f"{100 * one.accuracy:.2f}",
+            one.name, one.role, f"{one.run.meta['split_sizes']['id_test']:,}",
+            f"{100 * one.accuracy:.2f}",
             f"{one.mean(PRIMARY):.2f}±{one.std(PRIMARY):.2f}",
             f"{one.mean(best):.2f}±{one.std(best):.2f} `{best}`",
             _interval(lead),
@@ -93,7 +94,7 @@ def by_setting(study: Study) -> Table:
             _figure(one.mean(PRIMARY, "shift")),
         ])  # fmt: skip
     header = [
-        "setting", "role", "accuracy %", "nervecode", "best baseline", "lead", "near",
+        "setting", "role", "ID test", "accuracy %", "nervecode", "best baseline", "lead", "near",
         "near lead", "shift",
     ]  # fmt: skip
     caption = (

@@ -24,7 +24,7 @@ from nervecode.lab.schema import Config
 MANIFEST = "checkpoints/checkpoint_manifest.json"
 # Files that a run writes more than once -> the stage that does.
 SHARED = {"config.yaml": "", "DEMO_MODE.txt": "", MANIFEST: "train", "GATE_FAILED.txt": "tables"}
-CACHE = "features/"  # what lies there may be gone, but not changed
+CACHE = ("features/", "resume/")  # what lies there may be gone, but not changed
 
 
 class RunDir:
@@ -78,6 +78,10 @@ class RunDir:
     def checkpoint(self, seed: int) -> Path:
         """Weights of the classifier and of learned codebooks."""
         return self.root / "checkpoints" / f"seed_{seed}.safetensors"
+
+    def resume(self, seed: int) -> Path:
+        """A training after its last epoch; gone when the training is done."""
+        return self.root / "resume" / f"seed_{seed}.safetensors"
 
     def calibration(self, seed: int) -> Path:
         """Fitted codes and calibration scores of every signal."""

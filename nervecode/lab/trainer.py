@@ -60,18 +60,15 @@ class Trainer:
         self.model.train()
         began = time.perf_counter()
         rate = self.optimizer.param_groups[0]["lr"]
-        sums = torch.zeros(3, dtype=torch.float64, device=self.inputs.device)
+        steps = []
         for index in self._order():
-            sums += self.step(index)
+            steps.append(self.step(index))
             progress.advance()
+        sums = torch.stack(steps)  # (steps, 3), on the device until now
+        _check_finite(sums[:, :2].sum(1) / self.config.batch_size, f"epoch {number}", rate)
         count = len(self.inputs)
-        task, coding, right = (sums / count).tolist()
+        task, coding, right = (sums.sum(0) / count).tolist()
         loss = task + self.config.coding_weight * coding
-        if not loss < float("inf"):
-            raise NervecodeError(
-                f"training: the loss is {loss} in epoch {number} at learning rate {rate:.3g}; "
-                "try a smaller train.learning_rate"
-            )
         progress.advance(0, loss=loss, accuracy=right)
         self.layer_rows += self.diagnostics.rows(epoch=number)
         return {
@@ -125,6 +122,19 @@ class Trainer:
         self.model.eval()
         with torch.no_grad(), wrapped.recording():
             self.model(self.inputs[:2])
+
+
+def _check_finite(losses: Tensor, epoch: str, rate: float) -> None:
+    """Refuse (steps,) losses that are not all finite, naming the first that is not."""
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        last = f"{float(losses[step - 1]):.4g}" if step else "none in this epoch"
+        raise NervecodeError(
+            f"training: the loss is {float(losses[step])} in {epoch}, step {step + 1} of "
+            f"{len(losses)}, at learning rate {rate:.3g} (last finite loss: {last}); try a "
+            "smaller train.learning_rate"
+        )
 
 
 def _optimizer(
