@@ -108,9 +108,9 @@ def config_hash(config: Config, seed: int | None = None) -> str:
 
 
 def presets() -> dict[str, Path]:
-    """Preset name -> its file. A file in a folder is `folder/name`."""
+    """Preset name -> its file. A file in a folder is `folder/name`; plans of studies are none."""
     root = _configs_root()
-    files = sorted(root.rglob("*.yaml"))
+    files = sorted(set(root.rglob("*.yaml")) - set((root / "study").rglob("*")))
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in files}
 
 

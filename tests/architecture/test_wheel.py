@@ -41,6 +41,7 @@ def test_it_carries_nothing_else(members: set[str]) -> None:
     assert {Path(name).suffix for name in members if name.startswith("nervecode/")} <= {
         ".py",
         ".yaml",
+        ".csv",
         ".typed",
         ".md",
         ".html",
