@@ -235,7 +235,17 @@ def test_a_config_is_frozen() -> None:
 # Presets
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
+CONFIGS = ROOT / "configs"
+PLANS = set((CONFIGS / "study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted(PLANS), ids=lambda p: p.stem)
+def test_the_plan_of_a_study_opens_with_its_command_and_is_no_preset(path: Path) -> None:
+    assert path.read_text().splitlines()[0] == "# python scripts/study.py"
+    assert path not in presets().values()
+
+
+@pytest.mark.parametrize("path", sorted(set(CONFIGS.rglob("*.yaml")) - PLANS), ids=lambda p: p.stem)
 def test_every_file_opens_with_the_command_that_runs_it_and_resolves(path: Path) -> None:
     name = path.relative_to(ROOT / "configs").with_suffix("").as_posix()
     first = path.read_text().splitlines()[0]
