@@ -1,0 +1,102 @@
+#!/usr/bin/env python
+"""What scoring costs: every cached-feature method from one pass, against one pass a method.
+
+    python scripts/bench_scoring.py RUN [--seed 0] [--inputs 10000] [--rounds 3] [--threads 2]
+
+RUN is a finished run, such as one of `nervecode bench --preset fashion_37_cnn`. Four works take turns,
+and medians are compared: a bare forward pass; the methods' own arithmetic on features that are there;
+what the stage `score` does, which is one pass with codes recorded and then all methods; and one pass
+for each method, as when the detectors of pytorch-ood are called one by one with the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from nervecode.lab.checkpoint import load_calibrated
+from nervecode.lab.data import as_float, build_splits
+from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.features import EVAL_BATCH, extract
+from nervecode.lab.progress import Progress
+from nervecode.lab.run import RunDir
+from nervecode.lab.signals import TraceRecorder
+
+
+def works(run: RunDir, seed: int, inputs: int) -> tuple[dict[str, Callable[[], object]], int]:
+    """The four works by name, and how many methods there are."""
+    splits = build_splits(run.config.data)
+    trained = load_calibrated(run, splits, seed, device=torch.device("cpu"))
+    samples, quiet = splits.id_test.head(inputs), Progress()
+    train = extract(trained.model, splits.train, title="", progress=quiet)
+    names = [name for name in run.config.bench.detectors if not DETECTORS[name].slow]
+    fitted = {name: DETECTORS[name](train, trained.model) for name in names}
+    features = extract(trained.model, samples, title="", progress=quiet)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for x, _ in samples.batches(EVAL_BATCH):
+                trained.model(as_float(x))
+
+    def arithmetic() -> None:
+        for scorer in fitted.values():
+            scorer(features)
+
+    def score() -> None:
+        recorders = {name: TraceRecorder(one) for name, one in trained.signals.items()}
+        watching = [recorder.watching for recorder in recorders.values()]
+        found = extract(trained.model, samples, title="", watching=watching, progress=quiet)
+        for name, recorder in recorders.items():
+            trained.signals[name].calibration.aggregate(recorder.layers())
+        for scorer in fitted.values():
+            scorer(found)
+
+    def one_by_one() -> None:
+        for scorer in fitted.values():
+            forward()
+            scorer(features)
+
+    found = {"forward": forward, "arithmetic": arithmetic, "score": score, "one by one": one_by_one}
+    return found, len(fitted)
+
+
+def medians(chosen: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each work; they take turns, after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in chosen}
+    for index in range(rounds + 1):
+        for name, work in chosen.items():
+            began = time.perf_counter()
+            work()
+            if index:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    run = RunDir(given.run)
+    chosen, count = works(run, given.seed, given.inputs)
+    found = medians(chosen, given.rounds)
+    print(f"{run.meta['name']}, {given.inputs} inputs, {count} methods, {given.threads} threads")
+    print("| work | seconds |\n| --- | ---: |")
+    for name, seconds in found.items():
+        print(f"| {name} | {seconds:.2f} |")
+    own = (found["score"] - found["arithmetic"]) / found["forward"]
+    print(f"score, less the arithmetic, over one forward pass: {own:.2f} (target: under 1.3)")
+    print(f"one by one over score: {found['one by one'] / found['score']:.1f} (target: at least 5)")
+
+
+if __name__ == "__main__":
+    main()
