@@ -3,10 +3,10 @@
 
     python scripts/bench_scoring.py RUN [--seed 0] [--inputs 10000] [--rounds 3] [--threads 2]
 
-RUN is a finished run, such as one of `nervecode bench --preset fashion_37_cnn`. Four works take turns,
-and medians are compared: a bare forward pass; the methods' own arithmetic on features that are there;
-what the stage `score` does, which is one pass with codes recorded and then all methods; and one pass
-for each method, as when the detectors of pytorch-ood are called one by one with the model.
+RUN is a finished run, such as one of `nervecode bench --preset fashion_37_cnn`. Four works take
+turns, and medians are compared: a bare forward pass; the methods' own arithmetic on features that
+are there; what the stage `score` does, which is one pass with codes recorded and then all methods;
+and one pass for each method, as when pytorch-ood's detectors are called one by one with the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def works(run: RunDir, seed: int, inputs: int) -> tuple[dict[str, Callable[[], o
     """The four works by name, and how many methods there are."""
     splits = build_splits(run.config.data)
     trained = load_calibrated(run, splits, seed, device=torch.device("cpu"))
-    samples, quiet = splits.id_test.head(inputs), Progress()
+    samples, quiet = splits.test.head(inputs), Progress()
     train = extract(trained.model, splits.train, title="", progress=quiet)
     names = [name for name in run.config.bench.detectors if not DETECTORS[name].slow]
     fitted = {name: DETECTORS[name](train, trained.model) for name in names}
