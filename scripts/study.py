@@ -39,8 +39,8 @@ def chosen(plan: Plan, only: list[str] | None) -> list[str]:
 def finished(plan: Plan, name: str, outdir: Path) -> Setting:
     """A setting that an earlier call has run."""
     run = latest(outdir, name)
-    if run is None:
-        raise ArtifactError(f"not run yet; `{COMMAND} --only {name}` does it")
+    if run is None or not (run.root / "results.json").is_file():
+        raise ArtifactError(f"not run to its end yet; `{COMMAND} --only {name}` does it")
     return Setting.of(name, plan.settings[name].role, run)
 
 

@@ -204,7 +204,7 @@ def test_the_script_makes_the_page_from_what_is_finished(
     arguments += ["--report-only", "--page", text]
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     assert script.main() == 1  # a setting is missing
-    assert "| lost | the whole setting | not run yet;" in text.read_text()
+    assert "| lost | the whole setting | not run to its end yet;" in text.read_text()
     assert (text.parent / "images/critical_difference.png").stat().st_size > 5000
 
 
