@@ -3,6 +3,7 @@
 
     python scripts/study.py                        # everything; resumes where it stands
     python scripts/study.py --only digits wine_1   # some settings
+    python scripts/study.py --runs runs            # begin with equal trainings that lie there
     python scripts/study.py --report-only          # the page from what is finished
 
 A setting that fails does not stop the others; it is named with its reason, and the status is 1.
@@ -12,36 +13,30 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from nervecode.cli.show import progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.lab.files import write_text
+from nervecode.lab.plan import Plan, read_plan
 from nervecode.lab.results import page
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.study import Plan, Setting, Study, attempt, latest, read_plan, run_setting
+from nervecode.lab.setting import Setting
+from nervecode.lab.study import Study, attempt, finished, run_setting
 from nervecode.viz.critical_difference import plot_critical_difference
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python scripts/study.py"
 
 
-def chosen(plan: Plan, only: list[str] | None) -> list[str]:
+def chosen(plans: Sequence[Plan], only: list[str] | None) -> list[str]:
     """The settings to run, each known."""
+    known = [name for plan in plans for name in plan.settings]
     for name in only or ():
-        if name not in plan.settings:
-            raise InputError(
-                f"--only: unknown setting {name!r}; {did_you_mean(name, plan.settings)}"
-            )
-    return only or list(plan.settings)
-
-
-def finished(plan: Plan, name: str, outdir: Path) -> Setting:
-    """A setting that an earlier call has run."""
-    run = latest(outdir, name)
-    if run is None or not (run.root / "results.json").is_file():
-        raise ArtifactError(f"not run to its end yet; `{COMMAND} --only {name}` does it")
-    return Setting.of(name, plan.settings[name].role, run)
+        if name not in known:
+            raise InputError(f"--only: unknown setting {name!r}; {did_you_mean(name, known)}")
+    return only or known
 
 
 def study(plan: Plan, names: list[str], given: argparse.Namespace) -> tuple[Study, dict[str, str]]:
@@ -50,45 +45,66 @@ def study(plan: Plan, names: list[str], given: argparse.Namespace) -> tuple[Stud
     def work(name: str) -> Setting:
         say(f"Setting {name}")
         with progress() as shown:
-            run = run_setting(plan, name, given.outdir, command=COMMAND, progress=shown)
-        return Setting.of(name, plan.settings[name].role, run)
+            run_setting(
+                plan, name, given.outdir, command=COMMAND, progress=shown, folders=given.runs
+            )
+        return read(name)
 
-    failed: dict[str, str] = {}
-    if not given.report_only:
-        failed |= attempt(names, work)[1]
-    done, absent = attempt(plan.settings, lambda name: finished(plan, name, given.outdir))
+    def read(name: str) -> Setting:
+        return finished(plan, name, given.outdir, command=COMMAND)
+
+    wanted = [name for name in names if name in plan.settings and not given.report_only]
+    failed = attempt(wanted, work)[1]
+    for name, why in failed.items():
+        say(f"Setting {name} failed: {why}")
+    done, absent = attempt(plan.settings, read)
     return Study(done), {**absent, **failed}
 
 
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plan", type=Path, default=ROOT / "configs/study/matrix.yaml")
     parser.add_argument("--ablations", type=Path, default=ROOT / "configs/study/ablations.yaml")
     parser.add_argument("--outdir", type=Path, default=Path("runs/study"))
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], metavar="DIR")
     parser.add_argument("--only", nargs="+", metavar="SETTING")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
     parser.add_argument("--report-only", action="store_true")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/results.md")
-    given = parser.parse_args()
-    plan, ablations = read_plan(given.plan), read_plan(given.ablations)
-    both = plan.model_copy(update={"settings": plan.settings | ablations.settings})
-    names = chosen(both, given.only)
-    main_study, failed = study(plan, [n for n in names if n in plan.settings], given)
-    side_study, side_failed = study(ablations, [n for n in names if n in ablations.settings], given)
-    if len(main_study.near) < 2:
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = parse()
+    plans = [read_plan(given.plan), read_plan(given.ablations)]
+    if given.seeds:
+        plans = [plan.model_copy(update={"seeds": tuple(given.seeds)}) for plan in plans]
+    names = chosen(plans, given.only)
+    (matrix, lost), (side, side_lost) = (study(plan, names, given) for plan in plans)
+    # Reasons may name files; a page is not the place for the folders of a machine.
+    failed = {
+        name: why.replace(f"{given.outdir}/", "").replace(str(Path.home()), "~")
+        for name, why in {**lost, **side_lost}.items()
+    }
+    if len(matrix.near) < 2:
         raise ArtifactError(f"{given.outdir}: fewer than two settings are finished: {failed}")
-    picture = given.page.parent / "images" / "critical_difference.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    found = main_study.ranks()
+    draw(matrix, given.page.parent / "images" / "critical_difference.png")
+    text = page(plans[0], matrix, side, failed)
+    write_text(given.page, text)
+    sys.stdout.write(text)
+    say(f"Page: {given.page}")
+    return 1 if failed else 0
+
+
+def draw(matrix: Study, path: Path) -> None:
+    """The picture of average ranks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = matrix.ranks()
     caption = (
         f"AUROC, mean of near and far, over {found.num_settings} settings; bars join methods that "
         "the Nemenyi test does not tell apart at 5 %."
     )
-    plot_critical_difference(found, picture, highlight=PRIMARY, caption=caption)
-    text = page(plan, main_study, side_study, {**failed, **side_failed})
-    write_text(given.page, text)
-    say(text)
-    say(f"Page: {given.page}")
-    return 1 if failed or side_failed else 0
+    plot_critical_difference(found, path, highlight=PRIMARY, caption=caption)
 
 
 if __name__ == "__main__":

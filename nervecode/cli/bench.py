@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervecode.cli import options
-from nervecode.cli.options import ConfigFile, Device, OutDir, Overrides, Preset, Seeds
+from nervecode.cli.log import log, logged
+from nervecode.cli.opening import open_run
+from nervecode.cli.options import (
+    AnyRun,
+    ConfigFile,
+    Deterministic,
+    Device,
+    OutDir,
+    Overrides,
+    Preset,
+    Seeds,
+)
 from nervecode.cli.report import make_plots, make_report
 from nervecode.cli.show import next_step, progress, say, say_takeover, show_table
-from nervecode.errors import GateError, InputError
+from nervecode.errors import GateError
 
 if TYPE_CHECKING:
     from nervecode.lab.bench import Prepared
@@ -22,15 +33,14 @@ if TYPE_CHECKING:
 
 
 def bench(
-    run: Annotated[
-        Path | None, typer.Argument(help="A run to go on with.", metavar="[RUN]")
-    ] = None,
+    run: AnyRun = None,
     preset: Preset = None,
     config: ConfigFile = None,
     seeds: Seeds = None,
     device: Device = None,
     outdir: OutDir = Path("runs"),
     override: Overrides = None,
+    deterministic: Deterministic = None,
     limit_eval: Annotated[
         int | None, typer.Option(help="At most so many inputs per evaluated set.")
     ] = None,
@@ -52,23 +62,20 @@ def bench(
     Example: nervecode bench --preset digits
     """
     began = time.monotonic()
-    settings = {"bench.limit_eval": limit_eval, "bench.accuracy_gate": accuracy_gate}
-    found, new, prepared = _open(run, preset, config, seeds, device, outdir, override, settings)
+    settings = {
+        "bench.limit_eval": limit_eval,
+        "bench.accuracy_gate": accuracy_gate,
+        "deterministic": deterministic,
+    }
+    found, new, prepared = open_run(
+        "bench", run, preset, config, seeds, device, outdir, override, settings
+    )
     say(f"Run: {found.root}")
-    from nervecode.lab.bench import guarded, run_bench
+    from nervecode.lab.bench import guarded
 
     def work() -> Any:
-        if new != found.config:
-            found.replace_config(new)
-        for stage in found.forget_damaged_stages() if repair else ():
-            say(f"again: {stage}")
-        with progress() as shown:
-            outcome = run_bench(
-                found, prepared, allow_low_accuracy=allow_low_accuracy, progress=shown
-            )
-            withheld = not outcome.gate["passed"] and not allow_low_accuracy
-            plots = [] if withheld else make_plots(found, shown)
-        return outcome, withheld, plots, make_report(found)
+        with logged(found.root, options.command_line()):
+            return _work(found, new, prepared, repair=repair, allowed=allow_low_accuracy)
 
     say_takeover(found)
     outcome, withheld, plots, report = guarded(found, work)
@@ -82,36 +89,23 @@ def bench(
     next_step("plot", found.root, "--kind", "layerwise")
 
 
-def _open(
-    run: Path | None,
-    preset: str | None,
-    config: Path | None,
-    seeds: str | None,
-    device: str | None,
-    outdir: Path,
-    override: list[str] | None,
-    settings: dict[str, Any],
-) -> tuple[RunDir, Config, Prepared]:
-    """The run that the arguments name, or a new one, and the config that it is to have.
+def _work(
+    run: RunDir, config: Config, prepared: Prepared, *, repair: bool, allowed: bool
+) -> tuple[Any, bool, list[Path], Path]:
+    """The outcome, whether its figures are withheld, the pictures and the page."""
+    from nervecode.lab.bench import run_bench
 
-    Nothing is written before all is in order.
-    """
-    from nervecode.lab.bench import prepare
-    from nervecode.lab.run import RunDir
-
-    if run is None:
-        if preset is None and config is None:
-            raise InputError("bench: give one of --preset NAME, --config FILE and RUN")
-        new = options.resolve_options(preset, config, seeds, device, override, **settings).config
-        prepared = prepare(new)
-        return RunDir.create(new, outdir, command=options.command_line()), new, prepared
-    if preset is not None or config is not None:
-        raise InputError("bench: give RUN alone, or --preset NAME, or --config FILE")
-    found = RunDir(run)
-    assert found.config is not None  # damaged, it is an artifact's error and not the user's
-    path = found.root / "config.yaml"
-    new = options.resolve_options(None, path, seeds, device, override, **settings).config
-    return found, new, prepare(new)
+    if config != run.config:
+        run.replace_config(config)
+    for stage in run.forget_damaged_stages() if repair else ():
+        say(f"again: {stage}")
+    with progress() as shown:
+        outcome = run_bench(run, prepared, allow_low_accuracy=allowed, progress=shown)
+        withheld = not outcome.gate["passed"] and not allowed
+        plots = [] if withheld else make_plots(run, shown)
+    report = make_report(run)
+    log(f"done: {run.status}")
+    return outcome, withheld, plots, report
 
 
 def _report(run: RunDir, outcome: Any, as_json: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from nervecode.cli.options import Run
-from nervecode.cli.show import next_step, progress, say_takeover
+from nervecode.cli.show import next_step, say_takeover
+from nervecode.cli.stage import do_stage
 
 
 def calibrate(run: Run) -> None:
@@ -13,15 +14,14 @@ def calibrate(run: Run) -> None:
 
     Example: nervecode calibrate runs/digits-…
     """
-    from nervecode.lab.bench import guarded, prepare, run_stages
+    from nervecode.lab.bench import prepare
     from nervecode.lab.run import RunDir
 
     found = RunDir(run)
     found.require_stage("train")
     prepared = prepare(found.config)
     say_takeover(found)
-    with progress() as shown:
-        guarded(found, lambda: run_stages(found, prepared, ("calibrate",), progress=shown))
+    do_stage(found, prepared, "calibrate")
     for seed in found.config.seeds:
         typer.echo(found.calibration(seed))
     next_step("bench", run)

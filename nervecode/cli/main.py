@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
 from typing import cast
 
 import typer
@@ -18,16 +17,20 @@ from nervecode.cli import (
     bench,
     calibrate,
     compare,
+    config,
     data,
+    doctor,
     plot,
     presets,
     report,
     runs,
     score,
+    show,
     train,
     verify,
 )
-from nervecode.errors import NervecodeError
+from nervecode.errors import ArtifactError, InputError, NervecodeError
+from nervecode.lab.interrupt import Interrupted, interrupt
 
 # Plain help: rich would double the time of `--help`.
 app = typer.Typer(
@@ -47,9 +50,11 @@ app.command("plot")(plot.plot)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("runs")(runs.runs)
+app.command("doctor")(doctor.doctor)
 app.command("verify")(verify.verify)
 app.command("archive")(archive.archive)
 app.add_typer(presets.app, name="presets")
+app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 
 
@@ -64,6 +69,9 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks. May stand anywhere."),
+    quiet: bool = typer.Option(
+        False, "--quiet", help="Only errors on standard error. May stand anywhere."
+    ),
     version: bool = typer.Option(
         False, "--version", help="Show the version.", is_eager=True, callback=_show_version
     ),
@@ -73,13 +81,6 @@ def options(
 
 # Click's own class, wherever typer gets its click from: since 0.26 it carries one inside.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
-
-
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM. Not a KeyboardInterrupt, to which typer has an answer of its own."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_status = 128 + number
 
 
 def main() -> None:
@@ -94,10 +95,11 @@ def run(arguments: list[str]) -> int:
     missing or damaged, 130 and 143 interrupted.
     """
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    show.quiet.set("--quiet" in arguments)
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--quiet")]
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
     try:
         status = app(args=arguments, standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -109,22 +111,26 @@ def run(arguments: list[str]) -> int:
     except NervecodeError as error:
         if debug:
             raise
-        _complain(str(error))
+        show.complain(str(error), _hint(error, arguments))
         return error.exit_status
     except (Interrupted, typer.Abort) as stop:
-        _complain("interrupted; `nervecode bench RUN` goes on where the run stopped")
-        return stop.exit_status if isinstance(stop, Interrupted) else 130
+        found = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
+        show.complain(f"interrupted; `{found.command}` goes on where the run stopped")
+        return found.exit_status
     except Exception as error:
         if debug:
             raise
-        _complain(f"{type(error).__name__}: {error}\n(unexpected; --debug shows the traceback)")
+        show.complain(f"{type(error).__name__}: {error}\n(unexpected; --debug shows the traceback)")
         return 1
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
-
-
-def _complain(message: str) -> None:
-    typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(message, err=True)
+def _hint(error: NervecodeError, arguments: list[str]) -> str:
+    """What to do next, where the message itself names no command."""
+    if "`" in str(error):
+        return ""
+    if isinstance(error, InputError):
+        command = arguments[0] if arguments and arguments[0].isalpha() else ""
+        return f"nervecode {command} --help".replace("  ", " ")
+    if isinstance(error, ArtifactError):
+        return "nervecode verify RUN tells which files of the run are whole"
+    return "nervecode runs tells how each run stands; --debug shows the traceback"

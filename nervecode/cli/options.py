@@ -24,6 +24,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--override", "-o", help="Any setting, as key=value: -o train.epochs=3."),
 ]
+Deterministic = Annotated[
+    bool | None, typer.Option("--deterministic", help="PyTorch's deterministic algorithms alone.")
+]
+AnyRun = Annotated[Path | None, typer.Argument(help="A run to go on with.", metavar="[RUN]")]
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 
 

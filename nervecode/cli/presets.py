@@ -11,7 +11,9 @@ from nervecode.cli.show import next_step, show_table
 from nervecode.errors import InputError
 
 app = typer.Typer(
-    help="List the presets; show or copy one.", rich_markup_mode=None, invoke_without_command=True
+    help="List the presets; show or copy one.\n\nExample: nervecode presets show digits",
+    rich_markup_mode=None,
+    invoke_without_command=True,
 )
 
 
@@ -34,7 +36,10 @@ def presets(context: typer.Context) -> None:
 
 @app.command()
 def show(name: str) -> None:
-    """Print a preset."""
+    """Print a preset.
+
+    Example: nervecode presets show digits
+    """
     from nervecode.lab.config import preset_path
 
     typer.echo(preset_path(name).read_text(encoding="utf-8"), nl=False)
@@ -47,7 +52,10 @@ def copy(
     file: Path,
     force: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
 ) -> None:
-    """Copy a preset to a file of your own."""
+    """Copy a preset to a file of your own.
+
+    Example: nervecode presets copy digits my.yaml
+    """
     from nervecode.lab.config import preset_path
     from nervecode.lab.files import write_text
 

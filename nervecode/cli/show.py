@@ -6,13 +6,15 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from nervecode.cli.log import log
 from nervecode.lab.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,11 +26,35 @@ if TYPE_CHECKING:
     from nervecode.lab.tables import Table
 
 QUIET_SECONDS = 10.0
+quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether standard error is for errors alone; results and `run.log` are as ever."""
 
 
 def say(message: str) -> None:
-    """A remark, on standard error."""
-    typer.echo(message, err=True)
+    """A remark, on standard error and in the log of the run at hand."""
+    log(message)
+    if not quiet.get():
+        typer.echo(message, err=True)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """An error, on standard error; on a terminal in a panel, with what to do next."""
+    if not _on_terminal():
+        typer.echo(f"Error: {message}", err=True)
+        return
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    text = Text(message)
+    if hint:
+        text.append(f"\n\nNext: {hint}", style="dim")
+    panel = Panel(text, title="Error", title_align="left", border_style="red", padding=(0, 1))
+    Console(stderr=True, highlight=False).print(panel)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def say_takeover(run: RunDir) -> None:
@@ -91,9 +117,9 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Bars on a terminal; elsewhere a line every so often."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield _Lines()
+    """Bars on a terminal, elsewhere a line every so often; with `--quiet` in the log alone."""
+    if quiet.get() or not _on_terminal():
+        yield _Lines(say)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -117,8 +143,10 @@ class _Bars(Progress):
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
         self.task: TaskID | None = None
+        self.lines = _Lines(log)
 
     def start(self, title: str, total: int) -> None:
+        self.lines.start(title, total)
         if self.task is not None:
             self.bars.remove_task(self.task)
         self.task = self.bars.add_task(title, total=total, rate="", shown="")
@@ -126,20 +154,28 @@ class _Bars(Progress):
     def advance(self, steps: int = 1, **shown: float) -> None:
         if self.task is None:
             return
+        self.lines.advance(steps, **shown)
         task = self.bars.tasks[0]
         fields: dict[str, Any] = {"rate": f"{task.speed:.0f}/s" if task.speed else ""}
         if shown:
             fields["shown"] = _figures(shown)
         self.bars.update(self.task, advance=steps, **fields)
 
+    def tell(self, remark: str) -> None:
+        self.lines.tell(remark)
+        self.bars.console.print(remark, markup=False)
+
 
 class _Lines(Progress):
     """A line at the start of a piece of work, then one every ten seconds with the time left."""
 
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.write = write
+
     def start(self, title: str, total: int) -> None:
         self.title, self.total, self.done = title, total, 0
         self.began = self.last = time.monotonic()
-        say(f"{title} …")
+        self.write(f"{title} …")
 
     def advance(self, steps: int = 1, **shown: float) -> None:
         self.done += steps
@@ -147,7 +183,11 @@ class _Lines(Progress):
         if self.done and now - self.last >= QUIET_SECONDS:
             self.last = now
             left = (now - self.began) / self.done * (self.total - self.done)
-            say(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {_figures(shown)}")
+            tail = f"{left:.0f} s left {_figures(shown)}"
+            self.write(f"{self.title}: {self.done}/{self.total}, {tail}")
+
+    def tell(self, remark: str) -> None:
+        self.write(remark)
 
 
 def _figures(shown: dict[str, float]) -> str:

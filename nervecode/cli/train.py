@@ -8,45 +8,57 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervecode.cli import options
-from nervecode.cli.options import ConfigFile, Device, OutDir, Overrides, Preset, Seeds
-from nervecode.cli.show import next_step, progress, say
+from nervecode.cli.opening import open_run
+from nervecode.cli.options import (
+    AnyRun,
+    ConfigFile,
+    Deterministic,
+    Device,
+    OutDir,
+    Overrides,
+    Preset,
+    Seeds,
+)
+from nervecode.cli.show import next_step, say, say_takeover
+from nervecode.cli.stage import do_stage
 
 if TYPE_CHECKING:
     from nervecode.lab.dry_run import Estimate
 
 
 def train(
+    run: AnyRun = None,
     preset: Preset = None,
     config: ConfigFile = None,
     seeds: Seeds = None,
     device: Device = None,
     outdir: OutDir = Path("runs"),
     override: Overrides = None,
+    deterministic: Deterministic = None,
     dry_run: Annotated[
         bool, typer.Option(help="Build everything, run one batch, estimate; write nothing.")
     ] = False,
 ) -> None:
-    """Train the classifier of a config, one checkpoint a seed.
+    """Train the classifier of a config, one checkpoint a seed; resumed where it stands.
 
     Example: nervecode train --preset digits --seeds 0,1
     """
-    config_ = options.resolve_options(preset, config, seeds, device, override).config
+    settings = {"deterministic": deterministic}
     if dry_run:
         from nervecode.lab.dry_run import dry_run as estimate
 
-        _show_estimate(estimate(config_))
+        chosen = options.resolve_options(preset, config, seeds, device, override, **settings)
+        _show_estimate(estimate(chosen.config))
         return
-    from nervecode.lab.bench import guarded, prepare, run_stages
-    from nervecode.lab.run import RunDir
-
-    prepared = prepare(config_)
-    run = RunDir.create(config_, outdir, command=options.command_line())
-    say(f"Run: {run.root}")
-    with progress() as shown:
-        guarded(run, lambda: run_stages(run, prepared, ("train",), progress=shown))
-    for seed in config_.seeds:
-        typer.echo(run.checkpoint(seed))
-    next_step("calibrate", run.root)
+    found, new, prepared = open_run(
+        "train", run, preset, config, seeds, device, outdir, override, settings
+    )
+    say(f"Run: {found.root}")
+    say_takeover(found)
+    do_stage(found, prepared, "train", config=new)
+    for seed in new.seeds:
+        typer.echo(found.checkpoint(seed))
+    next_step("calibrate", found.root)
 
 
 def _show_estimate(found: Estimate) -> None:

@@ -1,6 +1,8 @@
-"""Augmentation of a batch, on its device: random crops and mirror images."""
+"""Augmentation of batches, on their device: random crops and mirror images."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,29 +11,60 @@ from torch.nn import functional as F
 PADDING = 4
 
 
-def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
-    """(B, C, H, W) images, each cropped out of a zero-padded frame and perhaps mirrored.
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to each of N images; drawn for a whole epoch, so that no step waits for it.
 
-    Args:
-        x: the batch; features (B, D) pass unchanged, as does anything with `how` = `none`.
-        how: `none`, `crop` or `crop_flip`.
-        generator: the source of the offsets, on the CPU.
+    Attributes:
+        offsets: (2, N) rows and columns at which a crop of the padded image begins; None: no crop.
+        mirrored: (N,) whether the image is turned left to right; None: none is.
     """
-    if how == "none" or x.ndim != 4:
+
+    offsets: Tensor | None = None
+    mirrored: Tensor | None = None
+
+    @classmethod
+    def draw(
+        cls, how: str, count: int, *, generator: torch.Generator, device: torch.device
+    ) -> Augmentation:
+        """The augmentation of `count` images.
+
+        Args:
+            how: `none`, `crop` or `crop_flip`.
+            count: N.
+            generator: the source of randomness, on the CPU.
+            device: where the images are.
+        """
+        if how == "none":
+            return cls()
+        offsets = torch.randint(2 * PADDING + 1, (2, count), generator=generator).to(device)
+        if how == "crop":
+            return cls(offsets)
+        return cls(offsets, (torch.rand(count, generator=generator) < 0.5).to(device))
+
+    def __getitem__(self, part: slice) -> Augmentation:
+        """The augmentation of some of the images."""
+        return Augmentation(
+            None if self.offsets is None else self.offsets[:, part],
+            None if self.mirrored is None else self.mirrored[part],
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) images, cropped out of a zero-padded frame and mirrored.
+
+        Features (N, D) pass unchanged.
+        """
+        if x.ndim != 4:
+            return x
+        if self.offsets is not None:
+            x = _crop(x, *self.offsets)
+        if self.mirrored is not None:
+            x = torch.where(self.mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
         return x
-    x = _crop(x, generator)
-    if how == "crop_flip":
-        mirrored = torch.rand(len(x), generator=generator).to(x.device) < 0.5
-        x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
-    return x
 
 
-def _crop(x: Tensor, generator: torch.Generator) -> Tensor:
-    count, channels, height, width = x.shape
-    padded = F.pad(x, [PADDING] * 4)
-    offsets = torch.randint(2 * PADDING + 1, (2, count, 1), generator=generator).to(x.device)
-    rows = offsets[0] + torch.arange(height, device=x.device)  # (B, H)
-    columns = offsets[1] + torch.arange(width, device=x.device)  # (B, W)
-    batch = torch.arange(count, device=x.device).view(-1, 1, 1, 1)
-    channel = torch.arange(channels, device=x.device).view(1, -1, 1, 1)
-    return padded[batch, channel, rows.view(count, 1, -1, 1), columns.view(count, 1, 1, -1)]
+def _crop(x: Tensor, top: Tensor, left: Tensor) -> Tensor:
+    """(N, C, H, W) windows whose corners are (N,) rows and columns of the padded image."""
+    count, _, height, width = x.shape
+    windows = F.pad(x, [PADDING] * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(count, device=x.device), :, top, left]

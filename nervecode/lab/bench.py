@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +16,9 @@ from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.calibrate import calibrate_seed
 from nervecode.lab.checkpoint import load_calibrated
 from nervecode.lab.data import Splits, build_splits
-from nervecode.lab.device import choose_device
+from nervecode.lab.device import choose_device, set_determinism
 from nervecode.lab.files import write_text
+from nervecode.lab.interrupt import Interrupted
 from nervecode.lab.models import build_model
 from nervecode.lab.progress import Progress
 from nervecode.lab.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
@@ -25,6 +27,7 @@ from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.score import score_seed
 from nervecode.lab.tables import markdown
 from nervecode.lab.train import train_seed
+from nervecode.lab.trainer import Diverged
 from nervecode.layers import WrappedModel, select_layers
 
 Stage = Callable[..., bool]
@@ -49,6 +52,7 @@ class Prepared:
 
     splits: Splits
     device: torch.device
+    guarantee: str  # what holds when the run is repeated
 
 
 def prepare(config: Config) -> Prepared:
@@ -60,6 +64,7 @@ def prepare(config: Config) -> Prepared:
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    guarantee = set_determinism(device, wanted=config.deterministic)
     splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
     model = build_model(config.model, splits.train, splits.num_classes)
     for name, signal in config.signals.items():
@@ -67,7 +72,7 @@ def prepare(config: Config) -> Prepared:
             select_layers(model, signal.layers)
         except InputError as error:
             raise InputError(f"signals.{name}.{error}") from None
-    return Prepared(splits, device)
+    return Prepared(splits, device, guarantee)
 
 
 def run_stages(
@@ -79,10 +84,18 @@ def run_stages(
         NervecodeError: a stage failed; the run is marked, and what is done stays.
     """
     splits, device = prepared.splits, prepared.device
-    _note_data(run, splits, device)
+    _note_data(run, prepared)
+    diverged: list[str] = []
     for seed in run.config.seeds:
-        for name in stages:
-            STAGES[name](run, splits, seed, device=device, progress=progress)
+        try:
+            for name in stages:
+                if not STAGES[name](run, splits, seed, device=device, progress=progress):
+                    progress.tell(f"seed {seed}: {name} was done before")
+        except Diverged as error:  # the other seeds are worth having
+            progress.tell(str(error))
+            diverged.append(str(error))
+    if diverged:
+        raise NervecodeError("\n".join(diverged))
 
 
 def run_bench(
@@ -141,15 +154,18 @@ def guarded(run: RunDir, work: Callable[[], Any]) -> Any:
                 run.log("failed", error=str(error))
                 run.update(status="failed", error=str(error))
             raise
-        except BaseException:  # an interrupt
+        except BaseException as stop:
             run.update(status="interrupted")
+            if isinstance(stop, Interrupted):
+                stop.command = shlex.join(["nervecode", "bench", str(run.root)])
             raise
         if run.meta["status"] == "running":
             run.update(status="partial")
         return result
 
 
-def _note_data(run: RunDir, splits: Splits, device: torch.device) -> None:
+def _note_data(run: RunDir, prepared: Prepared) -> None:
+    splits, device = prepared.splits, prepared.device
     parts = {"id_train": splits.train, **splits.evaluated()}
     run.update(
         datasets={name: samples.fingerprint() for name, samples in parts.items()},
@@ -157,6 +173,11 @@ def _note_data(run: RunDir, splits: Splits, device: torch.device) -> None:
         num_classes=splits.num_classes,
         ood_groups={one.name: one.group for one in splits.ood},
         device={"type": device.type, "threads": torch.get_num_threads()},
+        determinism={
+            "deterministic": run.config.deterministic,
+            "guarantee": prepared.guarantee,
+            "seeded": ["python", "numpy", "torch", "cuda"],
+        },
     )
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 
 from nervecode.errors import InputError, did_you_mean
@@ -39,3 +45,39 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     # Older releases of PyTorch do not tell.
     found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextmanager
+def tensor_cores(device: torch.device) -> Iterator[None]:
+    """Within it, CUDA multiplies float32 matrices as TF32; scores are never made that way."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def seed_everything(seed: int) -> None:
+    """One seed for Python, NumPy, and PyTorch on every device."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def set_determinism(device: torch.device, *, wanted: bool) -> str:
+    """Choose PyTorch's algorithms for this process; returns what now holds, in words.
+
+    Call it before anything runs on CUDA: cuBLAS reads its setting once.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = not wanted
+    if wanted:
+        return "bit-identical on this machine: deterministic algorithms only"
+    if device.type == "cpu":
+        return "bit-identical on this machine with as many threads"
+    return "alike to rounding: CUDA may add in another order"

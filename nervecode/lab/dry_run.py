@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from nervecode.lab.augment import Augmentation
 from nervecode.lab.data import Samples, build_splits
-from nervecode.lab.device import choose_device
+from nervecode.lab.device import choose_device, seed_everything
 from nervecode.lab.features import extract
 from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.progress import Progress
@@ -45,7 +46,7 @@ def dry_run(config: Config) -> Estimate:
     """Build data, model and signals of a config, run a few steps, and estimate."""
     device = choose_device(config.device)
     splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
-    torch.manual_seed(config.seeds[0])
+    seed_everything(config.seeds[0])
     model = build_model(config.model, splits.train, splits.num_classes).to(device)
     learned = build_signals(config, model, recipe="v0_1_1")
     fitted = build_signals(config, model, recipe="bits")
@@ -82,9 +83,12 @@ def _seconds_per_step(trainer: Trainer) -> float:
     trainer.model.train()
     index = torch.arange(min(trainer.config.batch_size, len(trainer.inputs)))
     index = index.to(trainer.inputs.device)
+    drawn = Augmentation.draw(
+        trainer.config.augment, len(index), generator=trainer.random, device=index.device
+    )
     times = []
     for _ in range(STEPS + 1):
         began = time.perf_counter()
-        trainer.step(index).sum().item()
+        trainer.step(index, drawn).sum().item()
         times.append(time.perf_counter() - began)
     return sorted(times[1:])[STEPS // 2]

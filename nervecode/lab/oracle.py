@@ -11,8 +11,9 @@ from nervecode.lab.files import read_npz
 from nervecode.lab.schema import PRIMARY
 
 if TYPE_CHECKING:
-    from nervecode.lab.study import Setting
+    from nervecode.lab.setting import Setting
 
+COMBO = "combo_id_zscore_equal"
 ORACLE = "oracle_ood_calibrated_combo_"
 MEMBERS = {"E": "energy", "M": "mahalanobis", "N": PRIMARY}
 

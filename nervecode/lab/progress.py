@@ -17,6 +17,9 @@ class Progress:
     def advance(self, steps: int = 1, **shown: float) -> None:
         """Some steps are done; `shown` are figures worth showing."""
 
+    def tell(self, remark: str) -> None:
+        """Something that the user should know."""
+
     def track(self, title: str, items: Iterable[T], total: int) -> Iterator[T]:
         """Yield items, advancing by one after each."""
         self.start(title, total)

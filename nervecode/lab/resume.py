@@ -1,7 +1,9 @@
-"""Resume: a training as it stood after its last epoch, in one safetensors file, without pickle."""
+"""Resume: a training as it stood after a step, in one safetensors file, without pickle."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +16,48 @@ from nervecode.files import replacing
 from nervecode.lab.trainer import Row, Trainer
 from nervecode.layers.storage import metadata, part, read_tensors
 
-FORMAT = "nervecode-training-1"
+FORMAT = "nervecode-training-2"
 
 
 def save_training(path: Path, trainer: Trainer, rows: list[Row], identity: str) -> None:
-    """Write everything that the next epoch depends on.
+    """Write everything that the next step depends on.
 
     Args:
         path: the file; it is replaced at once or not at all.
-        trainer: after an epoch.
-        rows: the rows of the epochs so far.
+        trainer: after a step.
+        rows: the rows of the finished epochs.
         identity: what the training was asked to do; `load_training` refuses another.
     """
-    optimizer = trainer.optimizer.state_dict()
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(trainer).items()}
     header = {
         "identity": identity,
         "rows": rows,
         "layer_rows": trainer.layer_rows,
+        "rate": trainer.rate,
         "schedule": _plain(trainer.schedule.state_dict()),
-        "groups": optimizer["param_groups"],
+        "groups": trainer.optimizer.state_dict()["param_groups"],
     }
-    tensors = {f"model.{k}": v for k, v in trainer.model.state_dict().items()}
-    for name, wrapped in trainer.signals.items():
-        coders = wrapped.coders.state_dict()
-        tensors |= {f"signals.{name}.{k}": v for k, v in coders.items()}
-    for index, state in optimizer["state"].items():
-        # Plain numbers and None are what the optimiser makes anew.
-        held = {k: v for k, v in state.items() if isinstance(v, Tensor)}
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in held.items()}
-    tensors |= {"random.trainer": trainer.random.get_state(), "random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    header["sha256"] = _digest(header, tensors)
     with replacing(path) as temporary:
-        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(whole, temporary, metadata=metadata(FORMAT, header))
+        save_file(tensors, temporary, metadata=metadata(FORMAT, header))
 
 
 def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
-    """Put a fresh trainer where a training stood; returns the rows of its epochs.
+    """Put a fresh trainer where a training stood; returns the rows of its finished epochs.
 
-    Empty, and the trainer as it was, where there is no such file, where it is damaged, or where it
-    belongs to a training of other settings: what it would have saved is done again.
+    Empty where there is no such file.
+
+    Raises:
+        ArtifactError: the file is damaged, or belongs to a training of other settings; the trainer
+            is as it was.
     """
-    try:
-        header, tensors = read_tensors(path, FORMAT)
-    except ArtifactError:
+    if not path.exists():
         return []
+    header, tensors = read_tensors(path, FORMAT)
+    if header.pop("sha256", None) != _digest(header, tensors):
+        raise ArtifactError(f"{path}: is damaged (its SHA-256 is not the one in its header)")
     if header["identity"] != identity:
-        return []
+        raise ArtifactError(f"{path}: belongs to a training of other settings")
     trainer.model.load_state_dict(part(tensors, "model."))
     for name, wrapped in trainer.signals.items():
         wrapped.coders.load_state_dict(part(tensors, f"signals.{name}."))
@@ -72,13 +67,49 @@ def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
         state.setdefault(int(index), {})[name] = tensor
     trainer.optimizer.load_state_dict({"state": state, "param_groups": header["groups"]})
     trainer.schedule.load_state_dict(header["schedule"])
+    _load_position(trainer, header, tensors)
+    rows: list[Row] = header["rows"]
+    return rows
+
+
+def _load_position(trainer: Trainer, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Where in the epoch the training stood, and the random numbers that it had left."""
+    device = trainer.inputs.device
+    trainer.start, trainer.rate = tensors["random.trainer"], header["rate"]
+    trainer.done = list(tensors["done"].to(device)) if "done" in tensors else []
     trainer.layer_rows = header["layer_rows"]
-    trainer.random.set_state(tensors["random.trainer"])
+    sums = {name: tensor.to(device) for name, tensor in part(tensors, "diagnostics.").items()}
+    trainer.diagnostics.load_state_dict(sums)
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    rows: list[Row] = header["rows"]
-    return rows
+
+
+def _tensors(trainer: Trainer) -> dict[str, Tensor]:
+    tensors = {f"model.{k}": v for k, v in trainer.model.state_dict().items()}
+    for name, wrapped in trainer.signals.items():
+        coders = wrapped.coders.state_dict()
+        tensors |= {f"signals.{name}.{k}": v for k, v in coders.items()}
+    for index, state in trainer.optimizer.state_dict()["state"].items():
+        # Plain numbers and None are what the optimiser makes anew.
+        held = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in held.items()}
+    tensors |= {f"diagnostics.{k}": v for k, v in trainer.diagnostics.state_dict().items()}
+    if trainer.done:
+        tensors["done"] = torch.stack(trainer.done)
+    tensors |= {"random.trainer": trainer.start, "random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of header and tensors; safetensors has no checksum of its own."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

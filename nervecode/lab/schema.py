@@ -228,6 +228,8 @@ class Config(Section):
     # CPU threads; None leaves PyTorch its own. A small network is fastest on one, by far where
     # cores are shared: OpenMP's threads spin while they wait for each other.
     threads: Count | None = None
+    # PyTorch's deterministic algorithms alone; on a CPU, results repeat without.
+    deterministic: bool = False
     data: DataConfig
     model: ModelConfig
     train: TrainConfig = TrainConfig()

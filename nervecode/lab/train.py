@@ -7,23 +7,27 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+from nervecode.errors import ArtifactError
 from nervecode.lab.checkpoint import FORMAT, pack_signals
 from nervecode.lab.data import Splits
+from nervecode.lab.device import seed_everything
 from nervecode.lab.files import read_json, replacing, sha256, write_json, write_text
+from nervecode.lab.interrupt import deferred
 from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.progress import Progress
 from nervecode.lab.resume import load_training, save_training
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
 from nervecode.lab.signals import build_signals
-from nervecode.lab.trainer import Row, Trainer
+from nervecode.lab.trainer import Diverged, Row, Trainer
 from nervecode.layers import WrappedModel
 from nervecode.layers.storage import metadata
 
@@ -44,17 +48,21 @@ def train_seed(
         sections["data"].pop(group, None)
     inputs = {**sections, "signals": learned, "seed": seed}
 
+    if config.deterministic:
+        inputs["deterministic"] = True
+
     def work() -> list[Path]:
-        trainer, epochs = fit_classifier(
-            config, splits, seed, device=device, progress=progress,
-            resume=run.resume(seed), identity=digest(inputs), log=run.log,
-        )  # fmt: skip
-        model, signals, layers = trainer.model, trainer.signals, trainer.layer_rows
+        trainer = build_trainer(config, splits, seed, device=device)
+        store = _Store(run, seed, digest(inputs))
+        try:
+            epochs = store.train(trainer, progress)
+        except Diverged as error:
+            raise Diverged(f"seed {seed}: {error}") from None
         _write_csv(run.metrics(seed), epochs)
-        _write_checkpoint(run, seed, model, signals, epochs[-1])
+        _write_checkpoint(run, seed, trainer.model, trainer.signals, epochs[-1])
         written = [run.metrics(seed), run.checkpoint(seed)]
-        if layers:
-            _write_csv(run.diagnostics(seed), layers)
+        if trainer.layer_rows:
+            _write_csv(run.diagnostics(seed), trainer.layer_rows)
             written.append(run.diagnostics(seed))
         run.resume(seed).unlink(missing_ok=True)
         return written
@@ -62,39 +70,69 @@ def train_seed(
     return run.stage("train", seed, inputs, work)
 
 
-def fit_classifier(
-    config: Config,
-    splits: Splits,
-    seed: int,
-    *,
-    device: torch.device,
-    progress: Progress,
-    resume: Path,
-    identity: str,
-    log: Callable[..., None],
-) -> tuple[Trainer, list[Row]]:
-    """Task loss plus coding loss, from where an interrupted training stood; the epochs' rows.
-
-    Raises:
-        NervecodeError: the loss became NaN or infinite; the last good epoch stays in `resume`.
-    """
-    torch.manual_seed(seed)
+def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.device) -> Trainer:
+    """A classifier and learned signals at the start of their training, all drawn from one seed."""
+    seed_everything(seed)
     model = build_model(config.model, splits.train, splits.num_classes).to(device)
     signals = build_signals(config, model, recipe="v0_1_1")
-    trainer = Trainer(model, signals, config.train, splits.train, seed=seed, device=device)
-    rows = load_training(resume, trainer, identity)
-    if rows:
-        log("resume", stage=f"train/seed_{seed}", epochs=len(rows))
-    skipped = f" after epoch {len(rows)}" if rows else ""
-    steps = trainer.steps_per_epoch * (config.train.epochs - len(rows))
-    progress.start(f"train seed {seed}{skipped}", steps)
-    saved = time.monotonic()
-    for number in range(len(rows) + 1, config.train.epochs + 1):
-        rows.append(trainer.epoch(number, progress))
-        if number < config.train.epochs and time.monotonic() - saved >= SAVE_SECONDS:
-            save_training(resume, trainer, rows, identity)
-            saved = time.monotonic()
-    return trainer, rows
+    return Trainer(model, signals, config.train, splits.train, seed=seed, device=device)
+
+
+@dataclass(frozen=True)
+class _Store:
+    """The resume file of one seed, and the training around it.
+
+    Attributes:
+        identity: what the training was asked to do; a file of another is not used.
+    """
+
+    run: RunDir
+    seed: int
+    identity: str
+
+    def train(self, trainer: Trainer, progress: Progress) -> list[Row]:
+        """Train from where an interrupted training stood; the epochs' rows.
+
+        Raises:
+            Diverged: the loss became NaN or infinite; the last epoch that was saved stays.
+            Interrupted: a signal came; the training is saved as it stood after the step.
+        """
+        rows = self._load(trainer, progress)
+        epochs = trainer.config.epochs
+        steps = trainer.steps_per_epoch * (epochs - len(rows)) - len(trainer.done)
+        progress.start(f"train seed {self.seed}", steps)
+        saved = time.monotonic()
+        with deferred() as stopping:
+            while len(rows) < epochs:
+                row = trainer.epoch(len(rows) + 1, progress, stopping)
+                if row is not None:
+                    rows.append(row)
+                short = time.monotonic() - saved < SAVE_SECONDS or len(rows) == epochs
+                if stopping() or not short:
+                    save_training(self.run.resume(self.seed), trainer, rows, self.identity)
+                    saved = time.monotonic()
+                if stopping():
+                    progress.tell(f"seed {self.seed}: saved {_position(trainer, rows)}")
+                    break
+        return rows
+
+    def _load(self, trainer: Trainer, progress: Progress) -> list[Row]:
+        stage = f"train/seed_{self.seed}"
+        try:
+            rows = load_training(self.run.resume(self.seed), trainer, self.identity)
+        except ArtifactError as error:
+            self.run.log("resume_refused", stage=stage, error=str(error))
+            progress.tell(f"seed {self.seed}: starts over: {error}")
+            return []
+        if rows or trainer.done:
+            self.run.log("resume", stage=stage, epochs=len(rows), steps=len(trainer.done))
+            progress.tell(f"seed {self.seed}: goes on {_position(trainer, rows)}")
+        return rows
+
+
+def _position(trainer: Trainer, rows: list[Row]) -> str:
+    step = f" and step {len(trainer.done)}" if trainer.done else ""
+    return f"after epoch {len(rows)} of {trainer.config.epochs}{step}"
 
 
 def digest(inputs: Any) -> str:

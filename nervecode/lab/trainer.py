@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nervecode.core import CodingTrace
-from nervecode.errors import NervecodeError
-from nervecode.lab.augment import augment
+from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.augment import Augmentation
 from nervecode.lab.data import Samples
-from nervecode.lab.device import choose_dtype
+from nervecode.lab.device import choose_dtype, tensor_cores
+from nervecode.lab.interrupt import Stopping
 from nervecode.lab.models import Classifier
 from nervecode.lab.progress import Progress
 from nervecode.lab.schema import TrainConfig
@@ -24,10 +25,26 @@ from nervecode.scoring import stack_layers
 from nervecode.training import DiagnosticsCollector
 
 Row = dict[str, Any]
+Traces = Mapping[str, Mapping[str, CodingTrace]]
+CodedForward = Callable[[Tensor], tuple[Tensor, Traces]]
+
+
+class Diverged(NervecodeError):
+    """A training whose loss or weights became NaN or infinite."""
 
 
 class Trainer:
-    """One classifier in training. Data stay in memory; figures reach the CPU once an epoch."""
+    """One classifier in training. Data stay on the device; figures reach the CPU once an epoch.
+
+    What the next step depends on is in `model`, `signals`, `optimizer`, `schedule`, the global
+    random states, and here:
+
+    Attributes:
+        start: state of the trainer's own random generator when the epoch began.
+        rate: learning rate when the epoch began.
+        done: what `step` returned for each step of the epoch so far.
+        diagnostics: sums over the same steps.
+    """
 
     def __init__(
         self,
@@ -43,54 +60,66 @@ class Trainer:
         self.model = model.to(memory_format=torch.channels_last)
         self.signals, self.config = signals, config
         self.dtype = choose_dtype(config.precision, device)
-        self.forward: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
         self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
         self.random = torch.Generator().manual_seed(seed)
         self.steps_per_epoch = -(-len(train) // config.batch_size)
         for wrapped in signals.values():
             wrapped.coders.to(device)
             self._materialise(wrapped)
-        self.optimizer = _optimizer(config, model, signals)
+        self.forward = coded_forward(model, signals, compiled=config.compile)
+        self.optimizer = _optimizer(config, model, signals, fused=device.type == "cuda")
         self.schedule = _schedule(config, self.optimizer, self.steps_per_epoch)
         self.diagnostics = DiagnosticsCollector()
         self.layer_rows: list[Row] = []
+        self._begin()
 
-    def epoch(self, number: int, progress: Progress) -> Row:
-        """Train one epoch; returns its row of metrics."""
+    def epoch(
+        self, number: int, progress: Progress, stopping: Stopping = lambda: False
+    ) -> Row | None:
+        """Train what is left of an epoch; returns its row of metrics.
+
+        None where `stopping` said so after a step: another call goes on with the next step.
+
+        Raises:
+            Diverged: a loss or a weight became NaN or infinite.
+        """
         self.model.train()
-        began = time.perf_counter()
-        rate = self.optimizer.param_groups[0]["lr"]
-        steps = []
-        for index in self._order():
-            steps.append(self.step(index))
-            progress.advance()
-        sums = torch.stack(steps)  # (steps, 3), on the device until now
-        _check_finite(sums[:, :2].sum(1) / self.config.batch_size, f"epoch {number}", rate)
-        count = len(self.inputs)
-        task, coding, right = (sums.sum(0) / count).tolist()
-        loss = task + self.config.coding_weight * coding
-        progress.advance(0, loss=loss, accuracy=right)
+        began, before = time.perf_counter(), len(self.done)
+        with tensor_cores(self.inputs.device):
+            for index, augmentation in self._batches()[before:]:
+                self.done.append(self.step(index, augmentation))
+                progress.advance()
+                if stopping() and len(self.done) < self.steps_per_epoch:
+                    return None
+        row = self._row(number)
+        trained = len(self.inputs) - before * self.config.batch_size
+        progress.advance(0, loss=row["loss"], accuracy=row["accuracy"])
         self.layer_rows += self.diagnostics.rows(epoch=number)
-        return {
-            "epoch": number,
-            "loss": loss,
-            "task_loss": task,
-            "coding_loss": coding,
-            "accuracy": right,
-            "lr": rate,
-            "samples_per_second": count / (time.perf_counter() - began),
-        }
+        self._begin()
+        return {**row, "samples_per_second": trained / (time.perf_counter() - began)}
 
-    def step(self, index: Tensor) -> Tensor:
-        """One step; returns sums over the batch: task loss, coding loss, right answers."""
-        x = augment(self.inputs[index], self.config.augment, self.random)
+    def _begin(self) -> None:
+        self.start = self.random.get_state()
+        self.rate: float = self.optimizer.param_groups[0]["lr"]
+        self.done: list[Tensor] = []
+
+    def _batches(self) -> list[tuple[Tensor, Augmentation]]:
+        """Order and augmentation of an epoch, drawn and copied to the device at once."""
+        count, size, device = len(self.inputs), self.config.batch_size, self.inputs.device
+        self.random.set_state(self.start)
+        order = torch.randperm(count, generator=self.random).to(device)
+        drawn = Augmentation.draw(self.config.augment, count, generator=self.random, device=device)
+        parts = [slice(first, first + size) for first in range(0, count, size)]
+        return [(order[part], drawn[part]) for part in parts]
+
+    def step(self, index: Tensor, augmentation: Augmentation) -> Tensor:
+        """One step; returns (3,) sums over the batch: task loss, coding loss, right answers."""
+        x = augmentation(self.inputs[index])
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         y = self.labels[index]
-        with ExitStack() as stack:
-            stack.enter_context(self._autocast())
-            traces = {n: stack.enter_context(w.recording()) for n, w in self.signals.items()}
-            logits = self.forward(x)
+        with self._autocast():
+            logits, traces = self.forward(x)
         task = F.cross_entropy(logits.float(), y)
         coding = self._coding_loss(traces)
         self.optimizer.zero_grad(set_to_none=True)
@@ -100,22 +129,39 @@ class Trainer:
         right = (logits.argmax(1) == y).sum()
         return torch.stack([task.detach() * len(y), coding.detach() * len(y), right]).double()
 
+    def _row(self, number: int) -> Row:
+        """The epoch's figures, once they are known to be finite."""
+        sums = torch.stack(self.done).cpu()  # (steps, 3), on the device until now
+        size, count = self.config.batch_size, len(self.inputs)
+        sizes = torch.full((len(sums),), size).clamp_max(count - size * torch.arange(len(sums)))
+        losses = (sums[:, 0] + self.config.coding_weight * sums[:, 1]) / sizes
+        check_finite(losses, self._tensors(), f"epoch {number}", self.rate)
+        task, coding, right = (sums.sum(0) / count).tolist()
+        return {
+            "epoch": number,
+            "loss": task + self.config.coding_weight * coding,
+            "task_loss": task,
+            "coding_loss": coding,
+            "accuracy": right,
+            "lr": self.rate,
+        }
+
+    def _tensors(self) -> list[Tensor]:
+        parts = [self.model, *(wrapped.coders for wrapped in self.signals.values())]
+        return [t.detach() for m in parts for t in m.state_dict().values() if t.is_floating_point()]
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
             self.inputs.device.type, self.dtype, enabled=self.dtype is not torch.float32
         )
 
-    def _coding_loss(self, traces: Mapping[str, Mapping[str, CodingTrace]]) -> Tensor:
+    def _coding_loss(self, traces: Traces) -> Tensor:
         """The mean surprise over layers, summed over learned signals; 0 without any."""
         total = torch.zeros((), device=self.inputs.device)
         for name, layers in traces.items():
             total = total + stack_layers(layers).mean()
             self.diagnostics.update({f"{name}:{layer}": t for layer, t in layers.items()})
         return total
-
-    def _order(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.inputs), generator=self.random).to(self.inputs.device)
-        return iter(order.split(self.config.batch_size))
 
     def _materialise(self, wrapped: WrappedModel) -> None:
         """One batch through the model, so that a projection of unknown width gets its weights."""
@@ -124,21 +170,59 @@ class Trainer:
             self.model(self.inputs[:2])
 
 
-def _check_finite(losses: Tensor, epoch: str, rate: float) -> None:
-    """Refuse (steps,) losses that are not all finite, naming the first that is not."""
+def check_finite(losses: Tensor, weights: list[Tensor], epoch: str, rate: float) -> None:
+    """Refuse (steps,) losses of an epoch that are not all finite, or weights after it.
+
+    Raises:
+        Diverged: names the step, the learning rate and the last finite loss.
+    """
     bad = (~losses.isfinite()).nonzero()
-    if len(bad):
-        step = int(bad[0])
-        last = f"{float(losses[step - 1]):.4g}" if step else "none in this epoch"
-        raise NervecodeError(
-            f"training: the loss is {float(losses[step])} in {epoch}, step {step + 1} of "
-            f"{len(losses)}, at learning rate {rate:.3g} (last finite loss: {last}); try a "
-            "smaller train.learning_rate"
+    step = int(bad[0]) if len(bad) else len(losses)
+    if step < len(losses):
+        what = f"the loss is {float(losses[step])} in {epoch}, step {step + 1} of {len(losses)}"
+    elif all(torch.stack([tensor.isfinite().all() for tensor in weights]).tolist()):
+        return
+    else:
+        what = f"a weight is NaN or infinite after {epoch}, step {step} of {len(losses)}"
+    last = f"{float(losses[step - 1]):.4g}" if step else "none in this epoch"
+    raise Diverged(
+        f"training: {what}, at learning rate {rate:.3g} (last finite loss: {last}); try a "
+        "smaller train.learning_rate"
+    )
+
+
+def coded_forward(
+    model: Classifier, signals: Mapping[str, WrappedModel], *, compiled: bool
+) -> CodedForward:
+    """X -> logits, and signal -> layer -> trace; one pass of the model, however many signals.
+
+    Raises:
+        InputError: to be compiled, with more than one learned signal.
+    """
+    if not compiled:
+        return lambda x: _record(model, signals, x)
+    if len(signals) > 1:
+        raise InputError(
+            f"train.compile: found {len(signals)} learned signals ({', '.join(signals)}), "
+            "allowed with true: one signal of recipe v0_1_1"
         )
+    for name, wrapped in signals.items():  # the one there is
+        coded = torch.compile(wrapped.forward_with_trace)
+        return lambda x: ((found := coded(x))[0], {name: found[1]})
+    bare = torch.compile(model)
+    return lambda x: (bare(x), {})
+
+
+def _record(
+    model: Classifier, signals: Mapping[str, WrappedModel], x: Tensor
+) -> tuple[Tensor, Traces]:
+    with ExitStack() as stack:
+        traces = {name: stack.enter_context(w.recording()) for name, w in signals.items()}
+        return model(x), traces
 
 
 def _optimizer(
-    config: TrainConfig, model: nn.Module, signals: Mapping[str, WrappedModel]
+    config: TrainConfig, model: nn.Module, signals: Mapping[str, WrappedModel], *, fused: bool
 ) -> torch.optim.Optimizer:
     codes = [p for wrapped in signals.values() for p in wrapped.coders.parameters()]
     groups: list[dict[str, Any]] = [
@@ -149,13 +233,14 @@ def _optimizer(
     groups = [group for group in groups if group["params"]]
     decay = config.weight_decay
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=decay)
+        return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=decay, fused=fused)
     return torch.optim.SGD(
         groups,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=decay,
         nesterov=config.momentum > 0,
+        fused=fused,
     )
 
 

@@ -15,7 +15,8 @@ from nervecode.lab.meta import seal
 from nervecode.lab.run import CACHE, RunDir, entries
 
 META = "meta.json"
-UNHASHED = (META, "log.jsonl")  # one carries a hash of itself, the other grows with every event
+# The first carries a hash of itself, the others grow with every event.
+UNHASHED = (META, "log.jsonl", "run.log")
 
 Kind = Literal["missing", "changed", "unexpected", "link"]
 

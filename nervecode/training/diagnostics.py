@@ -32,13 +32,28 @@ class DiagnosticsCollector:
         for name, trace in traces.items():
             code = trace.code
             with torch.no_grad():
-                used = torch.bincount(code.best_index, minlength=code.log_probs.shape[1]).double()
+                # Not bincount, which waits for the device to tell the largest index.
+                codes = torch.arange(code.log_probs.shape[1], device=code.best_index.device)
+                used = (code.best_index.view(-1, 1) == codes).sum(0).double()
                 parts = (code.entropy, code.best_length, code.best_distance)
                 values = torch.stack([part.detach().double().sum() for part in parts])
             known = self._layers.get(name)
             if known is not None:
                 used, values = known.used + used, known.values + values
             self._layers[name] = _Sums(used, values)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums so far, as tensors by name."""
+        return {
+            f"{key}.{name}": getattr(sums, key)
+            for name, sums in self._layers.items()
+            for key in ("used", "values")
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave."""
+        names = [key.removeprefix("used.") for key in state if key.startswith("used.")]
+        self._layers = {n: _Sums(state[f"used.{n}"], state[f"values.{n}"]) for n in names}
 
     def rows(self, **context: object) -> list[dict[str, object]]:
         """One row per layer, opening with `context`; the sums start again from zero."""

@@ -104,7 +104,7 @@ ROWS = [
     bad("benhc", "No such command 'benhc'"),
     bad("bench --presett digits", "No such option: --presett"),
     bad("bench", "give one of --preset NAME, --config FILE and RUN"),
-    bad("train", "exactly one of --preset NAME and --config FILE"),
+    bad("train", "give one of --preset NAME, --config FILE and RUN"),
     bad(f"bench --preset digits {GOOD}", "exactly one of --preset NAME and --config FILE"),
     bad("bench run --preset digits", "give RUN alone"),
     bad("score run", "Missing option '--input'"),
@@ -210,7 +210,7 @@ ROWS = [
 ]  # fmt: skip
 
 # A claimed run notes in its metadata and its log that it failed, and why.
-NOTED = ("meta.json", "log.jsonl")
+NOTED = ("meta.json", "log.jsonl", "run.log")
 
 
 def test_there_are_enough_rows_and_none_twice() -> None:

@@ -103,8 +103,8 @@ def test_everything_else_is_on_standard_error(benched: Any, finished: Path) -> N
 
 def test_the_run_directory_is_complete(finished: Path) -> None:
     expected = {
-        "config.yaml", "meta.json", "log.jsonl", "results.csv", "results.json", "tables.md",
-        "checkpoints/checkpoint_manifest.json",
+        "config.yaml", "meta.json", "log.jsonl", "run.log", "results.csv", "results.json",
+        "tables.md", "checkpoints/checkpoint_manifest.json",
     }  # fmt: skip
     for seed in (0, 1):
         expected |= {
@@ -136,7 +136,7 @@ def test_the_manifest_hashes_every_checkpoint(finished: Path) -> None:
 def test_the_metadata_hash_every_file_but_themselves_and_the_log(finished: Path) -> None:
     files = meta(finished)["files"]
     found = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
-    assert set(files) == found - {"meta.json", "log.jsonl"}
+    assert set(files) == found - {"meta.json", "log.jsonl", "run.log"}
     assert all(sha(finished / name) == digest for name, digest in files.items())
 
 

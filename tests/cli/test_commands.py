@@ -200,16 +200,25 @@ def test_python_m_nervecode_is_nervecode(tmp_path: Path) -> None:
     assert wrong.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "calibrate", "score", "bench", "plot", "presets", "runs", "data"]
-)
-def test_every_command_explains_itself(cli: Any, command: str) -> None:
-    overall, one = cli("--help"), cli(command, "-h")
+def commands(group: Any = main.app, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command, and the groups that do something by themselves or not."""
+    found = [(*path, one.name or one.callback.__name__) for one in group.registered_commands]
+    for sub in group.registered_groups:
+        found += [(*path, sub.name), *commands(sub.typer_instance, (*path, sub.name))]
+    return found
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_explains_itself(cli: Any, command: tuple[str, ...]) -> None:
+    overall, one = cli("--help"), cli(*command, "-h")
     assert overall.status == one.status == 0
-    assert command in overall.out
-    assert f"{command} " in one.out.splitlines()[0]
-    if command != "presets":
-        assert "Example: nervecode" in one.out or command in ("presets", "runs")
+    assert command[0] in overall.out
+    assert " ".join(command) in one.out.splitlines()[0]
+    assert f"Example: nervecode {command[0]}" in one.out
+
+
+def test_all_commands_are_seen() -> None:
+    assert {("bench",), ("presets",), ("presets", "copy"), ("config", "show")} <= set(commands())
 
 
 def test_debug_shows_the_traceback_anywhere(cli: Any, tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def wait_for(process: subprocess.Popen[str], folder: Path, event: str) -> Path:
     raise AssertionError(f"no {event} in {PATIENCE} s")
 
 
-def interrupt(process: subprocess.Popen[str], number: int) -> str:
+def interrupt(process: subprocess.Popen[str], number: int, run: Path) -> str:
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in err
-    assert "interrupted; `nervecode bench RUN` goes on where the run stopped" in err
+    assert f"interrupted; `nervecode bench {run}` goes on where the run stopped" in err
     return err
 
 
@@ -69,7 +69,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
     folder = tmp_path / "runs"
     process = start("bench", "--config", config, "--outdir", folder)
     run = wait_for(process, folder, '"start", "stage": "train/seed_0"')
-    interrupt(process, signal.SIGINT)
+    interrupt(process, signal.SIGINT, run)
     assert process.returncode == 130
     assert json.loads((run / "meta.json").read_text())["status"] == "interrupted"
     assert not (run / ".lock").exists()
@@ -77,13 +77,15 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
 
     process = start("bench", run)
     wait_for(process, folder, '"start", "stage": "train/seed_1"')
-    interrupt(process, signal.SIGTERM)
+    interrupt(process, signal.SIGTERM, run)
     assert process.returncode == 143
     assert json.loads((run / "meta.json").read_text())["status"] == "interrupted"
     listed = json.loads(cli("runs", folder, "--json").out)["runs"]
     assert [row["status"] for row in listed] == ["interrupted"]
 
-    assert cli("bench", run).status == 0
+    resumed = cli("bench", run)
+    assert resumed.status == 0
+    assert "seed 0: train was done before" in resumed.err
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert ("skip", "train/seed_0") in [(e["event"], e.get("stage")) for e in events]
     assert json.loads((run / "meta.json").read_text())["status"] == "complete"

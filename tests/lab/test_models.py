@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.errors import InputError
-from nervecode.lab.augment import PADDING, augment
+from nervecode.lab.augment import PADDING, Augmentation
 from nervecode.lab.data import Samples
 from nervecode.lab.device import choose_device
 from nervecode.lab.models import MODELS, build_model
@@ -112,17 +112,21 @@ def test_the_transformer_is_watched_block_by_block() -> None:
 # Augmentation
 
 
+def augmented(x: Tensor, how: str, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return Augmentation.draw(how, len(x), generator=generator, device=x.device)(x)
+
+
 def test_none_and_features_pass_unchanged() -> None:
     images, features = torch.rand(3, 1, 5, 5), torch.rand(3, 7)
-    generator = torch.Generator().manual_seed(0)
-    assert augment(images, "none", generator) is images
-    assert augment(features, "crop_flip", generator) is features
+    assert augmented(images, "none") is images
+    assert augmented(features, "crop_flip") is features
 
 
 @pytest.mark.parametrize("how", ["crop", "crop_flip"])
 def test_a_crop_is_a_window_of_the_padded_image(how: str) -> None:
     x = torch.rand(20, 2, 6, 5) + 1
-    found = augment(x, how, torch.Generator().manual_seed(0))
+    found = augmented(x, how)
     padded = nn.functional.pad(x, [PADDING] * 4)
     mirrored = 0
     for before, after in zip(padded, found, strict=True):
@@ -134,12 +138,30 @@ def test_a_crop_is_a_window_of_the_padded_image(how: str) -> None:
     assert (mirrored > 3) == (how == "crop_flip")
 
 
-def test_augmentation_is_its_generators_alone() -> None:
-    x = torch.rand(8, 1, 6, 6)
-    one = augment(x, "crop_flip", torch.Generator().manual_seed(3))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_crops_and_mirrors_are_as_often_as_they_should_be(dtype: torch.dtype) -> None:
+    x = torch.arange(36).view(1, 1, 6, 6).expand(4000, -1, -1, -1).to(dtype)
+    drawn = Augmentation.draw(
+        "crop_flip", 4000, generator=torch.Generator().manual_seed(0), device=x.device
+    )
+    assert drawn.offsets is not None
+    assert drawn.mirrored is not None
+    assert abs(float(drawn.mirrored.float().mean()) - 0.5) < 0.03
+    counts = torch.bincount(drawn.offsets[0] * 9 + drawn.offsets[1], minlength=81)
+    chi_square = float(((counts - 4000 / 81) ** 2 / (4000 / 81)).sum())
+    assert chi_square < 125  # 80 degrees of freedom: 99.9 % lie below 124.8
+    assert drawn(x).dtype is dtype
+
+
+def test_a_part_of_an_augmentation_is_that_of_the_part() -> None:
+    x = torch.rand(9, 2, 6, 7)
+    drawn = Augmentation.draw(
+        "crop_flip", 9, generator=torch.Generator().manual_seed(3), device=x.device
+    )
+    parts = [drawn[part](x[part]) for part in (slice(0, 4), slice(4, 8), slice(8, 12))]
+    assert torch.equal(torch.cat(parts), drawn(x))
     torch.manual_seed(99)
-    other = augment(x, "crop_flip", torch.Generator().manual_seed(3))
-    assert torch.equal(one, other)
+    assert torch.equal(augmented(x, "crop_flip", 3), drawn(x))
 
 
 # Devices

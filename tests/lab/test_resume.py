@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 
 from nervecode.lab import train
 from nervecode.lab.data import build_splits
+from nervecode.lab.interrupt import Interrupted, deferred, interrupt
 from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir
 from nervecode.lab.train import train_seed
@@ -23,14 +27,14 @@ class Cut(BaseException):
 
 
 class Scissors(Progress):
-    """Ends the work at its n-th step, and keeps the titles of what began."""
+    """Ends the work at its n-th step, and keeps what it was told."""
 
     def __init__(self, steps: int = 10**9) -> None:
         self.left = steps
-        self.titles: list[str] = []
+        self.told: list[str] = []
 
-    def start(self, title: str, total: int) -> None:
-        self.titles.append(title)
+    def tell(self, remark: str) -> None:
+        self.told.append(remark)
 
     def advance(self, steps: int = 1, **shown: float) -> None:
         self.left -= steps
@@ -81,7 +85,7 @@ def test_it_ends_in_the_same_bits(
         assert torch.equal(found[0][key], tensor), key
     steps = -(-len(build_splits(parts.config.data).train) // 256)
     done = cut // steps
-    assert again.titles == [f"train seed 0 after epoch {done}" if done else "train seed 0"]
+    assert again.told == ([f"seed 0: goes on after epoch {done} of 4"] if done else [])
     assert not list(parts.root.glob("resume/*"))
 
 
@@ -94,13 +98,39 @@ def cut_after_an_epoch(parent: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     return run
 
 
-def test_a_damaged_resume_file_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def flipped(content: bytes, index: int) -> bytes:
+    changed = bytearray(content)
+    changed[index] ^= 1
+    return bytes(changed)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "a figure of the header": lambda content: content.replace(
+        rb"\"rate\": 0.0", rb"\"rate\": 0.1", 1
+    ),
+    "a weight": lambda content: flipped(content, len(content) // 2),
+    "the last byte": lambda content: flipped(content, -1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_resume_file_is_not_used(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = cut_after_an_epoch(tmp_path, monkeypatch)
     content = run.resume(0).read_bytes()
-    run.resume(0).write_bytes(content[: len(content) // 2])
+    damaged = DAMAGES[damage](content)
+    assert damaged != content
+    run.resume(0).write_bytes(damaged)
     again = Scissors()
     train_it(run, again)
-    assert again.titles == ["train seed 0"]
+    (told,) = again.told
+    assert told.startswith("seed 0: starts over: ")
+    assert str(run.resume(0)) in told
+    assert '"resume_refused"' in (run.root / "log.jsonl").read_text()
+    assert not list(run.root.glob("resume/*"))
 
 
 def test_other_settings_start_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +139,9 @@ def test_other_settings_start_over(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run.replace_config(run.config.model_copy(update={"train": other}))
     again = Scissors()
     train_it(run, again)
-    assert again.titles == ["train seed 0"]
+    assert again.told == [
+        f"seed 0: starts over: {run.resume(0)}: belongs to a training of other settings"
+    ]
 
 
 def test_short_epochs_do_not_write_each_time(
@@ -120,3 +152,77 @@ def test_short_epochs_do_not_write_each_time(
     with pytest.raises(Cut):
         train_it(run, Scissors(9))
     assert not run.resume(0).exists()
+
+
+# Signals
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Signals(Scissors):
+    """Sends this process signals within its n-th step."""
+
+    def __init__(self, step: int, *numbers: int) -> None:
+        super().__init__()
+        self.step, self.numbers, self.steps = step, numbers, 0
+
+    def advance(self, steps: int = 1, **shown: float) -> None:
+        self.steps += steps
+        for number in self.numbers if self.steps == self.step and steps else ():
+            os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "number"),
+    [("sgd", 1, signal.SIGINT), ("sgd", 4, signal.SIGTERM), ("adamw", 5, signal.SIGINT),
+     ("dropout", 6, signal.SIGTERM)],
+)  # fmt: skip
+def test_a_signal_finishes_the_step_and_saves_it(
+    handled: None, step: int, name: str, number: int, tmp_path: Path
+) -> None:
+    whole, parts = (run_of(tmp_path / part, *OPTIMIZERS[name]) for part in ("whole", "parts"))
+    train_it(whole, Progress())
+    steps = -(-len(build_splits(parts.config.data).train) // 256)
+    ended = Signals(step, number)
+    with pytest.raises(Interrupted) as stop:
+        train_it(parts, ended)
+    assert stop.value.exit_status == 128 + number
+    assert ended.steps == step
+    epochs, left = divmod(step, steps)
+    where = f"after epoch {epochs} of 4" + (f" and step {left}" if left else "")
+    assert ended.told == [f"seed 0: saved {where}"]
+    torch.rand(7)
+    again = Scissors()
+    train_it(parts, again)
+    assert again.told == [f"seed 0: goes on {where}"]
+    expected, found = outcome(whole), outcome(parts)
+    assert found[1:] == expected[1:]
+    for key, tensor in expected[0].items():
+        assert torch.equal(found[0][key], tensor), key
+
+
+def test_a_second_signal_stops_at_once(handled: None, tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    ended = Signals(2, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        train_it(run, ended)
+    assert ended.told == []
+    assert not list(run.root.rglob("resume/*"))
+
+
+def test_outside_of_a_step_a_signal_comes_at_once(handled: None) -> None:
+    with pytest.raises(Interrupted), deferred() as stopping:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopping()
+    reached = False
+    with pytest.raises(Interrupted):
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = True
+    assert not reached

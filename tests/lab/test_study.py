@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
+from nervecode.lab.claims import claims
 from nervecode.lab.oracle import oracle_auroc
+from nervecode.lab.plan import Plan, read_plan
 from nervecode.lab.progress import Progress
 from nervecode.lab.results import page
-from nervecode.lab.study import Plan, Setting, Study, attempt, latest, read_plan, run_setting
+from nervecode.lab.setting import Setting
+from nervecode.lab.study import Study, attempt, finished, run_setting
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
 title: Small
 seeds: [0, 1]
+excluded: {odin: too slow}
 overrides:
   - bench.detectors=[energy, mahalanobis, knn, msp]
   - bench.limit_eval=30
@@ -29,7 +34,7 @@ overrides:
   - data.far=[uniform_noise]
   - data.shift=[hflip]
 settings:
-  one: {preset: digits, role: development}
+  one: {preset: digits, role: development, note: the first}
   two: {preset: digits, overrides: ["data.hold_out=[0, 5]"]}
   far: {preset: digits, overrides: ["data.hold_out=[]", "data.near=[]"]}
 """
@@ -52,12 +57,7 @@ def runs(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(plan: Plan, runs: Path) -> Study:
-    found = []
-    for name, cell in plan.settings.items():
-        run = latest(runs, name)
-        assert run is not None
-        found.append(Setting.of(name, cell.role, run))
-    return Study(found)
+    return Study([finished(plan, name, runs, command="x") for name in plan.settings])
 
 
 def by_hand(setting: Setting, method: str, groups: tuple[str, ...]) -> float:
@@ -101,61 +101,134 @@ def test_a_finished_setting_is_not_run_again(plan: Plan, runs: Path) -> None:
     assert again.root.parent == runs
 
 
-def test_the_page_says_what_the_rows_say(plan: Plan, study: Study) -> None:
+def test_a_seed_that_repeats_another_narrows_no_interval(study: Study) -> None:
+    one = study.settings[0]
+    again = SimpleNamespace(
+        verified=one.run.verified, scores=lambda seed, split: one.run.scores(0, split)
+    )
+    first = [row for row in one.rows if row["seed"] == 0]
+    twice = [*first, *[{**row, "seed": 1} for row in first]]
+    alone, both = (Setting("one", "", again, rows).lead("knn") for rows in (first, twice))  # type: ignore[arg-type]
+    assert len(Setting("one", "", again, twice).scores["knn"]) == 2  # type: ignore[arg-type]
+    assert both == alone
+
+
+def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
     text = page(plan, study, Study([]), {"lost": "no data"})
     one = study.settings[0]
-    line = next(row for row in text.splitlines() if row.startswith("| one |"))
+    saved = json.loads((one.run.root / "results.json").read_text())["summary"]
+    shown = {(r["method"], r["group"]): r for r in saved}
+    lines = text.split("## Every method: near")[1].split("## ")[0].splitlines()
+    for method in ("nervecode", "energy", "mahalanobis", "knn", "msp"):
+        cell = next(line for line in lines if line.startswith(f"| `{method}` |")).split(" | ")[1]
+        row = shown[method, "near"]
+        assert cell == f"{100 * row['auroc_mean']:.2f}±{100 * row['auroc_std']:.2f}"
+    line = next(row for row in text.splitlines() if row.startswith("| one | development |"))
     assert f"{by_hand(one, 'nervecode', ('near', 'far')):.2f}±" in line
     ranked = next(row for row in text.splitlines() if row.startswith("| `knn` |"))
     assert f"| {study.average('knn'):.2f} | {study.average('knn', 'near'):.2f} |" in ranked
+    for claim in claims(study, Study([])):
+        assert f"| {claim.text} | {claim.found} |" in text
+
+
+def test_the_page_names_what_is_not_in_the_averages(plan: Plan, study: Study) -> None:
+    text = page(plan, study, Study([]), {"lost": "no data"})
     assert "| lost | the whole setting | no data |" in text
-    assert "far: without near-OOD" in text
-    assert "| development | 1 |" in text
-    for claim in study.claims():
-        assert claim.text in text
-        assert claim.found in text
+    assert "| by plan | `odin` | too slow |" in text
+    assert "Nothing near is in far, so it counts in no average and in no rank." in text
+    assert "## far: without near-OOD" in text
+    assert re.search(r"\| one \| digits \| 8, 9 \| small_cnn.*\| the first \|", text)
+    main, _, appendix = text.partition("## Appendix: oracles")
+    assert "oracle_" not in main
+    assert appendix.count("| `oracle_ood_calibrated_combo_") == 4
+    assert "| recipe v0_1_1" in main  # a target that nothing was run for
+    assert "not run yet | not known |" in main
+
+
+def test_the_verdict_on_the_combination_names_the_best_row(plan: Plan, study: Study) -> None:
+    text = page(plan, study, Study([]), {})
+    names = ["energy", "mahalanobis", "nervecode", "combo_id_zscore_equal"]
+    names += [f"combo_id_zscore_equal_{pair}" for pair in ("E+M", "E+N", "M+N")]
+    best = max(names, key=study.average)
+    member = max(names[:3], key=study.average)
+    worse = study.average("combo_id_zscore_equal") < study.average(member)
+    verdict = "**worse than**" if worse else "at least as good as"
+    said = f"is {verdict} its best member, `{member}`; the best row of this table is `{best}`."
+    assert said in text
 
 
 def test_claims_follow_the_figures(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    def verdicts(nervecode: float) -> list[bool]:
-        def mean(self: Setting, method: str, group: str | None = None) -> float:
-            return nervecode if method == "nervecode" else 90.0
+    def verdicts(nervecode: float) -> list[bool | None]:
+        def seeds(self: Setting, method: str, group: str | None = None) -> dict[int, float]:
+            return dict.fromkeys((0, 1), nervecode if method == "nervecode" else 90.0)
 
-        monkeypatch.setattr(Setting, "mean", mean)
-        return [claim.reached for claim in study.claims()]
+        monkeypatch.setattr(Setting, "seeds", seeds)
+        return [claim.reached for claim in claims(study, Study([]))]
 
-    assert verdicts(92.0) == [True, True, True, True, True, False]
-    assert verdicts(91.0) == [True, False, True, True, True, False]
-    assert verdicts(89.5) == [False, False, False, True, False, True]
-    assert verdicts(88.0) == [False, False, False, False, False, True]
+    unknown = [None, None, None]
+    assert verdicts(92.0) == [True, True, True, True, True, False, *unknown]
+    assert verdicts(91.0) == [True, False, True, True, True, False, *unknown]
+    assert verdicts(89.5) == [False, False, False, True, False, True, *unknown]
+    assert verdicts(88.0) == [False, False, False, False, False, True, *unknown]
 
 
-def test_a_baseline_that_failed_somewhere_is_no_rival_and_is_shown(
-    plan: Plan, study: Study
-) -> None:
-    one, two, _ = study.settings
+def without(setting: Setting, method: str, seeds: tuple[int, ...]) -> Setting:
+    """The setting as it would be, had a method failed for some seeds."""
     rows = [
         {**r, "status": "failed", "reason": "singular", "auroc": ""}
-        if r["method"] == "knn" and r["seed"] == 1 else r
-        for r in two.rows
+        if r["method"] == method and r["seed"] in seeds else r
+        for r in setting.rows
     ]  # fmt: skip
-    found = Study([one, Setting("two", two.role, two.run, rows)])
-    assert "knn" not in found.baselines
-    assert found.missing("knn") == 1
-    assert found.average("knn") == pytest.approx(one.mean("knn"))
-    assert found.methods[-1] == "knn"
+    return Setting(setting.name, setting.role, setting.run, rows)
+
+
+def test_a_baseline_that_failed_for_a_seed_is_still_a_rival(study: Study) -> None:
+    one = study.settings[0]
+    best = one.best()
+    found = without(one, best, (1,))
+    ours, theirs = one.seeds("nervecode"), one.seeds(best)
+    assert found.ahead(best) == pytest.approx(ours[0] - theirs[0])
+    assert found.lead(best).mean == pytest.approx(ours[0] - theirs[0], abs=1e-4)
+    assert best in found.baselines
+    assert best not in without(one, best, (0, 1)).baselines
+
+
+def test_the_absence_of_a_baseline_never_helps(plan: Plan, study: Study) -> None:
+    one, two, _ = study.settings
+    best = study.best()
+    kept, lost = sorted((one, two), key=lambda setting: setting.ahead(best))
+    found = Study([kept, without(lost, best, (0, 1))])  # it failed where it was the weaker
+    assert found.missing(best) == 1
+    assert best not in found.complete
+    assert best not in found.ranks().average
+    assert best in found.rivals
+    assert found.ahead(best).mean == pytest.approx(kept.ahead(best))
+    assert found.ahead(found.best()).mean <= study.ahead(best).mean
+    assert found.methods[-1] == best
     text = page(plan, found, Study([]), {})
-    assert "| two | `knn` | singular |" in text
-    assert re.search(r"\| `knn` .*\| 1 of 2 \|", text)
+    assert f"| {lost.name} | `{best}` | singular |" in text
+    assert re.search(rf"\| `{best}` .*\|  \| 1 of 2 \|", text)
+
+
+def test_a_run_of_another_config_or_unfinished_is_not_read(plan: Plan, runs: Path) -> None:
+    longer = plan.model_copy(update={"seeds": (0, 1, 2)})
+    with pytest.raises(ArtifactError, match="its run has another config; `x --only one` takes it"):
+        finished(longer, "one", runs, command="x")
+    renamed = plan.model_copy(update={"settings": {"lost": plan.settings["one"]}})
+    with pytest.raises(ArtifactError, match="not run yet; `x --only lost` does it"):
+        finished(renamed, "lost", runs, command="x")
 
 
 def test_a_failing_setting_does_not_stop_the_others() -> None:
     def work(name: str) -> Setting:
         if name == "bad":
             raise NervecodeError("no such\n thing")
+        if name == "worse":
+            raise ZeroDivisionError("by zero")
         return name  # type: ignore[return-value]
 
-    assert attempt(["a", "bad", "b"], work) == (["a", "b"], {"bad": "no such thing"})
+    failed = {"bad": "no such thing", "worse": "ZeroDivisionError: by zero"}
+    assert attempt(["a", "bad", "worse", "b"], work) == (["a", "b"], failed)
 
 
 @pytest.mark.parametrize(
@@ -193,19 +266,51 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     sys.modules.pop("study", None)
 
 
-def test_the_script_makes_the_page_from_what_is_finished(
-    script: ModuleType, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Arguments that name a plan with one setting that cannot succeed, and an empty one."""
     plan, side = tmp_path / "plan.yaml", tmp_path / "side.yaml"
-    plan.write_text(SMALL + "  lost: digits\n")
+    plan.write_text(SMALL + "  lost: {preset: digits, overrides: [bench.accuracy_gate=1]}\n")
     side.write_text("title: none\nsettings: {}\n")
-    text = tmp_path / "docs" / "results.md"
-    arguments = ["study.py", "--plan", plan, "--ablations", side, "--outdir", runs]
-    arguments += ["--report-only", "--page", text]
-    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    page = tmp_path / "docs" / "results.md"
+    return ["study.py", "--plan", str(plan), "--ablations", str(side), "--page", str(page)]
+
+
+def test_the_script_makes_the_page_from_what_is_finished(
+    script: ModuleType, runs: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(runs), "--report-only"])
     assert script.main() == 1  # a setting is missing
-    assert "| lost | the whole setting | not run to its end yet;" in text.read_text()
-    assert (text.parent / "images/critical_difference.png").stat().st_size > 5000
+    page = Path(files[-1])
+    assert "| lost | the whole setting | not run yet;" in page.read_text()
+    assert (page.parent / "images/critical_difference.png").stat().st_size > 5000
+
+
+def test_the_script_runs_resumes_and_shows_a_failure(
+    script: ModuleType,
+    runs: Path,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outdir = tmp_path / "out"
+    call = [*files, "--outdir", str(outdir), "--runs", str(runs), "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", [*call, "--only", "one", "lost", "two"])
+    assert script.main() == 1
+    text = Path(files[-1]).read_text()
+    assert capsys.readouterr().out == text
+    assert "a figure the mean over seeds 1 ±" in text
+    assert "| lost | the whole setting | accuracy gate not passed:" in text
+    assert "| far | the whole setting | not run yet;" in text
+    assert str(tmp_path) not in text
+    made = sorted(outdir.rglob("*.safetensors"))
+    assert len([path for path in made if path.parent.name == "checkpoints"]) == 3
+    times = {path: path.stat().st_mtime_ns for path in made}
+    monkeypatch.setattr(sys, "argv", call)
+    assert script.main() == 1  # resumed: `far` is new, the others stand
+    assert {path: path.stat().st_mtime_ns for path in made} == times
+    assert "## far: without near-OOD" in Path(files[-1]).read_text()
 
 
 def test_the_script_refuses_an_unknown_setting_and_an_empty_folder(

@@ -38,7 +38,7 @@ def test_a_whole_run_verifies_and_nothing_is_written(cli: Any, copy: Path, tree:
     before = tree(copy)
     status, out, err = cli("verify", copy)
     assert (status, len(out.strip())) == (0, 64)
-    assert f"{len(before) - 2} files" in err
+    assert f"{len(before) - 3} files" in err
     assert f"--expect {out.strip()}" in err
     assert tree(copy) == before
 
@@ -47,7 +47,7 @@ def test_every_file_that_the_run_wrote_is_hashed(finished: Path, tree: Tree) -> 
     meta = json.loads((finished / "meta.json").read_text())
     files = tree(finished)
     assert seal(meta) == meta["sha256"]
-    del files["meta.json"], files["log.jsonl"]
+    del files["meta.json"], files["log.jsonl"], files["run.log"]
     assert meta["files"] == files
     for stage in meta["stages"].values():
         assert stage["writer"].startswith("nervecode ")
@@ -55,7 +55,7 @@ def test_every_file_that_the_run_wrote_is_hashed(finished: Path, tree: Tree) -> 
 
 def test_the_digest_is_that_of_sha256sum_lines(cli: Any, finished: Path, tree: Tree) -> None:
     files = tree(finished)
-    del files["log.jsonl"]
+    del files["log.jsonl"], files["run.log"]
     files["meta.json"] = json.loads((finished / "meta.json").read_text())["sha256"]
     lines = "".join(sorted(f"{digest}  {name}\n" for name, digest in files.items()))
     assert verdict(cli, finished)[2] == hashlib.sha256(lines.encode()).hexdigest()
@@ -134,7 +134,7 @@ NEEDS = {
     "score": ("checkpoints/seed_0.safetensors", "calibration/seed_0.safetensors", "config.yaml"),
     "plot": ("layerwise/seed_0/id_test.npz",),
 }
-NOTED = ("meta.json", "log.jsonl")
+NOTED = ("meta.json", "log.jsonl", "run.log")
 
 
 def commands(run: Path, name: str, tmp_path: Path) -> list[tuple[object, ...]]:

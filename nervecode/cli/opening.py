@@ -1,0 +1,47 @@
+"""Opening: the run that a command line names, or a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nervecode.cli import options
+from nervecode.errors import InputError
+
+if TYPE_CHECKING:
+    from nervecode.lab.bench import Prepared
+    from nervecode.lab.run import RunDir
+    from nervecode.lab.schema import Config
+
+
+def open_run(
+    command: str,
+    run: Path | None,
+    preset: str | None,
+    config: Path | None,
+    seeds: str | None,
+    device: str | None,
+    outdir: Path,
+    override: list[str] | None,
+    settings: dict[str, Any],
+) -> tuple[RunDir, Config, Prepared]:
+    """The run that the arguments of a command name, or a new one, and the config it is to have.
+
+    Nothing is written before all is in order.
+    """
+    from nervecode.lab.bench import prepare
+    from nervecode.lab.run import RunDir
+
+    if run is None:
+        if preset is None and config is None:
+            raise InputError(f"{command}: give one of --preset NAME, --config FILE and RUN")
+        new = options.resolve_options(preset, config, seeds, device, override, **settings).config
+        prepared = prepare(new)
+        return RunDir.create(new, outdir, command=options.command_line()), new, prepared
+    if preset is not None or config is not None:
+        raise InputError(f"{command}: give RUN alone, or --preset NAME, or --config FILE")
+    found = RunDir(run)
+    assert found.config is not None  # damaged, it is an artifact's error and not the user's
+    path = found.root / "config.yaml"
+    new = options.resolve_options(None, path, seeds, device, override, **settings).config
+    return found, new, prepare(new)

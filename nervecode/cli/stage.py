@@ -1,0 +1,30 @@
+"""Stage: one stage of a run, shown while it works and written to the run's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nervecode.cli.log import logged
+from nervecode.cli.options import command_line
+from nervecode.cli.show import progress
+
+if TYPE_CHECKING:
+    from nervecode.lab.bench import Prepared
+    from nervecode.lab.run import RunDir
+    from nervecode.lab.schema import Config
+
+
+def do_stage(run: RunDir, prepared: Prepared, name: str, *, config: Config | None = None) -> None:
+    """Do the stage `name` for every seed; a run that fails in it says so.
+
+    Another `config` than the run's takes its place first.
+    """
+    from nervecode.lab.bench import guarded, run_stages
+
+    def work() -> None:
+        if config not in (None, run.config):
+            run.replace_config(config)
+        with logged(run.root, command_line()), progress() as shown:
+            run_stages(run, prepared, (name,), progress=shown)
+
+    guarded(run, work)

@@ -1,0 +1,105 @@
+"""Doctor: what one must know about a machine to understand a bug report from it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from nervecode import __version__
+from nervecode.lab.config import presets
+from nervecode.lab.data.catalogue import data_root, states
+from nervecode.lab.provenance import provenance
+
+OTHERS = ("scipy", "matplotlib", "safetensors", "scikit-image")
+Facts = dict[str, str]
+
+
+def examine(runs: Path) -> dict[str, Facts]:
+    """Heading -> facts; a part that cannot be examined says why, and the others stand.
+
+    Args:
+        runs: the folder of runs, whose disk is looked at.
+    """
+    parts: dict[str, Callable[[], Facts]] = {
+        "versions": _versions,
+        "machine": _machine,
+        "torch": _torch,
+        "data": _data,
+        "disk": lambda: _disk(runs),
+    }
+    return {name: _tried(part) for name, part in parts.items()}
+
+
+def as_text(found: dict[str, Facts]) -> str:
+    """One block of text: a heading, then a fact a line."""
+    lines = []
+    for name, facts in found.items():
+        width = max(map(len, facts), default=0)
+        lines += [name, *(f"  {key:<{width}}  {value}" for key, value in facts.items())]
+    return "\n".join(lines)
+
+
+def _tried(part: Callable[[], Facts]) -> Facts:
+    try:
+        return part()
+    except Exception as error:  # a broken installation is what a doctor is called for
+        return {"failed": " ".join(f"{type(error).__name__}: {error}".split())}
+
+
+def _versions() -> Facts:
+    found = provenance()
+    facts = {"nervecode": __version__, **found["versions"]}
+    for package in OTHERS:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "not installed"
+    return facts | {"commit": str(found["git_commit"] or "no checkout")}
+
+
+def _machine() -> Facts:
+    return {key: str(value) for key, value in provenance()["hardware"].items()}
+
+
+def _torch() -> Facts:
+    import torch
+
+    facts = {
+        "threads": str(torch.get_num_threads()),
+        "cuda": str(torch.version.cuda or "not built in"),
+    }
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        facts[f"gpu {number}"] = f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
+    return facts if torch.cuda.is_available() else facts | {"gpu": "none that PyTorch sees"}
+
+
+def _data() -> Facts:
+    found = states()
+    here = [state.name for state in found if state.present]
+    absent = [state.name for state in found if not state.present]
+    return {
+        "folder": _without_home(data_root()),
+        "present": " ".join(here) or "none",
+        "absent": " ".join(absent) or "none",
+        "presets": str(len(presets())),
+    }
+
+
+def _disk(runs: Path) -> Facts:
+    facts = {}
+    for name, folder in (("runs", runs), ("data", data_root())):
+        there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        usage = shutil.disk_usage(there)
+        facts[name] = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.0f}"
+    return facts
+
+
+def _without_home(path: Path) -> str:
+    """A path that does not tell who its reader is."""
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (ValueError, RuntimeError):
+        return str(path)

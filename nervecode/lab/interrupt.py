@@ -1,0 +1,55 @@
+"""Interrupts: SIGINT and SIGTERM wait for the end of a step, and come at once the second time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+Stopping = Callable[[], bool]
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM. Not a KeyboardInterrupt, to which typer has an answer of its own.
+
+    Attributes:
+        exit_status: 130 or 143.
+        command: the command that goes on, once that is known.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.exit_status = 128 + number
+        self.command = "nervecode bench RUN"
+
+
+class _Desk:
+    """Where a signal is left while a step is under way. A process has one, as it has signals."""
+
+    open = False
+    waiting: Interrupted | None = None
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGINT and SIGTERM.
+
+    Raises:
+        Interrupted: at once, unless a block of `deferred` is to be let finish its step.
+    """
+    if not _Desk.open or _Desk.waiting is not None:
+        raise Interrupted(number)
+    _Desk.waiting = Interrupted(number)
+
+
+@contextmanager
+def deferred() -> Iterator[Stopping]:
+    """Within the block, the first signal only makes the given function say True.
+
+    The block is to end soon after; the interrupt is raised then. A second signal is raised at once.
+    """
+    _Desk.open, _Desk.waiting = True, None
+    try:
+        yield lambda: _Desk.waiting is not None
+    finally:
+        _Desk.open = False
+    if _Desk.waiting is not None:
+        raise _Desk.waiting

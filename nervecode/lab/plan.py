@@ -1,0 +1,71 @@
+"""Plan: the settings of a study by name, as a YAML file in `configs/study`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from nervecode.errors import InputError, did_you_mean
+from nervecode.lab.config import presets, read_yaml, resolve
+from nervecode.lab.schema import Config, Section
+
+
+class Cell(Section):
+    """One setting: a preset with overrides, under a name of its own.
+
+    Attributes:
+        preset: of `configs/`.
+        role: `development` where its figures were seen while the signal was chosen.
+        overrides: as after `-o`.
+        note: what a reader of its figures should know.
+    """
+
+    preset: str
+    role: str = "confirmation"
+    overrides: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Plan(Section):
+    """A study: its settings by name, and what all of them share.
+
+    Attributes:
+        excluded: baseline -> why some or all settings do without it.
+    """
+
+    title: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+    overrides: tuple[str, ...] = ()
+    excluded: dict[str, str] = Field(default={})
+    settings: dict[str, Cell]
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a YAML file.
+
+    Raises:
+        InputError: unreadable, an unknown key or an unknown preset.
+    """
+    values = read_yaml(path)
+    settings = values.get("settings") or {}
+    short = {n: c if isinstance(c, dict) else {"preset": c} for n, c in settings.items()}
+    try:
+        plan = Plan.model_validate(values | {"settings": short})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: {key}: {first['msg']}") from None
+    for name, cell in plan.settings.items():
+        if cell.preset not in presets():
+            allowed = did_you_mean(cell.preset, presets())
+            raise InputError(f"{path}: settings.{name}: unknown preset {cell.preset!r}; {allowed}")
+    return plan
+
+
+def config_of(plan: Plan, name: str) -> Config:
+    """The config of one setting."""
+    cell = plan.settings[name]
+    settings = {"seeds": list(plan.seeds), "name": name}
+    overrides = [*plan.overrides, *cell.overrides]
+    return resolve(preset=cell.preset, overrides=overrides, settings=settings).config

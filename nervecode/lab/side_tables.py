@@ -1,0 +1,107 @@
+"""Side tables of a study's page: ablations, joint training, oracles, settings, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from nervecode.lab.claims import joint_pairs
+from nervecode.lab.oracle import MEMBERS, ORACLE, oracle_scores
+from nervecode.lab.plan import Plan
+from nervecode.lab.rows import GROUPS
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.setting import Setting
+from nervecode.lab.study import Study
+from nervecode.lab.tables import Table
+
+
+def ablation(one: Setting) -> Table:
+    """The signals of one run, which share one training; the default first."""
+    names = [m for m in one.scores if m.startswith(PRIMARY)]
+    names.sort(key=lambda m: (m != PRIMARY, -one.mean(m)))
+    body = []
+    for name in names:
+        found = one.run.config.signals[name].model_dump(exclude_defaults=True)
+        options = ", ".join(f"{key}: {value}" for key, value in found.items()) or "the default"
+        lead = "" if name == PRIMARY else f"{-one.ahead(name):+.2f}±{_deviation(one, name):.2f}"
+        score = f"{one.mean(name):.2f}±{one.std(name):.2f}"
+        figures = [f"{one.mean(name, g):.2f}" if one.has(name, g) else "" for g in GROUPS]
+        body.append([options, score, lead, *figures])
+    caption = f"One training for all rows; ID accuracy {one.accuracy:.2f} %. {one.note}".strip()
+    header = ["signal", "score", "less the first", *GROUPS]
+    return Table(f"{one.role.capitalize()}: {one.name}", header, body, caption=caption)
+
+
+def joint(side: Study) -> Table:
+    """Codebooks of recipe v0_1_1 trained with the task, against codes that only watch."""
+    body = []
+    for one, plain in joint_pairs(side):
+        for name in [m for m in one.scores if m.startswith(PRIMARY) and plain.has(m)]:
+            ours, theirs = one.seeds(name), plain.seeds(name)
+            both = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+            body.append([
+                one.name, f"{one.run.config.train.coding_weight:g}", f"`{name}`",
+                f"{one.accuracy:.2f}", f"{one.accuracy - plain.accuracy:+.2f}",
+                f"{one.mean(name):.2f}", f"{np.mean(both):+.2f}±{np.std(both, ddof=1):.2f}"
+                if len(both) > 1 else f"{np.mean(both):+.2f}",
+            ])  # fmt: skip
+    caption = (
+        "Changes are to the same data, network and seeds trained without codes: in accuracy, and "
+        "in the score, mean ± standard deviation over seeds."
+    )
+    header = [
+        "setting", "coding weight", "signal", "accuracy %", "change", "score", "change of score",
+    ]  # fmt: skip
+    return Table("Joint training against post-hoc codes", header, body, caption=caption)
+
+
+def oracles(study: Study) -> Table:
+    """Combinations that were fitted to OOD data: an upper bound, and no method."""
+    names = [f"{ORACLE}{suffix}" for suffix in ("E+M", "E+N", "M+N", "E+M+N")]
+    found = [oracle_scores(one) for one in study.near]
+    known = [name for name in names if all(name in scores for scores in found)]
+    body = [
+        [f"`{name}`", f"{100 * float(np.mean([scores[name] for scores in found])):.2f}"]
+        for name in known
+    ]
+    body.append([f"`{PRIMARY}`, for comparison", f"{study.average(PRIMARY):.2f}"])
+    caption = (
+        f"Logistic regressions on the scores of {', '.join(MEMBERS.values())}, fitted to half of "
+        "ID test and of each OOD set and applied to the other half, and back. They have seen OOD "
+        "test data, so they are no method and stand in no other table."
+    )
+    return Table("Appendix: oracles", ["combination", "score"], body, caption=caption)
+
+
+def settings(found: Iterable[Setting]) -> Table:
+    """What every setting is made of."""
+    body = []
+    for one in found:
+        config, sizes = one.run.config, one.run.meta["split_sizes"]
+        sets = [", ".join(s for s, group in one.sets.items() if group == g) for g in GROUPS]
+        rate = f"{one.accuracy:.2f} (gate {100 * config.bench.accuracy_gate:g})"
+        held = ", ".join(map(str, config.data.hold_out))
+        n = " / ".join(f"{sizes[s]:,}" for s in ("id_train", "id_calibration", "id_test"))
+        model = f"{config.model.name}, width {config.model.width}, {config.train.epochs} epochs"
+        body.append([one.name, config.data.id, held, model, rate, n, *sets, one.note])
+    header = [
+        "setting", "ID", "classes held out", "network", "accuracy %", "train / calibration / test",
+        *GROUPS, "note",
+    ]  # fmt: skip
+    return Table("The settings", header, body)
+
+
+def failures(plan: Plan, found: Sequence[Setting], failed: Mapping[str, str]) -> Table:
+    """What has no figure, and why."""
+    body = [["by plan", f"`{name}`", why] for name, why in plan.excluded.items()]
+    body += [[one.name, f"`{m}`", why] for one in found for m, why in one.failures.items()]
+    body += [[name, "the whole setting", why] for name, why in failed.items()]
+    header = ["setting", "what", "reason"]
+    return Table("Left out and failed", header, body or [["none", "", ""]])
+
+
+def _deviation(one: Setting, name: str) -> float:
+    ours, theirs = one.seeds(PRIMARY), one.seeds(name)
+    both = [ours[seed] - theirs[seed] for seed in theirs]
+    return float(np.std(both, ddof=1)) if len(both) > 1 else 0.0
