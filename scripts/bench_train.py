@@ -3,9 +3,10 @@
 
     python scripts/bench_train.py [--threads 1] [--rounds 15] [--device cpu]
 
-Each row times a few steps of the bare loop and of ours in turn, A B A B …, and prints the ratio of
-the medians; on a CPU in CPU time, since cores may be shared. On CUDA an epoch of 50,000 images follows, beside its floor: the floating-point
-operations of the network over the measured rate of bfloat16 matrix products.
+Each row times a few steps of the bare loop and of ours in turn, A B A B …, and prints the ratio
+of the medians; on a CPU in CPU time, since cores may be shared. On CUDA an epoch of 50,000
+images follows, beside its floor: the floating-point operations of the network over the measured
+rate of bfloat16 matrix products.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def our_epoch(
 def compare(
     bare: Callable[[], object], ours: Callable[[], object], rounds: int, wait: Callable[[], object]
 ) -> tuple[float, float, float]:
-    """(seconds of the bare loop, of ours, the ratio), medians over rounds in which they take turns."""
+    """(seconds of the bare loop, of ours, the ratio), medians; the two take turns."""
     times: list[tuple[float, float]] = []
     for index in range(rounds + 2):
         pair = (seconds(bare, wait), seconds(ours, wait))

@@ -101,7 +101,10 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """A model of the registry, by name, with its own arguments."""
+    """A model of the registry, by name, with its own arguments.
+
+    `torchvision:NAME` and `timm:NAME` are those libraries' models, which have neither of them.
+    """
 
     name: str
     width: Count = 32
@@ -110,9 +113,10 @@ class ModelConfig(Section):
     @field_validator("name")
     @classmethod
     def _known_model(cls, name: str) -> str:
-        from nervecode.lab.models import MODELS
+        from nervecode.lab.models import check_name
 
-        return _known("model", name, MODELS)
+        check_name(name)
+        return name
 
 
 class TrainConfig(Section):

@@ -21,7 +21,7 @@ from nervecode.scoring import EmpiricalPercentileCalibrator
 PACKAGE = Path(nervecode.__file__).parent
 WRITES = ("write_text", "write_bytes", "save_file", "savefig", "savez", "savez_compressed")
 # Logs grow line by line; a lock is created, not replaced.
-APART = ("lab/run.py", "lab/lock.py", "training/loggers.py")
+APART = ("cli/log.py", "lab/run.py", "lab/lock.py", "training/loggers.py")
 
 
 def writes(node: ast.AST) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
-from nervecode.errors import InputError, MissingExtraError
-from nervecode.lab.models.classifier import Classifier, Shape, image_shape
+from nervecode.errors import InputError, MissingExtraError, did_you_mean
+from nervecode.lab.data.registry import register
+from nervecode.lab.models.classifier import FAMILIES, MODELS, Classifier, Shape, image_shape
 from nervecode.lab.schema import ModelConfig
 
 COLOURS = 3
@@ -23,33 +24,20 @@ class Borrowed(Classifier):
     Grey images are repeated to three channels.
     """
 
-    def __init__(self, net: nn.Module, num_classes: int) -> None:
-        name, last = _head_of(net, num_classes)
-        super().__init__(last.in_features, num_classes)
-        self.head.weight = last.weight
-        if last.bias is None:
-            nn.init.zeros_(self.head.bias)
-        else:
-            self.head.bias = last.bias
-        net.set_submodule(name, nn.Identity())
+    def __init__(self, net: nn.Module, head: str) -> None:
+        last = net.get_submodule(head)
+        assert isinstance(last, nn.Linear)
+        super().__init__(last.in_features, last.out_features)
+        nn.init.zeros_(self.head.bias)  # some have none
+        for name, parameter in last.named_parameters():
+            setattr(self.head, name, parameter)
+        net.set_submodule(head, nn.Identity())
         self.net = net
 
     def features(self, x: Tensor) -> Tensor:
         """(B, 1 or 3, H, W) -> (B, D)."""
         out: Tensor = self.net(x.expand(-1, COLOURS, -1, -1))
         return out
-
-
-def _head_of(net: nn.Module, num_classes: int) -> tuple[str, nn.Linear]:
-    """The last linear layer, by name, where it gives the logits.
-
-    Raises:
-        ValueError: the logits come from elsewhere.
-    """
-    linear = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)]
-    if not linear or linear[-1][1].out_features != num_classes:
-        raise ValueError("its head is no linear layer")
-    return linear[-1]
 
 
 def _from_torchvision(name: str, shape: Shape, num_classes: int) -> nn.Module:
@@ -89,47 +77,62 @@ def _from_timm(name: str, shape: Shape, num_classes: int) -> nn.Module:
     return net
 
 
-LIBRARIES: dict[str, tuple[Callable[[], list[str]], Callable[[str, Shape, int], nn.Module]]] = {
-    "torchvision": (_torchvision_names, _from_torchvision),
-    "timm": (lambda: list(_timm().list_models()), _from_timm),
+class Library(NamedTuple):
+    """Where models come from; `lister` is the function that a user would call."""
+
+    lister: str
+    names: Callable[[], list[str]]
+    build: Callable[[str, Shape, int], nn.Module]
+
+
+LIBRARIES = {
+    "torchvision": Library("torchvision.models.list_models", _torchvision_names, _from_torchvision),
+    "timm": Library("timm.list_models", lambda: list(_timm().list_models()), _from_timm),
 }
-"""Library -> (names of its models, (name, shape of one image, classes) -> a network)."""
 
 
-def check_borrowed(spec: str) -> None:
-    """Refuse a `LIBRARY:NAME` that the library does not have.
+def check_name(name: str) -> None:
+    """Refuse a name that is no model's.
 
     Raises:
         ValueError: no such model; near names are shown.
-        MissingExtraError: the library is not installed.
+        MissingExtraError: a model of a library that is not installed.
     """
-    library, _, name = spec.partition(":")
-    names = LIBRARIES[library][0]()
-    if name not in names:
-        near = get_close_matches(name, names, n=3, cutoff=0.5)
+    library, colon, theirs = name.partition(":")
+    if not colon or library not in LIBRARIES:
+        if name not in MODELS:
+            allowed = [*MODELS, *(f"{one}:NAME" for one in LIBRARIES)]
+            raise ValueError(f"unknown model {name!r}; {did_you_mean(name, allowed)}")
+    elif theirs not in (names := LIBRARIES[library].names()):
+        near = get_close_matches(theirs, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(
-            f"unknown {library} model {name!r}; {hint}`{library}.list_models()` lists them"
-            .replace("`torchvision.list", "`torchvision.models.list")
+            f"unknown {library} model {theirs!r}; {hint}Allowed: what "
+            f"`{LIBRARIES[library].lister}()` lists"
         )
 
 
+@register(FAMILIES, "torchvision")
+@register(FAMILIES, "timm")
 def borrow(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """The model that `LIBRARY:NAME` names; width and depth are its own.
 
     Raises:
-        InputError: it takes no images of this shape, or has no linear head.
+        InputError: it takes no images of this shape, or its head is not linear.
     """
     library, _, name = config.name.partition(":")
     channels, height, width = image_shape(config, shape)
     if channels not in (1, COLOURS):
         raise InputError(f"model.name: {config.name!r} takes 1 or 3 channels, found {channels}")
     try:
-        model = Borrowed(LIBRARIES[library][1](name, shape, num_classes), num_classes).eval()
+        net = LIBRARIES[library].build(name, shape, num_classes).eval()
         with torch.no_grad():
-            model.head(model.features(torch.zeros(2, *shape)))
+            net(torch.zeros(2, COLOURS, height, width))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(
             f"model.name: {config.name!r} takes no images of {height} x {width} ({error})"
         ) from None
-    return model.train()
+    linear = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)]
+    if not linear or linear[-1][1].out_features != num_classes:
+        raise InputError(f"model.name: {config.name!r} does not end in a linear layer")
+    return Borrowed(net, linear[-1][0]).train()

@@ -15,6 +15,8 @@ from nervecode.lab.schema import ModelConfig
 Shape = tuple[int, ...]
 MODELS: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
 """Name -> (config, shape of one input, number of classes) -> an untrained Classifier."""
+FAMILIES: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
+"""The same for names with a colon, by what stands before it."""
 
 
 class Classifier(nn.Module, ABC):
@@ -66,6 +68,8 @@ def image_shape(config: ModelConfig, shape: Shape) -> tuple[int, int, int]:
 
 def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classifier:
     """An untrained model of the registry, normalising by the training split."""
-    model = MODELS[config.name](config, tuple(train.inputs.shape[1:]), num_classes)
+    family, colon, _ = config.name.partition(":")
+    build = FAMILIES[family] if colon else MODELS[config.name]
+    model = build(config, tuple(train.inputs.shape[1:]), num_classes)
     model.set_normalisation(train)
     return model
