@@ -44,7 +44,7 @@ def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> st
         failed: setting -> why it is not among them.
     """
     tables = [
-        targets(claims(study, side)),
+        targets(claims(study, side), _missing(plan, study)),
         ranking(study),
         by_setting(study),
         parts(study, "By role", lambda one: one.role),
@@ -65,11 +65,11 @@ def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> st
     return "\n".join([head, *texts]).rstrip() + "\n"
 
 
-def targets(found: Sequence[Claim]) -> Table:
-    """The targets, each with what was found."""
+def targets(found: Sequence[Claim], missing: str = "") -> Table:
+    """The targets, each with what was found, and what that lacks."""
     body = [[claim.text, claim.found, MARKS[claim.reached]] for claim in found]
     reached = sum(claim.reached is True for claim in found)
-    caption = f"{reached} of {len(found)} are reached."
+    caption = f"{reached} of {len(found)} are reached.{missing}"
     return Table("Targets", ["the signal", "found", "verdict"], body, caption=caption)
 
 
@@ -189,6 +189,15 @@ def spread(one: Setting, method: str, group: str | None = None) -> str:
 def figure(value: float) -> str:
     """A figure; nothing for NaN."""
     return "" if np.isnan(value) else f"{value:.2f}"
+
+
+def _missing(plan: Plan, study: Study) -> str:
+    names = [name for name in plan.settings if name not in {one.name for one in study.settings}]
+    if not names:
+        return ""
+    return (
+        f" **The matrix is not complete, and no verdict is final; not in it: {', '.join(names)}.**"
+    )
 
 
 def _figures(study: Study, method: str) -> list[str]:

@@ -283,6 +283,9 @@ def test_the_script_makes_the_page_from_what_is_finished(
     assert script.main() == 1  # a setting is missing
     page = Path(files[-1])
     assert "| lost | the whole setting | not run yet;" in page.read_text()
+    assert "**The matrix is not complete, and no verdict is final; not in it: lost.**" in (
+        page.read_text()
+    )
     assert (page.parent / "images/critical_difference.png").stat().st_size > 5000
 
 
