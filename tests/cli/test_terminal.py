@@ -39,7 +39,7 @@ def test_a_bench_leaves_a_log_of_what_it_did(finished: Path) -> None:
     lines = (finished / "run.log").read_text().splitlines()
     assert all(LINE.fullmatch(line) for line in lines)
     said = [line.partition("  ")[2] for line in lines]
-    assert said[0].startswith("nervecode ")
+    assert said[0].startswith("nervecode")  # and what the process was called with
     assert "train seed 0 …" in said and "plots …" in said
     assert said[-1] == "done: complete"
 
