@@ -57,14 +57,16 @@ def test_scoring_is_one_pass_and_one_by_one_is_a_pass_a_method(
         return trained
 
     monkeypatch.setattr(script, "load_calibrated", counted)
-    works, count = script.works(run, 0, 40)
-    assert count == 4  # gram runs the network again, and is left out
+    works, count, inputs = script.works(run, 0, 40)
+    assert (count, inputs) == (4, 40)  # gram runs the network again, and is left out
     found = {}
     for name, work in works.items():
         passes.clear()
         work()
         found[name] = len(passes)
-    assert found == {"forward": 1, "arithmetic": 0, "score": 1, "one by one": count}
+    alone = {"forward": 1, "one pass": 1, "arithmetic": 0}
+    assert found == {**alone, "score": 1, "one by one": count}
+    assert script.works(run, 0, 10_000)[2] == 289  # as many as there are, and not as asked for
 
 
 def test_it_prints_both_ratios_of_what_it_measured(
@@ -75,10 +77,10 @@ def test_it_prints_both_ratios_of_what_it_measured(
 ) -> None:
     arguments = ["bench_scoring.py", str(run.root), "--inputs", "40", "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--threads", "1"])
-    seconds = {"forward": 2.0, "arithmetic": 1.0, "score": 3.5, "one by one": 28.0}
+    seconds = {"forward": 2.0, "one pass": 2.5, "arithmetic": 1.0, "score": 3.5, "one by one": 28.0}
     monkeypatch.setattr(script, "medians", lambda works, rounds: seconds)
     script.main()
     out = capsys.readouterr().out
     assert re.search(r"^one, 40 inputs, 4 methods, 1 threads$", out, re.M)
-    assert "over one forward pass: 1.25 (target: under 1.3)" in out
+    assert "over a bare one: 1.25 (target: under 1.3)" in out
     assert "one by one over score: 8.0 (target: at least 5)" in out
