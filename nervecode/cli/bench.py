@@ -14,6 +14,8 @@ from nervecode.cli.log import log, logged
 from nervecode.cli.opening import open_run
 from nervecode.cli.options import (
     AnyRun,
+    CheckpointSha256,
+    CheckpointUri,
     ConfigFile,
     Deterministic,
     Device,
@@ -41,6 +43,8 @@ def bench(
     outdir: OutDir = Path("runs"),
     override: Overrides = None,
     deterministic: Deterministic = None,
+    checkpoint_uri: CheckpointUri = None,
+    checkpoint_sha256: CheckpointSha256 = None,
     limit_eval: Annotated[
         int | None, typer.Option(help="At most so many inputs per evaluated set.")
     ] = None,
@@ -67,6 +71,7 @@ def bench(
         "bench.accuracy_gate": accuracy_gate,
         "deterministic": deterministic,
     }
+    label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
     found, new, prepared = open_run(
         "bench", run, preset, config, seeds, device, outdir, override, settings
     )
@@ -75,6 +80,7 @@ def bench(
 
     def work() -> Any:
         with logged(found.root, options.command_line()):
+            found.update(**label)
             return _work(found, new, prepared, repair=repair, allowed=allow_low_accuracy)
 
     say_takeover(found)

@@ -20,6 +20,7 @@ from nervecode.cli import (
     config,
     data,
     doctor,
+    import_checkpoint,
     plot,
     presets,
     report,
@@ -49,6 +50,7 @@ app.command("bench")(bench.bench)
 app.command("plot")(plot.plot)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("runs")(runs.runs)
 app.command("doctor")(doctor.doctor)
 app.command("verify")(verify.verify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,12 @@ def open_run(
     outdir: Path,
     override: list[str] | None,
     settings: dict[str, Any],
+    *,
+    check: Callable[[Config, Prepared], object] = lambda config, prepared: None,
 ) -> tuple[RunDir, Config, Prepared]:
     """The run that the arguments of a command name, or a new one, and the config it is to have.
 
-    Nothing is written before all is in order.
+    Nothing is written before all is in order, `check` included.
     """
     from nervecode.lab.bench import prepare
     from nervecode.lab.run import RunDir
@@ -37,6 +40,7 @@ def open_run(
             raise InputError(f"{command}: give one of --preset NAME, --config FILE and RUN")
         new = options.resolve_options(preset, config, seeds, device, override, **settings).config
         prepared = prepare(new)
+        check(new, prepared)
         return RunDir.create(new, outdir, command=options.command_line()), new, prepared
     if preset is not None or config is not None:
         raise InputError(f"{command}: give RUN alone, or --preset NAME, or --config FILE")
@@ -44,4 +48,6 @@ def open_run(
     assert found.config is not None  # damaged, it is an artifact's error and not the user's
     path = found.root / "config.yaml"
     new = options.resolve_options(None, path, seeds, device, override, **settings).config
-    return found, new, prepare(new)
+    prepared = prepare(new)
+    check(new, prepared)
+    return found, new, prepared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -29,6 +30,26 @@ Deterministic = Annotated[
 ]
 AnyRun = Annotated[Path | None, typer.Argument(help="A run to go on with.", metavar="[RUN]")]
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
+
+
+CheckpointUri = Annotated[
+    str | None, typer.Option(help="Where the checkpoint can be had; a label, noted in meta.json.")
+]
+CheckpointSha256 = Annotated[
+    str | None, typer.Option("--checkpoint-sha256", help="Its SHA-256; a label as well.")
+]
+
+
+def checkpoint_label(uri: str | None, sha256: str | None) -> dict[str, Any]:
+    """What is noted in `meta.json` of a checkpoint that comes from, or goes, elsewhere.
+
+    Raises:
+        InputError: a SHA-256 that is none.
+    """
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise InputError(f"SHA-256: found {sha256!r}, allowed: 64 hexadecimal digits, lower case")
+    given = {"uri": uri, "sha256": sha256}
+    return {"checkpoint": given} if any(given.values()) else {}
 
 
 def resolve_options(

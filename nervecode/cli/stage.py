@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nervecode.cli.log import logged
 from nervecode.cli.options import command_line
@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from nervecode.lab.schema import Config
 
 
-def do_stage(run: RunDir, prepared: Prepared, name: str, *, config: Config | None = None) -> None:
+def do_stage(
+    run: RunDir, prepared: Prepared, name: str, *, config: Config | None = None, **notes: Any
+) -> None:
     """Do the stage `name` for every seed; a run that fails in it says so.
 
-    Another `config` than the run's takes its place first.
+    Another `config` than the run's takes its place first, and `notes` enter `meta.json`.
     """
     from nervecode.lab.bench import guarded, run_stages
 
     def work() -> None:
         if config not in (None, run.config):
             run.replace_config(config)
+        if notes:
+            run.update(**notes)
         with logged(run.root, command_line()), progress() as shown:
             run_stages(run, prepared, (name,), progress=shown)
 

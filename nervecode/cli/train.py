@@ -11,6 +11,8 @@ from nervecode.cli import options
 from nervecode.cli.opening import open_run
 from nervecode.cli.options import (
     AnyRun,
+    CheckpointSha256,
+    CheckpointUri,
     ConfigFile,
     Deterministic,
     Device,
@@ -35,6 +37,8 @@ def train(
     outdir: OutDir = Path("runs"),
     override: Overrides = None,
     deterministic: Deterministic = None,
+    checkpoint_uri: CheckpointUri = None,
+    checkpoint_sha256: CheckpointSha256 = None,
     dry_run: Annotated[
         bool, typer.Option(help="Build everything, run one batch, estimate; write nothing.")
     ] = False,
@@ -44,6 +48,7 @@ def train(
     Example: nervecode train --preset digits --seeds 0,1
     """
     settings = {"deterministic": deterministic}
+    label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
     if dry_run:
         from nervecode.lab.dry_run import dry_run as estimate
 
@@ -55,7 +60,7 @@ def train(
     )
     say(f"Run: {found.root}")
     say_takeover(found)
-    do_stage(found, prepared, "train", config=new)
+    do_stage(found, prepared, "train", config=new, **label)
     for seed in new.seeds:
         typer.echo(found.checkpoint(seed))
     next_step("calibrate", found.root)

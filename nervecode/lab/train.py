@@ -14,12 +14,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
-from nervecode.errors import ArtifactError
+from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.checkpoint import FORMAT, pack_signals
 from nervecode.lab.data import Splits
 from nervecode.lab.device import seed_everything
-from nervecode.lab.files import read_json, replacing, sha256, write_json, write_text
+from nervecode.lab.features import extract
+from nervecode.lab.files import read_json, replacing, write_json, write_text
+from nervecode.lab.files import sha256 as file_sha256
+from nervecode.lab.foreign import foreign_classifier
 from nervecode.lab.interrupt import deferred
 from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.progress import Progress
@@ -37,21 +41,18 @@ SAVE_SECONDS = 2.0  # short epochs share a resume file: an interrupt costs no mo
 def train_seed(
     run: RunDir, splits: Splits, seed: int, *, device: torch.device, progress: Progress
 ) -> bool:
-    """Train one seed of a run, or skip it if it is done; returns whether it was done now."""
-    config = run.config
-    learned = {n: s.model_dump() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
-    # Without defaults, so that a key that a later release adds does not repeat the training.
-    sections = config.model_dump(
-        mode="json", include={"data", "model", "train"}, exclude_defaults=True
-    )
-    for group in ("near", "far", "shift"):  # the classifier never sees them
-        sections["data"].pop(group, None)
-    inputs = {**sections, "signals": learned, "seed": seed}
+    """Train one seed of a run, or skip it if it is done; returns whether it was done now.
 
-    if config.deterministic:
-        inputs["deterministic"] = True
+    Raises:
+        InputError: the seed's checkpoint was imported for other settings.
+    """
+    config, inputs = run.config, _inputs(run, seed)
 
     def work() -> list[Path]:
+        if "imported" in inputs:
+            raise InputError(
+                f"seed {seed}: its checkpoint was imported for other settings; import it again"
+            )
         trainer = build_trainer(config, splits, seed, device=device)
         store = _Store(run, seed, digest(inputs))
         try:
@@ -68,6 +69,57 @@ def train_seed(
         return written
 
     return run.stage("train", seed, inputs, work)
+
+
+def _inputs(run: RunDir, seed: int) -> dict[str, Any]:
+    """What the training of a seed depends on."""
+    config = run.config
+    # Without defaults, so that a key that a later release adds does not repeat the training.
+    inputs: dict[str, Any] = config.model_dump(
+        mode="json", include={"data", "model", "train"}, exclude_defaults=True
+    )
+    for group in ("near", "far", "shift"):  # the classifier never sees them
+        inputs["data"].pop(group, None)
+    learned = {n: s.model_dump() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
+    inputs |= {"signals": learned, "seed": seed}
+    if config.deterministic:
+        inputs["deterministic"] = True
+    imported = run.meta.get("imported", {}).get(str(seed))
+    return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
+
+
+def import_seed(
+    run: RunDir,
+    splits: Splits,
+    seed: int,
+    path: Path,
+    *,
+    uri: str | None,
+    sha256: str | None,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Take a classifier that was trained elsewhere for one seed of a run.
+
+    Raises:
+        InputError: as `foreign_classifier`.
+    """
+    model = foreign_classifier(run.config, splits, seed, path, sha256=sha256)
+    seen = extract(model.to(device), splits.train, title="import", progress=progress)
+    loss = float(F.cross_entropy(seen.logits, seen.labels))
+    right = float((seen.predictions == seen.labels).double().mean())
+    row: Row = {"epoch": 0, "loss": loss, "task_loss": loss, "coding_loss": 0.0,
+                "accuracy": right, "lr": 0.0, "samples_per_second": 0.0}  # fmt: skip
+    progress.tell(f"seed {seed}: {right:.1%} of ID train are classified right")
+    source = {"file": path.name, "uri": uri, "sha256": file_sha256(path)}
+    run.update(imported={**run.meta.get("imported", {}), str(seed): source})
+
+    def work() -> list[Path]:
+        _write_csv(run.metrics(seed), [row])
+        _write_checkpoint(run, seed, model, {}, row)
+        return [run.metrics(seed), run.checkpoint(seed)]
+
+    run.stage("train", seed, _inputs(run, seed), work)
 
 
 def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.device) -> Trainer:
@@ -151,7 +203,7 @@ def _write_checkpoint(
     manifest_path = path.parent / "checkpoint_manifest.json"
     manifest = read_json(manifest_path) if manifest_path.exists() else {}
     manifest[path.name] = {
-        "sha256": sha256(path),
+        "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
         "seed": seed,
         "epochs": last["epoch"],

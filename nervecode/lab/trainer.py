@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nervecode.core import CodingTrace
@@ -18,6 +18,7 @@ from nervecode.lab.data import Samples
 from nervecode.lab.device import choose_dtype, tensor_cores
 from nervecode.lab.interrupt import Stopping
 from nervecode.lab.models import Classifier
+from nervecode.lab.optimizer import build_optimizer, build_schedule
 from nervecode.lab.progress import Progress
 from nervecode.lab.schema import TrainConfig
 from nervecode.layers import WrappedModel
@@ -67,8 +68,8 @@ class Trainer:
             wrapped.coders.to(device)
             self._materialise(wrapped)
         self.forward = coded_forward(model, signals, compiled=config.compile)
-        self.optimizer = _optimizer(config, model, signals, fused=device.type == "cuda")
-        self.schedule = _schedule(config, self.optimizer, self.steps_per_epoch)
+        self.optimizer = build_optimizer(config, model, signals, fused=device.type == "cuda")
+        self.schedule = build_schedule(config, self.optimizer, self.steps_per_epoch)
         self.diagnostics = DiagnosticsCollector()
         self.layer_rows: list[Row] = []
         self._begin()
@@ -219,35 +220,3 @@ def _record(
     with ExitStack() as stack:
         traces = {name: stack.enter_context(w.recording()) for name, w in signals.items()}
         return model(x), traces
-
-
-def _optimizer(
-    config: TrainConfig, model: nn.Module, signals: Mapping[str, WrappedModel], *, fused: bool
-) -> torch.optim.Optimizer:
-    codes = [p for wrapped in signals.values() for p in wrapped.coders.parameters()]
-    groups: list[dict[str, Any]] = [
-        {"params": list(model.parameters())},
-        # Decay would pull all centres of a codebook into one point.
-        {"params": codes, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    decay = config.weight_decay
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=decay, fused=fused)
-    return torch.optim.SGD(
-        groups,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=decay,
-        nesterov=config.momentum > 0,
-        fused=fused,
-    )
-
-
-def _schedule(
-    config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    steps = config.epochs * steps_per_epoch
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

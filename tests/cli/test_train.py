@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from nervecode.lab.device import choose_device, set_determinism
 
@@ -54,3 +55,79 @@ def test_the_guarantee_that_held_is_noted(cli: Any, tiny_file: Path, tmp_path: P
     assert "with as many threads" in told[0]["guarantee"]
     assert "deterministic algorithms only" in told[1]["guarantee"]
     assert "deterministic: true" in (strict / "config.yaml").read_text()
+
+
+# Checkpoints from elsewhere
+
+
+SHA256 = "ab" * 32
+
+
+@pytest.mark.parametrize("command", ["train", "bench"])
+def test_a_label_of_the_checkpoint_is_noted(
+    command: str, cli: Any, tiny_file: Path, tmp_path: Path
+) -> None:
+    wrong = cli(command, "--config", tiny_file, "--outdir", tmp_path, "--checkpoint-sha256", "AB")
+    assert wrong.status == 2
+    assert "SHA-256: found 'AB', allowed: 64 hexadecimal digits" in wrong.err
+    assert not list(tmp_path.iterdir())
+    found = cli(command, "--config", tiny_file, "--outdir", tmp_path, "--seeds", "0",
+                "-o", "bench.detectors=[]", "--checkpoint-uri", "https://example.org/x.pt",
+                "--checkpoint-sha256", SHA256)  # fmt: skip
+    assert found.status == 0, found.err
+    (run,) = tmp_path.iterdir()
+    told = json.loads((run / "meta.json").read_text())["checkpoint"]
+    assert told == {"uri": "https://example.org/x.pt", "sha256": SHA256}
+
+
+@pytest.fixture
+def unlearned(tiny: dict[str, Any], tmp_path: Path) -> Path:
+    """A config whose codebooks are all fitted after training."""
+    path = tmp_path / "unlearned.yaml"
+    bench = {"detectors": ["msp"], "limit_eval": 50}
+    path.write_text(json.dumps(tiny | {"signals": {"nervecode": {}}, "bench": bench}))
+    return path
+
+
+def theirs(run: Path, path: Path) -> Path:
+    """The classifier of a run, as someone else would give it away."""
+    state = load_file(run / "checkpoints/seed_0.safetensors")
+    save_file({k.removeprefix("model."): v for k, v in state.items() if "model." in k}, path)
+    return path
+
+
+def test_an_imported_classifier_is_benched_like_the_one_it_is(
+    cli: Any, unlearned: Path, tmp_path: Path
+) -> None:
+    common = ("--config", unlearned, "--seeds", "0", "--outdir")
+    assert cli("bench", *common, tmp_path / "one").status == 0
+    (one,) = (tmp_path / "one").iterdir()
+    file = theirs(one, tmp_path / "x.safetensors")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    given = ("import-checkpoint", file, "--config", unlearned, "--outdir", tmp_path / "other")
+    assert "found SHA-256" in cli(*given, "--seed", "0", "--sha256", SHA256).err
+    assert not (tmp_path / "other").exists()
+    found = cli(*given, "--seed", "0", "--sha256", digest, "--uri", "https://example.org")
+    assert found.status == 0, found.err
+    assert "of ID train are classified right" in found.err
+    (other,) = (tmp_path / "other").iterdir()
+    told = json.loads((other / "meta.json").read_text())["imported"]["0"]
+    assert told == {"file": "x.safetensors", "uri": "https://example.org", "sha256": digest}
+    benched = cli("bench", other)
+    assert benched.status == 0, benched.err
+    assert "seed 0: train was done before" in benched.err
+    assert (other / "results.csv").read_bytes() == (one / "results.csv").read_bytes()
+    changed = cli("bench", other, "-o", "train.epochs=3")
+    assert changed.status == 2
+    assert "seed 0: its checkpoint was imported for other settings; import it again" in changed.err
+
+
+def test_learned_codebooks_are_not_imported(
+    cli: Any, tiny_file: Path, run_copy: Path, tmp_path: Path
+) -> None:
+    file = theirs(run_copy, tmp_path / "x.safetensors")
+    found = cli("import-checkpoint", file, run_copy, "--seed", "1")
+    assert found.status == 2
+    assert "signals.nervecode_v0_1_1: is learned with the classifier" in found.err
+    assert "--seed: found 7, allowed: 0, 1" in cli("import-checkpoint", file, run_copy,
+                                                   "--seed", "7").err  # fmt: skip

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
-from nervecode.errors import InputError
+from nervecode.errors import InputError, MissingExtraError
 from nervecode.lab.augment import PADDING, Augmentation
 from nervecode.lab.data import Samples
 from nervecode.lab.device import choose_device
 from nervecode.lab.models import MODELS, build_model
+from nervecode.lab.models.resnet import WideBlock
 from nervecode.lab.schema import ModelConfig
 from nervecode.layers import select_layers
 
@@ -68,10 +72,150 @@ def test_the_perceptron_has_as_many_layers_as_asked_for() -> None:
         assert len(linear) == layers + 1
 
 
-def test_resnet18_has_the_published_size() -> None:
-    # ResNet-18 for CIFAR-10 with a 3x3 stem has 11,173,962 parameters.
-    model = build_model(ModelConfig(name="resnet18", width=64), samples((3, 8, 8), 4), 10)
-    assert sum(p.numel() for p in model.parameters()) == 11_173_962
+@pytest.mark.parametrize(
+    ("name", "width", "parameters"),
+    [
+        # The sizes of the usual CIFAR-10 networks with a 3x3 stem.
+        ("resnet18", 64, 11_173_962),
+        ("resnet34", 64, 21_282_122),
+        ("resnet50", 64, 23_520_842),
+        ("wide_resnet28_10", 16, 36_479_194),
+    ],
+)
+def test_residual_networks_have_the_published_sizes(name: str, width: int, parameters: int) -> None:
+    with torch.device("meta"):
+        config = ModelConfig(name=name, width=width)
+        model = MODELS[name](config, (3, 32, 32), 10)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def twin_of_torchvision(name: str) -> tuple[nn.Module, nn.Module]:
+    """Our residual network, and torchvision's with the same weights and our stem."""
+    config = ModelConfig(name=name, width=64)
+    torch.manual_seed(0)
+    mine = build_model(config, samples((3, 32, 32), 4), 10)
+    theirs = torchvision.models.get_model(name, weights=None, num_classes=10)
+    theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    state = [v for k, v in mine.state_dict().items() if k.startswith(("stem.", "blocks."))]
+    state += [mine.head.weight, mine.head.bias]
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), state, strict=True)))
+    return mine, theirs
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_residual_networks_are_those_of_torchvision(name: str) -> None:
+    mine, theirs = twin_of_torchvision(name)
+    x = torch.rand(2, 3, 32, 32)
+    for mode in (True, False):
+        found = mine.train(mode).head(mine.features(x))
+        torch.testing.assert_close(found, theirs.train(mode)(x), atol=1e-4, rtol=1e-3)
+
+
+def test_a_wide_block_adds_its_input_or_a_projection_of_it() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(2, 4, 6, 6)
+    for block in (WideBlock(4, 4, 1).eval(), WideBlock(4, 6, 2).eval()):
+        nn.init.zeros_(block.conv2.weight)
+        first = torch.relu(x / (1 + 1e-5) ** 0.5)
+        expected = x if block.projection is None else block.projection(first)
+        torch.testing.assert_close(block(x), expected)
+
+
+def test_a_wide_network_has_the_depth_asked_for() -> None:
+    def built(depth: int | None) -> nn.Module:
+        config = ModelConfig(name="wide_resnet28_10", width=1, depth=depth)
+        return build_model(config, samples((3, 8, 8), 4), 3)
+
+    for depth in (None, 10, 16):
+        convolutions = [m for m in built(depth).modules() if isinstance(m, nn.Conv2d)]
+        threes = [m for m in convolutions if m.kernel_size == (3, 3)]
+        assert len(threes) + 3 == (depth or 28)  # the projections count as layers
+        assert len(select_layers(built(depth), "all_blocks")) == ((depth or 28) - 4) // 2
+    with pytest.raises(InputError, match=r"model\.depth: found 12, allowed: 10, 16, 22, 28"):
+        built(12)
+
+
+# Other people's models
+
+
+LIGHT = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "mnasnet0_5", "regnet_x_400mf"]
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_model_of_torchvision_keeps_what_it_computes(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name=f"torchvision:{name}"), samples((3, 32, 32)), 5).eval()
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(name, weights=None, num_classes=5).eval()
+    x = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(x), theirs((x - model.mean) / model.std))
+    assert len(select_layers(model, "all_blocks")) > 3
+    assert model.features(x).shape == (3, model.head.in_features)
+
+
+def test_grey_images_are_repeated() -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name="torchvision:resnet18"), samples((1, 32, 32)), 5).eval()
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.equal(model.features(x), model.features(x.repeat(1, 3, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("alexnet", (3, 32, 32), "takes no images of 32 x 32"),
+        ("vit_b_32", (3, 33, 33), "takes no images of 33 x 33"),
+        ("squeezenet1_1", (3, 32, 32), "does not end in a linear layer"),
+        ("resnet18", (2, 32, 32), "takes 1 or 3 channels, found 2"),
+        ("resnet18", (7,), "takes images"),
+    ],
+)
+def test_what_a_borrowed_model_cannot_do_is_told(
+    name: str, shape: tuple[int, ...], words: str
+) -> None:
+    with pytest.raises(InputError, match=r"model\.name: 'torchvision:") as told:
+        build_model(ModelConfig(name=f"torchvision:{name}"), samples(shape, 4), 3)
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet19", "unknown model 'resnet19'; did you mean 'resnet18'? Allowed: mlp"),
+        ("torchvison:resnet18", "unknown model 'torchvison:resnet18'; "),
+        ("torchvision", "unknown model 'torchvision'; did you mean 'torchvision:NAME'?"),
+        ("torchvision:resnet19",
+         "unknown torchvision model 'resnet19'; did you mean 'resnet18' or "),
+        ("torchvision:", "unknown torchvision model ''; Allowed: what `torchvision.models.list_mo"),
+    ],
+)  # fmt: skip
+def test_unknown_names_show_near_ones(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match="unknown") as told:
+        ModelConfig(name=name)
+    assert words in str(told.value)
+
+
+def test_timm_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(MissingExtraError, match=r"needs timm, .* pip install 'nervecode\[timm\]'"):
+        ModelConfig(name="timm:resnet10t")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+def test_a_model_of_timm_keeps_what_it_computes(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name=f"timm:{name}"), samples((3, 32, 32)), 5).eval()
+    torch.manual_seed(0)
+    sizes = {"img_size": (32, 32)} if name.startswith("vit") else {}
+    theirs = timm.create_model(name, pretrained=False, num_classes=5, **sizes).eval()
+    x = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(x), theirs((x - model.mean) / model.std))
+    with pytest.raises(InputError, match="does not end in a linear layer"):
+        build_model(ModelConfig(name="timm:levit_128s"), samples((3, 224, 224), 2), 5)
 
 
 def test_the_transformer_is_that_of_pytorch() -> None:

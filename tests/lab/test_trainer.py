@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,17 @@ def images(count: int = 50, dtype: torch.dtype = torch.float32) -> Samples:
     return Samples(inputs, torch.arange(count) % 3)
 
 
-def trainer(samples: Samples, *, signals: int = 0, **options: Any) -> Trainer:
+def trainer(
+    samples: Samples, *, signals: int = 0, device: torch.device = CPU, **options: Any
+) -> Trainer:
     seed_everything(0)
-    model = build_model(ModelConfig(name="small_cnn", width=4), samples, 3)
+    model = build_model(ModelConfig(name="small_cnn", width=4), samples, 3).to(device)
     overrides = ["signals.nervecode.recipe=v0_1_1", "signals.nervecode_b.recipe=v0_1_1"]
     config = resolve(preset="digits", overrides=overrides[:signals]).config
     signals_ = build_signals(config, model, recipe="v0_1_1") if signals else {}
     chosen = TrainConfig(batch_size=16, **options)
     return Trainer(
-        model, dict(list(signals_.items())[:signals]), chosen, samples, seed=0, device=CPU
+        model, dict(list(signals_.items())[:signals]), chosen, samples, seed=0, device=device
     )
 
 
@@ -100,6 +103,24 @@ def test_batches_are_a_permutation_with_an_augmentation_each() -> None:
     assert torch.equal(one._batches()[0][0], batches[0][0])
     finished(one)
     assert not torch.equal(one._batches()[0][0], batches[0][0])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("signals", [0, 1])
+def test_a_step_waits_for_no_figure(
+    signals: int, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A tensor on `meta` has no figures: whatever asks for one, as `.item()` does, fails there.
+    monkeypatch.setattr(Trainer, "_autocast", lambda self: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: False)
+    meta = torch.device("meta")
+    one = trainer(images(), signals=signals, device=meta, optimizer=optimizer, augment="crop_flip")
+    one.model.train()
+    for index, augmentation in one._batches():
+        sums = one.step(index, augmentation)
+        assert (sums.device, sums.shape) == (meta, (3,))
+    with pytest.raises(RuntimeError, match="meta"):
+        sums.sum().item()
 
 
 def test_bfloat16_leaves_weights_and_losses_in_float32() -> None:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision import models as torchvision_models
 
 from nervecode.errors import InputError, MissingExtraError, did_you_mean
 from nervecode.lab.data.registry import register
@@ -32,7 +31,12 @@ class Borrowed(Classifier):
         for name, parameter in last.named_parameters():
             setattr(self.head, name, parameter)
         net.set_submodule(head, nn.Identity())
-        self.net = net
+        self.net, self.theirs = net, head
+
+    def key_elsewhere(self, key: str) -> str:
+        """The library's own name of a weight."""
+        part, _, name = key.partition(".")
+        return {"net": name, "head": f"{self.theirs}.{name}"}.get(part, key)
 
     def features(self, x: Tensor) -> Tensor:
         """(B, 1 or 3, H, W) -> (B, D)."""
@@ -48,14 +52,16 @@ def _from_torchvision(name: str, shape: Shape, num_classes: int) -> nn.Module:
         options["input_size"] = shape[1:]
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
-    net: nn.Module = torchvision_models.get_model(
-        name, weights=None, num_classes=num_classes, **options
-    )
+    from torchvision.models import get_model
+
+    net: nn.Module = get_model(name, weights=None, num_classes=num_classes, **options)
     return net
 
 
 def _torchvision_names() -> list[str]:
-    return list(torchvision_models.list_models(module=torchvision_models))
+    from torchvision import models
+
+    return list(models.list_models(module=models))
 
 
 def _timm() -> Any:
@@ -124,15 +130,30 @@ def borrow(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     channels, height, width = image_shape(config, shape)
     if channels not in (1, COLOURS):
         raise InputError(f"model.name: {config.name!r} takes 1 or 3 channels, found {channels}")
+    x = torch.linspace(-1, 1, 2 * COLOURS * height * width).view(2, COLOURS, height, width)
     try:
         net = LIBRARIES[library].build(name, shape, num_classes).eval()
         with torch.no_grad():
-            net(torch.zeros(2, COLOURS, height, width))
+            logits = net(x)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(
             f"model.name: {config.name!r} takes no images of {height} x {width} ({error})"
         ) from None
-    linear = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)]
-    if not linear or linear[-1][1].out_features != num_classes:
+    found = _with_head(net, x, logits)
+    if found is None:
         raise InputError(f"model.name: {config.name!r} does not end in a linear layer")
-    return Borrowed(net, linear[-1][0]).train()
+    return found.train()
+
+
+def _with_head(net: nn.Module, x: Tensor, logits: Tensor) -> Borrowed | None:
+    """A network whose last linear layer became the head; None where it then says something else."""
+    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        return None
+    found = Borrowed(net, linear[-1]).eval()
+    try:
+        with torch.no_grad():
+            same = torch.equal(found.head(found.features(x)), logits)
+    except RuntimeError:  # as where two heads are averaged
+        return None
+    return found if same else None

@@ -46,6 +46,10 @@ class Classifier(nn.Module, ABC):
     def features(self, x: Tensor) -> Tensor:
         """(B, *shape) normalised inputs -> (B, D) features, the input of the head."""
 
+    def key_elsewhere(self, key: str) -> str:
+        """The name of a weight in checkpoints of this architecture that were made elsewhere."""
+        return key
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) raw inputs, floats or bytes -> (B, classes) logits."""
         logits: Tensor = self.head(self.features((as_float(x) - self.mean) / self.std))

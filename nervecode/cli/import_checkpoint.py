@@ -1,0 +1,64 @@
+"""`nervecode import-checkpoint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nervecode.cli import options
+from nervecode.cli.log import logged
+from nervecode.cli.opening import open_run
+from nervecode.cli.options import AnyRun, ConfigFile, Device, OutDir, Overrides, Preset
+from nervecode.cli.show import next_step, progress, say
+
+if TYPE_CHECKING:
+    from nervecode.lab.bench import Prepared
+    from nervecode.lab.schema import Config
+
+
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Weights: .safetensors, or as torch.save wrote.")],
+    run: AnyRun = None,
+    seed: Annotated[int | None, typer.Option(help="Whose place it takes; the first.")] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    device: Device = None,
+    outdir: OutDir = Path("runs"),
+    override: Overrides = None,
+    uri: Annotated[str | None, typer.Option(help="Where it comes from; noted.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="The SHA-256 that it must have.")] = None,
+) -> None:
+    """Take a classifier that was trained elsewhere for one seed of a run.
+
+    Example: nervecode import-checkpoint resnet.pt --config mine.yaml --seed 0
+    """
+    seeds = None if seed is None or run is not None else str(seed)
+    options.checkpoint_label(uri, sha256)
+    from nervecode.lab.bench import guarded
+    from nervecode.lab.foreign import foreign_classifier
+    from nervecode.lab.train import import_seed
+
+    def check(wanted: Config, prepared: Prepared) -> None:
+        foreign_classifier(wanted, prepared.splits, chosen(wanted), file, sha256=sha256)
+
+    def chosen(wanted: Config) -> int:
+        return wanted.seeds[0] if seed is None else seed
+
+    found, new, prepared = open_run(
+        "import-checkpoint", run, preset, config, seeds, device, outdir, override, {}, check=check
+    )
+    say(f"Run: {found.root}")
+
+    def work() -> None:
+        with logged(found.root, options.command_line()), progress() as shown:
+            if new != found.config:
+                found.replace_config(new)
+            import_seed(
+                found, prepared.splits, chosen(new), file,
+                uri=uri, sha256=sha256, device=prepared.device, progress=shown,
+            )  # fmt: skip
+
+    guarded(found, work)
+    next_step("bench", found.root)
