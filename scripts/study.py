@@ -20,13 +20,15 @@ from nervecode.cli.show import progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.lab.files import write_text
 from nervecode.lab.plan import Plan, read_plan
-from nervecode.lab.results import page
+from nervecode.lab.results import headline, page
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.setting import Setting
 from nervecode.lab.study import Study, attempt, finished, run_setting
+from nervecode.lab.tables import as_markdown
 from nervecode.viz.critical_difference import plot_critical_difference
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/results.md"
 COMMAND = "python scripts/study.py"
 
 
@@ -70,7 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="SETTING")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
     parser.add_argument("--report-only", action="store_true")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs/results.md")
+    parser.add_argument("--page", type=Path, default=PAGE)
     return parser.parse_args()
 
 
@@ -91,9 +93,20 @@ def main() -> int:
     draw(matrix, given.page.parent / "images" / "critical_difference.png")
     text = page(plans[0], matrix, side, failed)
     write_text(given.page, text)
+    if given.page == PAGE:
+        fill(ROOT / "README.md", as_markdown(headline(matrix)))
     sys.stdout.write(text)
     say(f"Page: {given.page}")
     return 1 if failed else 0
+
+
+def fill(path: Path, text: str) -> None:
+    """Put a text between the marks that a page has for it."""
+    before, mark, rest = path.read_text().partition("<!-- study -->\n")
+    end = "<!-- /study -->"
+    if end not in rest:
+        raise ArtifactError(f"{path}: allowed are lines <!-- study --> and {end}, in this order")
+    write_text(path, f"{before}{mark}{text}{end}{rest.partition(end)[2]}")
 
 
 def draw(matrix: Study, path: Path) -> None:

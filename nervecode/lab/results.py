@@ -95,6 +95,20 @@ def ranking(study: Study) -> Table:
     return Table("Ranking over all settings", header, body, caption=caption)
 
 
+def headline(study: Study, rows: int = 8) -> Table:
+    """The first rows of the ranking, for the README."""
+    ranks, rival = study.ranks().average, study.best()
+    first = [m for m in study.methods if m in ranks][:rows]
+    body = [[f"`{m}`", *_figures(study, m), f"{ranks[m]:.1f}"] for m in first]
+    wins = sum(one.ahead(one.best()) > 0 for one in study.near)
+    caption = (
+        f"On average `{PRIMARY}` is {interval_text(study.ahead(rival))} points ahead of "
+        f"`{rival}`, the best of {len(study.rivals)} baselines; in {wins} of {len(study.near)} "
+        "settings it is ahead of whichever is best there."
+    )
+    return Table("", ["method", "score", *GROUPS, "average rank"], body, caption=caption)
+
+
 def by_setting(study: Study) -> Table:
     """`nervecode` beside the best baseline of each setting, and beside the best on average."""
     rival, body = study.best(), []

@@ -88,8 +88,9 @@ def markdown(meta: Meta, rows: Sequence[Row]) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """One table as Markdown; best in bold, second in italics."""
-    lines = [f"## {table.title}\n", _line(table.header), _line(["---"] * len(table.header))]
+    """One table as Markdown; best in bold, second in italics; no heading without a title."""
+    lines = [f"## {table.title}\n"] if table.title else []
+    lines += [_line(table.header), _line(["---"] * len(table.header))]
     for r, row in enumerate(table.body):
         cells = []
         for c, text in enumerate(row):

@@ -16,7 +16,7 @@ from nervecode.lab.claims import claims
 from nervecode.lab.oracle import oracle_auroc
 from nervecode.lab.plan import Plan, read_plan
 from nervecode.lab.progress import Progress
-from nervecode.lab.results import page
+from nervecode.lab.results import headline, page, ranking
 from nervecode.lab.setting import Setting
 from nervecode.lab.study import Study, attempt, finished, run_setting
 
@@ -129,6 +129,35 @@ def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
     assert f"| {study.average('knn'):.2f} | {study.average('knn', 'near'):.2f} |" in ranked
     for claim in claims(study, Study([])):
         assert f"| {claim.text} | {claim.found} |" in text
+
+
+def test_the_headline_is_the_top_of_the_ranking(study: Study) -> None:
+    table = headline(study, 3)
+    ranked = [row[0] for row in ranking(study).body if row[-2]]
+    assert [row[0] for row in table.body] == ranked[:3]
+    for row in table.body:
+        name = row[0].strip("`")
+        assert row[1] == f"{np.mean([one.mean(name) for one in study.near]):.2f}"
+
+
+def test_the_readme_says_what_the_page_says() -> None:
+    readme, page = ((ROOT / name).read_text() for name in ("README.md", "docs/results.md"))
+    block = readme.partition("<!-- study -->\n")[2].partition("<!-- /study -->")[0]
+    rows = [line.split(" | ")[:5] for line in block.splitlines() if line.startswith("| `")]
+    shown = page.split("## Ranking over all settings")[1].splitlines()
+    assert rows
+    for row in rows:
+        assert any(line.startswith(" | ".join(row)) for line in shown), row
+
+
+def test_a_page_without_marks_is_left_alone(script: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("words\n<!-- study -->\nold\n<!-- /study -->\nmore\n")
+    script.fill(page, "new\n")
+    assert page.read_text() == "words\n<!-- study -->\nnew\n<!-- /study -->\nmore\n"
+    page.write_text("words\n<!-- /study -->\n<!-- study -->\n")
+    with pytest.raises(ArtifactError, match="in this order"):
+        script.fill(page, "new\n")
 
 
 def test_the_page_names_what_is_not_in_the_averages(plan: Plan, study: Study) -> None:
