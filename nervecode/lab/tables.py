@@ -55,7 +55,7 @@ def set_table(meta: Meta, rows: Sequence[Row]) -> Table:
     cells = {key: {"auroc_mean": float(np.mean(found))} for key, found in values.items()}
     sets = list(dict.fromkeys(row["ood"] for row in rows))
     ranked = [row["method"] for row in ranking(rows)] or sorted({m for m, _ in cells})
-    return _grid(title, ranked, sets, cells, _caption(meta))
+    return _grid(title, ranked, sets, cells, _caption(meta, what="mean"))
 
 
 def withheld(meta: Meta) -> Table:
@@ -104,12 +104,12 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _caption(meta: Meta) -> str:
+def _caption(meta: Meta, *, what: str = "mean ± standard deviation") -> str:
     seeds = len(meta["seeds"])
     sizes = meta.get("split_sizes", {})
     accuracy = [float(value) for value in meta["gate"]["accuracy"].values()]
     return (
-        f"AUROC x100, higher is better; mean ± standard deviation over {seeds} seed"
+        f"AUROC x100, higher is better; {what} over {seeds} seed"
         f"{'s' if seeds > 1 else ''}; {sizes.get('id_test', '?')} ID test inputs; "
         f"ID accuracy {100 * float(np.mean(accuracy)):.2f} %."
     )

@@ -10,7 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from matplotlib import rc_context
+from matplotlib import style as matplotlib_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,6 +26,7 @@ MARKERS = ("o", "^", "D", "v", "P", "X", "*", "<", ">")
 STYLES = ("-", "--", "-.", ":")
 
 RC: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -61,8 +62,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def styled() -> Any:
-    """A context in which everything is drawn in the house style."""
-    return rc_context(RC)
+    """A context in which everything is drawn in the house style, whatever the user's own is."""
+    return matplotlib_style.context(["default", RC])
 
 
 def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:
