@@ -62,3 +62,10 @@ class Reservoir:
             for kept, mean in zip(self.kept, means, strict=True)
         ]
         return torch.stack(rows)
+
+    def held(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) vectors and (N,) their groups; of the kind of `like`, (?, D), even if empty."""
+        groups = [group for group, kept in enumerate(self.kept) for _ in kept]
+        vectors = [vector for kept in self.kept for vector in kept]
+        stacked = torch.stack(vectors) if vectors else like[:0]
+        return stacked, torch.tensor(groups, dtype=torch.long, device=like.device)

@@ -145,6 +145,10 @@ class MomentStream:
         upper = self._sum.scatter.triu()
         return ClassMoments(self._sum.counts, self._sum.means, upper + upper.triu(1).T)
 
+    def merge(self, other: ClassMoments) -> None:
+        """Take in the moments of another stream, as if its vectors came after those so far."""
+        self._sum = self.moments + other
+
     def _flush(self) -> None:
         z, groups = self._rows[: self._held], self._groups[: self._held]
         self._held = 0

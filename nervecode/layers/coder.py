@@ -254,7 +254,7 @@ class LabelCoder(Coder):
             vector, logits = self.reducer(features), logits.to(self.codes.factors.dtype)
             log_probs = torch.log_softmax(logits, dim=1)
             # The label's distribution as a code: a mixture with N_k = p_k and flat priors.
-            flat = torch.full_like(log_probs[0], -math.log(log_probs.shape[1]))
+            flat = log_probs.new_full(log_probs.shape[1:], -math.log(log_probs.shape[1]))
             code = SoftCode(log_probs, -2 * log_probs, flat, -flat[0])
             return CodingTrace(self.codes(vector, logits), code, vector)
 

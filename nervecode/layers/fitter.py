@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,45 @@ class CodeFitter:
         if self.head is not None:
             self.head.update(None if labels is None else num_classes)
 
+    # Shards
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What this pass has seen so far, as tensors by name; `merge` adds it to another fitter.
+
+        Its size does not depend on how much was seen.
+        """
+        states = {f"layers.{name}": layer.state_dict() for name, layer in self._layers.items()}
+        if self.head is not None:
+            states["head"] = self.head.state_dict()
+        return {f"{owner}.{key}": t for owner, state in states.items() for key, t in state.items()}
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add what a like fitter saw of the next shard of the data, in the same pass.
+
+        Shards that are merged in order give the codes of one pass over all of them, whatever
+        their sizes. Several passes: merge, `end_pass`, and give every shard's fitter
+        `load_state_dict` of the merged state before its own `end_pass`.
+        """
+        states: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            owner, _, key = name.rpartition(".")
+            states.setdefault(owner, {})[key] = tensor.to(self.wrapped._device)
+        if self.head is not None:
+            self.head.merge(states.pop("head", {}))
+        for owner, one in states.items():
+            name = owner.removeprefix("layers.")
+            if name not in self._layers:
+                self._layers[name] = _LayerFit(len(one["counts"]), self.codes_per_class)
+            self._layers[name].merge(one)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state, whatever this pass has seen itself."""
+        for layer in self._layers.values():
+            layer.begin()
+        if self.head is not None:
+            self.head.begin()
+        self.merge(state)
+
     def end_pass(self) -> None:
         """All data have been seen once more.
 
@@ -142,31 +181,51 @@ class _LayerFit:
     def __init__(self, num_classes: int, codes_per_class: int) -> None:
         self.num_classes = num_classes
         self.codes_per_class = codes_per_class
-        self.reservoir = Reservoir(num_classes, codes_per_class if codes_per_class > 1 else 0)
         self.centres: Centres | None = None
-        self.moments: MomentStream | None = None  # of the pass under way
         self.fitted: ClassMoments  # of the last complete pass
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing has been seen in this pass."""
+        several = self.codes_per_class > 1 and self.centres is None
+        self.reservoir = Reservoir(self.num_classes, self.codes_per_class if several else 0)
+        self.moments: MomentStream | None = None
 
     def update(self, z: Tensor, groups: Tensor) -> None:
-        centres = self.num_classes * (1 if self.centres is None else self.codes_per_class)
-        if self.moments is None:
-            self.moments = MomentStream(centres, z.shape[1], device=z.device)
         if self.centres is None:
             self.reservoir.add(z, groups)
         else:
             groups = self.centres.nearest(z, groups)
-        self.moments.add(z, groups)
+        self._stream(z).add(z, groups)
+
+    def _stream(self, like: Tensor) -> MomentStream:
+        """The moments of the pass under way; `like` has as many columns, on the same device."""
+        if self.moments is None:
+            groups = self.num_classes * (1 if self.centres is None else self.codes_per_class)
+            self.moments = MomentStream(groups, like.shape[1], device=like.device)
+        return self.moments
+
+    def state_dict(self) -> dict[str, Tensor]:
+        if self.moments is None:
+            return {}
+        moments = self.moments.moments
+        vectors, groups = self.reservoir.held(moments.means)
+        return {**vars(moments), "first": vectors, "first_groups": groups}
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        moments = ClassMoments(state["counts"], state["means"], state["scatter"])
+        self.reservoir.add(state["first"], state["first_groups"])
+        self._stream(moments.means).merge(moments)
 
     def end_pass(self, rank: int) -> None:
         assert self.moments is not None
-        self.fitted, self.moments = self.moments.moments, None
-        if self.codes_per_class == 1:
-            return
-        if self.centres is None:
+        self.fitted = self.moments.moments
+        if self.codes_per_class > 1 and self.centres is None:
             first = self.reservoir.first(self.fitted.means)
             self.centres = Centres(first, Precision.within(self.fitted, rank))
-        else:
+        elif self.centres is not None:
             self.centres.move(self.fitted)
+        self.begin()
 
 
 class _Head:
@@ -208,8 +267,26 @@ class _Head:
             self.module = None
             return
         z = LabelCode.unit(features.float())
-        batch = ClassMoments.of(z, z.new_zeros(len(z), dtype=torch.long), 1)
-        self.moments = batch if self.moments is None else self.moments + batch
+        self._add(ClassMoments.of(z, z.new_zeros(len(z), dtype=torch.long), 1))
+
+    def _add(self, moments: ClassMoments) -> None:
+        self.moments = moments if self.moments is None else self.moments + moments
+
+    def begin(self) -> None:
+        """Nothing has been seen in this pass."""
+        if not self.complete:
+            self.moments = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        if self.module is None:
+            return {"left_alone": torch.ones(1)}
+        return {} if self.complete or self.moments is None else vars(self.moments)
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        if "left_alone" in state:
+            self.module = None
+        elif state and self.module is not None:
+            self._add(ClassMoments(**state))
 
     def coders(self) -> dict[str, Coder]:
         """The label coder by its name, or nothing where there is no head."""
