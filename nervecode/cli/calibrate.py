@@ -5,19 +5,21 @@ from __future__ import annotations
 import typer
 
 from nervecode.cli.options import Run
+from nervecode.cli.several import several
 from nervecode.cli.show import next_step, say_takeover
 from nervecode.cli.stage import do_stage
 
 
+@several
 def calibrate(run: Run) -> None:
     """Fit and calibrate the codes of a trained run, for every seed.
 
     Example: nervecode calibrate runs/digits-…
     """
     from nervecode.lab.bench import prepare
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.shared_run import open_shared
 
-    found = RunDir(run)
+    found = open_shared(run)
     found.require_stage("train")
     prepared = prepare(found.config)
     say_takeover(found)

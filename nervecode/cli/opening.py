@@ -33,21 +33,25 @@ def open_run(
     Nothing is written before all is in order, `check` included.
     """
     from nervecode.lab.bench import prepare
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.distributed import check_batch
+    from nervecode.lab.shared_run import create_shared, open_shared
+
+    def checked(new: Config) -> Prepared:
+        check_batch(new.train.batch_size, compiled=new.train.compile)
+        prepared = prepare(new)
+        check(new, prepared)
+        return prepared
 
     if run is None:
         if preset is None and config is None:
             raise InputError(f"{command}: give one of --preset NAME, --config FILE and RUN")
         new = options.resolve_options(preset, config, seeds, device, override, **settings).config
-        prepared = prepare(new)
-        check(new, prepared)
-        return RunDir.create(new, outdir, command=options.command_line()), new, prepared
+        prepared = checked(new)
+        return create_shared(new, outdir, command=options.command_line()), new, prepared
     if preset is not None or config is not None:
         raise InputError(f"{command}: give RUN alone, or --preset NAME, or --config FILE")
-    found = RunDir(run)
+    found = open_shared(run)
     assert found.config is not None  # damaged, it is an artifact's error and not the user's
     path = found.root / "config.yaml"
     new = options.resolve_options(None, path, seeds, device, override, **settings).config
-    prepared = prepare(new)
-    check(new, prepared)
-    return found, new, prepared
+    return found, new, checked(new)

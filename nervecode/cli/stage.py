@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nervecode.cli.log import logged
 from nervecode.cli.options import command_line
 from nervecode.cli.show import progress
+from nervecode.cli.track import tracked
 
 if TYPE_CHECKING:
     from nervecode.lab.bench import Prepared
@@ -15,11 +17,18 @@ if TYPE_CHECKING:
 
 
 def do_stage(
-    run: RunDir, prepared: Prepared, name: str, *, config: Config | None = None, **notes: Any
+    run: RunDir,
+    prepared: Prepared,
+    name: str,
+    *,
+    config: Config | None = None,
+    track: Sequence[str] | None = None,
+    **notes: Any,
 ) -> None:
     """Do the stage `name` for every seed; a run that fails in it says so.
 
-    Another `config` than the run's takes its place first, and `notes` enter `meta.json`.
+    Another `config` than the run's takes its place first, and `notes` enter `meta.json`. The
+    trackers named in `track` watch.
     """
     from nervecode.lab.bench import guarded, run_stages
 
@@ -28,7 +37,11 @@ def do_stage(
             run.replace_config(config)
         if notes:
             run.update(**notes)
-        with logged(run.root, command_line()), progress() as shown:
+        with (
+            logged(run.root, command_line()),
+            tracked(track, run) as tracking,
+            progress(tracking) as shown,
+        ):
             run_stages(run, prepared, (name,), progress=shown)
 
     guarded(run, work)

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.batch_norm import normalise_together
 from nervecode.lab.calibrate import calibrate_seed
 from nervecode.lab.checkpoint import load_calibrated
 from nervecode.lab.data import Splits, build_splits
 from nervecode.lab.device import choose_device, set_determinism
+from nervecode.lab.distributed import check_devices, current, local_world
 from nervecode.lab.files import write_text
 from nervecode.lab.interrupt import Interrupted
 from nervecode.lab.models import build_model
@@ -62,11 +64,13 @@ def prepare(config: Config) -> Prepared:
         InputError: no such device, class, or layer.
     """
     device = choose_device(config.device)
+    check_devices(device)
     if config.threads is not None:
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(max(1, config.threads // local_world()))
     guarantee = set_determinism(device, wanted=config.deterministic)
     splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
     model = build_model(config.model, splits.train, splits.num_classes)
+    normalise_together(model)
     for name, signal in config.signals.items():
         try:
             select_layers(model, signal.layers)
@@ -86,14 +90,18 @@ def run_stages(
     splits, device = prepared.splits, prepared.device
     _note_data(run, prepared)
     diverged: list[str] = []
-    for seed in run.config.seeds:
+    seeds = run.config.seeds
+    parts = list(stages) * len(seeds)
+    for number, seed in enumerate(seeds):
         try:
-            for name in stages:
+            for place, name in enumerate(stages, start=1 + number * len(stages)):
+                progress.part(parts, place, f"seed {number + 1} of {len(seeds)}")
                 if not STAGES[name](run, splits, seed, device=device, progress=progress):
                     progress.tell(f"seed {seed}: {name} was done before")
         except Diverged as error:  # the other seeds are worth having
             progress.tell(str(error))
             diverged.append(str(error))
+    progress.part(parts, len(parts) + 1, "")
     if diverged:
         raise NervecodeError("\n".join(diverged))
 
@@ -157,7 +165,9 @@ def guarded(run: RunDir, work: Callable[[], Any]) -> Any:
         except BaseException as stop:
             run.update(status="interrupted")
             if isinstance(stop, Interrupted):
-                stop.command = shlex.join(["nervecode", "bench", str(run.root)])
+                world = current().world
+                number = ["--nproc", str(world)] if world > 1 else []
+                stop.command = shlex.join(["nervecode", "bench", str(run.root), *number])
             raise
         if run.meta["status"] == "running":
             run.update(status="partial")

@@ -16,6 +16,7 @@ from nervecode.lab.checkpoint import (
     pack_signals,
 )
 from nervecode.lab.data import Splits
+from nervecode.lab.distributed import current
 from nervecode.lab.features import extract
 from nervecode.lab.files import replacing, sha256
 from nervecode.lab.progress import Progress
@@ -43,6 +44,8 @@ def calibrate_seed(
         signals = {**trained.signals, **build_signals(run.config, trained.model, recipe="bits")}
         _fit(run, trained, signals, splits, seed, progress)
         _calibrate(run, trained, signals, splits, seed, progress)
+        if not current().leads:
+            return []
         _write(run.calibration(seed), signals)
         cached = [run.features(seed, split) for split in ("id_train", "id_calibration")]
         return [run.calibration(seed), *cached]
@@ -78,11 +81,21 @@ def _fit(
             progress=progress,
         )
         for fitter in active:
+            _merge(fitter)
             fitter.end_pass()
-        if number == 0:
+        if number == 0 and current().leads:
             features.save(run.features(seed, "id_train"))
     for fitter in fitters:
         fitter.finish()
+
+
+def _merge(fitter: CodeFitter) -> None:
+    """Let a fitter have seen what those of all ranks saw, in the order of the ranks."""
+    job = current()
+    for state in job.collect(fitter.state_dict()):
+        fitter.merge(state)
+    if job.world > 1:
+        fitter.load_state_dict(job.spread(fitter.state_dict()))
 
 
 def _fitter(wrapped: WrappedModel, signal: SignalConfig) -> CodeFitter:
@@ -113,10 +126,13 @@ def _calibrate(
         watching=[recorder.watching for recorder in recorders.values()],
         progress=progress,
     )
-    features.save(run.features(seed, "id_calibration"))
+    if current().leads:
+        features.save(run.features(seed, "id_calibration"))
     for name, recorder in recorders.items():
         method = run.config.signals[name].aggregation
-        signals[name].set_calibration(recorder.layers(), method=method)
+        layers = recorder.layers()
+        if current().leads:
+            signals[name].set_calibration(layers, method=method)
 
 
 def _write(path: Path, signals: Mapping[str, WrappedModel]) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from nervecode.core.reduce import Reducer
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.data import Samples
+from nervecode.lab.data import Samples, as_float
+from nervecode.lab.distributed import current
 from nervecode.lab.files import replacing
 from nervecode.lab.models import Classifier
 from nervecode.lab.progress import Progress
@@ -80,33 +81,42 @@ def extract(
 ) -> Features:
     """Run the network once over a split.
 
+    Several processes run a part each, in whole batches, so that each batch gives the same bits as
+    in one process. The first gets the features of all parts, in order; the others those of theirs.
+
     Args:
         model: the classifier, on its device.
         samples: the split.
         title: what progress is called.
         watching: contexts to enter around each batch's forward, such as recordings of codes.
-        after: called with the labels of each batch after its forward.
+        after: called with the labels of each batch of this process after its forward.
         progress: told of every batch.
 
     Raises:
         InputError: logits with NaN or infinity.
     """
-    device = model.head.weight.device
+    device, job = model.head.weight.device, current()
+    part = samples[job.shard(len(samples), unit=EVAL_BATCH)]
+    batches = part.batches(EVAL_BATCH)
+    if not len(part) and job.world > 1:  # an empty batch still tells names and shapes
+        batches = iter([(as_float(part.inputs), part.labels)])
     outside: list[Tensor] = []
     model.eval()
     with _watching(model) as (inside, blocks), torch.no_grad():
-        steps = -(-len(samples) // EVAL_BATCH)
-        for x, y in progress.track(title, samples.batches(EVAL_BATCH), steps):
+        steps = -(-len(part) // EVAL_BATCH)
+        for x, y in progress.track(title, batches, steps):
             with ExitStack() as stack:
                 for context in watching:
                     stack.enter_context(context())
                 outside.append(model(x.to(device)).float().cpu())
             after(y.to(device))
-    logits = torch.cat(outside)
+    logits = job.gather(torch.cat(outside))
     if not logits.isfinite().all():
         raise InputError(f"{title}: the network's logits hold NaN or infinity")
-    pooled = tuple(torch.cat(parts) for parts in blocks)
-    return Features(logits, torch.cat(inside), pooled, samples.labels, samples.inputs)
+    pooled = tuple(job.gather(torch.cat(parts)) for parts in blocks)
+    whole = samples if job.leads else part
+    features = job.gather(torch.cat(inside))
+    return Features(logits, features, pooled, whole.labels, whole.inputs)
 
 
 def block_modules(model: Classifier) -> list[nn.Module]:

@@ -18,6 +18,7 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self.exit_status = 128 + number
         self.command = "nervecode bench RUN"
 
@@ -41,15 +42,26 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def deferred() -> Iterator[Stopping]:
+def deferred(agree: Callable[[int], int] = lambda number: number) -> Iterator[Stopping]:
     """Within the block, the first signal only makes the given function say True.
 
     The block is to end soon after; the interrupt is raised then. A second signal is raised at once.
+
+    Args:
+        agree: signal (0: none) -> the one that any of several processes got, by which all of them
+            stop after the same step.
     """
     _Desk.open, _Desk.waiting = True, None
+    agreed = 0
+
+    def stopping() -> bool:
+        nonlocal agreed
+        agreed = agree(_Desk.waiting.number if _Desk.waiting is not None else agreed)
+        return agreed > 0
+
     try:
-        yield lambda: _Desk.waiting is not None
+        yield stopping
     finally:
         _Desk.open = False
-    if _Desk.waiting is not None:
-        raise _Desk.waiting
+    if _Desk.waiting is not None or agreed:
+        raise _Desk.waiting or Interrupted(agreed)

@@ -13,14 +13,19 @@ from torch import Tensor
 
 from nervecode.errors import ArtifactError
 from nervecode.files import replacing
+from nervecode.lab.distributed import current
 from nervecode.lab.trainer import Row, Trainer
 from nervecode.layers.storage import metadata, part, read_tensors
 
 FORMAT = "nervecode-training-2"
 
 
+class OtherWorld(ArtifactError):
+    """A training that another number of processes began."""
+
+
 def save_training(path: Path, trainer: Trainer, rows: list[Row], identity: str) -> None:
-    """Write everything that the next step depends on.
+    """Write everything that the next step depends on; every rank takes part, the first writes.
 
     Args:
         path: the file; it is replaced at once or not at all.
@@ -28,9 +33,14 @@ def save_training(path: Path, trainer: Trainer, rows: list[Row], identity: str) 
         rows: the rows of the finished epochs.
         identity: what the training was asked to do; `load_training` refuses another.
     """
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(trainer).items()}
+    trainer.pool(keep=trainer.job.leads)
+    tensors = _tensors(trainer) | _random_states()
+    if not trainer.job.leads:
+        return
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     header = {
         "identity": identity,
+        "world": trainer.job.world,
         "rows": rows,
         "layer_rows": trainer.layer_rows,
         "rate": trainer.rate,
@@ -50,6 +60,7 @@ def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
     Raises:
         ArtifactError: the file is damaged, or belongs to a training of other settings; the trainer
             is as it was.
+        OtherWorld: another number of processes began the training, and none may go on.
     """
     if not path.exists():
         return []
@@ -58,6 +69,7 @@ def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
         raise ArtifactError(f"{path}: is damaged (its SHA-256 is not the one in its header)")
     if header["identity"] != identity:
         raise ArtifactError(f"{path}: belongs to a training of other settings")
+    _check_world(path, header.get("world", 1))
     trainer.model.load_state_dict(part(tensors, "model."))
     for name, wrapped in trainer.signals.items():
         wrapped.coders.load_state_dict(part(tensors, f"signals.{name}."))
@@ -72,17 +84,50 @@ def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
     return rows
 
 
+def _check_world(path: Path, began: int) -> None:
+    job = current()
+    if began != job.world and not job.any_world:
+        raise OtherWorld(
+            f"{path}: was begun by {_processes(began)}, found: {_processes(job.world)}, whose "
+            "results would differ by rounding; take as many as before, or allow it with "
+            "--allow-world-size-change"
+        )
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' * (count > 1)}"
+
+
 def _load_position(trainer: Trainer, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Where in the epoch the training stood, and the random numbers that it had left."""
     device = trainer.inputs.device
     trainer.start, trainer.rate = tensors["random.trainer"], header["rate"]
-    trainer.done = list(tensors["done"].to(device)) if "done" in tensors else []
+    done, leads = tensors.get("done", torch.zeros(0, 3)), float(trainer.job.leads)
+    trainer.done = list(done.to(device) * leads)  # of all ranks, kept by the first
     trainer.layer_rows = header["layer_rows"]
-    sums = {name: tensor.to(device) for name, tensor in part(tensors, "diagnostics.").items()}
+    sums = {n: tensor.to(device) * leads for n, tensor in part(tensors, "diagnostics.").items()}
     trainer.diagnostics.load_state_dict(sums)
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+    states = part(tensors, "random.")
+    torch.set_rng_state(_of_this_rank(states["cpu"], torch.get_rng_state()))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(_of_this_rank(states["cuda"], torch.cuda.get_rng_state()))
+
+
+def _of_this_rank(states: Tensor, fresh: Tensor) -> Tensor:
+    """The state of this rank out of (world, n), or (n,) of one; a new rank begins afresh."""
+    rows, rank = states.view(-1, states.shape[-1]), current().rank
+    return rows[rank].clone() if rank < len(rows) else fresh  # PyTorch reads no part of a tensor
+
+
+def _random_states() -> dict[str, Tensor]:
+    """Of PyTorch's global generators: (n,), or (world, n) on the first of several ranks."""
+    states = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["random.cuda"] = torch.cuda.get_rng_state()
+    job = current()
+    if job.world == 1:
+        return states
+    return {name: job.gather(state.unsqueeze(0)) for name, state in states.items()}
 
 
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
@@ -97,10 +142,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     tensors |= {f"diagnostics.{k}": v for k, v in trainer.diagnostics.state_dict().items()}
     if trainer.done:
         tensors["done"] = torch.stack(trainer.done)
-    tensors |= {"random.trainer": trainer.start, "random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    return tensors
+    return tensors | {"random.trainer": trainer.start}
 
 
 def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:

@@ -43,15 +43,20 @@ class RunDir:
         self.lock = Lock(self.root / ".lock")
 
     @classmethod
-    def create(cls, config: Config, parent: Path, *, command: str) -> RunDir:
+    def create(
+        cls, config: Config, parent: Path, *, command: str, name: str | None = None
+    ) -> RunDir:
         """Make the directory of a new run, with a readable name that no other run has.
 
-        The name's random part is the system's own, so that equal seeds do not collide.
+        The name's random part is the system's own, so that equal seeds do not collide. A run whose
+        `name` is given is opened where it is there, and made anew where its making was cut short.
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        root = Path(parent) / f"{config.name}-{stamp}-{secrets.token_hex(3)}"
+        root = Path(parent) / (name or f"{config.name}-{stamp}-{secrets.token_hex(3)}")
+        if name is not None and (root / "meta.json").exists():
+            return cls(root)
         try:
-            root.mkdir(parents=True)
+            root.mkdir(parents=True, exist_ok=name is not None)
         except OSError as error:
             raise InputError(f"{root}: cannot be made ({error.strerror})") from None
         _write_config(root, config)

@@ -13,6 +13,7 @@ from torch import Tensor
 from nervecode.lab.checkpoint import Trained, load_calibrated
 from nervecode.lab.data import Samples, Splits, as_float
 from nervecode.lab.detectors import DETECTORS, Score
+from nervecode.lab.distributed import current
 from nervecode.lab.features import Features, extract
 from nervecode.lab.files import sha256, write_json, write_npz
 from nervecode.lab.progress import Progress
@@ -50,9 +51,13 @@ def score_seed(
         for split, samples in splits.evaluated().items():
             title = f"score seed {seed} {split}"
             features, layers = _run_split(run, trained, seed, split, samples, title, progress)
+            if not current().leads:
+                continue
             scores[split] = _score(trained, fitted, failures, features, layers)
             most = _most_surprising(samples, scores[split][PRIMARY])
             written.append(_write_layers(run, seed, split, features, layers[PRIMARY], most))
+        if not current().leads:
+            return []
         for split, found in _drop_failed(scores, failures).items():
             combined = found | _combinations(scores["id_calibration"], found)
             write_npz(run.scores(seed, split), {n: s.float().numpy() for n, s in combined.items()})
@@ -71,7 +76,7 @@ def _fit_detectors(
     failures: dict[str, str] = {}
     if run.config.bench.detectors:
         train = _cached(run, trained, seed, "id_train", splits.train, progress)
-        for name in run.config.bench.detectors:
+        for name in run.config.bench.detectors if current().leads else ():
             try:
                 options = run.config.bench.options.get(name, {})
                 fitted[name] = DETECTORS[name](train, trained.model, **options)
@@ -85,7 +90,7 @@ def _cached(
 ) -> Features:
     """Features that `calibrate` kept, or a new pass where they were tidied away."""
     path = run.features(seed, split)
-    if path.exists() and run.recorded(path):
+    if current().share(path.exists() and run.recorded(path) is not None):
         return Features.load(run.verified(path), samples.inputs)
     return extract(trained.model, samples, title=f"features seed {seed}", progress=progress)
 

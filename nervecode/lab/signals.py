@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core import SoftAssignment
+from nervecode.lab.distributed import current
 from nervecode.lab.models import Classifier
 from nervecode.lab.schema import Config, SignalConfig
 from nervecode.layers import WrappedModel, wrap
@@ -49,5 +50,8 @@ class TraceRecorder:
         self._rows.append({n: readings(n, t).cpu() for n, t in traces.items()})
 
     def layers(self) -> dict[str, Tensor]:
-        """Layer -> `readings` of all batches."""
-        return {name: torch.cat([row[name] for row in self._rows]) for name in self._rows[0]}
+        """Layer -> `readings` of all batches; of all ranks' on the first of several."""
+        gather = current().gather
+        return {
+            name: gather(torch.cat([row[name] for row in self._rows])) for name in self._rows[0]
+        }

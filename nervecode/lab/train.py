@@ -16,10 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from nervecode.errors import ArtifactError, InputError
+from nervecode.errors import ArtifactError, InputError, NervecodeError
+from nervecode.lab.batch_norm import normalise_together
 from nervecode.lab.checkpoint import FORMAT, pack_signals
 from nervecode.lab.data import Splits
 from nervecode.lab.device import seed_everything
+from nervecode.lab.distributed import current
 from nervecode.lab.features import extract
 from nervecode.lab.files import read_json, replacing, write_json, write_text
 from nervecode.lab.files import sha256 as file_sha256
@@ -27,7 +29,7 @@ from nervecode.lab.foreign import foreign_classifier
 from nervecode.lab.interrupt import deferred
 from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.progress import Progress
-from nervecode.lab.resume import load_training, save_training
+from nervecode.lab.resume import OtherWorld, load_training, save_training
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
 from nervecode.lab.signals import build_signals
@@ -59,6 +61,8 @@ def train_seed(
             epochs = store.train(trainer, progress)
         except Diverged as error:
             raise Diverged(f"seed {seed}: {error}") from None
+        if not current().leads:
+            return []
         _write_csv(run.metrics(seed), epochs)
         _write_checkpoint(run, seed, trainer.model, trainer.signals, epochs[-1])
         written = [run.metrics(seed), run.checkpoint(seed)]
@@ -126,8 +130,12 @@ def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.de
     """A classifier and learned signals at the start of their training, all drawn from one seed."""
     seed_everything(seed)
     model = build_model(config.model, splits.train, splits.num_classes).to(device)
+    normalise_together(model)
     signals = build_signals(config, model, recipe="v0_1_1")
-    return Trainer(model, signals, config.train, splits.train, seed=seed, device=device)
+    trainer = Trainer(model, signals, config.train, splits.train, seed=seed, device=device)
+    if rank := current().rank:
+        torch.manual_seed(seed + (rank << 32))  # of dropout: each rank draws its own
+    return trainer
 
 
 @dataclass(frozen=True)
@@ -150,21 +158,29 @@ class _Store:
             Interrupted: a signal came; the training is saved as it stood after the step.
         """
         rows = self._load(trainer, progress)
+        _check_position(trainer, rows)
         epochs = trainer.config.epochs
         steps = trainer.steps_per_epoch * (epochs - len(rows)) - len(trainer.done)
         progress.start(f"train seed {self.seed}", steps)
         saved = time.monotonic()
-        with deferred() as stopping:
+        job = trainer.job
+        with deferred(job.most) as stopping:
             while len(rows) < epochs:
                 row = trainer.epoch(len(rows) + 1, progress, stopping)
                 if row is not None:
                     rows.append(row)
                 short = time.monotonic() - saved < SAVE_SECONDS or len(rows) == epochs
-                if stopping() or not short:
+                stop = stopping()
+                if job.share(stop or not short):
                     save_training(self.run.resume(self.seed), trainer, rows, self.identity)
+                    job.share(None)  # a disk may take its time
                     saved = time.monotonic()
-                if stopping():
+                if row is not None:
+                    layers = [one for one in trainer.layer_rows if one["epoch"] == row["epoch"]]
+                    progress.epoch(self.seed, row, layers, of=epochs)
+                if stop:
                     progress.tell(f"seed {self.seed}: saved {_position(trainer, rows)}")
+                    job.part()
                     break
         return rows
 
@@ -172,6 +188,8 @@ class _Store:
         stage = f"train/seed_{self.seed}"
         try:
             rows = load_training(self.run.resume(self.seed), trainer, self.identity)
+        except OtherWorld:
+            raise
         except ArtifactError as error:
             self.run.log("resume_refused", stage=stage, error=str(error))
             progress.tell(f"seed {self.seed}: starts over: {error}")
@@ -180,6 +198,17 @@ class _Store:
             self.run.log("resume", stage=stage, epochs=len(rows), steps=len(trainer.done))
             progress.tell(f"seed {self.seed}: goes on {_position(trainer, rows)}")
         return rows
+
+
+def _check_position(trainer: Trainer, rows: list[Row]) -> None:
+    """Refuse to train together from different places."""
+    here = [len(rows), len(trainer.done)]
+    first = trainer.job.share(here)
+    if here != first:
+        raise NervecodeError(
+            f"resume: rank {trainer.job.rank} stands at epoch and step {here}, rank 0 at {first}; "
+            "the run must lie on a file system that all processes share"
+        )
 
 
 def _position(trainer: Trainer, rows: list[Row]) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.augment import Augmentation
 from nervecode.lab.data import Samples
 from nervecode.lab.device import choose_dtype, tensor_cores
+from nervecode.lab.distributed import current
 from nervecode.lab.interrupt import Stopping
 from nervecode.lab.models import Classifier
 from nervecode.lab.optimizer import build_optimizer, build_schedule
@@ -37,14 +40,19 @@ class Diverged(NervecodeError):
 class Trainer:
     """One classifier in training. Data stay on the device; figures reach the CPU once an epoch.
 
+    Where several processes train together, each takes its part of every batch; batch size, order
+    and augmentation are those of the whole job, and so are the figures.
+
     What the next step depends on is in `model`, `signals`, `optimizer`, `schedule`, the global
     random states, and here:
 
     Attributes:
         start: state of the trainer's own random generator when the epoch began.
         rate: learning rate when the epoch began.
-        done: what `step` returned for each step of the epoch so far.
+        done: what `step` returned for each step of the epoch so far; the sum over ranks counts.
         diagnostics: sums over the same steps.
+        share: size of this rank's part of the batch over the mean of all parts. Weighted by it,
+            gradients that are averaged over ranks are those of the mean over the whole batch.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Trainer:
     ) -> None:
         # Convolutions of channels-last images are the quicker ones, on CPU and CUDA.
         self.model = model.to(memory_format=torch.channels_last)
+        self.job = current()
         self.signals, self.config = signals, config
         self.dtype = choose_dtype(config.precision, device)
         self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
@@ -68,10 +77,14 @@ class Trainer:
             wrapped.coders.to(device)
             self._materialise(wrapped)
         self.forward = coded_forward(model, signals, compiled=config.compile)
+        if self.job.world > 1:
+            self.forward = _together(model, signals)
         self.optimizer = build_optimizer(config, model, signals, fused=device.type == "cuda")
         self.schedule = build_schedule(config, self.optimizer, self.steps_per_epoch)
         self.diagnostics = DiagnosticsCollector()
         self.layer_rows: list[Row] = []
+        self.share = 1.0
+        self.done: list[Tensor] = []
         self._begin()
 
     def epoch(
@@ -86,23 +99,35 @@ class Trainer:
         """
         self.model.train()
         began, before = time.perf_counter(), len(self.done)
-        with tensor_cores(self.inputs.device):
+        with tensor_cores(self.inputs.device), self.job.answering():
             for index, augmentation in self._batches()[before:]:
-                self.done.append(self.step(index, augmentation))
+                part = self.job.shard(len(index))
+                self.share = (part.stop - part.start) * self.job.world / len(index)
+                self.done.append(self.step(index[part], augmentation[part]))
                 progress.advance()
                 if stopping() and len(self.done) < self.steps_per_epoch:
                     return None
+        self.pool(keep=True)
         row = self._row(number)
         trained = len(self.inputs) - before * self.config.batch_size
-        progress.advance(0, loss=row["loss"], accuracy=row["accuracy"])
         self.layer_rows += self.diagnostics.rows(epoch=number)
         self._begin()
         return {**row, "samples_per_second": trained / (time.perf_counter() - began)}
 
+    def pool(self, *, keep: bool) -> None:
+        """Take the sums over ranks for this rank's own, or zeros, since others keep them."""
+        if self.job.world == 1:
+            return
+        if self.done:
+            self.done = list(self.job.sum(torch.stack(self.done)) * float(keep))
+        sums = self.diagnostics.state_dict()
+        pooled = {name: self.job.sum(tensor) * float(keep) for name, tensor in sums.items()}
+        self.diagnostics.load_state_dict(pooled)
+
     def _begin(self) -> None:
         self.start = self.random.get_state()
         self.rate: float = self.optimizer.param_groups[0]["lr"]
-        self.done: list[Tensor] = []
+        self.done = []
 
     def _batches(self) -> list[tuple[Tensor, Augmentation]]:
         """Order and augmentation of an epoch, drawn and copied to the device at once."""
@@ -114,17 +139,23 @@ class Trainer:
         return [(order[part], drawn[part]) for part in parts]
 
     def step(self, index: Tensor, augmentation: Augmentation) -> Tensor:
-        """One step; returns (3,) sums over the batch: task loss, coding loss, right answers."""
+        """One step; returns (3,) sums over the batch: task loss, coding loss, right answers.
+
+        The batch may be empty: the part of a rank for which none was left.
+        """
         x = augmentation(self.inputs[index])
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         y = self.labels[index]
         with self._autocast():
             logits, traces = self.forward(x)
-        task = F.cross_entropy(logits.float(), y)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        task = F.cross_entropy(logits, y) if len(y) else logits.sum()
         coding = self._coding_loss(traces)
         self.optimizer.zero_grad(set_to_none=True)
-        (task + self.config.coding_weight * coding).backward()
+        self.job.tick()  # gradients are averaged within
+        (self.share * (task + self.config.coding_weight * coding)).backward()
         self.optimizer.step()
         self.schedule.step()
         right = (logits.argmax(1) == y).sum()
@@ -160,7 +191,8 @@ class Trainer:
         """The mean surprise over layers, summed over learned signals; 0 without any."""
         total = torch.zeros((), device=self.inputs.device)
         for name, layers in traces.items():
-            total = total + stack_layers(layers).mean()
+            surprise = stack_layers(layers)
+            total = total + (surprise.mean() if surprise.numel() else surprise.sum())
             self.diagnostics.update({f"{name}:{layer}": t for layer, t in layers.items()})
         return total
 
@@ -212,6 +244,29 @@ def coded_forward(
         return lambda x: ((found := coded(x))[0], {name: found[1]})
     bare = torch.compile(model)
     return lambda x: (bare(x), {})
+
+
+class _Coded(nn.Module):
+    """A model and its learned codebooks as one module, whose gradients are averaged together."""
+
+    def __init__(self, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
+        super().__init__()
+        self.model = model
+        self.coders = nn.ModuleList(wrapped.coders for wrapped in signals.values())
+        self.signals = dict(signals)  # a plain mapping: they hold the same modules
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Traces]:
+        """As `coded_forward`."""
+        return _record(self.model, self.signals, x)
+
+
+def _together(model: Classifier, signals: Mapping[str, WrappedModel]) -> CodedForward:
+    # Running statistics need no broadcast: every rank computes those of the whole batch. The
+    # option has another name since PyTorch 2.14.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
+    options: dict[str, Any] = {name: False}
+    return DistributedDataParallel(_Coded(model, signals), **options)
 
 
 def _record(

@@ -122,6 +122,23 @@ def test_a_wide_block_adds_its_input_or_a_projection_of_it() -> None:
         torch.testing.assert_close(block(x), expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "words"),
+    [
+        ("resnet18", 4096, None, r"model\.width: found 4096, which makes 45,702,189,066 param"),
+        ("small_cnn", 4096, None, r"allowed: 1,000,000,000"),
+        ("mlp", 4096, 1000, r"found 4096 and model\.depth 1000"),
+    ],
+)
+def test_a_model_that_would_fill_the_memory_is_refused_before_it_does(
+    name: str, width: int, depth: int | None, words: str
+) -> None:
+    state = torch.get_rng_state()
+    with pytest.raises(InputError, match=words):
+        build_model(ModelConfig(name=name, width=width, depth=depth), samples((3, 32, 32)), 10)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_wide_network_has_the_depth_asked_for() -> None:
     def built(depth: int | None) -> nn.Module:
         config = ModelConfig(name="wide_resnet28_10", width=1, depth=depth)

@@ -13,6 +13,7 @@ from nervecode.lab.data import Samples, as_float
 from nervecode.lab.schema import ModelConfig
 
 Shape = tuple[int, ...]
+MAX_PARAMETERS = 1_000_000_000  # 4 GB, and as much again for gradients and for momentum
 MODELS: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
 """Name -> (config, shape of one input, number of classes) -> an untrained Classifier."""
 FAMILIES: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
@@ -71,9 +72,30 @@ def image_shape(config: ModelConfig, shape: Shape) -> tuple[int, int, int]:
 
 
 def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classifier:
-    """An untrained model of the registry, normalising by the training split."""
+    """An untrained model of the registry, normalising by the training split.
+
+    Raises:
+        InputError: a config that the model does not take, or more than `MAX_PARAMETERS`.
+    """
     family, colon, _ = config.name.partition(":")
-    build = FAMILIES[family] if colon else MODELS[config.name]
-    model = build(config, tuple(train.inputs.shape[1:]), num_classes)
+    shape = tuple(train.inputs.shape[1:])
+    if colon:
+        model = FAMILIES[family](config, shape, num_classes)
+    else:
+        _check_size(config, shape, num_classes)
+        model = MODELS[config.name](config, shape, num_classes)
     model.set_normalisation(train)
     return model
+
+
+def _check_size(config: ModelConfig, shape: Shape, num_classes: int) -> None:
+    """Refuse a model that would fill the memory, before it does: counted without any numbers."""
+    with torch.device("meta"):
+        empty = MODELS[config.name](config, shape, num_classes)
+    count = sum(parameter.numel() for parameter in empty.parameters())
+    if count > MAX_PARAMETERS:
+        depth = "" if config.depth is None else f" and model.depth {config.depth}"
+        raise InputError(
+            f"model.width: found {config.width}{depth}, which makes {count:,} parameters; "
+            f"allowed: {MAX_PARAMETERS:,}"
+        )
