@@ -2,82 +2,156 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nervecode import __version__
 from nervecode.cli.options import Device, Run
 from nervecode.cli.show import next_step, progress, say, show_table
+from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.scored import Scored
-
-SHOWN = 10
+    from nervecode.lab.inputs import Source
+    from nervecode.lab.run import RunDir
+    from nervecode.lab.scored import Tally
+    from nervecode.lab.shards import Shard
 
 
 def score(
     run: Run,
     input: Annotated[
-        str, typer.Option("--input", help="Image folder, .npy or .npz array, or a data set's name.")
+        str,
+        typer.Option(
+            "--input",
+            help="Image folder, .npy or .npz array, tar files (x-{000..099}.tar), or a data set.",
+        ),
     ],
     output: Annotated[Path | None, typer.Option(help="FILE.csv, .jsonl or .npz.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Score part i of n alone, as in 3/10, into a file of its own."),
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Flag p-values up to here.")] = 0.05,
     seed: Annotated[int | None, typer.Option(help="Which seed's model; default the first.")] = None,
     device: Device = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode images; default one a core.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Leave unreadable images out.")] = False,
 ) -> None:
     """Score new inputs: percentile, p-value, flag, and the surprise of each layer in bits.
 
+    Memory does not grow with the number of inputs. Shards can be scored at the same time, on any
+    machines; `nervecode merge` joins them.
+
     Example: nervecode score runs/digits-… --input pictures/ --output scores.csv
     """
     from nervecode.lab.bench import load_primary
-    from nervecode.lab.inputs import read_inputs
+    from nervecode.lab.distinct import distinct
+    from nervecode.lab.inputs import open_inputs
     from nervecode.lab.run import RunDir
-    from nervecode.lab.scored import check_alpha, check_output, score_inputs, write_scored
+    from nervecode.lab.scored import Tally, some
+    from nervecode.lab.scored_files import check_output, write_scored
+    from nervecode.lab.scorer import check_alpha, score_source
+    from nervecode.lab.shards import Shard
 
     check_alpha(alpha)
-    if output is not None:
-        check_output(output, force=force)
+    part = Shard.parse(shard or "1/1")
+    path = _shard_path(part, output) if shard else output
+    if path is not None:
+        check_output(path, force=force or bool(shard))
     found = RunDir(run)
     wrapped, shape = load_primary(found, seed, device=device)
-    inputs = read_inputs(input, shape, skip_bad=skip_bad)
-    for name in inputs.skipped:
-        say(f"skipped: {name} (not a readable image)")
+    source = open_inputs(input, shape, skip_bad=skip_bad, workers=workers or os.cpu_count() or 1)
+    part = replace(part, units=source.units, settings=_settings(found, seed, alpha, source))
+    if shard and path and path.exists() and not force:
+        return _keep(path, part, output)
+    tally, began = Tally(), time.monotonic()
     with progress() as shown:
-        scored = score_inputs(wrapped, inputs, alpha=alpha, progress=shown)
-    _summary(scored, input, alpha)
-    if output is None:
-        _show(scored)
+        chunks = score_source(wrapped, source, part.range, alpha=alpha, progress=shown)
+        chunks = tally.watching(chunks if shard else some(chunks, input))
+        if path is None:
+            deque(chunks, maxlen=0)
+        else:
+            extra = part.header() if shard else None
+            write_scored(distinct(chunks, path.parent), path, extra=extra, force=force)
+    seconds = time.monotonic() - began
+    _summary(tally, f"{input}, shard {shard}" if shard else input, alpha, seconds)
+    if path is None:
+        _show(tally)
         next_step("score", run, "--input", input, "--output", "scores.csv")
+        return
+    typer.echo(path)
+    if shard:
+        _then_merge(part, output)
     else:
-        write_scored(scored, output, force=force)
-        typer.echo(output)
         next_step("plot", run)
 
 
-def _summary(scored: Scored, source: str, alpha: float) -> None:
-    flagged = int(scored.flag.sum())
-    say(f"{len(scored.ids)} inputs from {source}: {flagged} flagged at alpha {alpha:g} "
-        f"({100 * flagged / len(scored.ids):.1f} %)")  # fmt: skip
+def _shard_path(part: Shard, output: Path | None) -> Path:
+    if output is None:
+        raise InputError("--shard: needs --output FILE.npz")
+    return part.path(output)
 
 
-def _show(scored: Scored) -> None:
+def _settings(run: RunDir, seed: int | None, alpha: float, source: Source) -> dict[str, Any]:
+    """What every score depends on: shards with other settings are of another scoring."""
+    seed = run.config.seeds[0] if seed is None else seed
+    return {
+        "checkpoint": run.recorded(run.checkpoint(seed)),
+        "calibration": run.recorded(run.calibration(seed)),
+        "seed": seed,
+        "alpha": alpha,
+        "input": source.identity,
+        "nervecode": __version__,
+    }
+
+
+def _keep(path: Path, part: Shard, output: Path | None) -> None:
+    """Leave a shard as it is, if it is this one and whole."""
+    if not part.is_done(path):
+        raise InputError(f"--output {path}: exists, and is another or damaged; --force replaces it")
+    say(f"shard {part.index} of {part.count} was done before; --force scores it again")
+    typer.echo(path)
+    _then_merge(part, output)
+
+
+def _then_merge(part: Shard, output: Path | None) -> None:
+    assert output is not None
+    say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {output}")
+
+
+def _summary(tally: Tally, source: str, alpha: float, seconds: float) -> None:
+    share = f" ({100 * tally.flagged / tally.count:.1f} %)" if tally.count else ""
+    say(
+        f"{tally.count} inputs from {source}: {tally.flagged} flagged at alpha {alpha:g}{share}; "
+        f"{tally.count / seconds:.0f} inputs a second"
+    )
+
+
+def _show(tally: Tally) -> None:
     from nervecode.lab.tables import Table
 
-    order = (-scored.surprise).argsort()[:SHOWN]
+    top = tally.top
+    assert top is not None
     body = [
         [
-            scored.ids[i],
-            f"{scored.percentile[i]:.1f}",
-            f"{scored.p_value[i]:.4f}",
-            "yes" if scored.flag[i] else "",
-            str(scored.prediction[i]),
-            *[f"{bits:.0f}" for bits in scored.by_layer[i]],
+            row["id"],
+            f"{row['percentile']:.1f}",
+            f"{row['p_value']:.4f}",
+            "yes" if row["flag"] else "",
+            str(row["prediction"]),
+            *[f"{row[f'bits:{name}']:.0f}" for name in top.layers],
         ]
-        for i in order
+        for row in top.rows()
     ]
-    header = ["input", "percentile", "p-value", "flag", "class", *scored.layers]
+    header = ["input", "percentile", "p-value", "flag", "class", *top.layers]
     caption = "the most surprising first; the last columns are bits per layer"
-    show_table(Table(f"{len(order)} of {len(scored.ids)} inputs", header, body, caption=caption))
+    show_table(Table(f"{len(body)} of {tally.count} inputs", header, body, caption=caption))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,7 +16,7 @@ MAX_PIXELS = 50_000_000  # 150 MB in RGB
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path | IO[bytes]) -> Iterator[Image.Image]:
     """An image, opened and not yet decoded; the size is what its header says.
 
     Raises:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from nervecode.lab.data.bundled import fit_images, image_tensor, patches
 from nervecode.lab.data.catalogue import CATALOGUE, pictures_folder, require
 from nervecode.lab.data.registry import OUTLIERS, Shape, register
+from nervecode.lab.images import open_image
 
 FACES = 100
 
@@ -24,7 +24,7 @@ def textures(shape: Shape, generator: torch.Generator) -> Tensor:
     """Random 64x64 patches of brick, grass and gravel, resized."""
     photographs = []
     for path in _paths("textures"):
-        with Image.open(path) as image:
+        with open_image(path) as image:
             photographs.append(image_tensor(np.array(image)))
     return patches(photographs, shape, generator, side=64)
 
