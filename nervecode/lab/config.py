@@ -248,13 +248,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    values = _parse(text, str(path))
+    values = parse_value(text, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: found {type(values).__name__}, allowed: a mapping of settings")
     return values
 
 
-def _parse(text: str, source: str) -> Any:
+def parse_value(text: str, source: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        InputError: it is not YAML; the message begins with `source`.
+    """
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -307,7 +312,7 @@ def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"command line: -o {text}: found no key, allowed: key=value")
-    return key.strip(), _parse(value, f"command line: -o {key}")
+    return key.strip(), parse_value(value, f"command line: -o {key}")
 
 
 def _merge(

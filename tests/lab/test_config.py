@@ -171,6 +171,41 @@ def test_a_bad_override_is_one_clear_line(file: Path, override: str, words: str)
     assert len(text.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [
+        ("data.image_size", 1024), ("data.limit_train", 2**31 - 1), ("model.width", 4096),
+        ("model.depth", 1000), ("train.epochs", 100_000), ("train.batch_size", 1 << 20),
+        ("signals.nervecode.rank", 1 << 16), ("signals.nervecode.codes_per_class", 4096),
+        ("signals.nervecode.num_codes", 1 << 16), ("signals.nervecode.coding_dim", 4096),
+        ("bench.limit_eval", 2**31 - 1), ("threads", 1024),
+    ],
+)  # fmt: skip
+def test_every_size_has_an_end(file: Path, key: str, most: int) -> None:
+    file.write_text(MINIMAL)
+    resolve(file=file, overrides=[f"{key}={most}"])
+    for far in (most + 1, 10**9 + most, 2**64):
+        text = complaint(file, MINIMAL, f"{key}={far}")
+        assert text.startswith(f"command line: {key}: found {far}, allowed: less than")
+
+
+def test_seeds_are_not_without_number(file: Path) -> None:
+    text = complaint(file, MINIMAL, f"seeds={list(range(1001))}")
+    assert text == "command line: seeds: found 1,001 seeds, allowed: at most 1,000"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("{knn: {k: 1000000000}}", "knn.k: found 1000000000, allowed: at most 1,000,000"),
+        ("{mahalanobis: {shrinkage: .nan}}", "mahalanobis.shrinkage: found nan, allowed: at most"),
+        ("{odin: {temperature: .inf}}", "odin.temperature: found inf, allowed: at most"),
+    ],
+)
+def test_options_of_detectors_have_an_end(file: Path, options: str, words: str) -> None:
+    assert words in complaint(file, MINIMAL, f"bench.options={options}")
+
+
 def test_v0_1_1_has_no_code_length(file: Path) -> None:
     text = complaint(
         file, MINIMAL + "signals: {nervecode: {recipe: v0_1_1, aggregation: code_length}}\n"

@@ -1,0 +1,1 @@
+"""Many cells: a config and a seed each, run by whatever starts processes."""

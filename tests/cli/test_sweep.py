@@ -1,0 +1,182 @@
+"""`nervecode sweep` and `nervecode run-cell`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Cli, Result
+
+GRID = ("--grid", "train.epochs=1,2", "--seeds", "0")
+
+
+@pytest.fixture(scope="module")
+def config(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    tiny["bench"] |= {"detectors": ["energy"], "limit_eval": 20, "accuracy_gate": 0.0}
+    path.write_text(json.dumps({**tiny, "signals": {"nervecode": {"recipe": "bits"}}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(cli: Cli, config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("sweep") / "two"
+    return folder, cli("sweep", config, *GRID, "--outdir", folder, "--jobs", 2)
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
+
+
+def stages(folder: Path, event: str = "done") -> dict[str, int]:
+    """Run -> how often a stage was done in it."""
+    found = {}
+    for path in folder.glob("tiny-*/log.jsonl"):
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        found[path.parent.name] = sum(one["event"] == event for one in events)
+    return found
+
+
+def test_every_cell_is_run_and_shown(swept: tuple[Path, Result]) -> None:
+    folder, found = swept
+    assert found.status == 0, found.err
+    rows = table(folder)
+    assert [(row["train.epochs"], row["seed"], row["status"]) for row in rows] == [
+        ("1", "0", "done"), ("2", "0", "done")
+    ]  # fmt: skip
+    for row in rows:
+        saved = json.loads((folder / f"tiny-{row['cell']}" / "results.json").read_text())
+        (near,) = [
+            one["auroc_mean"]
+            for one in saved["summary"]
+            if (one["method"], one["group"]) == ("nervecode", "near")
+        ]
+        assert float(row["near"]) == near
+        assert f"{100 * near:.2f} ± 0.00" in found.out
+
+
+def test_a_sweep_that_is_done_does_nothing(
+    cli: Cli, swept: tuple[Path, Result], tree: Callable[[Path], dict[str, str]]
+) -> None:
+    folder, first = swept
+    before = tree(folder)
+    again = cli("sweep", "--outdir", folder)
+    assert (again.status, again.out) == (0, first.out)
+    assert "2 cells" in again.err
+    assert "2 of them not due" in again.err
+    assert tree(folder) == before
+
+
+def test_print_names_what_is_due_alone(
+    cli: Cli, swept: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder, _ = swept
+    assert cli("sweep", "--outdir", folder, "--launcher", "print").out == ""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    cell = table(copy)[1]["cell"]
+    shutil.rmtree(copy / f"tiny-{cell}")
+    found = cli("sweep", "--outdir", copy, "--launcher", "print").out
+    assert found == f"nervecode run-cell {copy} {cell}\n"
+
+
+def test_a_damaged_cell_is_repaired(cli: Cli, swept: tuple[Path, Result], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(swept[0], folder)
+    cell = table(folder)[0]["cell"]
+    scores = next((folder / f"tiny-{cell}" / "scores").rglob("*.npz"))
+    whole = scores.read_bytes()
+    scores.write_bytes(whole[:-1])
+    broken = cli("sweep", "--outdir", folder, "--launcher", "print")
+    assert cell in broken.out
+    assert cli("run-cell", folder, cell[:8]).status == 0
+    assert scores.read_bytes() == whole
+    assert cli("sweep", "--outdir", folder, "--launcher", "print").out == ""
+
+
+def test_a_failure_is_told_and_stops_no_other(cli: Cli, config: Path, tmp_path: Path) -> None:
+    grid = ("--grid", "bench.accuracy_gate=1.0,0.0", "-o", "train.epochs=1", "--seeds", "0")
+    found = cli("sweep", config, *grid, "--outdir", tmp_path / "s")
+    assert found.status == 1
+    assert "1 of 2 cells are not done: 1 gate failed" in found.err
+    assert [row["status"] for row in table(tmp_path / "s")] == ["gate failed", "done"]
+    cell = table(tmp_path / "s")[0]["cell"]
+    # What did not reach its gate is not tried again, but where that is asked for.
+    due = ("sweep", "--outdir", tmp_path / "s", "--launcher", "print")
+    assert cli(*due).out == ""
+    assert cell in cli(*due, "--only-failed").out
+
+
+def test_another_sweep_in_the_folder_is_refused(
+    cli: Cli, config: Path, swept: tuple[Path, Result], tree: Callable[[Path], dict[str, str]]
+) -> None:
+    before = tree(swept[0])
+    found = cli("sweep", config, "--seeds", "7", "--outdir", swept[0])
+    assert found.status == 2
+    assert "holds another sweep" in found.err
+    assert "only here: tiny seed 7" in found.err
+    assert tree(swept[0]) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digist"], "did you mean 'digits'"),
+        (["digits", "--grid", "train.epoch=1,2"], "did you mean 'epochs'"),
+        (["digits", "--grid", "train.epochs=1,x"], "train.epochs: found 'x'"),
+        (["digits", "--launcher", "loca"], "did you mean 'local'"),
+        (["digits", "--launcher-option", "x"], "allowed: key=value"),
+        (["none.yaml"], "none.yaml: no such file"),
+        ([], "no such file"),
+        (["--seeds", "1"], "without a config"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_written(
+    cli: Cli, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    found = cli("sweep", *arguments, "--outdir", tmp_path / "s")
+    assert found.status == 2
+    assert said in found.err
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_process_is_killed_twice_ends_as_one_that_was_not(
+    config: Path, tmp_path: Path
+) -> None:
+    def start(name: str) -> subprocess.Popen[bytes]:
+        grid = ("--grid", "model.width=4,8", "--seeds", "0,1,2")
+        words = [sys.executable, "-m", "nervecode", "sweep", str(config), *grid]
+        return subprocess.Popen([*words, "--jobs", "2", "--outdir", str(tmp_path / name)])
+
+    whole = start("whole")
+    for count in (1, 3):  # killed once so many cells have been begun
+        process = start("killed")
+        wait_for_cells(tmp_path / "killed", count)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start("killed").wait() == 0
+    assert whole.wait() == 0
+    assert (tmp_path / "killed/sweep.csv").read_bytes() == (
+        tmp_path / "whole/sweep.csv"
+    ).read_bytes()
+    # No stage was done twice.
+    assert stages(tmp_path / "killed") == stages(tmp_path / "whole")
+
+
+def wait_for_cells(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("tiny-*/checkpoints/*.safetensors"))) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
