@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from pathlib import Path
@@ -25,8 +26,11 @@ from nervecode.cli.options import (
     Seeds,
 )
 from nervecode.cli.report import make_plots, make_report
+from nervecode.cli.several import several
 from nervecode.cli.show import next_step, progress, say, say_takeover, show_table
+from nervecode.cli.track import Track, tracked
 from nervecode.errors import GateError
+from nervecode.lab.progress import Progress
 
 if TYPE_CHECKING:
     from nervecode.lab.bench import Prepared
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from nervecode.lab.schema import Config
 
 
+@several
 def bench(
     run: AnyRun = None,
     preset: Preset = None,
@@ -54,6 +59,7 @@ def bench(
     allow_low_accuracy: Annotated[
         bool, typer.Option(help="Show figures of a failed gate, marked as such.")
     ] = False,
+    track: Track = None,
     repair: Annotated[
         bool, typer.Option(help="Do stages again whose files are missing or damaged.")
     ] = False,
@@ -65,7 +71,10 @@ def bench(
 
     Example: nervecode bench --preset digits
     """
+    from nervecode.lab.tracking import check_trackers
+
     began = time.monotonic()
+    check_trackers(track or ())
     settings = {
         "bench.limit_eval": limit_eval,
         "bench.accuracy_gate": accuracy_gate,
@@ -77,13 +86,19 @@ def bench(
     )
     say(f"Run: {found.root}")
     from nervecode.lab.bench import guarded
+    from nervecode.lab.distributed import current
 
     def work() -> Any:
         with logged(found.root, options.command_line()):
             found.update(**label)
-            return _work(found, new, prepared, repair=repair, allowed=allow_low_accuracy)
+            return _work(
+                found, new, prepared, repair=repair, allowed=allow_low_accuracy, track=track
+            )
 
     say_takeover(found)
+    if not current().leads:
+        guarded(found, functools.partial(_follow, found, new, prepared))
+        return
     outcome, withheld, plots, report = guarded(found, work)
     _report(found, outcome, as_json)
     for path in plots:
@@ -96,7 +111,13 @@ def bench(
 
 
 def _work(
-    run: RunDir, config: Config, prepared: Prepared, *, repair: bool, allowed: bool
+    run: RunDir,
+    config: Config,
+    prepared: Prepared,
+    *,
+    repair: bool,
+    allowed: bool,
+    track: list[str] | None,
 ) -> tuple[Any, bool, list[Path], Path]:
     """The outcome, whether its figures are withheld, the pictures and the page."""
     from nervecode.lab.bench import run_bench
@@ -105,13 +126,25 @@ def _work(
         run.replace_config(config)
     for stage in run.forget_damaged_stages() if repair else ():
         say(f"again: {stage}")
-    with progress() as shown:
+    with tracked(track, run) as tracking, progress(tracking) as shown:
         outcome = run_bench(run, prepared, allow_low_accuracy=allowed, progress=shown)
         withheld = not outcome.gate["passed"] and not allowed
         plots = [] if withheld else make_plots(run, shown)
+        if tracking is not None:
+            tracking.table("tables", (run.root / "tables.md").read_text(encoding="utf-8"))
+            for path in plots:
+                tracking.picture(path.stem, path)
     report = make_report(run)
     log(f"done: {run.status}")
     return outcome, withheld, plots, report
+
+
+def _follow(run: RunDir, config: Config, prepared: Prepared) -> None:
+    """Take part in the stages; tables and pictures are the first process's."""
+    from nervecode.lab.bench import STAGES, run_stages
+
+    run.replace_config(config)
+    run_stages(run, prepared, tuple(STAGES), progress=Progress())
 
 
 def _report(run: RunDir, outcome: Any, as_json: bool) -> None:

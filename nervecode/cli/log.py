@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 _file: ContextVar[Path | None] = ContextVar("run.log", default=None)
+writes: ContextVar[bool] = ContextVar("writes", default=True)
+"""Whether this process writes the log: not where it follows the first of several."""
 
 
 def log(message: str) -> None:
@@ -17,7 +19,7 @@ def log(message: str) -> None:
     A log that cannot be written stops no run: what matters is written elsewhere, and complains.
     """
     path = _file.get()
-    if path is None:
+    if path is None or not writes.get():
         return
     time = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     with suppress(OSError), path.open("a", encoding="utf-8") as file:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -18,14 +17,12 @@ from nervecode.cli.log import log
 from nervecode.lab.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
     from rich.table import Table as RichTable
 
     from nervecode.lab.run import RunDir
     from nervecode.lab.tables import Table
+    from nervecode.lab.tracking import Tracking
 
-QUIET_SECONDS = 10.0
 quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether standard error is for errors alone; results and `run.log` are as ever."""
 
@@ -116,82 +113,20 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Bars on a terminal, elsewhere a line every so often; with `--quiet` in the log alone."""
-    if quiet.get() or not _on_terminal():
-        yield _Lines(say)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+def progress(tracking: Tracking | None = None) -> Iterator[Progress]:
+    """A display on a terminal, elsewhere a line every so often; with `--quiet` in the log alone.
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}"),
-    )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Bars(bars)
+    Epochs are told to `tracking` as well.
+    """
+    from nervecode.cli.bars import display
 
+    console = None
+    if _on_terminal() and not quiet.get():
+        from rich.console import Console
 
-class _Bars(Progress):
-    """One bar for the piece of work at hand; finished ones make room."""
-
-    def __init__(self, bars: Bars) -> None:
-        self.bars = bars
-        self.task: TaskID | None = None
-        self.lines = _Lines(log)
-
-    def start(self, title: str, total: int) -> None:
-        self.lines.start(title, total)
-        if self.task is not None:
-            self.bars.remove_task(self.task)
-        self.task = self.bars.add_task(title, total=total, rate="", shown="")
-
-    def advance(self, steps: int = 1, **shown: float) -> None:
-        if self.task is None:
-            return
-        self.lines.advance(steps, **shown)
-        task = self.bars.tasks[0]
-        fields: dict[str, Any] = {"rate": f"{task.speed:.0f}/s" if task.speed else ""}
-        if shown:
-            fields["shown"] = _figures(shown)
-        self.bars.update(self.task, advance=steps, **fields)
-
-    def tell(self, remark: str) -> None:
-        self.lines.tell(remark)
-        self.bars.console.print(remark, markup=False)
-
-
-class _Lines(Progress):
-    """A line at the start of a piece of work, then one every ten seconds with the time left."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
-
-    def start(self, title: str, total: int) -> None:
-        self.title, self.total, self.done = title, total, 0
-        self.began = self.last = time.monotonic()
-        self.write(f"{title} …")
-
-    def advance(self, steps: int = 1, **shown: float) -> None:
-        self.done += steps
-        now = time.monotonic()
-        if self.done and now - self.last >= QUIET_SECONDS:
-            self.last = now
-            left = (now - self.began) / self.done * (self.total - self.done)
-            tail = f"{left:.0f} s left {_figures(shown)}"
-            self.write(f"{self.title}: {self.done}/{self.total}, {tail}")
-
-    def tell(self, remark: str) -> None:
-        self.write(remark)
-
-
-def _figures(shown: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.3g}" for name, value in shown.items())
+        console = Console(stderr=True)
+    with display(say, console=console, tracking=tracking) as shown:
+        yield shown
 
 
 def relative(path: Path) -> Path:

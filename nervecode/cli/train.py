@@ -21,13 +21,16 @@ from nervecode.cli.options import (
     Preset,
     Seeds,
 )
+from nervecode.cli.several import several
 from nervecode.cli.show import next_step, say, say_takeover
 from nervecode.cli.stage import do_stage
+from nervecode.cli.track import Track
 
 if TYPE_CHECKING:
     from nervecode.lab.dry_run import Estimate
 
 
+@several
 def train(
     run: AnyRun = None,
     preset: Preset = None,
@@ -39,6 +42,7 @@ def train(
     deterministic: Deterministic = None,
     checkpoint_uri: CheckpointUri = None,
     checkpoint_sha256: CheckpointSha256 = None,
+    track: Track = None,
     dry_run: Annotated[
         bool, typer.Option(help="Build everything, run one batch, estimate; write nothing.")
     ] = False,
@@ -47,6 +51,9 @@ def train(
 
     Example: nervecode train --preset digits --seeds 0,1
     """
+    from nervecode.lab.tracking import check_trackers
+
+    check_trackers(track or ())
     settings = {"deterministic": deterministic}
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
     if dry_run:
@@ -60,7 +67,7 @@ def train(
     )
     say(f"Run: {found.root}")
     say_takeover(found)
-    do_stage(found, prepared, "train", config=new, **label)
+    do_stage(found, prepared, "train", config=new, track=track, **label)
     for seed in new.seeds:
         typer.echo(found.checkpoint(seed))
     next_step("calibrate", found.root)

@@ -178,7 +178,7 @@ def test_csv_json_and_standard_output_say_the_same(benched: Any, finished: Path)
 
 def test_the_tables_name_every_method_and_no_demo(finished: Path) -> None:
     text = (finished / "tables.md").read_text()
-    assert text.startswith("## tiny: AUROC by group")
+    assert text.startswith("## tiny: AUROC ↑ by group")
     assert all(f"| {method} |" in text for method in METHODS)
     assert "DEMO" not in text
 
@@ -200,8 +200,8 @@ def test_a_run_repeated_from_its_own_config_gives_identical_results(
         # Others name their run or the speed of the machine, or order their header by chance.
         if name.partition("/")[0] in ("scores", "layerwise", "diagnostics"):
             assert two["files"][name] == digest, name
-    assert "tiny: AUROC by group" in again.out
-    assert "tiny: AUROC by OOD set" in again.out
+    assert "tiny: AUROC ↑ by group" in again.out
+    assert "tiny: AUROC ↑ by OOD set" in again.out
     assert all(method in again.out for method in METHODS)
 
 
@@ -245,8 +245,8 @@ def test_damage_is_found_and_repaired(cli: Any, run_copy: Path) -> None:
 def test_a_demo_says_so_everywhere(cli: Any, run_copy: Path) -> None:
     found = cli("bench", run_copy, "-o", "demo=true")
     assert found.status == 0, found.err
-    assert "DEMO: tiny: AUROC by group" in found.out
-    assert "DEMO: tiny: AUROC by OOD set" in found.out
+    assert "DEMO: tiny: AUROC ↑ by group" in found.out
+    assert "DEMO: tiny: AUROC ↑ by OOD set" in found.out
     assert (run_copy / "tables.md").read_text().startswith("## DEMO: tiny")
     assert sha(run_copy / "DEMO_MODE.txt") == meta(run_copy)["files"]["DEMO_MODE.txt"]
 
@@ -289,9 +289,9 @@ def test_a_failed_gate_names_the_way_on(failed: Any, run_copy: Path) -> None:
 def test_a_failed_gate_can_be_shown_all_the_same(cli: Any, failed: Any, run_copy: Path) -> None:
     shown = cli("bench", run_copy, "--allow-low-accuracy")
     assert shown.status == 0, shown.err
-    assert "FAILED GATE: tiny: AUROC by group" in shown.out
+    assert "FAILED GATE: tiny: AUROC ↑ by group" in shown.out
     text = (run_copy / "tables.md").read_text()
-    assert text.startswith("## FAILED GATE: tiny: AUROC by group")
+    assert text.startswith("## FAILED GATE: tiny: AUROC ↑ by group")
     assert (run_copy / "GATE_FAILED.txt").exists()
     assert meta(run_copy)["status"] == "gate_failed"
 

@@ -1,0 +1,234 @@
+"""Bars and lines: how far a run has come, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nervecode.cli.log import log
+from nervecode.lab.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from nervecode.lab.tracking import Tracking
+
+QUIET_SECONDS = 10.0
+REFRESHES = 8  # a second
+TITLE = 36  # columns of 80 that a title may take
+
+
+class Clock:
+    """Where the work stands: the parts of a run, and the piece at hand.
+
+    Attributes:
+        took: part -> the longest that one of its name took. A part that was done before takes no
+            time, and says nothing about the next.
+    """
+
+    def __init__(self) -> None:
+        self.parts: Sequence[str] = ()
+        self.number, self.whose = 0, ""
+        self.took: dict[str, float] = {}
+        self.begin("", 0)
+        self.part_began = self.began
+
+    def part(self, parts: Sequence[str], number: int, whose: str) -> None:
+        """The next part begins."""
+        now = time.monotonic()
+        if 0 < self.number <= len(self.parts):
+            name = self.parts[self.number - 1]
+            self.took[name] = max(self.took.get(name, 0.0), now - self.part_began)
+        self.parts, self.number, self.whose, self.part_began = parts, number, whose, now
+
+    def begin(self, title: str, total: int) -> None:
+        """The next piece of work begins."""
+        self.title, self.total, self.done = title, total, 0
+        self.shown: dict[str, float | str] = {}
+        self.began = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Steps a second, of the piece at hand."""
+        return self.done / max(time.monotonic() - self.began, 1e-9)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the piece at hand is done; None before its first step."""
+        return (self.total - self.done) / self.rate if self.done else None
+
+    @property
+    def left_of_all(self) -> float | None:
+        """Seconds until all parts are done; None before one of each name was done."""
+        rest = self.parts[self.number - 1 :]
+        if not rest or any(name not in self.took for name in rest):
+            return None
+        current = self.took[rest[0]] - (time.monotonic() - self.part_began)
+        return max(current, self.left or 0.0, 0.0) + sum(self.took[name] for name in rest[1:])
+
+    @property
+    def place(self) -> str:
+        """`stage 2 of 9 · seed 1 of 3`, or nothing where the work has no parts."""
+        if not self.parts:
+            return ""
+        if self.number > len(self.parts):
+            return f"{len(self.parts)} of {len(self.parts)} stages done"
+        return f"stage {self.number} of {len(self.parts)} · {self.whose}"
+
+
+@contextmanager
+def display(
+    write: Callable[[str], None],
+    *,
+    console: Console | None = None,
+    tracking: Tracking | None = None,
+) -> Iterator[Progress]:
+    """Progress as bars on a console or, without one, as lines for `write`.
+
+    Epochs are told to `tracking` as well.
+    """
+    if console is None:
+        yield _Lines(write, tracking)
+        return
+    bars = _Bars(console, tracking)
+    with bars.live:
+        yield bars
+
+
+class _Shown(Progress):
+    """What both ways of showing share: a clock, and what a tracker is told."""
+
+    def __init__(self, tracking: Tracking | None = None) -> None:
+        self.clock = Clock()
+        self.tracking = tracking
+
+    def part(self, parts: Sequence[str], number: int, whose: str) -> None:
+        self.clock.part(parts, number, whose)
+
+    def start(self, title: str, total: int) -> None:
+        self.clock.begin(title, total)
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        self.clock.done += steps
+        self.clock.shown |= shown
+
+    def epoch(
+        self, seed: int, row: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], *, of: int
+    ) -> None:
+        super().epoch(seed, row, layers, of=of)
+        if self.tracking is not None:
+            self.tracking.epoch(seed, row, layers)
+
+
+class _Lines(_Shown):
+    """A line at the start of a piece of work, then one every ten seconds with the time left."""
+
+    def __init__(self, write: Callable[[str], None], tracking: Tracking | None = None) -> None:
+        super().__init__(tracking)
+        self.write = write
+        self.last = time.monotonic()
+
+    def start(self, title: str, total: int) -> None:
+        super().start(title, total)
+        self.last = time.monotonic()
+        self.write(f"{title} …")
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        super().advance(steps, **shown)
+        clock = self.clock
+        if time.monotonic() - self.last < QUIET_SECONDS or clock.left is None:
+            return
+        self.last = time.monotonic()
+        parts = [f"{clock.title}: {clock.done}/{clock.total}", f"{duration(clock.left)} left"]
+        parts += [clock.place] if clock.place else []
+        if clock.left_of_all is not None:
+            parts.append(f"{duration(clock.left_of_all)} left of all")
+        self.write(", ".join([*parts, *figures(clock.shown)]))
+
+    def tell(self, remark: str) -> None:
+        self.write(remark)
+
+
+class _Bars(_Shown):
+    """One display of two bars, of the run and of the piece at hand, and a line of figures."""
+
+    def __init__(self, console: Console, tracking: Tracking | None = None) -> None:
+        from rich.live import Live
+
+        super().__init__(tracking)
+        self.lines = _Lines(log)
+        self.live = Live(
+            get_renderable=self.draw,
+            console=console,
+            transient=True,
+            refresh_per_second=REFRESHES,
+        )
+
+    def part(self, parts: Sequence[str], number: int, whose: str) -> None:
+        super().part(parts, number, whose)
+        self.lines.part(parts, number, whose)
+
+    def start(self, title: str, total: int) -> None:
+        super().start(title, total)
+        self.lines.start(title, total)
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        super().advance(steps, **shown)
+        self.lines.advance(steps, **shown)
+
+    def tell(self, remark: str) -> None:
+        self.lines.tell(remark)
+        self.live.console.print(remark, markup=False)
+
+    def draw(self) -> Table:
+        """The display as it stands."""
+        from rich.table import Table
+        from rich.text import Text
+
+        clock = self.clock
+        grid = Table.grid(expand=True)
+        bars = Table.grid(padding=(0, 1), expand=True)
+        bars.add_column(no_wrap=True, overflow="ellipsis", max_width=TITLE)
+        bars.add_column(ratio=1, min_width=8)
+        for _ in range(2):
+            bars.add_column(justify="right", no_wrap=True)
+        if clock.place:
+            before = min(clock.number - 1, len(clock.parts))
+            _row(bars, clock.place, before, len(clock.parts), clock.left_of_all)
+        if clock.title:
+            _row(bars, clock.title, clock.done, clock.total, clock.left)
+        grid.add_row(bars)
+        said = figures(clock.shown)
+        if clock.done:
+            said.append(f"{clock.rate:,.{0 if clock.rate >= 10 else 1}f} steps/s")
+        grid.add_row(Text(" · ".join(said), style="dim", no_wrap=True, overflow="ellipsis"))
+        return grid
+
+
+def _row(bars: Table, title: str, done: int, total: int, left: float | None) -> None:
+    from rich.progress_bar import ProgressBar
+
+    time_left = "" if left is None else f"{duration(left)} left"
+    bars.add_row(title, ProgressBar(max(total, 1), done), f"{done}/{total}", time_left)
+
+
+def figures(shown: Mapping[str, float | str]) -> list[str]:
+    """Figures in a few words each."""
+    return [f"{n} {v if isinstance(v, str) else format(v, '.3g')}" for n, v in shown.items()]
+
+
+def duration(seconds: float) -> str:
+    """`7 s`, `3:07 min` or `2:10 h`.
+
+    >>> duration(6.6), duration(187), duration(7800)
+    ('7 s', '3:07 min', '2:10 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

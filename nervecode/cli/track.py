@@ -1,0 +1,40 @@
+"""`--track`: TensorBoard and MLflow, which watch a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nervecode.cli.show import say
+
+if TYPE_CHECKING:
+    from nervecode.lab.run import RunDir
+    from nervecode.lab.tracking import Tracking
+
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        envvar="NERVECODE_TRACK",
+        help="tensorboard or mlflow, to watch; may be given twice. They write beside the runs.",
+    ),
+]
+
+
+@contextmanager
+def tracked(names: Sequence[str] | None, run: RunDir) -> Iterator[Tracking | None]:
+    """The trackers of a run within the block; of several processes, the first alone has any."""
+    from nervecode.lab.distributed import current
+    from nervecode.lab.tracking import Tracking
+
+    if not names or not current().leads:
+        yield None
+        return
+    tracking = Tracking(names, run.root, warn=say)
+    try:
+        yield tracking
+    finally:
+        tracking.close()
