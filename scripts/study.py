@@ -112,12 +112,8 @@ def fill(path: Path, text: str) -> None:
 def draw(matrix: Study, path: Path) -> None:
     """The picture of average ranks."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = matrix.ranks()
-    caption = (
-        f"AUROC, mean of near and far, over {found.num_settings} settings; bars join methods that "
-        "the Nemenyi test does not tell apart at 5 %."
-    )
-    plot_critical_difference(found, path, highlight=PRIMARY, caption=caption)
+    measure = "AUROC, mean of near and far"
+    plot_critical_difference(matrix.ranks(), path, highlight=PRIMARY, measure=measure)
 
 
 if __name__ == "__main__":

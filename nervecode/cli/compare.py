@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nervecode.lab.run import RunDir
     from nervecode.lab.tables import Table
 
+Cells = frozenset[tuple[int, int]]
+
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories.")],
@@ -26,6 +28,11 @@ def compare(
     metric: Annotated[
         str, typer.Option(help="auroc, aupr_in, aupr_out, fpr95 or id_tpr95_ood_accepted.")
     ] = "auroc",
+    picture: Annotated[
+        Path | None,
+        typer.Option("--plot", help="FILE.png, .svg or .pdf: average ranks over the runs."),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace a picture that exists.")] = False,
     as_json: Json = False,
     as_csv: Csv = False,
     as_md: Markdown = False,
@@ -34,6 +41,8 @@ def compare(
     """Set runs side by side: settings that differ, results, differences from the first run.
 
     A difference is the mean over the seeds that both runs have, with its 95 % interval.
+
+    With --plot, a picture of each method's average rank, with each run as a setting.
 
     Example: nervecode compare runs/digits-… runs/digits_mlp-… --md
     """
@@ -45,6 +54,8 @@ def compare(
         raise InputError(f"--metric: unknown {metric!r}; {did_you_mean(metric, METRICS)}")
     found = _open(runs)
     entries = compare_runs(found, metric)
+    if picture is not None:
+        _draw(picture, found, entries, metric, force=force)
     settings, data = differing_settings(found), differing_data(found)
     shown = _method(method, found, entries)
     emit(
@@ -62,6 +73,27 @@ def compare(
     if data:
         say(f"Not the same data in every run: {', '.join(data)}")
     next_step("report", runs[0])
+
+
+def _draw(
+    path: Path, runs: list[RunDir], entries: list[Entry], metric: str, *, force: bool
+) -> None:
+    """A critical-difference picture, with each run as a setting."""
+    from nervecode.lab.compare import HEADLINE, rank_methods
+    from nervecode.lab.tables import stamp
+    from nervecode.viz.critical_difference import plot_critical_difference
+    from nervecode.viz.style import check_new
+
+    check_new(path, force=force)
+    marks = dict.fromkeys(m for run in runs for m in stamp(run.meta).split(": ") if m)
+    plot_critical_difference(
+        rank_methods(entries, metric),
+        path,
+        highlight=str(runs[0].meta["primary_method"]),
+        measure=f"{metric}, {HEADLINE}",
+        stamp=" · ".join(marks),
+    )
+    say(f"Plot: {path}")
 
 
 def _open(paths: list[Path]) -> list[RunDir]:
@@ -105,6 +137,7 @@ def _tables(
     metric: str,
 ) -> list[Table]:
     from nervecode.lab.compare import HEADLINE
+    from nervecode.lab.rows import LOWER_IS_BETTER
     from nervecode.lab.tables import Table
 
     short = [f"[{number}]" for number in range(1, len(runs) + 1)]
@@ -120,7 +153,9 @@ def _tables(
         (f"{method} on every set", "set", measures),
     ):
         if keys:
-            tables.append(_results(f"{metric} x100: {title}", first, keys, runs, entries, metric))
+            arrow = "↓" if metric in LOWER_IS_BETTER else "↑"
+            title = f"{metric} x100 {arrow}: {title}"
+            tables.append(_results(title, first, keys, runs, entries, metric))
     return tables
 
 
@@ -142,12 +177,30 @@ def _results(
         for label, key in keys.items()
     ]
     head = [f"{stamp(run.meta)}[{number}]" for number, run in enumerate(runs, start=1)]
-    better = "lower" if metric in LOWER_IS_BETTER else "higher"
+    lower = metric in LOWER_IS_BETTER
+    means = [
+        [grid[key].mean if (key := (*one, run.root.name)) in grid else None for run in runs]
+        for one in keys.values()
+    ]
+    best, second = _marks(means, lower=lower)
+    better = "lower" if lower else "higher"
     caption = (
         f"{better} is better; mean ± standard deviation (number of seeds); then the difference "
         "from [1] over the seeds that both have, with its 95 % interval (Student)"
     )
-    return Table(title, [first, *head], body, caption=caption)
+    return Table(title, [first, *head], body, best, second, caption)
+
+
+def _marks(means: list[list[float | None]], *, lower: bool) -> tuple[Cells, Cells]:
+    """The best and the second cells of each line of means, as they are shown; column 0 is names."""
+    marks: tuple[set[tuple[int, int]], ...] = (set(), set())
+    for r, line in enumerate(means):
+        shown = [None if mean is None else round(100 * mean, 2) for mean in line]
+        ranked = sorted({value for value in shown if value is not None}, reverse=not lower)
+        for cells, value in zip(marks, ranked, strict=False):
+            cells |= {(r, c) for c, one in enumerate(shown, start=1) if one == value}
+    best, second = map(frozenset, marks)
+    return best, second
 
 
 def _state_row(label: str, run: RunDir) -> list[str]:

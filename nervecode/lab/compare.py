@@ -11,8 +11,9 @@ import numpy as np
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.config import read_yaml
-from nervecode.lab.rows import Row, group_means, headlines, read_rows
+from nervecode.lab.rows import LOWER_IS_BETTER, Row, group_means, headlines, read_rows
 from nervecode.lab.run import RunDir
+from nervecode.lab.statistics import Ranks, ranks
 
 CONFIDENCE = 0.95
 HEADLINE = "near+far"
@@ -115,6 +116,29 @@ def figures(rows: Iterable[Row], metric: str) -> Figures:
     for row in good:
         found.setdefault(row["method"], {}).setdefault(row["ood"], {})[row["seed"]] = row["auroc"]
     return found
+
+
+def rank_methods(entries: Iterable[Entry], metric: str) -> Ranks:
+    """Average ranks, over the runs that have figures, of the methods that all of those have.
+
+    Combinations are left out: they are made of the others.
+
+    Raises:
+        InputError: fewer than two such runs, or than three such methods.
+    """
+    table: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        if entry.measure == HEADLINE and not entry.method.startswith(("combo_", "oracle_")):
+            table.setdefault(entry.method, {})[entry.run] = entry.mean
+    runs = {run for means in table.values() for run in means}
+    shared = {method: means for method, means in table.items() if means.keys() == runs}
+    if len(runs) < 2 or len(shared) < 3:
+        raise InputError(
+            f"--plot: found {len(runs)} runs with figures and {len(shared)} methods that all of "
+            "them have, allowed: two runs and three methods, or more"
+        )
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    return ranks({m: [sign * means[run] for run in sorted(runs)] for m, means in shared.items()})
 
 
 def differing_settings(runs: Sequence[RunDir]) -> dict[str, list[Any]]:

@@ -34,6 +34,11 @@ def placements(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarra
     return 1 - (left + right) / 2 / len(outside), (below + upto) / 2 / len(inside)
 
 
+def auroc(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
+    """AUROC of (n,) against (m,) scores; without scikit-learn, which takes seconds to load."""
+    return float(placements(id_scores, ood_scores)[0].mean())
+
+
 def paired_inputs(
     ours: Mapping[str, tuple[np.ndarray, np.ndarray]],
     theirs: Mapping[str, tuple[np.ndarray, np.ndarray]],

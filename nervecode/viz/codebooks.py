@@ -33,7 +33,7 @@ def plot_codebooks(saved: Saved) -> Picture:
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(visible=False)
-        figure.colorbar(image, ax=axes, location="bottom", shrink=0.9).set_label(label)
+        figure.colorbar(image, ax=axes, location="bottom", shrink=0.9, aspect=35).set_label(label)
     panels[0].set_yticks(range(len(layers)), layers, fontsize=8)
     sizes = saved.meta.get("split_sizes", {})
     caption = (

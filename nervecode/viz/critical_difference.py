@@ -14,15 +14,22 @@ ROW = 0.24  # inches a name
 BAR = 0.12  # inches a bar
 
 
-def plot_critical_difference(ranks: Ranks, path: Path, *, highlight: str, caption: str) -> Path:
+def plot_critical_difference(
+    ranks: Ranks, path: Path, *, highlight: str, measure: str, stamp: str = ""
+) -> Path:
     """Draw average ranks; bars join methods that the Nemenyi test does not tell apart.
 
     Args:
         ranks: what `nervecode.lab.statistics.ranks` found.
         path: `.png`, `.svg` or `.pdf`.
         highlight: the method to draw in colour.
-        caption: what is compared, below the picture.
+        measure: what is ranked, for the caption.
+        stamp: DEMO or FAILED GATE, drawn across.
     """
+    caption = (
+        f"{measure}, over {ranks.num_settings} settings; bars join methods that the Nemenyi test "
+        "does not tell apart at 5 %."
+    )
     names, groups = list(ranks.average), ranks.groups()
     half = (len(names) + 1) // 2
     bars, height = BAR * (len(groups) + 1), ROW * half
@@ -46,7 +53,8 @@ def plot_critical_difference(ranks: Ranks, path: Path, *, highlight: str, captio
             left = index < half
             depth = bars + ROW * ((index if left else len(names) - 1 - index) + 0.5)
             _name(axes, name, ranks.average[name], -depth, left=left, bold=name == highlight)
-        finish(figure, title="Average rank over settings; 1 is the best", caption=caption, stamp="")
+        title = "Average rank over settings; 1 is the best"
+        finish(figure, title=title, caption=caption, stamp=stamp)
         return save(figure, path)
 
 

@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nervecode.errors import NervecodeError
+from nervecode.lab.statistics import auroc
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved, standard
-from nervecode.viz.style import ID_COLOUR, colour, marker, name_layers, new_figure
+from nervecode.viz.style import ID_COLOUR, colour, deviations, marker, name_layers, new_figure
 
 HEAT_ROWS = 120  # rows of the heat map: more samples are averaged in bins of equal size
 CLIP = 6.0  # deviations at which the heat map's colour saturates
@@ -78,14 +79,14 @@ def _draw(layers: list[str], sets: dict[str, np.ndarray]) -> Figure:
 def _draw_medians(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) -> None:
     places = np.arange(len(layers))
     step = 0.7 / len(sets)
+    size, line = (3.5, 1.1) if len(layers) * len(sets) < 100 else (2.6, 0.8)
     for number, (name, values) in enumerate(sets.items()):
         low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
         shift = places + (number - (len(sets) - 1) / 2) * step
         errors = np.stack([middle - low, high - middle])
         tone, mark = (ID_COLOUR, "s") if number == 0 else (colour(number - 1), marker(number - 1))
-        axes.errorbar(shift, middle, errors, fmt=mark, ms=3.5, lw=1.1, color=tone, label=name)
-    axes.set_yscale("symlog", linthresh=2, linscale=0.9)
-    axes.set_ylabel("surprise (deviations of ID)")
+        axes.errorbar(shift, middle, errors, fmt=mark, ms=size, lw=line, color=tone, label=name)
+    deviations([axes], "surprise (deviations of ID)")
     axes.set_title("Median and quartiles of each layer")
     name_layers(axes, layers, labels=False)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.04), ncols=min(4, len(sets)),
@@ -93,13 +94,9 @@ def _draw_medians(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) ->
 
 
 def _draw_auroc(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) -> None:
-    from sklearn.metrics import roc_auc_score
-
     inside = sets["ID test"]
     for number, (name, values) in enumerate(list(sets.items())[1:]):
-        truth = np.r_[np.zeros(len(inside)), np.ones(len(values))]
-        both = np.concatenate([inside, values])
-        aurocs = [100 * roc_auc_score(truth, both[:, layer]) for layer in range(len(layers))]
+        aurocs = [100 * auroc(*pair) for pair in zip(inside.T, values.T, strict=True)]
         axes.plot(aurocs, f"{marker(number)}-", ms=3.5, lw=1.1, color=colour(number), label=name)
     axes.axhline(50, color="#999999", lw=0.8, ls=":")
     axes.set_ylabel("AUROC x100 of the layer alone")
@@ -132,7 +129,8 @@ def _draw_heat(
     axes.grid(visible=False)
     axes.set_title("Every input, in order")
     name_layers(axes, layers, labels=True)
-    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.8, pad=0.02, extend="both")
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.8, pad=0.02, aspect=35,
+                          extend="both")  # fmt: skip
     bar.set_label("surprise (deviations of ID)")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 from nervecode.lab.files import read_npz
 from nervecode.lab.run import RunDir
-from nervecode.viz.style import check_output
+from nervecode.viz.style import check_new
 
 Arrays = dict[str, np.ndarray]
 
@@ -88,13 +88,8 @@ class Saved:
         """
         if output is None:
             return self.run.root / "plots" / f"{kind}_seed_{self.seed}.png"
-        output = Path(output)
-        check_output(output)
-        if not output.parent.is_dir():
-            raise InputError(f"output {output}: no such folder {output.parent}")
-        if output.exists() and not force:
-            raise InputError(f"output {output}: exists; --force replaces it")
-        return output
+        check_new(Path(output), force=force)
+        return Path(output)
 
     @property
     def stamp(self) -> str:

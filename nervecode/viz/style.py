@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 
 from matplotlib import style as matplotlib_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nervecode.errors import InputError
 from nervecode.lab.files import replacing
@@ -90,6 +93,22 @@ def name_layers(axes: Axes, layers: list[str], *, labels: bool = True) -> None:
             label.set_rotation_mode("anchor")
 
 
+def deviations(drawn: Sequence[Axes], label: str) -> None:
+    """The same vertical axis of deviations of ID for all: linear up to 2, then logarithmic."""
+    for axes in drawn:
+        axes.set_yscale("symlog", linthresh=2, linscale=0.9)
+        axes.autoscale_view(scalex=False)  # margins as wide on this scale as on a straight one
+    low, high = np.min([axes.get_ylim() for axes in drawn]), np.max([a.get_ylim() for a in drawn])
+    parts = (1, 2, 5) if max(high, -low) < 50 else (1,)  # a wide axis has no room for more
+    sizes = [part * 10.0**power for power in range(9) for part in parts]
+    for axes in drawn:
+        axes.set_ylim(low, high)
+        axes.yaxis.set_major_locator(FixedLocator([*(-size for size in sizes[::-1]), 0, *sizes]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel(label)
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write PNG, SVG or PDF through a temporary name; the same figure gives the same bytes."""
     check_output(path)
@@ -97,6 +116,19 @@ def save(figure: Figure, path: Path) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata=dates[path.suffix])
     return path
+
+
+def check_new(path: Path, *, force: bool) -> None:
+    """Refuse an output that cannot be drawn, or that is there.
+
+    Raises:
+        InputError: an unknown suffix, a missing folder, or a file that exists, without `force`.
+    """
+    check_output(path)
+    if not path.parent.is_dir():
+        raise InputError(f"output {path}: no such folder {path.parent}")
+    if path.exists() and not force:
+        raise InputError(f"output {path}: exists; --force replaces it")
 
 
 def check_output(path: Path) -> None:

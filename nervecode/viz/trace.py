@@ -9,7 +9,7 @@ from nervecode.errors import InputError
 from nervecode.viz.curves import panels
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved, standard
-from nervecode.viz.style import ID_COLOUR, colour, name_layers
+from nervecode.viz.style import ID_COLOUR, colour, deviations, name_layers
 
 BANDS = ((5, 95, "#E2E2E2"), (25, 75, "#BDBDBD"))
 
@@ -31,9 +31,7 @@ def plot_trace(saved: Saved, *, sample: int | None = None) -> Picture:
         tone = ID_COLOUR if number == 0 else colour(number - 1)
         _draw(axes, layers, inside, values[chosen], tone)
         axes.set_title(f"{name} #{chosen}\nof {len(values):,}", fontsize=8.5)
-    low, high = np.min([axes.get_ylim() for axes in drawn]), np.max([a.get_ylim() for a in drawn])
-    for axes in drawn:
-        axes.set_ylim(low, high)
+    deviations(drawn, "deviations of ID")
     which = "the input of highest score" if sample is None else f"input {sample}"
     caption = (
         f"Surprise of each layer in deviations of {len(inside):,} ID calibration inputs; the bands "
@@ -54,6 +52,4 @@ def _draw(axes: Axes, layers: list[str], inside: np.ndarray, trace: np.ndarray, 
         ends = np.percentile(inside, [low, high], axis=0)
         axes.fill_between(places, *ends, color=shade, lw=0)
     axes.plot(places, trace, "o-", ms=3.5, lw=1.4, color=tone)
-    axes.set_yscale("symlog", linthresh=2, linscale=0.9)
-    axes.set_ylabel("deviations of ID")
     name_layers(axes, layers)

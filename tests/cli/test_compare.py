@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from nervecode.cli.compare import _marks
+from nervecode.lab.compare import HEADLINE, Entry, rank_methods
 from tests.lab.made_up import make_run
 
 FAILED = {"required": 0.99, "passed": False, "accuracy": {"0": 0.4, "1": 0.95}}
@@ -86,15 +89,16 @@ def test_json_and_csv_say_the_same(cli: Any, runs: list[Path]) -> None:
 
 def test_markdown_and_latex_hold_the_same_cells(cli: Any, runs: list[Path]) -> None:
     page = cli("compare", *runs[:2], "--md").out
-    assert "| nervecode | 81.00 ± 1.41 (2) | 93.50 ± 4.95 (2); +12.50" in page
+    assert "| nervecode | *81.00 ± 1.41 (2)* | **93.50 ± 4.95 (2); +12.50" in page
     paper = cli("compare", *runs[:2], "--latex").out
-    assert r"nervecode & 81.00 $\pm$ 1.41 (2) & 93.50 $\pm$ 4.95 (2); +12.50" in paper
+    cells = r"\underline{81.00 $\pm$ 1.41 (2)} & \textbf{93.50 $\pm$ 4.95 (2); +12.50"
+    assert f"nervecode & {cells}" in paper
     assert paper.count(r"\begin{table}") == page.count("## ") == 4
 
 
 def test_another_metric_and_method(cli: Any, runs: list[Path]) -> None:
     found = cli("compare", *runs[:2], "--metric", "fpr95", "--method", "knn")
-    assert "fpr95 x100: knn on every set" in found.out
+    assert "fpr95 x100 ↓: knn on every set" in found.out
     assert "lower is better" in found.out
 
 
@@ -151,3 +155,56 @@ def test_comparing_loads_no_torch(runs: list[Path]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_picture_ranks_the_methods_over_the_runs(
+    cli: Any, runs: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "more"
+    more = [
+        make_run(folder / name, {"nervecode": [0.9], "knn": [knn], "msp": [0.6], "lost": [0.1]})
+        for name, knn in (("a", 0.8), ("b", 0.95), ("c", 0.7))
+    ]
+    third = make_run(folder / "d", {"nervecode": [0.9], "knn": [0.7], "msp": [0.6]}, demo=True)
+    output = tmp_path / "ranks.svg"
+    found = cli("compare", *more, third, runs[2], "--plot", output)
+    assert found.status == 0, found.err
+    text = output.read_text()
+    # Of four runs that have figures, nervecode leads three; `lost` is not in all of them.
+    for words in ("nervecode  1.25", "knn  1.75", "3.00  msp", "over 4 settings", ">DEMO<"):
+        assert words in text
+    assert "lost" not in text
+    assert f"Plot: {output}" in found.err
+    again = cli("compare", *more, "--plot", output)
+    assert (again.status, "exists; --force replaces it" in again.err) == (2, True)
+    assert cli("compare", *more, "--plot", output, "--force").status == 0
+
+
+def test_ranks_need_two_runs_and_three_methods(cli: Any, runs: list[Path], tmp_path: Path) -> None:
+    found = cli("compare", *runs, "--plot", tmp_path / "ranks.png")
+    assert found.status == 2
+    assert "found 2 runs with figures and 2 methods that all of them have" in found.err
+    assert cli("compare", *runs, "--plot", tmp_path / "ranks.gif").status == 2
+    assert not list(tmp_path.glob("ranks.*"))
+
+
+def test_the_best_and_the_second_run_of_a_line_are_marked(cli: Any, runs: list[Path]) -> None:
+    means = [[0.8, 0.9, None], [0.7, 0.70001, 0.6], [None, None, None]]
+    best, second = _marks(means, lower=False)
+    assert best == {(0, 2), (1, 1), (1, 2)}  # equal as shown
+    assert second == {(0, 1), (1, 3)}
+    best, second = _marks(means, lower=True)
+    assert (best, second) == ({(0, 1), (1, 3)}, {(0, 2), (1, 1), (1, 2)})
+    text = cli("compare", *runs[:2], "--md").out
+    assert "## auroc x100 ↑: near+far of every method" in text
+    assert re.search(r"\| nervecode \| \*81\.00 .* \| \*\*93\.50 ", text)
+
+
+def test_lower_is_better_where_it_is() -> None:
+    entries = [
+        Entry(run, method, HEADLINE, mean, 0.0, 1, None)
+        for run in ("a", "b")
+        for method, mean in (("x", 0.1), ("y", 0.2), ("z", 0.3), ("combo_x", 0.0))
+    ]
+    assert rank_methods(entries, "fpr95").average == {"x": 1, "y": 2, "z": 3}
+    assert rank_methods(entries, "auroc").average == {"z": 1, "y": 2, "x": 3}

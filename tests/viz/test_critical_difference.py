@@ -33,7 +33,7 @@ def test_no_text_is_cut_or_overlaps(
         critical_difference, "save", lambda figure, path: kept.append(figure) or path
     )
     found = made_up(methods, settings, spread=spread)
-    plot_critical_difference(found, tmp_path / "x.png", highlight="nervecode", caption="A caption.")
+    plot_critical_difference(found, tmp_path / "x.png", highlight="nervecode", measure="A measure")
     FigureCanvasAgg(kept[0])
     boxes = _text_boxes(kept[0])
     assert {name for name, _ in boxes} >= {f"{r:.2f}  {n}" for n, r in _right(found)}
@@ -56,7 +56,7 @@ def test_the_same_ranks_give_the_same_bytes(suffix: str, tmp_path: Path) -> None
     found = made_up(8, 5)
     first, second = (
         plot_critical_difference(
-            found, tmp_path / f"{i}{suffix}", highlight="nervecode", caption=""
+            found, tmp_path / f"{i}{suffix}", highlight="nervecode", measure="x"
         )
         for i in range(2)
     )

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from sklearn import metrics
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.viz import KINDS, layerwise, picture
+from nervecode.lab.statistics import auroc
+from nervecode.viz import KINDS, curves, layerwise, picture
 from nervecode.viz.layerwise import main
+from nervecode.viz.style import deviations
 
 from .conftest import finish_run, write_run
 
@@ -45,6 +51,29 @@ def test_the_same_run_gives_the_same_bytes(
     assert first.startswith(HEADS[suffix])
 
 
+def test_the_users_own_style_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    plain = KINDS["scores"](finished, output=tmp_path / "plain.png").read_bytes()
+    with rc_context({"axes.facecolor": "black", "font.size": 20, "figure.dpi": 30}):
+        assert KINDS["scores"](finished, output=tmp_path / "own.png").read_bytes() == plain
+
+
+@pytest.mark.parametrize("top", [1.5, 30.0, 900.0])
+def test_an_axis_of_deviations_has_plain_numbers_and_holds_all(top: float) -> None:
+    figure = Figure()
+    drawn = list(figure.subplots(1, 2))
+    drawn[0].plot([-1, top])
+    drawn[1].plot([0, 1])
+    deviations(drawn, "label")
+    low, high = drawn[0].get_ylim()
+    assert low < -1 and top < high and drawn[1].get_ylim() == (low, high)
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    shown = [float(t.get_text().replace("−", "-").replace(",", ""))
+             for t in drawn[0].get_yticklabels()
+             if low <= t.get_position()[1] <= high]  # fmt: skip
+    assert 0 in shown and 1 in shown and 3 <= len(shown) <= 8
+
+
 def test_other_data_give_another_picture(run: Path, tmp_path: Path) -> None:
     paths = [KINDS["scores"](run, seed=s, output=tmp_path / f"{s}.png") for s in (0, 1)]
     assert paths[0].read_bytes() != paths[1].read_bytes()
@@ -57,6 +86,27 @@ def test_auroc_of_a_layer_is_scikit_learns_and_separable_layers_reach_100(tmp_pa
     axes = Figure().subplots()
     layerwise._draw_auroc(axes, ["a", "b"], {"ID test": inside, "far": outside})
     assert axes.lines[0].get_ydata() == pytest.approx([100.0, 50.0])
+
+
+@pytest.mark.parametrize("decimals", [1, 6])  # with ties, and without
+def test_the_roc_curve_is_scikit_learns(decimals: int) -> None:
+    random = np.random.default_rng(3)
+    inside, outside = random.normal(0, 1, 70).round(decimals), random.normal(1, 2, 50)
+    truth = np.r_[np.zeros(70), np.ones(50)]
+    expected = metrics.roc_curve(
+        truth, np.r_[inside, outside.round(decimals)], drop_intermediate=False
+    )
+    found = curves.roc_curve(inside, outside.round(decimals))
+    assert found[0] == pytest.approx(expected[0])
+    assert found[1] == pytest.approx(expected[1])
+
+
+def test_auroc_is_scikit_learns() -> None:
+    random = np.random.default_rng(4)
+    inside, outside = random.normal(0, 1, 70).round(1), random.normal(1, 2, 50).round(1)
+    truth = np.r_[np.zeros(70), np.ones(50)]
+    expected = metrics.roc_auc_score(truth, np.r_[inside, outside])
+    assert auroc(inside, outside) == pytest.approx(expected)
 
 
 def test_medians_are_numpys(tmp_path: Path) -> None:
@@ -97,6 +147,28 @@ def test_no_text_of_a_plot_is_cut_or_overlaps(
         for other_text, other in boxes[i + 1 :]:
             slack = box.padded(-1.5)
             assert not slack.overlaps(other.padded(-1.5)), f"{text!r} lies on {other_text!r}"
+    assert all(gap > 0 for gap in _gaps(kept[0]))
+
+
+def _gaps(figure: Figure) -> Iterator[float]:
+    """Pixels between neighbours of the labels that stand aslant along a lower axis."""
+    for axes in figure.axes:
+        labels = [t for t in axes.get_xticklabels() if t.get_rotation() % 90 and t.get_text()]
+        places = [t.get_transform().transform(t.get_position())[0] for t in labels]
+        for label, (one, other) in zip(labels, pairwise(places), strict=False):
+            angle = np.deg2rad(label.get_rotation())
+            label.set_rotation(0)
+            yield (other - one) * np.sin(angle) - label.get_window_extent().height
+            label.set_rotation(np.rad2deg(angle))
+
+
+def test_the_check_of_slanting_labels_can_fail() -> None:
+    figure = Figure(figsize=(2, 2))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set_xticks(range(40), [f"layer {i}" for i in range(40)], rotation=60)
+    figure.draw_without_rendering()
+    assert min(_gaps(figure)) < 0
 
 
 def test_the_overlap_check_can_fail() -> None:
@@ -158,7 +230,8 @@ def test_plotting_loads_no_torch(finished: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from nervecode.viz import KINDS\n"
         f"for kind in KINDS: KINDS[kind](Path({str(finished)!r}))\n"
-        "assert 'torch' not in sys.modules, 'torch was loaded'\n"
+        "slow = {'torch', 'sklearn'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
