@@ -21,12 +21,16 @@ from nervecode.cli import (
     data,
     doctor,
     import_checkpoint,
+    merge,
     plot,
     presets,
     report,
+    run_cell,
     runs,
     score,
+    several,
     show,
+    sweep,
     train,
     verify,
 )
@@ -46,7 +50,10 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("score")(score.score)
+app.command("merge")(merge.merge)
 app.command("bench")(bench.bench)
+app.command("sweep")(sweep.sweep)
+app.command("run-cell")(run_cell.run_cell)
 app.command("plot")(plot.plot)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
@@ -113,16 +120,17 @@ def run(arguments: list[str]) -> int:
     except NervecodeError as error:
         if debug:
             raise
-        show.complain(str(error), _hint(error, arguments))
+        several.complain(error, str(error), _hint(error, arguments))
         return error.exit_status
     except (Interrupted, typer.Abort) as stop:
         found = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
-        show.complain(f"interrupted; `{found.command}` goes on where the run stopped")
+        several.complain(found, f"interrupted; `{found.command}` goes on where the run stopped")
         return found.exit_status
     except Exception as error:
         if debug:
             raise
-        show.complain(f"{type(error).__name__}: {error}\n(unexpected; --debug shows the traceback)")
+        message = f"{type(error).__name__}: {error}\n(unexpected; --debug shows the traceback)"
+        several.complain(error, message)
         return 1
 
 

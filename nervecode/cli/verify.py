@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from nervecode.cli.options import Device, Run
 from nervecode.cli.show import next_step, progress, say
-from nervecode.errors import ArtifactError
+from nervecode.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
     from nervecode.lab.run import RunDir
@@ -44,6 +45,8 @@ def verify(
     from nervecode.lab.run import RunDir
     from nervecode.lab.verify import verify_run
 
+    if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
+        raise InputError(f"--expect: found {expect!r}, allowed: 64 hexadecimal digits")
     found = RunDir(run)
     if found.lock.is_held():
         say(f"{found.lock.owner()} is writing to the run: this is how it stands now")

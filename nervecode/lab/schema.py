@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nervecode.errors import did_you_mean
 
 Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+# Sizes end where a typing error would otherwise fill the memory, or never come to an end.
+Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+Size = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -20,9 +22,16 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Aggregation = Literal["code_length", "mean", "max", "total", "fisher", "simes", "harmonic"]
 
 PRIMARY = "nervecode"
+MAX_SEEDS = 1000
+MAX_OPTION = 1_000_000  # of a detector: neighbours, axes, components, temperatures
 
-# What the reader of a YAML file calls pydantic's types.
-YAML_TYPES = {"tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping"}
+# What the reader of a YAML file calls pydantic's types, and the one pattern of this schema.
+YAML_TYPES = {
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "string_pattern_mismatch": "at most 64 letters (a to z), digits, '.', '_' and '-'",
+}
 
 
 class Section(BaseModel):
@@ -43,7 +52,7 @@ class DataConfig(Section):
     id: str
     hold_out: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = ()
     # Height and width of the images; None keeps those of the set (32 for pictures of many sizes).
-    image_size: Annotated[int, Field(strict=True, ge=4)] | None = None
+    image_size: Annotated[int, Field(strict=True, ge=4, le=1024)] | None = None
     # The published part that ID calibration is taken from. `test` is OpenOOD's choice; what is
     # taken is then no part of ID test.
     calibration_from: Literal["train", "test"] = "train"
@@ -107,8 +116,8 @@ class ModelConfig(Section):
     """
 
     name: str
-    width: Count = 32
-    depth: Count | None = None
+    width: Size = 32
+    depth: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
 
     @field_validator("name")
     @classmethod
@@ -122,8 +131,8 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """How the classifier is trained."""
 
-    epochs: Count = 10
-    batch_size: Count = 128
+    epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=1 << 20)] = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.1
     momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
@@ -145,12 +154,12 @@ class SignalConfig(Section):
     # Recipe bits.
     reduce: Literal["mean", "max", "mean_std", "tokens"] = "mean_std"
     unit_norm: bool = False
-    rank: Count = 128
-    codes_per_class: Count = 1
+    rank: Annotated[int, Field(strict=True, ge=1, le=1 << 16)] = 128
+    codes_per_class: Size = 1
     label_code: bool = True
     # Recipe v0_1_1. Detached, the network trains as if no code were there.
-    num_codes: Count = 16
-    coding_dim: Count = 8
+    num_codes: Annotated[int, Field(strict=True, ge=1, le=1 << 16)] = 16
+    coding_dim: Size = 8
     temperature: Positive = 1.0
     beta_length: Finite = 1.0
     beta_entropy: Finite = 1.0
@@ -209,6 +218,10 @@ class BenchConfig(Section):
                     default, bool
                 ):
                     raise ValueError(f"{name}.{key}: found {value!r}, allowed: as {default!r}")
+                if not abs(value) <= MAX_OPTION:  # nor NaN
+                    raise ValueError(
+                        f"{name}.{key}: found {value!r}, allowed: at most {MAX_OPTION:,}"
+                    )
         return options
 
 
@@ -231,7 +244,7 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # CPU threads; None leaves PyTorch its own. A small network is fastest on one, by far where
     # cores are shared: OpenMP's threads spin while they wait for each other.
-    threads: Count | None = None
+    threads: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
     # PyTorch's deterministic algorithms alone; on a CPU, results repeat without.
     deterministic: bool = False
     data: DataConfig
@@ -245,6 +258,8 @@ class Config(Section):
     def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if not seeds:
             raise ValueError("found [], allowed: at least one seed")
+        if len(seeds) > MAX_SEEDS:
+            raise ValueError(f"found {len(seeds):,} seeds, allowed: at most {MAX_SEEDS:,}")
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         if twice:
             raise ValueError(f"seed {twice[0]} is given twice")

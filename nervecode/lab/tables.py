@@ -35,7 +35,7 @@ def stamp(meta: Meta) -> str:
 
 def group_table(meta: Meta, rows: Sequence[Row]) -> Table:
     """Methods by group, ranked by the mean of near and far; the cells are AUROC x100."""
-    title = f"{stamp(meta)}{meta['name']}: AUROC by group"
+    title = f"{stamp(meta)}{meta['name']}: AUROC ↑ by group"
     cells = {(r["method"], r["group"]): r for r in summarise(rows)}
     ranked = [row["method"] for row in ranking(rows)] or sorted({m for m, _ in cells})
     overall = {row["method"]: row for row in ranking(rows)}
@@ -47,7 +47,7 @@ def group_table(meta: Meta, rows: Sequence[Row]) -> Table:
 
 def set_table(meta: Meta, rows: Sequence[Row]) -> Table:
     """Methods by OOD set; the cells are AUROC x100, mean over seeds."""
-    title = f"{stamp(meta)}{meta['name']}: AUROC by OOD set"
+    title = f"{stamp(meta)}{meta['name']}: AUROC ↑ by OOD set"
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         if row["status"] == "ok":

@@ -287,43 +287,6 @@ def test_a_wide_table_is_broken_into_parts_that_repeat_the_first_column() -> Non
     assert all(sum(widths[c] for c in part) <= 100 for part in parts)
 
 
-def test_lines_of_progress_tell_the_time_left(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = iter([100.0, 105.0, 112.0, 113.0])
-    monkeypatch.setattr(show.time, "monotonic", lambda: next(now))
-    with show.progress() as shown:
-        shown.start("train", 40)
-        shown.advance(5)
-        shown.advance(5, loss=0.5)
-        shown.advance(5)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["train …", "train: 10/40, 36 s left loss 0.5"]
-
-
-def test_bars_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    with show.progress() as shown:
-        for title in ("first", "second"):
-            assert list(shown.track(title, [1, 2, 3], 3)) == [1, 2, 3]
-        shown.advance(0, loss=0.25)
-        shown.bars.refresh()  # type: ignore[attr-defined]
-        task = shown.bars.tasks[0]  # type: ignore[attr-defined]
-        assert len(shown.bars.tasks) == 1  # type: ignore[attr-defined]
-        assert (task.description, task.completed, task.fields["shown"]) == (
-            "second", 3, "loss 0.25",
-        )  # fmt: skip
-    assert "second" in terminal.getvalue()
-
-
 def test_paths_are_shown_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert show.relative(tmp_path / "a" / "b") == Path("a/b")

@@ -83,7 +83,7 @@ def test_the_demo_runs_on_a_rehearsal_and_says_demo(cli: Any, fetched: Any, tmp_
     assert found.status == 0, found.err
     run = RunDir(json.loads(found.out)["run_dir"])
     assert (run.root / "DEMO_MODE.txt").exists()
-    assert "DEMO: demo: AUROC by group" in (run.root / "tables.md").read_text()
+    assert "DEMO: demo: AUROC ↑ by group" in (run.root / "tables.md").read_text()
     splits = build_splits(run.config.data, limit_eval=40)
     assert run.meta["datasets"]["ood_svhn"] == splits.ood[1].samples.fingerprint()
     assert run.meta["datasets"]["id_train"] == splits.train.fingerprint()

@@ -27,7 +27,7 @@ from nervecode.lab.models import build_model
 from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
-from nervecode.lab.scored import score_inputs
+from nervecode.lab.scorer import score_inputs
 
 TINY = (
     "name=tiny", "seeds=[0]", "device=cpu", "model.width=8", "train.epochs=2",
@@ -280,7 +280,7 @@ def test_percentiles_and_p_values_count_calibration_scores(
     assert shape == (1, 8, 8)
     test = build_splits(run.config.data).test.inputs
     inputs = Inputs(test, [str(i) for i in range(len(test))])
-    found = score_inputs(wrapped, inputs, alpha=0.1, progress=Progress())
+    found = score_inputs(wrapped, inputs, alpha=0.1)
     calibration = read_npz(run.scores(0, "id_calibration"))["nervecode"].astype(float)
     scores, n = found.surprise.astype(float), len(calibration)
     # The saved scores are float32, so that a near tie may count either way.

@@ -200,7 +200,7 @@ def test_group_cells_are_auroc_with_deviation_and_marks() -> None:
     rows = [*ROWS, row(0, "n1", "near", "c", 0.85), row(1, "n1", "near", "c", 0.85),
             row(0, "f1", "far", "c", 0.5), row(1, "f1", "far", "c", 0.5)]  # fmt: skip
     table = group_table(META, rows)
-    assert table.title == "try: AUROC by group"
+    assert table.title == "try: AUROC ↑ by group"
     assert table.header == ["method", "near+far", "near", "far"]
     assert [r[0] for r in table.body] == ["b", "a", "c"]
     assert table.body[1] == ["a", "89.50±2.83", "85.00±7.07", "94.00±1.41"]
@@ -219,6 +219,8 @@ def test_set_cells_are_means_over_seeds() -> None:
     assert table.body == [["b", "85.00", "98.00", "99.00"], ["a", "85.00", "90.00", "98.00"]]
     assert table.best == {(0, 1), (1, 1), (0, 2), (0, 3)}
     assert table.second == {(1, 2), (1, 3)}
+    assert "mean over 2 seeds" in table.caption and "deviation" not in table.caption
+    assert "mean ± standard deviation over 2 seeds" in group_table(META, ROWS).caption
 
 
 def test_a_method_without_figures_in_a_group_says_failed() -> None:
@@ -243,11 +245,11 @@ def test_the_caption_tells_seeds_size_and_accuracy() -> None:
 
 def test_markdown_has_best_in_bold_and_second_in_italics() -> None:
     lines = markdown(META, ROWS).splitlines()
-    assert lines[0] == "## try: AUROC by group"
+    assert lines[0] == "## try: AUROC ↑ by group"
     assert lines[2:4] == ["| method | near+far | near | far |", "| --- | --- | --- | --- |"]
     assert lines[4] == "| b | **91.75±0.35** | **85.00±0.00** | **98.50±0.71** |"
     assert lines[5] == "| a | *89.50±2.83* | **85.00±7.07** | *94.00±1.41* |"
-    assert "## try: AUROC by OOD set" in lines
+    assert "## try: AUROC ↑ by OOD set" in lines
     assert "| a | **85.00** | *90.00* | *98.00* |" in lines
 
 
@@ -266,7 +268,7 @@ def test_a_failed_gate_has_a_verdict_in_the_place_of_tables() -> None:
 
 def test_a_failed_gate_that_is_shown_all_the_same_is_marked() -> None:
     titles = [table.title for table in all_tables(META | {"gate": FAILED}, ROWS)]
-    assert titles == ["FAILED GATE: try: AUROC by group", "FAILED GATE: try: AUROC by OOD set"]
+    assert titles == ["FAILED GATE: try: AUROC ↑ by group", "FAILED GATE: try: AUROC ↑ by OOD set"]
 
 
 def test_a_demo_is_marked() -> None:

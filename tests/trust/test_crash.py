@@ -101,6 +101,16 @@ def test_fifty_kills(finished: Path, tmp_path: Path) -> None:
     check_kills(50, finished, tmp_path)
 
 
+@pytest.mark.slow
+def test_twenty_kills_of_a_preset(cli: Any, tmp_path: Path) -> None:
+    status, _, err = cli(
+        "bench", "--preset", "toy", "--seeds", 0, "--outdir", tmp_path / "straight"
+    )
+    assert status == 0, err
+    (straight,) = (tmp_path / "straight").iterdir()
+    check_kills(20, straight, tmp_path)
+
+
 # One writer
 
 

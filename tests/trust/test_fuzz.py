@@ -22,13 +22,13 @@ from nervecode.lab.config import presets, resolve
 from nervecode.lab.data import build_splits
 from nervecode.lab.features import Features
 from nervecode.lab.files import read_npz
-from nervecode.lab.inputs import read_inputs
 from nervecode.lab.models import build_model
 from nervecode.lab.rows import read_rows
 from nervecode.lab.run import RunDir
 from nervecode.lab.verify import verify_run
 from nervecode.layers.storage import read_tensors
 from nervecode.viz.saved import Saved
+from tests.lab.reading import read_inputs
 
 SECONDS = 5.0
 GIB = 1 << 20  # in the KiB that getrusage counts in

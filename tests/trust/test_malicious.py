@@ -26,9 +26,9 @@ from nervecode.lab.data.image_files import decode
 from nervecode.lab.features import Features
 from nervecode.lab.files import MAX_PLAIN, read_npz, write_json
 from nervecode.lab.images import MAX_PIXELS
-from nervecode.lab.inputs import read_inputs
 from nervecode.lab.meta import sealed
 from nervecode.lab.run import RunDir
+from tests.lab.reading import read_inputs
 
 GREY = (1, 8, 8)
 model = torch.nn.Sequential(torch.nn.Linear(2, 3))

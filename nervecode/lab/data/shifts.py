@@ -65,8 +65,11 @@ def rotate(x: Tensor, strength: float | None, generator: torch.Generator) -> Ten
 def blur(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Gaussian blur of a deviation in pixels (default 1)."""
     sigma = 1.0 if strength is None else strength
-    if not sigma > 0:
-        raise InputError(f"data: the shift 'blur': found {sigma:g}, allowed: above 0")
+    side = min(x.shape[-2:])
+    if not 0 < round(3 * sigma) < side:  # the kernel's half, which mirrors the image
+        raise InputError(
+            f"data: the shift 'blur': found {sigma:g}, allowed: above 0, below {side / 3:.3g}"
+        )
     blurred: Tensor = F.gaussian_blur(
         x, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2
     )
