@@ -51,7 +51,8 @@ def draw(run: Path, path: Path) -> None:
             beside = figure.add_subplot(grid[number, 1])
             _inputs(beside, arrays["shown_inputs"], words, tone, mark)
         axes.set_xticks(range(len(LAYERS)), LAYERS)
-        deviations([axes], "surprise (bits, in deviations of known inputs)")
+        deviations([axes])
+        axes.set_ylabel("surprise (bits / deviation of known inputs)")
         sizes = saved.meta["split_sizes"]
         finish(figure, title="How surprising is it, layer by layer?", caption=_caption(sizes),
                stamp=saved.stamp)  # fmt: skip

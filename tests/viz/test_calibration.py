@@ -86,7 +86,7 @@ def test_the_trace_of_a_sample_is_that_of_the_file(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[np.ndarray] = []
-    monkeypatch.setattr("nervecode.viz.trace._draw", lambda *given: drawn.append(given[3]))
+    monkeypatch.setattr("nervecode.viz.trace._draw", lambda *given: drawn.append(given[2]))
     KINDS["trace"](run, ood=["photos"], sample=5, output=tmp_path / "a.png")
     KINDS["trace"](run, ood=["photos"], output=tmp_path / "b.png")
     inside = np.load(run / "layerwise/seed_0/id_calibration.npz")["surprise"].astype(float)
