@@ -21,7 +21,7 @@ Cells = frozenset[tuple[int, int]]
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")],
     method: Annotated[
         str | None, typer.Option(help="The method whose groups and sets are shown.")
     ] = None,
@@ -32,13 +32,13 @@ def compare(
         Path | None,
         typer.Option("--plot", help="FILE.png, .svg or .pdf: average ranks over the runs."),
     ] = None,
-    force: Annotated[bool, typer.Option(help="Replace a picture that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a picture that exists.")] = False,
     as_json: Json = False,
     as_csv: Csv = False,
     as_md: Markdown = False,
     as_latex: Latex = False,
 ) -> None:
-    """Set runs side by side: settings that differ, results, differences from the first run.
+    """Set runs side by side: settings, results, differences. Differences are from the first run.
 
     A difference is the mean over the seeds that both runs have, with its 95 % interval.
 

@@ -32,7 +32,7 @@ def config() -> None:
 @app.command()
 def show(
     run: Annotated[
-        Path | None, typer.Argument(help="A run, for the settings it has.", metavar="[RUN]")
+        Path | None, typer.Argument(help="A run, for the settings it has.", metavar="RUN")
     ] = None,
     preset: Preset = None,
     config: ConfigFile = None,

@@ -50,7 +50,7 @@ def show(name: str) -> None:
 def copy(
     name: str,
     file: Path,
-    force: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Copy a preset to a file of your own.
 

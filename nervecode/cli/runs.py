@@ -23,7 +23,7 @@ def runs(
     as_md: Markdown = False,
     as_latex: Latex = False,
 ) -> None:
-    """List the runs of a folder with status, gate and headline; failed ones too.
+    """List runs with status, gate and headline. Failed ones too.
 
     Example: nervecode runs --md
     """

@@ -76,7 +76,9 @@ def show_table(table: Table) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(f"\n{table.title}", style="bold", markup=False)
     for columns in _parts(table, console.width):
+        console.print()
         console.print(_grid(table, columns))
+    console.print()
     if table.caption:
         console.print(table.caption, style="dim", markup=False)
 
@@ -100,15 +102,18 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for column in columns:
         numbers = all(row[column][:1].isdigit() or not row[column] for row in table.body)
         justify: Literal["left", "right"] = "right" if column and numbers else "left"
         grid.add_column(table.header[column], justify=justify, overflow="fold")
     for r, row in enumerate(table.body):
         best, second = {c for q, c in table.best if q == r}, {c for q, c in table.second if q == r}
-        styles = ["bold" if c in best else "underline" if c in second else "" for c in columns]
-        grid.add_row(*[Text(row[c], style) for c, style in zip(columns, styles, strict=True)])
+        cells = [Text(row[c]) for c in columns]
+        for c, cell in zip(columns, cells, strict=True):
+            # The figure alone, and not what it is padded with to stand to the right.
+            cell.stylize("bold" if c in best else "underline" if c in second else "")
+        grid.add_row(*cells)
     return grid
 
 
