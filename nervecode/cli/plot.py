@@ -55,8 +55,10 @@ def plot(
             own = {} if sample is None else {"sample": sample}
             path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force, **own)
             typer.echo(path)
-    others = [other for other in KINDS if other != kind]
-    next_step("plot", run, "--kind", others[0])
+    if kind == ALL:
+        next_step("report", run)
+    else:
+        next_step("plot", run, "--kind", ALL)
 
 
 def _claimed(run: Path, output: Path | None) -> AbstractContextManager[None]:
