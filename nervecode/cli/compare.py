@@ -142,7 +142,8 @@ def _tables(
 
     short = [f"[{number}]" for number in range(1, len(runs) + 1)]
     heads = [_state_row(label, run) for label, run in zip(short, runs, strict=True)]
-    tables = [Table("Runs", ["", "run", "status", "gate", "lowest ID accuracy", "seeds"], heads)]
+    head = ["", "run", "status", "gate", "ID accuracy", "seeds"]
+    tables = [Table("Runs", head, heads, caption="ID accuracy: the lowest of the seeds")]
     body = [[key, *map(_plain, values)] for key, values in settings.items()]
     if body:
         tables.append(Table("Settings that differ", ["setting", *short], body))
@@ -215,11 +216,11 @@ def _cell(entry: Entry | None, run: RunDir) -> str:
     if entry is None:
         withheld = run.meta["gate"]["passed"] is False
         return "withheld" if withheld else "failed" if run.status == "failed" else ""
-    text = f"{100 * entry.mean:.2f} ± {100 * entry.std:.2f} ({entry.seeds})"
+    text = f"{100 * entry.mean:.2f}±{100 * entry.std:.2f} ({entry.seeds})"
     change = entry.difference
     if change is None:
         return text
-    text += f"; {100 * change.mean:+.2f}"
+    text += f" {100 * change.mean:+.2f}"
     if change.pairs > 1:
         text += f" [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
     return text

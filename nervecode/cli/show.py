@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nervecode.lab.tables import Table
     from nervecode.lab.tracking import Tracking
 
+GAP = 2  # spaces between the columns of a table
+
 quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether standard error is for errors alone; results and `run.log` are as ever."""
 
@@ -86,12 +88,13 @@ def show_table(table: Table) -> None:
 def _parts(table: Table, width: int) -> list[list[int]]:
     """Column numbers in groups that fit a width; each group begins with column 0."""
     widths = [
-        max(len(row[c]) for row in [table.header, *table.body]) + 2
+        max(len(row[c]) for row in [table.header, *table.body]) + GAP
         for c in range(len(table.header))
     ]
     parts: list[list[int]] = [[0]]
     for column in range(1, len(widths)):
-        if len(parts[-1]) > 1 and sum(widths[c] for c in [*parts[-1], column]) > width:
+        needed = sum(widths[c] for c in [*parts[-1], column]) - GAP  # none after the last
+        if len(parts[-1]) > 1 and needed > width:
             parts.append([0])
         parts[-1].append(column)
     return parts
@@ -102,7 +105,7 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    grid = RichTable(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False)
     for column in columns:
         numbers = all(row[column][:1].isdigit() or not row[column] for row in table.body)
         justify: Literal["left", "right"] = "right" if column and numbers else "left"

@@ -77,7 +77,8 @@ def styled() -> Any:
 def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:
     """Title above, caption below, and DEMO or FAILED GATE across."""
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
-    wrapped = "\n".join(textwrap.wrap(caption, int(figure.get_figwidth() * 16)))
+    letters = int(figure.get_figwidth() * 16)
+    wrapped = "\n".join(textwrap.wrap(caption, letters, break_on_hyphens=False))
     figure.supxlabel(wrapped, fontsize=8, color="#555555", x=0.01, ha="left")
     if stamp:
         figure.text(
