@@ -216,7 +216,8 @@ def _cell(entry: Entry | None, run: RunDir) -> str:
     if entry is None:
         withheld = run.meta["gate"]["passed"] is False
         return "withheld" if withheld else "failed" if run.status == "failed" else ""
-    text = f"{100 * entry.mean:.2f}±{100 * entry.std:.2f} ({entry.seeds})"
+    deviation = f"±{100 * entry.std:.2f}" if entry.seeds > 1 else ""
+    text = f"{100 * entry.mean:.2f}{deviation} ({entry.seeds})"
     change = entry.difference
     if change is None:
         return text
