@@ -128,6 +128,21 @@ def test_the_claim_is_the_headline_with_its_paired_difference(finished: Path) ->
     assert f"{shown[0]} difference, 95 % interval {shown[1]} to {shown[2]}" in text
 
 
+def test_one_seed_has_no_deviation_and_no_interval(run: Path) -> None:
+    found = json.loads((run / "meta.json").read_text()) | {"seeds": [0]}
+    (run / "meta.json").write_text(json.dumps(found))
+    finish_run(run)
+    one = results(run)
+    rows = [row for row in one["rows"] if row["seed"] == 0]
+    (run / "results.json").write_text(json.dumps(one | {"rows": rows}))
+    rehash(run)
+    page = Page(render_report(run))
+    assert "difference of one seed; an interval needs two" in page.text
+    assert "Student" not in page.text
+    assert not any("±" in cell for row in page.tables["groups"] for cell in row)
+    assert not any("±" in cell for row in page.tables["set-1"] for cell in row)
+
+
 def test_the_other_figures_are_those_of_the_files(finished: Path) -> None:
     page, found = Page(render_report(finished)), results(finished)
     meta = json.loads((finished / "meta.json").read_text())
