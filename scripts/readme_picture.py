@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from nervecode.viz.calibration import p_values
 from nervecode.viz.saved import Saved, standard
 from nervecode.viz.style import (
     ID_COLOUR,
@@ -33,29 +34,56 @@ SETS = {
     "id_test": "0 to 7, as learned",
 }
 LAYERS = ["block 1", "block 2", "block 3", "block 4", "answer"]
-SHOWN = 5  # inputs of each set, as small pictures
+SHOWN = np.linspace(0.05, 0.95, 6)  # quantiles of the score, of the inputs that are shown
+ALPHA = 0.05
 
 
 def draw(run: Path, path: Path) -> None:
-    saved = Saved(run)
+    saved, inputs = Saved(run), images(run)
     calibration = saved.layerwise("id_calibration")["surprise"]
     centre, spread = standard(calibration)
     with styled():
-        figure = new_figure(9.6, 4.9)
-        grid = figure.add_gridspec(len(SETS), 2, width_ratios=[1.9, 1])
+        figure = new_figure(10.4, 5.2)
+        grid = figure.add_gridspec(len(SETS), 2, width_ratios=[1.7, 1])
         axes = figure.add_subplot(grid[:, 0])
         for number, (split, words) in enumerate(SETS.items()):
             tone, mark = ID_COLOUR if split == "id_test" else colour(number), marker(number)
-            arrays = saved.layerwise(split)
-            _line(axes, (arrays["surprise"] - centre) / spread, tone, mark)
+            _line(axes, (saved.layerwise(split)["surprise"] - centre) / spread, tone, mark)
+            scores = saved.scores(split)[saved.meta["primary_method"]]
             beside = figure.add_subplot(grid[number, 1])
-            _inputs(beside, arrays["shown_inputs"], words, tone, mark)
+            title = f"{words}: {100 * _flagged(saved, scores):.0f} % flagged"
+            _inputs(beside, inputs[split][_places(scores)], title, tone, mark)
         axes.set_xticks(range(len(LAYERS)), LAYERS)
-        deviations([axes], "surprise (bits, in deviations of known inputs)")
-        sizes = saved.meta["split_sizes"]
-        finish(figure, title="How surprising is it, layer by layer?", caption=_caption(sizes),
-               stamp=saved.stamp)  # fmt: skip
+        deviations([axes])
+        axes.set_ylabel("surprise (bits / deviation of known inputs)")
+        caption = _caption(saved.meta["split_sizes"])
+        title = "How surprised is the network, layer by layer?"
+        finish(figure, title=title, caption=caption, stamp=saved.stamp)
         save(figure, path)
+
+
+def images(run: Path) -> dict[str, np.ndarray]:
+    """Split -> its (N, 1, H, W) inputs, from the data sets that the config of the run names."""
+    from nervecode.lab.data import build_splits
+    from nervecode.lab.run import RunDir
+
+    config = RunDir(run).config
+    assert config is not None
+    return {
+        name: samples.inputs.numpy()
+        for name, samples in build_splits(config.data).evaluated().items()
+    }
+
+
+def _places(scores: np.ndarray) -> np.ndarray:
+    """Where the inputs at `SHOWN` are, the least surprising first."""
+    ordered = np.argsort(scores, kind="stable")
+    return ordered[(SHOWN * (len(scores) - 1)).round().astype(int)]
+
+
+def _flagged(saved: Saved, scores: np.ndarray) -> float:
+    calibration = saved.scores("id_calibration")[saved.meta["primary_method"]]
+    return float((p_values(calibration, scores) <= ALPHA).mean())
 
 
 def _line(axes: Axes, surprise: np.ndarray, tone: str, mark: str) -> None:
@@ -63,36 +91,33 @@ def _line(axes: Axes, surprise: np.ndarray, tone: str, mark: str) -> None:
     low, middle, high = np.percentile(surprise, [25, 50, 75], axis=0)
     places = np.arange(len(middle))
     axes.fill_between(places, low, high, color=tone, alpha=0.2, lw=0)
-    axes.plot(places, middle, f"{mark}-", ms=5, lw=2, color=tone)
+    axes.plot(places, middle, f"{mark}-", ms=6, lw=2.2, color=tone)
 
 
-def _inputs(axes: Axes, inputs: np.ndarray, words: str, tone: str, mark: str) -> None:
-    """The first (n, 1, H, W) inputs beside one another."""
-    count, _, height, width = inputs[:SHOWN].shape
+def _inputs(axes: Axes, shown: np.ndarray, title: str, tone: str, mark: str) -> None:
+    """The (n, 1, H, W) inputs beside one another."""
+    count, _, height, width = shown.shape
     for column in range(count):
-        left = column * (width + 2)
-        axes.imshow(inputs[column, 0], cmap="gray", vmin=0, vmax=255,
-                    extent=(left, left + width, 0, height))  # fmt: skip
-        axes.plot(*_frame(left, width, height), color="#999999", lw=0.6)
-    axes.set_xlim(-1, count * (width + 2) - 1)
-    axes.set_ylim(-1, height + 1)
-    axes.plot(0.5, height + 2.7, mark, ms=5, color=tone, clip_on=False)
-    axes.set_title(f"     {words}", color=tone, fontsize=10, pad=3)
+        left = 1.2 * width * column
+        axes.imshow(shown[column, 0], cmap="gray", extent=(left, left + width, 0, height),
+                    vmin=0, vmax=255 if shown.dtype == np.uint8 else 1)  # fmt: skip
+        ends = ([left, left + width, left + width, left, left], [0, 0, height, height, 0])
+        axes.plot(*ends, color="#999999", lw=0.6)
+    axes.set_xlim(-0.1 * width, 1.2 * width * count)
+    axes.set_ylim(-0.1 * height, 1.1 * height)
+    axes.plot(0.06 * width, 1.33 * height, mark, ms=6, color=tone, clip_on=False)
+    axes.set_title(f"     {title}", color=tone, fontsize=10, pad=3)
     axes.set_axis_off()
-
-
-def _frame(left: int, width: int, height: int) -> tuple[list[int], list[int]]:
-    right = left + width
-    return [left, right, right, left, left], [0, 0, height, height, 0]
 
 
 def _caption(sizes: dict[str, int]) -> str:
     counts = " + ".join(f"{sizes[split]:,}" for split in SETS)
     return (
-        "A small network that learned the digits 0 to 7 tells what it does not know, and where in "
-        "it that shows. Lines are medians, shades the middle half of the inputs "
-        f"({counts}); the small pictures are the most surprising of each. "
-        "nervecode bench --preset digits, seed 0"
+        "A small network has learned the digits 0 to 7. How far its layers are surprised tells "
+        "what it does not know, and where in it that shows. Lines are medians, shades the middle "
+        f"half of the inputs ({counts}); flagged: p ≤ {ALPHA:g}, calibrated on held-out digits. "
+        "Small pictures: from the least to the most surprising. "
+        "nervecode\u00a0bench\u00a0--preset\u00a0digits, seed 0"
     )
 
 

@@ -16,9 +16,9 @@ def archive(
     output: Annotated[
         Path | None, typer.Option(help="FILE.tar.gz; default: RUN.tar.gz beside the run.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
-    """Pack a whole run for a release; the same run gives the same bytes.
+    """Pack a whole run for a release. The same run gives the same bytes.
 
     Example: nervecode archive runs/digits-…
     """

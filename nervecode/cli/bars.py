@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,29 +125,36 @@ class _Shown(Progress):
 
 
 class _Lines(_Shown):
-    """A line at the start of a piece of work, then one every ten seconds with the time left."""
+    """A line every ten seconds, with the time left; the log has each piece of work as well."""
 
     def __init__(self, write: Callable[[str], None], tracking: Tracking | None = None) -> None:
         super().__init__(tracking)
         self.write = write
-        self.last = time.monotonic()
+        self.last = -math.inf
 
     def start(self, title: str, total: int) -> None:
         super().start(title, total)
-        self.last = time.monotonic()
-        self.write(f"{title} …")
+        tell = self.write if self._due() else log
+        tell(f"{title} …")
 
     def advance(self, steps: int = 1, **shown: float | str) -> None:
         super().advance(steps, **shown)
         clock = self.clock
-        if time.monotonic() - self.last < QUIET_SECONDS or clock.left is None:
+        if clock.left is None or not self._due():
             return
-        self.last = time.monotonic()
         parts = [f"{clock.title}: {clock.done}/{clock.total}", f"{duration(clock.left)} left"]
         parts += [clock.place] if clock.place else []
         if clock.left_of_all is not None:
             parts.append(f"{duration(clock.left_of_all)} left of all")
         self.write(", ".join([*parts, *figures(clock.shown)]))
+
+    def _due(self) -> bool:
+        """Whether it is time for a line; however many pieces there are, they make no flood."""
+        now = time.monotonic()
+        if now - self.last < QUIET_SECONDS:
+            return False
+        self.last = now
+        return True
 
     def tell(self, remark: str) -> None:
         self.write(remark)
@@ -181,7 +189,7 @@ class _Bars(_Shown):
 
     def tell(self, remark: str) -> None:
         self.lines.tell(remark)
-        self.live.console.print(remark, markup=False)
+        self.live.console.print(remark, markup=False, highlight=False)
 
     def draw(self) -> Table:
         """The display as it stands."""

@@ -57,17 +57,18 @@ def bench(
         float | None, typer.Option(help="ID test accuracy that every seed must reach.")
     ] = None,
     allow_low_accuracy: Annotated[
-        bool, typer.Option(help="Show figures of a failed gate, marked as such.")
+        bool,
+        typer.Option("--allow-low-accuracy", help="Show figures of a failed gate, marked as such."),
     ] = False,
     track: Track = None,
     repair: Annotated[
-        bool, typer.Option(help="Do stages again whose files are missing or damaged.")
+        bool, typer.Option("--repair", help="Do stages again whose files are missing or damaged.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
 ) -> None:
-    """Train, calibrate and score over seeds; tables and plots; resumed where it stands.
+    """Train, calibrate and score; then tables and a report. Resumed where it stands.
 
     Example: nervecode bench --preset digits
     """
@@ -101,8 +102,8 @@ def bench(
         return
     outcome, withheld, plots, report = guarded(found, work)
     _report(found, outcome, as_json)
-    for path in plots:
-        say(f"Plot: {path}")
+    if plots:
+        say(f"Plots: {plots[0].parent}")
     say(f"Report: {report}")
     say(f"Done in {time.monotonic() - began:.0f} s. Run: {found.root}")
     if withheld:

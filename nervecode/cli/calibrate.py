@@ -12,7 +12,7 @@ from nervecode.cli.stage import do_stage
 
 @several
 def calibrate(run: Run) -> None:
-    """Fit and calibrate the codes of a trained run, for every seed.
+    """Fit and calibrate the codes of a trained run. For every seed.
 
     Example: nervecode calibrate runs/digits-…
     """

@@ -21,7 +21,7 @@ Cells = frozenset[tuple[int, int]]
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")],
     method: Annotated[
         str | None, typer.Option(help="The method whose groups and sets are shown.")
     ] = None,
@@ -32,13 +32,13 @@ def compare(
         Path | None,
         typer.Option("--plot", help="FILE.png, .svg or .pdf: average ranks over the runs."),
     ] = None,
-    force: Annotated[bool, typer.Option(help="Replace a picture that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a picture that exists.")] = False,
     as_json: Json = False,
     as_csv: Csv = False,
     as_md: Markdown = False,
     as_latex: Latex = False,
 ) -> None:
-    """Set runs side by side: settings that differ, results, differences from the first run.
+    """Set runs side by side: settings, results, differences. Differences are from the first run.
 
     A difference is the mean over the seeds that both runs have, with its 95 % interval.
 
@@ -142,7 +142,8 @@ def _tables(
 
     short = [f"[{number}]" for number in range(1, len(runs) + 1)]
     heads = [_state_row(label, run) for label, run in zip(short, runs, strict=True)]
-    tables = [Table("Runs", ["", "run", "status", "gate", "lowest ID accuracy", "seeds"], heads)]
+    head = ["", "run", "status", "gate", "ID accuracy", "seeds"]
+    tables = [Table("Runs", head, heads, caption="ID accuracy: the lowest of the seeds")]
     body = [[key, *map(_plain, values)] for key, values in settings.items()]
     if body:
         tables.append(Table("Settings that differ", ["setting", *short], body))
@@ -215,11 +216,12 @@ def _cell(entry: Entry | None, run: RunDir) -> str:
     if entry is None:
         withheld = run.meta["gate"]["passed"] is False
         return "withheld" if withheld else "failed" if run.status == "failed" else ""
-    text = f"{100 * entry.mean:.2f} ± {100 * entry.std:.2f} ({entry.seeds})"
+    deviation = f"±{100 * entry.std:.2f}" if entry.seeds > 1 else ""
+    text = f"{100 * entry.mean:.2f}{deviation} ({entry.seeds})"
     change = entry.difference
     if change is None:
         return text
-    text += f"; {100 * change.mean:+.2f}"
+    text += f" {100 * change.mean:+.2f}"
     if change.pairs > 1:
         text += f" [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
     return text

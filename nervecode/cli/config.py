@@ -32,7 +32,7 @@ def config() -> None:
 @app.command()
 def show(
     run: Annotated[
-        Path | None, typer.Argument(help="A run, for the settings it has.", metavar="[RUN]")
+        Path | None, typer.Argument(help="A run, for the settings it has.", metavar="RUN")
     ] = None,
     preset: Preset = None,
     config: ConfigFile = None,
@@ -50,7 +50,7 @@ def show(
         if preset is not None or config is not None:
             raise InputError("config show: give RUN alone, or --preset NAME, or --config FILE")
         if not run.is_dir():
-            raise InputError(f"{run}: no such run directory")
+            raise InputError(f"{run}: no such run directory{_preset_of(run)}")
         config = run / "config.yaml"
     found = options.resolve_options(preset, config, seeds, device, override)
     settings = _settings(found)
@@ -63,6 +63,13 @@ def show(
 
         typer.echo(dump_config(found.config, header=options.command_line()), nl=False)
     next_step("bench", *(("--preset", preset) if preset else ("--config", config)))
+
+
+def _preset_of(run: Path) -> str:
+    """What whoever took a preset's name for an argument should have written."""
+    from nervecode.lab.config import presets
+
+    return f"; `nervecode config show --preset {run}` shows the preset" * (str(run) in presets())
 
 
 def _settings(found: Resolved) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nervecode.lab.data.catalogue import State
 
 app = typer.Typer(
-    help="List the data sets with their state; fetch what is absent.\n\n"
+    help="List data sets and their state; fetch absent ones.\n\n"
     "Example: nervecode data fetch kmnist",
     rich_markup_mode=None,
     invoke_without_command=True,

@@ -15,7 +15,7 @@ def doctor(
     runs: Annotated[Path, typer.Argument(help="The folder of runs.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show versions, device, threads, data sets and disk: one block for a bug report.
+    """Show versions, device, threads, data sets and disk. One block for a bug report.
 
     Example: nervecode doctor
     """

@@ -30,7 +30,7 @@ def import_checkpoint(
     uri: Annotated[str | None, typer.Option(help="Where it comes from; noted.")] = None,
     sha256: Annotated[str | None, typer.Option(help="The SHA-256 that it must have.")] = None,
 ) -> None:
-    """Take a classifier that was trained elsewhere for one seed of a run.
+    """Take a classifier that was trained elsewhere. It becomes that of one seed of a run.
 
     Example: nervecode import-checkpoint resnet.pt --config mine.yaml --seed 0
     """

@@ -15,9 +15,9 @@ def merge(
         list[Path], typer.Argument(help="Every shard of one scoring.", metavar="SHARD…")
     ],
     output: Annotated[Path, typer.Option(help="FILE.csv, .jsonl or .npz.")],
-    force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
-    """Join the shards that `nervecode score --shard` wrote: bit for bit the scores of one go.
+    """Join the shards that `nervecode score --shard` wrote. Bit for bit the scores of one go.
 
     Example: nervecode merge scores.shard-*.npz --output scores.csv
     """

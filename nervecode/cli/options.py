@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,28 @@ from nervecode.errors import InputError
 if TYPE_CHECKING:
     from nervecode.lab.config import Resolved
 
-Preset = Annotated[str | None, typer.Option(help="A preset; `nervecode presets` lists them.")]
+
+def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """What a shell is offered where an option is one of `names`, which load when it asks."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
+
+
+def _presets() -> Iterable[str]:
+    from nervecode.lab.config import presets
+
+    return presets()
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="A preset; `nervecode presets` lists them.", autocompletion=completing(_presets)
+    ),
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML config file.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
@@ -28,7 +50,7 @@ Overrides = Annotated[
 Deterministic = Annotated[
     bool | None, typer.Option("--deterministic", help="PyTorch's deterministic algorithms alone.")
 ]
-AnyRun = Annotated[Path | None, typer.Argument(help="A run to go on with.", metavar="[RUN]")]
+AnyRun = Annotated[Path | None, typer.Argument(help="A run to go on with.", metavar="RUN")]
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 
 

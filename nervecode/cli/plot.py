@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nervecode.cli.options import Run
+from nervecode.cli.options import Run, completing
 from nervecode.cli.show import next_step, say
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 
@@ -16,16 +16,24 @@ ALL = "all"
 KIND_HELP = "layerwise, heat, trace, roc, scores, matrix, calibration, training, codebooks, or all."
 
 
+def _kinds() -> tuple[str, ...]:
+    from nervecode.viz import KINDS
+
+    return (*KINDS, ALL)
+
+
 def plot(
     run: Run,
-    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "layerwise",
+    kind: Annotated[
+        str, typer.Option(help=KIND_HELP, autocompletion=completing(_kinds))
+    ] = "layerwise",
     seed: Annotated[int | None, typer.Option(help="Default: the first seed.")] = None,
     ood: Annotated[str | None, typer.Option(help="OOD sets, such as a,b; default: all.")] = None,
     sample: Annotated[
         int | None, typer.Option(help="Of --kind trace: which input; default the most surprising.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="FILE.png, .svg or .pdf.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
     """Draw a run from its saved files.
 
@@ -33,8 +41,8 @@ def plot(
     """
     from nervecode.viz import KINDS
 
-    if kind not in (*KINDS, ALL):
-        raise InputError(f"--kind: unknown {kind!r}; {did_you_mean(kind, (*KINDS, ALL))}")
+    if kind not in _kinds():
+        raise InputError(f"--kind: unknown {kind!r}; {did_you_mean(kind, _kinds())}")
     if not run.is_dir():
         raise InputError(f"{run}: no such run directory")
     if sample is not None and kind != "trace":
@@ -47,8 +55,10 @@ def plot(
             own = {} if sample is None else {"sample": sample}
             path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force, **own)
             typer.echo(path)
-    others = [other for other in KINDS if other != kind]
-    next_step("plot", run, "--kind", others[0])
+    if kind == ALL:
+        next_step("report", run)
+    else:
+        next_step("plot", run, "--kind", ALL)
 
 
 def _claimed(run: Path, output: Path | None) -> AbstractContextManager[None]:

@@ -26,12 +26,12 @@ def presets(context: typer.Context) -> None:
     from nervecode.lab.tables import Table
 
     body = [
-        [info.name, info.description, info.data, info.minutes, info.memory]
+        [info.name, info.data, info.minutes, info.memory, info.description]
         for info in preset_info()
     ]
-    header = ["preset", "what", "data", "minutes", "memory"]
+    header = ["preset", "data", "minutes", "memory", "what"]
     show_table(Table("Presets", header, body, caption="minutes on two CPU cores unless said"))
-    next_step("bench", "--preset", body[0][0])
+    next_step("bench", "--preset", "digits")  # it needs no download
 
 
 @app.command()
@@ -50,7 +50,7 @@ def show(name: str) -> None:
 def copy(
     name: str,
     file: Path,
-    force: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Copy a preset to a file of your own.
 

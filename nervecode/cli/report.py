@@ -24,9 +24,9 @@ def report(
         Path | None, typer.Option(help="FILE.html; default: the run's own report.html.")
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
-    force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
-    """Write a run's report: one page, which needs no network and no script.
+    """Write a run's report: one page that needs no network. Nor a script, to be read.
 
     Example: nervecode report runs/digits-… --open
     """

@@ -31,7 +31,7 @@ def run_cell(
         bool, typer.Option("--until-eof", help="End when standard input ends.")
     ] = False,
 ) -> None:
-    """Run one cell of a sweep, as `nervecode bench` runs a config; resumed where it stands.
+    """Run one cell of a sweep. As `nervecode bench` runs a config; resumed where it stands.
 
     Example: nervecode run-cell runs/sweep 3f2a9c
     """

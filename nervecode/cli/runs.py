@@ -23,7 +23,7 @@ def runs(
     as_md: Markdown = False,
     as_latex: Latex = False,
 ) -> None:
-    """List the runs of a folder with status, gate and headline; failed ones too.
+    """List runs with status, gate and headline. Failed ones too.
 
     Example: nervecode runs --md
     """
@@ -68,6 +68,7 @@ def _headline(run: RunDir) -> str:
     """The figure of the default signal; the error of a failed run; nothing where there is none."""
     from nervecode.errors import NervecodeError
     from nervecode.lab.rows import ranking, read_rows
+    from nervecode.lab.tables import with_deviation
 
     if run.status == "failed":
         return " ".join(str(run.meta.get("error", "")).replace("|", "/").split())
@@ -76,6 +77,4 @@ def _headline(run: RunDir) -> str:
     except NervecodeError:
         return ""
     found = [row for row in ranked if row["method"] == run.meta["primary_method"]]
-    return (
-        f"{100 * found[0]['auroc_mean']:.2f} ± {100 * found[0]['auroc_std']:.2f}" if found else ""
-    )
+    return with_deviation(found[0], " ± ") if found else ""

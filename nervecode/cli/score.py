@@ -43,10 +43,12 @@ def score(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that decode images; default one a core.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
-    skip_bad: Annotated[bool, typer.Option(help="Leave unreadable images out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
+    ] = False,
 ) -> None:
-    """Score new inputs: percentile, p-value, flag, and the surprise of each layer in bits.
+    """Score new inputs: percentile, p-value, flag, surprise. In bits, overall and layer by layer.
 
     Memory does not grow with the number of inputs. Shards can be scored at the same time, on any
     machines; `nervecode merge` joins them.

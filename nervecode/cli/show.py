@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nervecode.lab.tables import Table
     from nervecode.lab.tracking import Tracking
 
+GAP = 2  # spaces between the columns of a table
+
 quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether standard error is for errors alone; results and `run.log` are as ever."""
 
@@ -76,7 +78,9 @@ def show_table(table: Table) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(f"\n{table.title}", style="bold", markup=False)
     for columns in _parts(table, console.width):
+        console.print()
         console.print(_grid(table, columns))
+    console.print()
     if table.caption:
         console.print(table.caption, style="dim", markup=False)
 
@@ -84,12 +88,13 @@ def show_table(table: Table) -> None:
 def _parts(table: Table, width: int) -> list[list[int]]:
     """Column numbers in groups that fit a width; each group begins with column 0."""
     widths = [
-        max(len(row[c]) for row in [table.header, *table.body]) + 2
+        max(len(row[c]) for row in [table.header, *table.body]) + GAP
         for c in range(len(table.header))
     ]
     parts: list[list[int]] = [[0]]
     for column in range(1, len(widths)):
-        if len(parts[-1]) > 1 and sum(widths[c] for c in [*parts[-1], column]) > width:
+        needed = sum(widths[c] for c in [*parts[-1], column]) - GAP  # none after the last
+        if len(parts[-1]) > 1 and needed > width:
             parts.append([0])
         parts[-1].append(column)
     return parts
@@ -100,15 +105,18 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid = RichTable(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False)
     for column in columns:
         numbers = all(row[column][:1].isdigit() or not row[column] for row in table.body)
         justify: Literal["left", "right"] = "right" if column and numbers else "left"
         grid.add_column(table.header[column], justify=justify, overflow="fold")
     for r, row in enumerate(table.body):
         best, second = {c for q, c in table.best if q == r}, {c for q, c in table.second if q == r}
-        styles = ["bold" if c in best else "underline" if c in second else "" for c in columns]
-        grid.add_row(*[Text(row[c], style) for c, style in zip(columns, styles, strict=True)])
+        cells = [Text(row[c]) for c in columns]
+        for c, cell in zip(columns, cells, strict=True):
+            # The figure alone, and not what it is padded with to stand to the right.
+            cell.stylize("bold" if c in best else "underline" if c in second else "")
+        grid.add_row(*cells)
     return grid
 
 

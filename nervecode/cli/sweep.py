@@ -28,7 +28,7 @@ PRINT = "print"
 
 def sweep(
     configs: Annotated[
-        list[str] | None, typer.Argument(metavar="[CONFIG...]", help="Config files or presets.")
+        list[str] | None, typer.Argument(metavar="CONFIG", help="Config files or presets.")
     ] = None,
     seeds: Seeds = None,
     grid: Annotated[
@@ -46,13 +46,17 @@ def sweep(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Cells at a time; default one a core.")
     ] = None,
-    only_failed: Annotated[bool, typer.Option(help="Run those that failed, and no other.")] = False,
-    fail_fast: Annotated[bool, typer.Option(help="Stop at the first that fails.")] = False,
+    only_failed: Annotated[
+        bool, typer.Option("--only-failed", help="Run those that failed, and no other.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first that fails.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
 ) -> None:
-    """Run every config with every seed and every combination of a grid; resumed where it stands.
+    """Run configs with every seed and combination of a grid. Resumed where it stands.
 
     Without a config, it goes on with the sweep that is in the folder.
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nervecode.cli.options import completing
 from nervecode.cli.show import say
 
 if TYPE_CHECKING:
     from nervecode.lab.run import RunDir
     from nervecode.lab.tracking import Tracking
 
+
+def _trackers() -> Iterable[str]:
+    from nervecode.lab.tracking import TRACKERS
+
+    return TRACKERS
+
+
 Track = Annotated[
     list[str] | None,
     typer.Option(
         "--track",
         envvar="NERVECODE_TRACK",
+        autocompletion=completing(_trackers),
         help="tensorboard or mlflow, to watch; may be given twice. They write beside the runs.",
     ),
 ]

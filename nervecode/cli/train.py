@@ -44,10 +44,11 @@ def train(
     checkpoint_sha256: CheckpointSha256 = None,
     track: Track = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Build everything, run one batch, estimate; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Build everything, run one batch, estimate; write nothing."),
     ] = False,
 ) -> None:
-    """Train the classifier of a config, one checkpoint a seed; resumed where it stands.
+    """Train the classifier of a config, a checkpoint a seed. Resumed where it stands.
 
     Example: nervecode train --preset digits --seeds 0,1
     """

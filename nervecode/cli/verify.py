@@ -38,7 +38,7 @@ def verify(
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Check every file of a run against its hash; print one digest of it all.
+    """Check every file of a run against its hash. Prints one digest of it all.
 
     Example: nervecode verify runs/digits-… --expect 3b1f…
     """

@@ -108,9 +108,9 @@ def _caption(meta: Meta, *, what: str = "mean ± standard deviation") -> str:
     seeds = len(meta["seeds"])
     sizes = meta.get("split_sizes", {})
     accuracy = [float(value) for value in meta["gate"]["accuracy"].values()]
+    over = f"{what} over {seeds} seeds" if seeds > 1 else "one seed, which has no deviation"
     return (
-        f"AUROC x100, higher is better; {what} over {seeds} seed"
-        f"{'s' if seeds > 1 else ''}; {sizes.get('id_test', '?')} ID test inputs; "
+        f"AUROC x100, higher is better; {over}; {sizes.get('id_test', '?')} ID test inputs; "
         f"ID accuracy {100 * float(np.mean(accuracy)):.2f} %."
     )
 
@@ -139,9 +139,15 @@ def _grid(
     return Table(title, ["method", *columns], body, frozenset(best), frozenset(second), caption)
 
 
+def with_deviation(row: Row, sign: str = "±") -> str:
+    """Mean and deviation of AUROC x100; the mean alone where there is one seed, or no deviation."""
+    mean = f"{100 * row['auroc_mean']:.2f}"
+    if row.get("num_seeds", 1) < 2:
+        return mean
+    return f"{mean}{sign}{100 * row['auroc_std']:.2f}"
+
+
 def _cell(row: Row | None) -> str:
     if row is None:
         return "failed"
-    if "auroc_std" not in row:
-        return f"{100 * row['auroc_mean']:.2f}"
-    return f"{100 * row['auroc_mean']:.2f}±{100 * row['auroc_std']:.2f}"
+    return with_deviation(row)

@@ -14,6 +14,7 @@ from nervecode.viz.style import colour, new_figure
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 BINS = 10
+PLACES = 100  # of the curve of percentiles
 BAND = (0.025, 0.975)  # the tails outside of every interval here
 
 
@@ -62,34 +63,45 @@ def false_alarms(saved: Saved, alphas: Sequence[float]) -> list[Alarms]:
 
 def alarms(flagged: int, n: int, alpha: float) -> Alarms:
     """`flagged` of `n` inputs as a rate with its interval, Clopper and Pearson's (1934)."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    low = float(beta.ppf(BAND[0], flagged, n - flagged + 1)) if flagged else 0.0
-    high = float(beta.ppf(BAND[1], flagged + 1, n - flagged)) if flagged < n else 1.0
+    low = float(betaincinv(flagged, n - flagged + 1, BAND[0])) if flagged else 0.0
+    high = float(betaincinv(flagged + 1, n - flagged, BAND[1])) if flagged < n else 1.0
     return Alarms(alpha, flagged / n, low, high)
 
 
 def observed_percentiles(
     calibration: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Expected (n,) and observed (n,) percentiles, and the (2, n) band of exchangeable inputs.
+    """Expected (P,) and observed (P,) percentiles, and the (2, P) band of exchangeable inputs.
 
     Below the k-th smallest of n calibration scores lie BetaBinomial(N, k, n + 1 - k) of N others.
     """
-    from scipy.stats import betabinom
+    n, trials = len(calibration), len(scores)
+    k = np.unique(np.linspace(1, n, PLACES).round().astype(int))
+    below = np.searchsorted(np.sort(scores), np.sort(calibration)[k - 1], side="left")
+    band = np.stack([beta_binomial(trials, one, n + 1 - one) for one in k], axis=1)
+    return 100 * k / (n + 1), 100 * below / trials, 100 * band / trials
 
-    n, k = len(calibration), np.arange(1, len(calibration) + 1)
-    below = np.searchsorted(np.sort(scores), np.sort(calibration), side="left")
-    band = np.stack([betabinom.ppf(tail, len(scores), k, n + 1 - k) for tail in BAND])
-    return 100 * k / (n + 1), 100 * below / len(scores), 100 * band / len(scores)
+
+def beta_binomial(trials: int, a: float, b: float) -> np.ndarray:
+    """(2,) quantiles at `BAND` of BetaBinomial(trials, a, b).
+
+    scipy.stats has them too, but sums the law anew for every guess: minutes for large sets.
+    """
+    from scipy.special import betaln, gammaln
+
+    x = np.arange(trials + 1)
+    choose = gammaln(trials + 1) - gammaln(x + 1) - gammaln(trials - x + 1)
+    law = np.exp(choose + betaln(x + a, trials - x + b) - betaln(a, b))
+    return np.asarray(np.searchsorted(np.cumsum(law), BAND))
 
 
 def _draw_percentiles(axes: Axes, calibration: np.ndarray, scores: np.ndarray) -> None:
-    keep = np.unique(np.linspace(0, len(calibration) - 1, 200).round().astype(int))
     expected, observed, band = observed_percentiles(calibration, scores)
-    axes.fill_between(expected[keep], *band[:, keep], color="#DDDDDD", lw=0, label="95 % band")
+    axes.fill_between(expected, *band, color="#DDDDDD", lw=0, label="95 % band")
     axes.plot([0, 100], [0, 100], ":", color="#777777", lw=1, label="as promised")
-    axes.plot(expected[keep], observed[keep], color=colour(0), lw=1.6, label="ID test")
+    axes.plot(expected, observed, color=colour(0), lw=1.6, label="ID test")
     axes.set_title("Percentiles")
     axes.set_xlabel("percentile of ID calibration")
     axes.set_ylabel("ID test at or below (%)")
@@ -97,16 +109,12 @@ def _draw_percentiles(axes: Axes, calibration: np.ndarray, scores: np.ndarray) -
 
 
 def _draw_histogram(axes: Axes, found: np.ndarray, n: int) -> None:
-    from scipy.stats import betabinom
-
     edges = np.linspace(0, 1, BINS + 1)
     counts = np.histogram(found, edges)[0]
     # A bin holds a share of the n + 1 ranks; chance in both samples widens its band.
-    low, high = (
-        100 * betabinom.ppf(tail, len(found), (n + 1) / BINS, (n + 1) * (1 - 1 / BINS)) / len(found)
-        for tail in BAND
-    )
-    axes.axhspan(low, high, color="#DDDDDD", lw=0)
+    low, high = beta_binomial(len(found), (n + 1) / BINS, (n + 1) * (1 - 1 / BINS))
+    band = 100 * low / len(found), 100 * high / len(found)
+    axes.axhspan(*band, color="#DDDDDD", lw=0)
     axes.axhline(100 / BINS, ls=":", color="#777777", lw=1)
     axes.bar(edges[:-1], 100 * counts / len(found), 1 / BINS, align="edge", color=colour(0),
              edgecolor="white", alpha=0.8)  # fmt: skip

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from nervecode.viz.panels import label_panels, panels
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Arrays, Saved
 from nervecode.viz.style import ID_COLOUR, STYLES, colour, new_figure
 
 ROC_METHODS = ("nervecode", "combo_id_zscore_equal", "energy", "mahalanobis", "knn", "msp")
-COLUMNS = 4
+SHARES = (0, 1, 5, 20, 50, 100)  # percent of ID that the horizontal axis of a ROC curve names
 
 
 @plot("roc")
@@ -24,13 +24,15 @@ def plot_roc(saved: Saved) -> Picture:
     """
     inside = saved.scores("id_test")
     methods = [name for name in ROC_METHODS if name in inside]
-    figure, grid = panels(saved.ood, legend=True)
+    figure, grid = panels(saved.ood, legend=2.1)
     for axes, name in zip(grid, saved.ood, strict=False):
         _draw_roc(axes, name, methods, inside, saved.scores(f"ood_{name}"))
+    label_panels(grid, x="ID flagged (%)", y="OOD caught (%)")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper")
     caption = (
-        f"OOD is the positive class; the dot marks the threshold that catches 95 % of OOD. "
+        "OOD is the positive class; the dot marks the threshold that catches 95 % of OOD. The "
+        "horizontal axis is a square root, since few false alarms matter most; dotted is chance. "
         f"Seed {saved.seed}; {len(next(iter(inside.values()))):,} ID test inputs, "
         f"n = OOD inputs."
     )
@@ -46,18 +48,11 @@ def plot_scores(saved: Saved) -> Picture:
     method = saved.meta["primary_method"]
     inside, calibration = saved.scores("id_test")[method], saved.scores("id_calibration")[method]
     threshold = float(np.quantile(calibration, 0.95))
-    figure, grid = panels(saved.ood, legend=True)
+    figure, grid = panels(saved.ood, legend=1.1)
     for number, (axes, name) in enumerate(zip(grid, saved.ood, strict=False)):
         outside = saved.scores(f"ood_{name}")[method]
-        _draw_scores(
-            axes,
-            name,
-            inside,
-            outside,
-            threshold=threshold,
-            tone=colour(number),
-            unit=saved.meta["unit"],
-        )
+        _draw_scores(axes, name, inside, outside, threshold=threshold, tone=colour(number))
+    label_panels(grid, x=f"score ({saved.meta['unit']})", y="inputs (%)")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper")
     caption = (
@@ -79,22 +74,13 @@ def plot_training(saved: Saved) -> Picture:
     for axes, title in zip(columns, titles, strict=True):
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in columns[:2]:
+        if all(np.all(line.get_ydata() > 0) for line in axes.lines):
+            axes.set_yscale("log")  # the end of training matters as much as its beginning
     columns[2].legend(loc="lower right")
     caption = f"ID training data: {saved.meta['split_sizes']['id_train']:,} inputs."
     return Picture(figure, "training", caption)
-
-
-def panels(
-    names: Sequence[str], *, width: float = 2.3, height: float = 2.35, legend: bool = False
-) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel a name, in inches; at most four in a row, a legend beside them."""
-    columns = min(COLUMNS, len(names))
-    rows = -(-len(names) // columns)
-    figure = new_figure(max(5.0, width * columns + 2.2 * legend), height * rows + 1.1)
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid[len(names) :]:
-        axes.set_visible(False)
-    return figure, grid[: len(names)]
 
 
 def _draw_roc(axes: Axes, name: str, methods: list[str], inside: Arrays, outside: Arrays) -> None:
@@ -104,11 +90,23 @@ def _draw_roc(axes: Axes, name: str, methods: list[str], inside: Arrays, outside
         style = STYLES[number % len(STYLES)]
         axes.plot(100 * flagged, 100 * caught, style, lw=1.4, color=tone, label=method)
         at = int(np.argmax(caught >= 0.95))
-        axes.plot(100 * flagged[at], 100 * caught[at], "o", ms=3.5, color=tone)
-    axes.plot([0, 100], [0, 100], ":", lw=0.8, color="#999999")
+        axes.plot(100 * flagged[at], 100 * caught[at], "o", ms=3.5, color=tone, clip_on=False)
+    chance = np.linspace(0, 100, 101)
+    axes.plot(chance, chance, ":", lw=0.8, color="#999999")
+    axes.set_xscale("function", functions=(_root, _square))
+    axes.set_xticks(SHARES, [str(share) for share in SHARES])
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 101)
     axes.set_title(f"{name}, n = {len(outside[methods[0]]):,}", fontsize=8.5)
-    axes.set_xlabel("ID flagged (%)")
-    axes.set_ylabel("OOD caught (%)")
+
+
+def _root(values: np.ndarray) -> np.ndarray:
+    """The square root, continued below 0, where a scale is asked for its margins."""
+    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))
+
+
+def _square(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sign(values) * np.square(values))
 
 
 def roc_curve(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +130,6 @@ def _draw_scores(
     *,
     threshold: float,
     tone: str,
-    unit: str,
 ) -> None:
     both = np.concatenate([inside, outside, [threshold]])
     # Far sets lie orders of magnitude away: past the bulk the axis is logarithmic.
@@ -148,11 +145,10 @@ def _draw_scores(
     axes.axvline(threshold, color="black", lw=1, ls="--", label="95 % of ID")
     axes.set_xscale("symlog", linthresh=bulk, linscale=1.5)
     ticks = _ticks(both.min(), both.max(), bulk)
-    axes.set_xticks(ticks, [f"{t:,.0f}" if 1 <= abs(t) < 1e5 else f"{t:.0g}" for t in ticks])
+    words = [f"{t:,.0f}" if 1 <= abs(t) < 1e5 else f"{t:.0g}" for t in ticks]
+    axes.set_xticks(ticks, [word.replace("-", "−") for word in words])
     axes.minorticks_off()
     axes.set_title(f"{name}, n = {len(outside):,}", fontsize=8.5)
-    axes.set_xlabel(f"score ({unit})")
-    axes.set_ylabel("inputs (%)")
     axes.tick_params(axis="x", labelsize=7)
 
 

@@ -13,26 +13,43 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
 from nervecode.errors import NervecodeError
 from nervecode.lab.statistics import auroc
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved, standard
-from nervecode.viz.style import ID_COLOUR, colour, deviations, marker, name_layers, new_figure
+from nervecode.viz.style import (
+    DEVIATIONS,
+    ID_COLOUR,
+    LINEAR,
+    colour,
+    deviations,
+    marker,
+    name_deviations,
+    name_layers,
+    new_figure,
+)
 
 HEAT_ROWS = 120  # rows of the heat map: more samples are averaged in bins of equal size
-CLIP = 6.0  # deviations at which the heat map's colour saturates
+TOP = 10.0  # deviations that the heat map's colours reach at least
+VIOLIN = 40  # bins of a distribution, between its 1st and 99th percentile
 
 
 @plot("layerwise")
 def plot_layerwise(saved: Saved) -> Picture:
-    """Medians with quartiles per layer, AUROC per layer, and a heat map of samples by layers."""
+    """Distributions and quartiles per layer, AUROC per layer, a heat map of inputs by layers."""
     layers, sets, scale = _deviations(saved)
     return Picture(
         _draw(layers, sets),
         "surprise layer by layer",
-        _caption(saved, sets, scale, "Whiskers: quartiles."),
+        _caption(
+            saved,
+            sets,
+            scale,
+            "Shapes: distributions, 1st to 99th percentile; whiskers: quartiles.",
+        ),
     )
 
 
@@ -40,10 +57,11 @@ def plot_layerwise(saved: Saved) -> Picture:
 def plot_heat(saved: Saved) -> Picture:
     """The heat map alone, with more rows: every input by every layer, ordered by surprise."""
     layers, sets, scale = _deviations(saved)
-    figure = new_figure(max(5.0, 2.6 + 0.42 * len(layers)), max(6.0, 2.0 + 0.8 * len(sets)))
-    _draw_heat(figure, figure.subplots(), layers, sets, rows=4 * HEAT_ROWS)
+    width = max(6.0, 3.0 + 0.42 * len(layers))
+    figure = new_figure(width, max(5.0, 2.0 + 0.7 * len(sets)))
+    _draw_heat(figure, figure.subplots(), layers, sets, rows=4 * HEAT_ROWS, width=width - 2.0)
     what = "Each line is an input, or the mean of neighbours where there are many."
-    return Picture(figure, "every input", _caption(saved, sets, scale, what))
+    return Picture(figure, "surprise of every input", _caption(saved, sets, scale, what))
 
 
 def _deviations(saved: Saved) -> tuple[list[str], dict[str, np.ndarray], str]:
@@ -65,43 +83,66 @@ def _caption(saved: Saved, sets: dict[str, np.ndarray], scale: str, what: str) -
 
 
 def _draw(layers: list[str], sets: dict[str, np.ndarray]) -> Figure:
-    width = max(9.0, 4.6 + 0.42 * len(layers))
-    figure = new_figure(width, 7.4 + 0.14 * len(sets))
-    grid = figure.add_gridspec(2, 2, width_ratios=[1.55, 1], height_ratios=[1, 1.1])
+    width = max(10.0, 5.2 + 0.42 * len(layers))
+    figure = new_figure(width, 6.6 + 0.14 * len(sets))
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.6, 1], height_ratios=[1, 1])
     medians, heat = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 1])
-    auroc = figure.add_subplot(grid[1, 0])
+    alone = figure.add_subplot(grid[1, 0])
     _draw_medians(medians, layers, sets)
-    _draw_auroc(auroc, layers, sets)
-    _draw_heat(figure, heat, layers, sets)
+    _draw_auroc(alone, layers, sets, width=0.45 * width)
+    _draw_heat(figure, heat, layers, sets, width=0.28 * width)
     return figure
 
 
 def _draw_medians(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) -> None:
     places = np.arange(len(layers))
-    step = 0.7 / len(sets)
+    step = 0.8 / len(sets)
     size, line = (3.5, 1.1) if len(layers) * len(sets) < 100 else (2.6, 0.8)
     for number, (name, values) in enumerate(sets.items()):
         low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
         shift = places + (number - (len(sets) - 1) / 2) * step
         errors = np.stack([middle - low, high - middle])
         tone, mark = (ID_COLOUR, "s") if number == 0 else (colour(number - 1), marker(number - 1))
+        for place, column in zip(shift, values.T, strict=True):
+            heights, widths = violin(column)
+            axes.fill_betweenx(heights, place - step / 2 * widths, place + step / 2 * widths,
+                               color=tone, alpha=0.3, lw=0)  # fmt: skip
         axes.errorbar(shift, middle, errors, fmt=mark, ms=size, lw=line, color=tone, label=name)
-    deviations([axes], "surprise (deviations of ID)")
-    axes.set_title("Median and quartiles of each layer")
+    deviations([axes])
+    axes.set_ylabel(DEVIATIONS)
+    axes.set_title("Distribution, median and quartiles of each layer")
     name_layers(axes, layers, labels=False)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.04), ncols=min(4, len(sets)),
                 handletextpad=0.3, columnspacing=1.0)  # fmt: skip
 
 
-def _draw_auroc(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) -> None:
+def violin(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) values -> (VIOLIN,) heights and widths of their distribution, the widest of width 1.
+
+    Bins are equal in arcsinh, about the scale on which they are drawn, and lightly smoothed.
+    """
+    low, high = np.arcsinh(np.percentile(values, [1, 99]))
+    edges = np.linspace(low, high + 1e-6, VIOLIN + 1)
+    counts = np.histogram(np.arcsinh(values), edges)[0]
+    smooth = np.convolve(counts, [1, 2, 3, 2, 1], mode="same")
+    return np.sinh((edges[:-1] + edges[1:]) / 2), smooth / max(smooth.max(), 1)
+
+
+def _draw_auroc(
+    axes: Axes, layers: list[str], sets: dict[str, np.ndarray], *, width: float = 0.0
+) -> None:
     inside = sets["ID test"]
+    lowest = 90.0
     for number, (name, values) in enumerate(list(sets.items())[1:]):
         aurocs = [100 * auroc(*pair) for pair in zip(inside.T, values.T, strict=True)]
         axes.plot(aurocs, f"{marker(number)}-", ms=3.5, lw=1.1, color=colour(number), label=name)
-    axes.axhline(50, color="#999999", lw=0.8, ls=":")
+        lowest = min(lowest, *aurocs)
+    if lowest < 55:
+        axes.axhline(50, color="#999999", lw=0.8, ls=":")  # chance
+    axes.set_ylim(lowest - 0.06 * (100 - lowest), 100 + 0.04 * (100 - lowest))
     axes.set_ylabel("AUROC x100 of the layer alone")
     axes.set_title("How well each layer alone tells OOD from ID")
-    name_layers(axes, layers, labels=True)
+    name_layers(axes, layers, width=width)
 
 
 def _draw_heat(
@@ -111,6 +152,7 @@ def _draw_heat(
     sets: dict[str, np.ndarray],
     *,
     rows: int = HEAT_ROWS,
+    width: float = 0.0,
 ) -> None:
     parts, edges, names = [], [0], []
     for name, values in sets.items():
@@ -118,9 +160,11 @@ def _draw_heat(
         parts.append(_binned(ordered, rows // len(sets) + 4))
         edges.append(edges[-1] + len(parts[-1]))
         names.append(name)
+    values = np.concatenate(parts)
+    top = max(TOP, float(np.percentile(values, 99)))
     image = axes.imshow(
-        np.concatenate(parts), aspect="auto", cmap="cividis", vmin=-2, vmax=CLIP,
-        interpolation="nearest",
+        values, aspect="auto", cmap="magma", interpolation="nearest",
+        norm=SymLogNorm(LINEAR, vmin=-LINEAR, vmax=top, base=10),
     )  # fmt: skip
     for edge in edges[1:-1]:
         axes.axhline(edge - 0.5, color="white", lw=1.5)
@@ -128,10 +172,10 @@ def _draw_heat(
     axes.set_yticks(middles, names)
     axes.grid(visible=False)
     axes.set_title("Every input, in order")
-    name_layers(axes, layers, labels=True)
-    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.8, pad=0.02, aspect=35,
-                          extend="both")  # fmt: skip
-    bar.set_label("surprise (deviations of ID)")
+    name_layers(axes, layers, width=width)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03, aspect=35, extend="both")
+    name_deviations(bar.ax.yaxis, top)
+    bar.set_label(DEVIATIONS)
 
 
 def _binned(ordered: np.ndarray, rows: int) -> np.ndarray:

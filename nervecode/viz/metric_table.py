@@ -40,14 +40,12 @@ def metric_table(meta: Mapping[str, Any], rows: Sequence[Row]) -> Table:
         second |= {(r, column) for r, value in enumerate(shown) if value in order[1:2]}
     header = ["method", *[NAMES[metric][0] for metric in METRICS]]
     seeds = len({row["seed"] for row in good})
-    caption = (
-        f"All x100; mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}; "
-        f"{rows[0]['n_id']} ID test inputs, {rows[0]['n_ood']} OOD inputs."
-    )
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    caption = f"All x100; {over}; {rows[0]['n_id']} ID test inputs, {rows[0]['n_ood']} OOD inputs."
     title = f"{rows[0]['ood']} ({rows[0]['group']})"
     return Table(title, header, body, frozenset(best), frozenset(second), caption)
 
 
 def _cell(values: np.ndarray) -> str:
-    deviation = f"±{values.std(ddof=1):.2f}" if len(values) > 1 else "±0.00"
+    deviation = f"±{values.std(ddof=1):.2f}" if len(values) > 1 else ""
     return f"{values.mean():.2f}{deviation}"

@@ -101,6 +101,10 @@ def _context(run: RunDir) -> dict[str, Any]:
         "reasons": reasons(meta, saved, withheld=withheld),
         "description": config.get("description", ""),
         "accuracy": {f"seed {s}": f"{100 * v:.2f} %" for s, v in meta["gate"]["accuracy"].items()},
+        "ood_groups": {
+            group: [name for name, its in saved.groups.items() if its == group]
+            for group in dict.fromkeys(saved.groups.values())
+        },
         "groups": None if withheld else group_table(meta, rows),
         "sets": None if withheld else set_table(meta, rows),
         "details": [] if withheld else _details(meta, rows),

@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 
 from matplotlib import style as matplotlib_style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -27,6 +28,10 @@ ID_COLOUR = "#333333"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800", "#8C510A")
 MARKERS = ("o", "^", "D", "v", "P", "X", "*", "<", ">")
 STYLES = ("-", "--", "-.", ":")
+
+DEVIATIONS = "surprise (bits / deviation of ID)"
+LINEAR = 2.0  # deviations up to which their axes are linear
+CHARACTER = 0.065  # inches of a letter in the names of layers
 
 RC: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
@@ -72,7 +77,8 @@ def styled() -> Any:
 def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:
     """Title above, caption below, and DEMO or FAILED GATE across."""
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
-    wrapped = "\n".join(textwrap.wrap(caption, int(figure.get_figwidth() * 15)))
+    letters = int(figure.get_figwidth() * 16)
+    wrapped = "\n".join(textwrap.wrap(caption, letters, break_on_hyphens=False))
     figure.supxlabel(wrapped, fontsize=8, color="#555555", x=0.01, ha="left")
     if stamp:
         figure.text(
@@ -81,32 +87,36 @@ def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:
         )  # fmt: skip
 
 
-def name_layers(axes: Axes, layers: list[str], *, labels: bool = True) -> None:
-    """Layers along the lower axis, aslant where they are many or long."""
+def name_layers(axes: Axes, layers: list[str], *, labels: bool = True, width: float = 0.0) -> None:
+    """Layers along the lower axis; aslant where their names need more than `width` inches."""
     axes.set_xticks(range(len(layers)), layers if labels else [""] * len(layers))
     axes.set_xlim(-0.5, len(layers) - 0.5)
     if labels:
-        long = len(layers) > 5 or max(map(len, layers)) > 9
-        axes.tick_params(axis="x", rotation=60 if long else 0, labelsize=8)
+        aslant = (max(map(len, layers)) + 1) * CHARACTER * len(layers) > width
+        axes.tick_params(axis="x", rotation=60 if aslant else 0, labelsize=8)
         for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right" if long else "center")
+            label.set_horizontalalignment("right" if aslant else "center")
             label.set_rotation_mode("anchor")
 
 
-def deviations(drawn: Sequence[Axes], label: str) -> None:
+def deviations(drawn: Sequence[Axes]) -> None:
     """The same vertical axis of deviations of ID for all: linear up to 2, then logarithmic."""
     for axes in drawn:
-        axes.set_yscale("symlog", linthresh=2, linscale=0.9)
+        axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.9)
         axes.autoscale_view(scalex=False)  # margins as wide on this scale as on a straight one
     low, high = np.min([axes.get_ylim() for axes in drawn]), np.max([a.get_ylim() for a in drawn])
-    parts = (1, 2, 5) if max(high, -low) < 50 else (1,)  # a wide axis has no room for more
-    sizes = [part * 10.0**power for power in range(9) for part in parts]
     for axes in drawn:
         axes.set_ylim(low, high)
-        axes.yaxis.set_major_locator(FixedLocator([*(-size for size in sizes[::-1]), 0, *sizes]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel(label)
+        name_deviations(axes.yaxis, max(high, -low))
+
+
+def name_deviations(axis: Axis, farthest: float) -> None:
+    """Round numbers along an axis of deviations, or along a colour bar."""
+    parts = (1, 2, 5) if farthest < 50 else (1,)  # a wide axis has no room for more
+    sizes = [part * 10.0**power for power in range(9) for part in parts]
+    axis.set_major_locator(FixedLocator([*(-size for size in sizes[::-1]), 0, *sizes]))
+    axis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
+    axis.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nervecode.errors import InputError
-from nervecode.viz.curves import panels
+from nervecode.viz.panels import label_panels, lowest, panels
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved, standard
-from nervecode.viz.style import ID_COLOUR, colour, deviations, name_layers
+from nervecode.viz.style import DEVIATIONS, ID_COLOUR, colour, deviations, name_layers
 
 BANDS = ((5, 95, "#E2E2E2"), (25, 75, "#BDBDBD"))
 
@@ -22,16 +22,19 @@ def plot_trace(saved: Saved, *, sample: int | None = None) -> Picture:
     centre, spread = standard(calibration["surprise"])
     inside = (calibration["surprise"] - centre) / spread
     splits = {"ID test": "id_test"} | {name: f"ood_{name}" for name in saved.ood}
-    figure, drawn = panels(list(splits), width=2.3 + 0.12 * len(layers), height=2.9)
+    height = 2.4 + 0.03 * max(map(len, layers))  # their names stand aslant below
+    figure, drawn = panels(list(splits), width=2.3 + 0.12 * len(layers), height=height)
     for number, (axes, (name, split)) in enumerate(zip(drawn, splits.items(), strict=True)):
         values = (saved.layerwise(split)["surprise"] - centre) / spread
         chosen = _chosen(saved, split, len(values)) if sample is None else sample
         if not 0 <= chosen < len(values):
             raise InputError(f"sample: {name} has no {chosen}, allowed: 0 to {len(values) - 1}")
         tone = ID_COLOUR if number == 0 else colour(number - 1)
-        _draw(axes, layers, inside, values[chosen], tone)
+        _draw(axes, inside, values[chosen], tone)
+        name_layers(axes, layers, labels=axes in lowest(drawn))
         axes.set_title(f"{name} #{chosen}\nof {len(values):,}", fontsize=8.5)
-    deviations(drawn, "deviations of ID")
+    deviations(drawn)
+    label_panels(drawn, y=DEVIATIONS)
     which = "the input of highest score" if sample is None else f"input {sample}"
     caption = (
         f"Surprise of each layer in deviations of {len(inside):,} ID calibration inputs; the bands "
@@ -46,10 +49,9 @@ def _chosen(saved: Saved, split: str, n: int) -> int:
     return int(np.argmax(scores))
 
 
-def _draw(axes: Axes, layers: list[str], inside: np.ndarray, trace: np.ndarray, tone: str) -> None:
-    places = np.arange(len(layers))
+def _draw(axes: Axes, inside: np.ndarray, trace: np.ndarray, tone: str) -> None:
+    places = np.arange(len(trace))
     for low, high, shade in BANDS:
         ends = np.percentile(inside, [low, high], axis=0)
         axes.fill_between(places, *ends, color=shade, lw=0)
     axes.plot(places, trace, "o-", ms=3.5, lw=1.4, color=tone)
-    name_layers(axes, layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from nervecode.cli import bars, show
 from nervecode.cli.bars import Clock, display
+from nervecode.cli.log import logged
 from nervecode.lab.progress import Progress
 
 PARTS = ["train", "score"] * 3
@@ -157,3 +159,17 @@ def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     with show.progress() as shown:
         assert list(shown.track("work", [1, 2, 3], 3)) == [1, 2, 3]
     assert any(line.startswith("work ━") for line in plain(terminal.getvalue()))
+
+
+def test_many_short_pieces_make_no_flood_and_the_log_has_them_all(
+    time: Time, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    with logged(tmp_path, "a command"), display(lines.append) as shown:
+        for number in range(300):
+            for _ in shown.track(f"score set {number}", range(5), 5):
+                time.passes(0.02)
+    assert len(lines) == 3
+    assert lines[0] == "score set 0 …" and lines[1].startswith("score set 100")
+    pieces = [line for line in (tmp_path / "run.log").read_text().splitlines() if "…" in line]
+    assert len(pieces) == 300 - sum("…" in line for line in lines)  # `say` logs those as well

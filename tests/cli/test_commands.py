@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -217,6 +218,38 @@ def test_every_command_explains_itself(cli: Any, command: tuple[str, ...]) -> No
     assert f"Example: nervecode {command[0]}" in one.out
 
 
+def test_the_list_of_commands_is_not_cut(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = cli("--help").out.partition("Commands:")[2].partition("First steps")[0]
+    lines = [line for line in listed.splitlines() if line.strip()]
+    assert len(lines) == len({path[0] for path in commands()})
+    assert all(len(line) <= 80 and not line.endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("nervecode pl", {"plot"}),
+        (
+            "nervecode bench --preset digits_",
+            {"digits_05", "digits_37", "digits_mlp", "digits_vit"},
+        ),
+        ("nervecode plot RUN --kind c", {"calibration", "codebooks"}),
+        ("nervecode plot RUN --o", {"--ood", "--output"}),
+        ("nervecode bench --track t", {"tensorboard"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_names(words: str, offered: set[str]) -> None:
+    place = str(len(words.split()) - 1)
+    found = subprocess.run(
+        [Path(sys.executable).parent / "nervecode"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "_NERVECODE_COMPLETE": "complete_bash",
+             "COMP_WORDS": words, "COMP_CWORD": place},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert set(found.stdout.split()) == offered
+
+
 def test_all_commands_are_seen() -> None:
     assert {("bench",), ("presets",), ("presets", "copy"), ("config", "show")} <= set(commands())
 
@@ -284,10 +317,28 @@ def test_a_wide_table_is_broken_into_parts_that_repeat_the_first_column() -> Non
     assert all(part[0] == 0 for part in parts)
     assert sorted(c for part in parts for c in part[1:]) == list(range(1, 21))
     widths = [max(len(row[c]) for row in [header, *table.body]) + 2 for c in range(21)]
-    assert all(sum(widths[c] for c in part) <= 100 for part in parts)
+    assert all(sum(widths[c] for c in part) - 2 <= 100 for part in parts)
 
 
 def test_paths_are_shown_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert show.relative(tmp_path / "a" / "b") == Path("a/b")
     assert show.relative(Path("/elsewhere")) == Path("/elsewhere")
+
+
+def test_an_underlined_figure_is_underlined_and_its_padding_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    body = [["a", "12.50"], ["b", "9.00"]]
+    best, second = frozenset({(0, 1)}), frozenset({(1, 1)})
+    show.show_table(Table("T", ["method", "a long header"], body, best, second))
+    assert "\x1b[1m12.50\x1b[0m" in terminal.getvalue()
+    assert "\x1b[4m9.00\x1b[0m" in terminal.getvalue()

@@ -228,14 +228,20 @@ def test_a_method_without_figures_in_a_group_says_failed() -> None:
             row(0, "s", "shift", "a", 0.7)]  # fmt: skip
     table = group_table(META, rows)
     cells = {r[0]: dict(zip(table.header, r, strict=True)) for r in table.body}
-    assert cells["a"]["shift"] == "70.00±0.00"
+    assert cells["a"]["shift"] == "70.00"
     assert cells["c"]["shift"] == "failed"
+
+
+def test_tables_of_one_seed_show_none() -> None:
+    table = group_table(META | {"seeds": [0]}, [row for row in ROWS if row["seed"] == 0])
+    assert not any("±" in cell for line in table.body for cell in line)
+    assert "one seed, which has no deviation" in table.caption
 
 
 def test_without_near_and_far_methods_are_still_shown() -> None:
     table = group_table(META, [row(0, "s", "shift", "b", 0.7), row(0, "s", "shift", "a", 0.8)])
     assert table.header == ["method", "shift"]
-    assert table.body == [["a", "80.00±0.00"], ["b", "70.00±0.00"]]
+    assert table.body == [["a", "80.00"], ["b", "70.00"]]
 
 
 def test_the_caption_tells_seeds_size_and_accuracy() -> None:

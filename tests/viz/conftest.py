@@ -125,7 +125,7 @@ META = {
     "created": "2026-01-02T03:04:05+00:00",
     "command": "nervecode bench --config <mine>.yaml",
     "fitted_on": {"classifier": "id_train"},
-    "versions": {"python": "3.12"},
+    "versions": {"nervecode": "0.0", "python": "3.12"},
     "hardware": {"system": "none", "cores": 2},
     "device": {"type": "cpu", "threads": 1},
     "git_commit": "0123456-dirty",

@@ -72,8 +72,8 @@ def no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(style.RC, "axes.grid", False)
 
 
-def other_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layerwise, "CLIP", 5.0)
+def other_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layerwise, "TOP", 9.0)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def other_clip(monkeypatch: pytest.MonkeyPatch) -> None:
         ("training", no_grid),
         ("roc", no_grid),
         ("trace", other_colours),
-        ("heat", other_clip),
+        ("heat", other_top),
     ],
 )
 def test_a_change_of_looks_is_seen(

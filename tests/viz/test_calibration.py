@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import betabinom, binomtest
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.rows import read_rows
@@ -52,6 +53,23 @@ def test_the_band_of_percentiles_holds_95_percent_of_exchangeable_inputs() -> No
     assert held.min() > 0.9
 
 
+@pytest.mark.parametrize(("trials", "a", "b"), [(60, 1, 40), (60, 40, 1), (289, 29.0, 261.0)])
+def test_quantiles_of_the_beta_binomial_law_are_scipys(trials: int, a: float, b: float) -> None:
+    expected = betabinom.ppf(calibration.BAND, trials, a, b)
+    assert calibration.beta_binomial(trials, a, b).tolist() == expected.tolist()
+
+
+def test_a_large_set_is_drawn_in_time() -> None:
+    random = np.random.default_rng(3)
+    began = time.process_time()
+    expected, observed, band = calibration.observed_percentiles(
+        random.normal(size=10_000), random.normal(size=60_000)
+    )
+    assert time.process_time() - began < 5
+    assert expected == pytest.approx(observed, abs=3)
+    assert band.shape == (2, len(expected)) and (band[0] < band[1]).all()
+
+
 def test_scores_that_lie_higher_leave_the_band() -> None:
     inside = np.random.default_rng(2).normal(size=200)
     _, observed, band = calibration.observed_percentiles(inside, inside + 1)
@@ -86,7 +104,7 @@ def test_the_trace_of_a_sample_is_that_of_the_file(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[np.ndarray] = []
-    monkeypatch.setattr("nervecode.viz.trace._draw", lambda *given: drawn.append(given[3]))
+    monkeypatch.setattr("nervecode.viz.trace._draw", lambda *given: drawn.append(given[2]))
     KINDS["trace"](run, ood=["photos"], sample=5, output=tmp_path / "a.png")
     KINDS["trace"](run, ood=["photos"], output=tmp_path / "b.png")
     inside = np.load(run / "layerwise/seed_0/id_calibration.npz")["surprise"].astype(float)

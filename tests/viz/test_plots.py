@@ -21,7 +21,8 @@ from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.statistics import auroc
 from nervecode.viz import KINDS, curves, layerwise, picture
 from nervecode.viz.layerwise import main
-from nervecode.viz.style import deviations
+from nervecode.viz.panels import label_panels, panels
+from nervecode.viz.style import deviations, name_layers
 
 from .conftest import finish_run, write_run
 
@@ -63,7 +64,7 @@ def test_an_axis_of_deviations_has_plain_numbers_and_holds_all(top: float) -> No
     drawn = list(figure.subplots(1, 2))
     drawn[0].plot([-1, top])
     drawn[1].plot([0, 1])
-    deviations(drawn, "label")
+    deviations(drawn)
     low, high = drawn[0].get_ylim()
     assert low < -1 and top < high and drawn[1].get_ylim() == (low, high)
     FigureCanvasAgg(figure)
@@ -118,6 +119,35 @@ def test_medians_are_numpys(tmp_path: Path) -> None:
     assert drawn[1] == pytest.approx(np.median(values, axis=0) + 1)
 
 
+def test_a_violin_is_wide_where_values_are_dense_and_ends_at_the_percentiles() -> None:
+    values = np.r_[np.random.default_rng(5).normal(3, 0.1, 900), np.linspace(0, 200, 100)]
+    heights, widths = layerwise.violin(values)
+    low, high = np.percentile(values, [1, 99])
+    assert low < heights.min() and heights.max() < high
+    assert heights[widths.argmax()] == pytest.approx(3, abs=0.3)
+    assert widths.max() == 1 and widths.min() >= 0
+    assert np.isfinite(layerwise.violin(np.full(20, 0.5))).all()  # a layer that is constant
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (5, (2, 3)), (9, (3, 3)), (10, (3, 4))])
+def test_rows_of_panels_are_of_about_the_same_length_and_labelled_outside(
+    count: int, shape: tuple[int, int]
+) -> None:
+    figure, grid = panels([str(i) for i in range(count)])
+    label_panels(grid, x="x", y="y")
+    assert len(grid) == count and len(figure.axes) == shape[0] * shape[1]
+    assert [bool(a.get_ylabel()) for a in grid] == [i % shape[1] == 0 for i in range(count)]
+    below = [i + shape[1] < count for i in range(count)]
+    assert [bool(a.get_xlabel()) for a in grid] == [not covered for covered in below]
+
+
+def test_layers_stand_aslant_only_where_their_names_need_it() -> None:
+    axes = Figure().subplots()
+    for width, rotation in ((3.0, 0), (1.0, 60)):
+        name_layers(axes, ["blocks.0", "blocks.1", "head"], width=width)
+        assert {label.get_rotation() for label in axes.get_xticklabels()} == {rotation}
+
+
 def test_bins_of_the_heat_map_keep_the_mean_and_short_sets_stay_whole() -> None:
     ordered = np.sort(np.random.default_rng(2).normal(size=(1000, 2)), axis=0)
     binned = layerwise._binned(ordered, 50)
@@ -128,7 +158,7 @@ def test_bins_of_the_heat_map_keep_the_mean_and_short_sets_stay_whole() -> None:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize(("layers", "sets"), [(3, 1), (20, 10)])
+@pytest.mark.parametrize(("layers", "sets"), [(3, 1), (7, 5), (20, 10)])
 def test_no_text_of_a_plot_is_cut_or_overlaps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, layers: int, sets: int
 ) -> None:

@@ -74,7 +74,10 @@ def test_the_table_of_groups_is_the_summary_of_results_json(finished: Path) -> N
     header, *body = Page(render_report(finished)).tables["groups"]
     summary = {(s["method"], s["group"]): s for s in results(finished)["summary"]}
     assert {row[0] for row in body} == {method for method, _ in summary}
+    assert header[1] == "near+far"
     for row in body:
+        both = 50 * sum(summary[row[0], group]["auroc_mean"] for group in ("near", "far"))
+        assert row[1].partition("±")[0] == f"{both:.2f}"
         for group, cell in zip(header[2:], row[2:], strict=True):
             one = summary[row[0], group]
             assert cell == f"{100 * one['auroc_mean']:.2f}±{100 * one['auroc_std']:.2f}"
@@ -123,6 +126,43 @@ def test_the_claim_is_the_headline_with_its_paired_difference(finished: Path) ->
     difference = np.mean(seeds["nervecode"]) - np.mean(seeds[best])
     shown = [f"{value:+.2f}".replace("-", "−") for value in (difference, low, high)]
     assert f"{shown[0]} difference, 95 % interval {shown[1]} to {shown[2]}" in text
+
+
+def test_one_seed_has_no_deviation_and_no_interval(run: Path) -> None:
+    found = json.loads((run / "meta.json").read_text()) | {"seeds": [0]}
+    (run / "meta.json").write_text(json.dumps(found))
+    finish_run(run)
+    one = results(run)
+    rows = [row for row in one["rows"] if row["seed"] == 0]
+    (run / "results.json").write_text(json.dumps(one | {"rows": rows}))
+    rehash(run)
+    page = Page(render_report(run))
+    assert "difference of one seed; an interval needs two" in page.text
+    assert "Student" not in page.text
+    assert not any("±" in cell for row in page.tables["groups"] for cell in row)
+    assert not any("±" in cell for row in page.tables["set-1"] for cell in row)
+
+
+def test_the_other_figures_are_those_of_the_files(finished: Path) -> None:
+    page, found = Page(render_report(finished)), results(finished)
+    meta = json.loads((finished / "meta.json").read_text())
+    pairs = {tuple(row) for table in page.tables.values() for row in table if len(row) == 2}
+    for seed, accuracy in meta["gate"]["accuracy"].items():
+        assert (f"seed {seed}", f"{100 * accuracy:.2f} %") in pairs
+    for split, size in meta["split_sizes"].items():
+        assert (split, f"{size:,}") in pairs
+    both: dict[str, float] = {}
+    for one in found["summary"]:
+        if one["group"] in ("near", "far"):
+            both[one["method"]] = both.get(one["method"], 0) + one["auroc_mean"] / 2
+    place = sorted(both.values(), reverse=True).index(both["nervecode"]) + 1
+    assert f"Place {place} of {len(both)} methods" in page.text
+    scores = {s: np.load(finished / f"scores/seed_0/{s}.npz")["nervecode"]
+              for s in ("id_calibration", "id_test")}  # fmt: skip
+    above = (scores["id_calibration"][None] >= scores["id_test"][:, None]).sum(1)
+    rate = 100 * np.mean((1 + above) / (len(scores["id_calibration"]) + 1) <= 0.05)
+    assert f"raised false alarms on {rate:.1f} % of ID test" in page.text
+    assert "near (held_out), far (photos) and shift (rotate_90)." in page.text
 
 
 def test_the_page_needs_nothing_but_itself(finished: Path) -> None:
