@@ -44,7 +44,7 @@ def read_until(root: Path, process: ForkServerProcess, seconds: float) -> None:
         with suppress(FileNotFoundError):  # tidied away between its name and its bytes
             read_everything(root)
         assert RunDir(root).status in ("running", "interrupted", "complete")
-        time.sleep(0.02)
+        time.sleep(0.002)
 
 
 def same_results(root: Path, other: Path) -> None:
@@ -87,7 +87,9 @@ def kill_until_done(root: Path, moments: list[float]) -> int:
 def check_kills(times: int, finished: Path, tmp_path: Path) -> None:
     root = begin(tmp_path, finished)
     began = time.monotonic()
-    status, err = processes.start("bench", root).wait()
+    command = processes.start("bench", root)
+    read_until(root, command.process, 120)
+    status, err = command.wait()
     assert status == 0, err
     whole = time.monotonic() - began
     generator = random.Random(0)
