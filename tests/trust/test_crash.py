@@ -94,10 +94,10 @@ def check_kills(times: int, finished: Path, tmp_path: Path) -> None:
     whole = time.monotonic() - began
     generator = random.Random(0)
     killed = 0
-    while killed < times:  # a run of its own for every five, over the whole of its life
+    while killed < times:  # a run of its own for every ten, over the whole of its life
         shutil.rmtree(root)
         root = begin(tmp_path, finished)
-        moments = [generator.uniform(0, whole / 2) for _ in range(min(5, times - killed))]
+        moments = [generator.uniform(0, whole / 4) for _ in range(min(10, times - killed))]
         killed += kill_until_done(root, moments)
         status, err = processes.start("bench", root).wait()
         assert status == 0, err
