@@ -63,26 +63,20 @@ def sweep(
     Example: nervecode sweep digits --grid train.epochs=10,30 --seeds 0,1,2
     """
     from nervecode.lab.sweep import launchers
-    from nervecode.lab.sweep.cells import read_sweep, write_sweep
-    from nervecode.lab.sweep.state import FAILED, UNFINISHED, state_of
+    from nervecode.lab.sweep.cells import Sweep, read_sweep, write_sweep
 
     start = None if launcher == PRINT else launchers.launcher(launcher)
     options = _options(launcher_option or [])
-    if configs:
-        found = write_sweep(outdir, _cells(configs, seeds, grid or [], override or []))
-    elif seeds or grid or override:
+    launchers.check_options(launcher, options)
+    if not configs and (seeds or grid or override):
         raise InputError("sweep: found --seeds, --grid or -o without a config to apply them to")
-    else:
-        found = read_sweep(outdir)
-    states = {cell.id: state_of(cell, outdir) for cell in found.cells}
-    wanted = FAILED if only_failed else (*FAILED, *UNFINISHED, "running")
-    due = [
-        cell
-        for cell in found.cells
-        if states[cell.id].word in wanted
-        # What did not reach its gate would not another time.
-        and (only_failed or states[cell.id].word != "gate failed")
-    ]
+    cells = _cells(configs, seeds, grid or [], override or []) if configs else None
+    found = read_sweep(outdir) if cells is None else Sweep(outdir, tuple(cells))
+    due = _due(found, only_failed)
+    if launcher == "local":  # elsewhere, the data may be where the cells run
+        _require_data(due)
+    if cells is not None:
+        found = write_sweep(outdir, cells)
     if start is None:
         for cell in due:
             typer.echo(shlex.join(["nervecode", "run-cell", str(outdir), cell.id]))
@@ -92,6 +86,29 @@ def sweep(
     if due:
         _run(found, start([_task(cell, outdir) for cell in due], pool), len(due), fail_fast)
     _finish(found, as_json)
+
+
+def _due(sweep: Sweep, only_failed: bool) -> list[Cell]:
+    """The cells that are to be run."""
+    from nervecode.lab.sweep.state import FAILED, UNFINISHED, state_of
+
+    wanted = FAILED if only_failed else (*FAILED, *UNFINISHED, "running")
+    words = {cell.id: state_of(cell, sweep.folder).word for cell in sweep.cells}
+    return [
+        cell
+        for cell in sweep.cells
+        if words[cell.id] in wanted
+        # What did not reach its gate would not another time.
+        and (only_failed or words[cell.id] != "gate failed")
+    ]
+
+
+def _require_data(cells: Sequence[Cell]) -> None:
+    """Tell every set that is absent before any cell is run."""
+    from nervecode.lab.data.catalogue import require
+
+    data = [cell.config.data for cell in cells]
+    require(spec for one in data for spec in (one.id, *one.near, *one.far))
 
 
 def _cells(

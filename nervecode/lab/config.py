@@ -126,6 +126,14 @@ def preset_path(name: str) -> Path:
     return known[name]
 
 
+def preset_values(name: str) -> dict[str, Any]:
+    """The settings of a preset as its files state them: neither validated nor with defaults."""
+    values: dict[str, Any] = {}
+    for origin, layer in _from_preset(name):
+        _merge(values, layer, origin, {}, "")
+    return values
+
+
 @dataclass(frozen=True)
 class PresetInfo:
     """A line of the list of presets."""
@@ -141,9 +149,7 @@ def preset_info() -> list[PresetInfo]:
     """Every preset with its data, and the minutes and memory that its file states."""
     found = []
     for name in presets():
-        values: dict[str, Any] = {}
-        for origin, layer in _from_preset(name):
-            _merge(values, layer, origin, {}, "")
+        values = preset_values(name)
         cost = values.get("cost", {})
         found.append(
             PresetInfo(

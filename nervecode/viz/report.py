@@ -14,6 +14,7 @@ from nervecode.lab.run import RunDir
 from nervecode.lab.tables import Table, failures, group_table, set_table
 from nervecode.viz.claim import claim, reasons
 from nervecode.viz.metric_table import metric_table
+from nervecode.viz.published import published_table
 from nervecode.viz.saved import Saved
 from nervecode.viz.specimens import BAND, specimens
 
@@ -107,6 +108,7 @@ def _context(run: RunDir) -> dict[str, Any]:
         },
         "groups": None if withheld else group_table(meta, rows),
         "sets": None if withheld else set_table(meta, rows),
+        "published": None if withheld else published_table(meta, config, rows),
         "details": [] if withheld else _details(meta, rows),
         "failures": None if withheld else failures(rows),
         "pictures": _pictures(run, saved.seed),

@@ -25,8 +25,9 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_it_carries_every_preset(members: set[str]) -> None:
-    presets = {file.relative_to(ROOT).as_posix() for file in (ROOT / "configs").rglob("*.yaml")}
-    assert presets
+    files = [path for path in (ROOT / "configs").rglob("*") if path.suffix in (".yaml", ".csv")]
+    presets = {path.relative_to(ROOT).as_posix() for path in files}
+    assert {Path(name).suffix for name in presets} == {".yaml", ".csv"}
     assert {f"nervecode/{preset}" for preset in presets} <= members
 
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from nervecode.lab.config import resolve
 from nervecode.lab.meta import sealed
+from nervecode.lab.sweep.cells import Cell, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,8 @@ def world(finished: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPat
     write_runs(root, finished)
     write_configs(root, tiny)
     write_inputs(root)
+    write_sweeps(root, tiny)
+    write_weights(root)
     return root
 
 
@@ -60,6 +65,8 @@ def write_configs(root: Path, tiny: dict[str, Any]) -> None:
     put("typo.yaml", json.dumps(tiny | {"trian": {"epochs": 1}}))
     put("three.yaml", json.dumps(tiny | {"train": {"epochs": -1, "lr": 1}, "model": {"name": "x"}}))
     put("base.yaml", "extends: digts\n")
+    put("later.yaml", json.dumps(tiny | {"schema_version": 2}))
+    put("bits.yaml", json.dumps(tiny | {"signals": {"nervecode": {"recipe": "bits"}}}))
     (root / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
 
 
@@ -79,7 +86,29 @@ def write_inputs(root: Path) -> None:
         (root / name).mkdir()
         (root / name / "bad.png").write_bytes(b"no image")
     Image.new("L", (8, 8)).save(root / "some_bad/good.png")
+    (root / "one_class/only").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(root / "one_class/only/x.png")
+    (root / "text.tar").write_text("hello")
+    header = {"format": "nervecode-shard-1", "index": 1, "count": 1, "units": 2, "settings": {}}
+    np.savez(root / "headless.npz", shard=np.array(json.dumps(header)))
     (root / "file").write_text("a file in the place of a folder")
+
+
+def write_sweeps(root: Path, tiny: dict[str, Any]) -> None:
+    cells = [Cell.of(resolve(file=root / "good.yaml").config, seed, {}) for seed in (0, 1)]
+    write_sweep(root / "swept", cells)
+    whole = (root / "swept/sweep.json").read_text()
+    for name, text in (
+        ("bad_sweep", whole[:-9]),
+        ("forged", whole.replace('"width": 8', '"width": 9')),
+    ):
+        (root / name).mkdir()
+        (root / name / "sweep.json").write_text(text)
+
+
+def write_weights(root: Path) -> None:
+    torch.save({"weight": torch.ones(3)}, root / "other.pt")  # noqa: TID251
+    torch.save({"state_dict": {}, "args": root}, root / "object.pt")  # noqa: TID251
 
 
 @dataclass(frozen=True)
@@ -164,6 +193,7 @@ ROWS = [
     bad("bench --config binary.yaml", "binary.yaml: cannot be read"),
     bad("bench --config base.yaml", "did you mean 'digits'?"),
     bad("bench --config no_images", "no_images: cannot be read"),
+    bad("bench --config later.yaml", "later.yaml: schema_version: found 2, allowed: 1"),
     # Run directories
     bad("bench rum", "rum: no such run directory", "did you mean 'run'?"),
     bad("calibrate rum", "rum: no such run directory"),
@@ -209,6 +239,83 @@ ROWS = [
     bad("score run --input digits --alpha 1.5", "--alpha: found 1.5, allowed: between 0 and 1"),
     bad("score run --input digits --alpha nan", "--alpha: found nan"),
     bad("score run --input digits --seed 7", "--seed: found 7, allowed: 0, 1"),
+    bad("score run --input digits --shard x/4 --output x.npz", "--shard: found 'x/4'", "3/10"),
+    bad("score run --input digits --shard 1/4 --output x.csv", "allowed for a shard: '.npz'"),
+    bad("score run --input text.tar", "text.tar: not a readable tar file"),
+    bad("score run --input http://localhost/x.tar", "x.tar: no such file"),
+    bad("merge headless.npz --output x.csv", "headless.npz: is damaged or no shard", status=4),
+    bad("merge several.npz --output x.csv", "several.npz: is damaged or no shard", status=4),
+    bad("merge several.npz --output x.xlsx", "unknown suffix '.xlsx'"),
+    bad("merge several.npz --output good.yaml", "unknown suffix '.yaml'"),
+    bad("merge", "Missing argument 'SHARD"),
+    # Data
+    bad(f"bench {GOOD} -o data.far=[digits]", "the OOD set 'digits' is the ID set itself"),
+    bad(f"bench {GOOD} -o data.near=[] -o data.far=[digits:3]", "holds class 3 of the ID set"),
+    bad(f"train {GOOD} -o data.id=folder:one_class", "one_class: found 1 class sub-folders",
+        "two or more"),
+    bad(f"train {GOOD} -o data.id=folder:nowhere", "nowhere; get it: give the path of a folder"),
+    bad("data fetch kmnits", "unknown set 'kmnits'", "did you mean 'kmnist'?"),
+    bad("data fetch cifar10 svhn --from nowhere", "--from nowhere: no such folder"),
+    # Weights from elsewhere
+    bad("import-checkpoint nowhere.pt", "give one of --preset NAME, --config FILE and RUN"),
+    bad("import-checkpoint nowhere.pt --config bits.yaml", "nowhere.pt: no such file"),
+    bad("import-checkpoint text.npy --config bits.yaml", "text.npy: neither .safetensors nor"),
+    bad("import-checkpoint other.pt --config bits.yaml", "other.pt: lacks 'head.weight' of shape"),
+    bad("import-checkpoint object.pt --config bits.yaml", "object.pt: damaged, or more than"),
+    bad("import-checkpoint other.pt --config bits.yaml --sha256 zz", "SHA-256: found 'zz'"),
+    bad(f"import-checkpoint other.pt --config bits.yaml --sha256 {'0' * 64}",
+        "other.pt: found SHA-256 ", f"allowed: {'0' * 64}"),
+    bad(f"import-checkpoint other.pt {GOOD}", "nervecode_v0_1_1: is learned with the classifier"),
+    bad("import-checkpoint other.pt run", "nervecode_v0_1_1: is learned with the classifier"),
+    bad(f"bench {GOOD} --checkpoint-sha256 zz", "SHA-256: found 'zz'"),
+    # Sweeps
+    bad("sweep digts", "preset: unknown 'digts'", "did you mean 'digits'?"),
+    bad("sweep good.yaml typo.yaml", "typo.yaml: trian: unknown key"),
+    bad("sweep nowhere.yaml", "nowhere.yaml: no such file"),
+    bad("sweep good.yaml --grid train.epochz=1,2", "train.epochz: unknown key", "'epochs'?"),
+    bad("sweep good.yaml --grid train.epochs=1,-2", "train.epochs: found -2"),
+    bad("sweep good.yaml --grid train.epochs", "--grid train.epochs: allowed: key=value,value"),
+    bad("sweep good.yaml --grid train.epochs=[", "--grid train.epochs: not valid YAML"),
+    bad("sweep good.yaml --grid seeds=1 --grid seeds=2", "--grid: seeds is given twice"),
+    bad("sweep good.yaml --seeds one", "--seeds: found 'one'"),
+    bad("sweep good.yaml --jobs 0", "Invalid value for '--jobs'"),
+    bad("sweep good.yaml --launcher lokal", "--launcher: unknown 'lokal'", "mean 'local'?"),
+    bad("sweep good.yaml --launcher-option x", "--launcher-option x: allowed: key=value"),
+    bad("sweep good.yaml --launcher-option gpus=1 --outdir x", "unknown 'gpus' of launcher local"),
+    bad("sweep good.yaml --outdir file", "file: cannot be made"),
+    bad("sweep good.yaml --grid train.epochs=7 --outdir swept", "swept: holds another sweep",
+        "only here: tiny train.epochs=7 seed 0"),
+    bad("sweep --outdir nowhere", "sweep.json: no such file", "nervecode sweep CONFIG"),
+    bad("sweep --seeds 1 --outdir swept", "without a config to apply them to"),
+    bad("sweep --outdir bad_sweep", "bad_sweep/sweep.json: is damaged", status=4),
+    bad("sweep --outdir forged", "forged/sweep.json: is damaged", "has another config", status=4),
+    bad("run-cell swept zzz", "swept: found 0 cells 'zzz'"),
+    bad("run-cell nowhere abc", "nowhere/sweep.json: no such file"),
+    bad("run-cell bad_sweep abc", "bad_sweep/sweep.json: is damaged", status=4),
+    # Several processes, and who watches
+    bad(f"bench {GOOD} --nproc 0", "--nproc: found 0, allowed: at least 1"),
+    bad(f"bench {GOOD} --nnodes 2", "--nnodes: found 2 without --rdzv HOST:PORT"),
+    bad(f"train {GOOD} --nnodes 2 --rdzv here", "--rdzv: found 'here', allowed: HOST:PORT"),
+    bad(f"train {GOOD} --rdzv here:1", "--rdzv: is for several machines; give --nnodes too"),
+    bad(f"bench {GOOD} --track tensorbord", "--track: unknown", "did you mean 'tensorboard'?"),
+    # Readers of runs
+    bad("verify rum", "rum: no such run directory", "did you mean 'run'?"),
+    bad("verify bad_meta", "meta.json: is damaged", status=4),
+    bad("verify run --tolerance -1", "Invalid value for '--tolerance'"),
+    bad("archive rum", "rum: no such run directory"),
+    bad("archive run --output x.zip", "found suffix '.zip', allowed: .tar.gz"),
+    bad("archive run --output run/x.tar.gz", "run/x.tar.gz: lies in the run itself"),
+    bad("archive bad_scores --output x.tar.gz", "ood_rotate_45.npz: changed", status=4),
+    bad("report rum", "rum: no such run directory"),
+    bad("report run --output x.pdf", "unknown suffix '.pdf', allowed: .html"),
+    bad("report bad_layers --output x.html", "id_test.npz: is missing", status=4),
+    bad("compare run", "compare: found 1 run, allowed: two or more"),
+    bad("compare run run", "the run run is given twice"),
+    bad("compare run bad_scores --metric aurok", "--metric: unknown 'aurok'", "mean 'auroc'?"),
+    bad("compare run bad_scores --method knnn", "--method: unknown 'knnn'", "mean 'knn'?"),
+    bad("plot run --seed 7 --output p.png", "seed: found 7, allowed: 0, 1"),
+    bad("plot run --ood nowhere --output p.png", "OOD set: run has no 'nowhere'"),
+    bad("config show --preset digts", "did you mean 'digits'?"),
     # Outputs
     bad("score run --input digits --output x.xlsx", "unknown suffix '.xlsx'",
         "allowed: .csv, .jsonl, .npz"),
@@ -227,7 +334,7 @@ NOTED = ("meta.json", "log.jsonl", "run.log")
 
 
 def test_there_are_enough_rows_and_none_twice() -> None:
-    assert len({row.command for row in ROWS}) == len(ROWS) >= 30
+    assert len({row.command for row in ROWS}) == len(ROWS) >= 170
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -176,6 +177,24 @@ def test_scoring_that_is_killed_leaves_no_file(finished: Path, tmp_path: Path) -
         time.sleep(1)
         os.kill(process.pid, signal.SIGKILL)
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "npz"])
+def test_a_disk_that_fills_up_is_told_and_leaves_no_file(
+    cli: Any, finished: Path, source: Path, shards: list[Path], tmp_path: Path, suffix: str
+) -> None:
+    """No file may grow beyond 99 bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    output = tmp_path / f"x.{suffix}"
+    for command in (("score", finished, "--input", source), ("merge", *shards)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (99, before[1]))
+        try:
+            found = cli(*command, "--output", output)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert found.status == 1
+        assert f"{output}: cannot be written (File too large)" in found.err
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_merge_loads_no_torch(shards: list[Path], tmp_path: Path) -> None:

@@ -151,6 +151,21 @@ def test_bad_input_is_told_before_anything_is_written(
     assert not (tmp_path / "s").exists()
 
 
+def test_absent_data_are_told_before_any_cell_runs(
+    cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NERVECODE_DATA", str(tmp_path / "none"))
+    grid = ("--grid", "data.far=[kmnist],[uniform_noise],[mnist]", "--outdir", tmp_path / "x")
+    found = cli("sweep", config, *grid)
+    assert found.status == 2
+    lines = found.err.splitlines()
+    assert len(lines) == 2
+    for name, line in zip(("kmnist", "mnist"), lines, strict=True):
+        assert f"data: {name} is absent" in line and f"nervecode data fetch {name}" in line
+    assert not (tmp_path / "x").exists()
+    assert cli("sweep", config, *grid, "--launcher", "print").status == 0  # they may be elsewhere
+
+
 @pytest.mark.slow
 def test_a_sweep_whose_process_is_killed_twice_ends_as_one_that_was_not(
     config: Path, tmp_path: Path

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -384,11 +387,58 @@ def test_what_fails_on_the_way_leaves_what_was_there(
         (folder / "half").write_text("written")
         raise failure
 
-    monkeypatch.setattr(utils, "extract_archive", fail)
+    monkeypatch.setattr(unpack, "_unpack", fail)
     expected = NervecodeError if words else KeyboardInterrupt
     with pytest.raises(expected, match=words):
         fetch("cifar10", source=source)
     assert tree(root) == before
+
+
+def tar_of(path: Path, name: str, kind: bytes = tarfile.REGTYPE) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "../../outside"
+        tar.addfile(member)
+
+
+def zip_of(path: Path, name: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, "x")
+
+
+@pytest.mark.parametrize(
+    ("set_name", "write", "member"),
+    [("cifar10", tar_of, "../escaped"), ("cifar10", tar_of, "a/../../escaped"),
+     ("cifar10", tar_of, "/tmp/escaped"), ("tiny_imagenet", zip_of, "../escaped"),
+     ("cifar10", lambda path, name: tar_of(path, name, tarfile.SYMTYPE), "link"),
+     ("cifar10", lambda path, name: tar_of(path, name, tarfile.LNKTYPE), "link"),
+     ("cifar10", lambda path, name: tar_of(path, name, tarfile.FIFOTYPE), "pipe")],
+)  # fmt: skip
+def test_an_archive_is_unpacked_within_its_folder(
+    set_name: str, write: Callable[[Path, str], None], member: str, root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Even one whose sum is the expected one."""
+    source = tmp_path / "source"
+    source.mkdir()
+    path = source / ARCHIVES[set_name].downloads[0].name
+    write(path, member)
+    trust({path.name: hashlib.md5(path.read_bytes()).hexdigest()}, monkeypatch)
+    with pytest.raises(InputError, match=r"found the member .*, allowed: files inside its folder"):
+        fetch(set_name, source=source)
+    assert list(root.iterdir()) == []
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_a_tar_file_that_ends_too_early_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "val_256.tar"
+    path.write_bytes(b"hello")
+    trust({path.name: hashlib.md5(b"hello").hexdigest()}, monkeypatch)
+    with pytest.raises(InputError, match=r"val_256\.tar: cannot be unpacked"):
+        fetch("places365", source=tmp_path)
+    assert list(root.iterdir()) == []
 
 
 def test_a_data_folder_that_is_a_file_is_told(

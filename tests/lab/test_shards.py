@@ -23,6 +23,7 @@ from torch import nn
 import nervecode
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab import image_inputs, inputs, scored_files
+from nervecode.lab import shards as shards_module
 from nervecode.lab.inputs import Inputs, Source, open_inputs
 from nervecode.lab.progress import Progress
 from nervecode.lab.scored import Scored, Tally, some
@@ -352,6 +353,20 @@ def test_what_is_no_shard_is_refused(shards: list[Path], tmp_path: Path) -> None
         with pytest.raises(ArtifactError, match=words) as caught:
             check_shards([*shards, tmp_path / name])
         assert name in str(caught.value)
+
+
+def test_a_shard_that_would_fill_the_memory_is_refused(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with np.load(shards[0]) as file:
+        arrays = dict(file)
+    names = arrays["sample_ids"].astype(f"<U{shards_module.MAX_ROW // 4 + 1}")
+    np.savez_compressed(tmp_path / "wide.npz", **arrays | {"sample_ids": names})
+    with pytest.raises(ArtifactError, match=r"found rows of 1,048,580 bytes, allowed: 1,048,576"):
+        next(read_chunks(tmp_path / "wide.npz"))
+    monkeypatch.setattr(shards_module, "MAX_SMALL", 100)
+    with pytest.raises(ArtifactError, match=r"shard takes [\d,]+ bytes, allowed: 100"):
+        read_shard(shards[0])
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))

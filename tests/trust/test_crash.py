@@ -7,6 +7,8 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,16 @@ def read_everything(root: Path) -> None:
         assert path.read_text().endswith("\n")
 
 
+def read_until(root: Path, process: ForkServerProcess, seconds: float) -> None:
+    """Read all of a run again and again while it is written, as long as its writer lives."""
+    deadline = time.monotonic() + seconds
+    while process.exitcode is None and time.monotonic() < deadline:
+        with suppress(FileNotFoundError):  # tidied away between its name and its bytes
+            read_everything(root)
+        assert RunDir(root).status in ("running", "interrupted", "complete")
+        time.sleep(0.002)
+
+
 def same_results(root: Path, other: Path) -> None:
     """The rows, codes, scores and layerwise arrays of two runs, byte for byte."""
     for pattern in ("results.csv", "calibration/*", "layerwise/*/*", "scores/*/*", "checkpoints/*"):
@@ -58,7 +70,7 @@ def kill_until_done(root: Path, moments: list[float]) -> int:
     for moment in moments:
         command = processes.start("bench", root)  # held, since it holds the pipe of messages
         process = command.process
-        process.join(moment)
+        read_until(root, process, moment)
         if process.exitcode is None:
             process.kill()
             killed += 1
@@ -75,15 +87,17 @@ def kill_until_done(root: Path, moments: list[float]) -> int:
 def check_kills(times: int, finished: Path, tmp_path: Path) -> None:
     root = begin(tmp_path, finished)
     began = time.monotonic()
-    status, err = processes.start("bench", root).wait()
+    command = processes.start("bench", root)
+    read_until(root, command.process, 120)
+    status, err = command.wait()
     assert status == 0, err
     whole = time.monotonic() - began
     generator = random.Random(0)
     killed = 0
-    while killed < times:  # a run of its own for every five, over the whole of its life
+    while killed < times:  # a run of its own for every ten, over the whole of its life
         shutil.rmtree(root)
         root = begin(tmp_path, finished)
-        moments = [generator.uniform(0, whole / 2) for _ in range(min(5, times - killed))]
+        moments = [generator.uniform(0, whole / 4) for _ in range(min(10, times - killed))]
         killed += kill_until_done(root, moments)
         status, err = processes.start("bench", root).wait()
         assert status == 0, err

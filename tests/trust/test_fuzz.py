@@ -25,6 +25,8 @@ from nervecode.lab.files import read_npz
 from nervecode.lab.models import build_model
 from nervecode.lab.rows import read_rows
 from nervecode.lab.run import RunDir
+from nervecode.lab.sweep.cells import FILE, Cell, read_sweep, write_sweep
+from nervecode.lab.sweep.state import state_of
 from nervecode.lab.verify import verify_run
 from nervecode.layers.storage import read_tensors
 from nervecode.viz.saved import Saved
@@ -159,6 +161,28 @@ def test_any_artifact_is_read_or_refused(number: int, kind: str, count: int, cop
         path.write_bytes(mutated(source, changes))
         with in_bounds():
             reader(RunDir(copy), path)
+
+    check()
+
+
+@pytest.mark.parametrize("count", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_any_sweep_is_read_or_refused(count: int, config: Path, tmp_path: Path) -> None:
+    plan = resolve(file=config).config
+    cells = [Cell.of(plan, seed, {"train.epochs": 2}) for seed in plan.seeds]
+    path = write_sweep(tmp_path, cells).folder / FILE
+    source = path.read_bytes()
+    keys = [f'"{key}": '.encode() for key in ("id", "config", "seeds", "settings", "name")]
+
+    @many(count)
+    @example([(source.index(b'"id"') + 7, 12, b"../../../tmp")])
+    @example([(source.index(b'"seeds"') + 9, 20, b"[]")])
+    @given(cuts(PARTS + keys))
+    def check(changes: list[tuple[int, int, bytes]]) -> None:
+        path.write_bytes(mutated(source, changes))
+        with in_bounds():
+            for cell in read_sweep(tmp_path).cells:
+                assert cell.root(tmp_path).parent == tmp_path
+                assert state_of(cell, tmp_path).word == "waiting"
 
     check()
 

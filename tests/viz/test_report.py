@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -18,12 +19,14 @@ from PIL import Image
 from scipy.stats import ttest_rel
 
 from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.config import preset_values
 from nervecode.lab.rows import METRICS
 from nervecode.viz.report import render_report, write_report
 from nervecode.viz.specimens import draw_trace, thumbnail
 
 from .conftest import finish_run, rehash, write_run
 
+ROOT = Path(__file__).parents[2]
 VOID = {"meta", "link", "img", "br", "circle", "polygon", "polyline"}
 
 
@@ -163,6 +166,39 @@ def test_the_other_figures_are_those_of_the_files(finished: Path) -> None:
     rate = 100 * np.mean((1 + above) / (len(scores["id_calibration"]) + 1) <= 0.05)
     assert f"raised false alarms on {rate:.1f} % of ID test" in page.text
     assert "near (held_out), far (photos) and shift (rotate_90)." in page.text
+
+
+def test_published_figures_stand_beside_those_of_the_same_sets(finished: Path) -> None:
+    assert "published" not in Page(render_report(finished)).tables
+    data = preset_values("openood_cifar10")["data"]
+    config: dict[str, Any] = {"data": data, "signals": {"nervecode": {"recipe": "bits"}}}
+
+    def published() -> list[list[str]] | None:
+        (finished / "config.yaml").write_text(json.dumps(config))
+        rehash(finished)
+        return Page(render_report(finished)).tables.get("published")
+
+    found = published()
+    assert found is not None
+    header, own, *theirs = found
+    assert header == ["method", "training", "near", "far", "near here", "far here"]
+    with (ROOT / "configs/openood_cifar10.csv").open(newline="") as file:
+        published_rows = list(csv.DictReader(file))
+    assert [row[:4] for row in theirs] == [list(row.values())[:4] for row in published_rows]
+    summary = {
+        (s["method"], s["group"]): f"{100 * s['auroc_mean']:.2f}"
+        for s in results(finished)["summary"]
+    }
+    assert own[:4] == ["nervecode", "plain", "", ""]
+    for method, cells in (("nervecode", own[4:]), ("knn", theirs[0][4:])):
+        assert cells == [summary[method, "near"], summary[method, "far"]]
+    assert theirs[5][4:] == ["", ""]  # CombOOD is none of ours
+
+    config["signals"]["nervecode"] = {"recipe": "v0_1_1", "detach": False}
+    joint = published()
+    assert joint is not None and joint[1][:2] == ["nervecode", "for the task"]
+    config["data"] = data | {"far": ["svhn"]}
+    assert published() is None
 
 
 def test_the_page_needs_nothing_but_itself(finished: Path) -> None:

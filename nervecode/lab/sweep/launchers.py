@@ -74,19 +74,9 @@ def slurm(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
 
     submitit keeps each command, a list of words, in a file of its own under `submitit/`.
     """
-    engine = _extra("slurm", "submitit")
-    options = dict(pool.options)
-    executor = engine.AutoExecutor(
-        folder=pool.folder / "submitit", cluster=options.pop("cluster", None)
-    )
-    try:
-        executor.update_parameters(
-            **{"name": "nervecode", "slurm_array_parallelism": pool.jobs, **options}
-        )
-    except (NameError, ValueError, TypeError) as error:
-        raise InputError(f"--launcher-option: {' '.join(str(error).split())}") from None
+    executor = _slurm_executor(pool)
+    command = importlib.import_module("submitit").helpers.CommandFunction
     with executor.batch():
-        command = engine.helpers.CommandFunction
         running = {executor.submit(command(list(task.words))): task for task in tasks}
     try:
         while running:
@@ -103,18 +93,13 @@ def ray(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
 
     All machines see the folder of the sweep, and have Nervecode installed.
     """
-    engine = _extra("ray", "ray")
-    options = {"num_cpus": 1, "max_retries": 0, **pool.options}
-    address = options.pop("address", None)
-    size = {} if address else {"num_cpus": pool.jobs * max(1, int(options["num_cpus"]))}
+    engine, call = _ray_call(pool.options)
+    address, cpus = pool.options.get("address"), pool.options.get("num_cpus", 1)
+    size = {} if address else {"num_cpus": pool.jobs * max(1, int(cpus))}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     engine.init(address=address, include_dashboard=None if address else False,
                 log_to_driver=False, logging_level="ERROR", **size)  # fmt: skip
     try:
-        try:
-            call = engine.remote(**options)(_call)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"--launcher-option: {' '.join(str(error).split())}") from None
         running = {call.remote(list(task.words), str(task.log)): task for task in tasks}
         while running:
             done, _ = engine.wait(list(running), num_returns=1)
@@ -142,6 +127,21 @@ def launcher(name: str) -> Launcher:
         known = did_you_mean(name, [*LAUNCHERS, "print"])
         raise InputError(f"--launcher: unknown {name!r}; {known}")
     return LAUNCHERS[name]
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a launcher does not have, before anything is written.
+
+    Raises:
+        InputError: an unknown option, or a value of another kind.
+        MissingExtraError: what is behind the launcher is not installed.
+    """
+    if name == "local":
+        _allow(options, name, ())
+    elif name == "slurm":
+        _slurm_executor(Pool(Path(), 1, options))
+    elif name == "ray":
+        _ray_call(options)
 
 
 def cores() -> int:
@@ -182,6 +182,31 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             if process.poll() is None:
                 process.kill()
             _close(process)
+
+
+def _slurm_executor(pool: Pool) -> Any:
+    engine = _extra("slurm", "submitit")
+    options = dict(pool.options)
+    try:
+        executor = engine.AutoExecutor(
+            folder=pool.folder / "submitit", cluster=options.pop("cluster", None)
+        )
+        executor.update_parameters(
+            **{"name": "nervecode", "slurm_array_parallelism": pool.jobs, **options}
+        )
+    except (NameError, ValueError, TypeError, AssertionError) as error:
+        raise InputError(f"--launcher-option: {' '.join(str(error).split())}") from None
+    return executor
+
+
+def _ray_call(options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Ray, and the task that runs a command."""
+    engine = _extra("ray", "ray")
+    own = {key: value for key, value in options.items() if key != "address"}
+    try:
+        return engine, engine.remote(**{"num_cpus": 1, "max_retries": 0, **own})(_call)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--launcher-option: {' '.join(str(error).split())}") from None
 
 
 def _call(words: list[str], log: str) -> int:

@@ -1,0 +1,70 @@
+"""Published: what others report on the sets of a run, beside the run's own figures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nervecode.lab.config import preset_values, presets
+from nervecode.lab.rows import Row, group_means
+from nervecode.lab.tables import Table, stamp
+
+HEADER = ("method", "training", "near", "far", "near here", "far here")
+SETS = ("id", "near", "far")
+
+Means = Mapping[str, Mapping[str, Mapping[int, float]]]
+
+
+def published_table(
+    meta: Mapping[str, Any], config: Mapping[str, Any], rows: Sequence[Row]
+) -> Table | None:
+    """The published figures for the run's ID set and OOD groups; None where there are none.
+
+    They lie in a CSV file beside the preset that has the same sets.
+
+    Args:
+        meta: of the run.
+        config: of the run, as plain values.
+        rows: of the run.
+    """
+    name = _preset_of(config)
+    if name is None:
+        return None
+    with presets()[name].with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+        theirs = list(csv.DictReader(file))
+    means = group_means(rows)
+    training = "for the task" if any(map(_joint, config["signals"].values())) else "plain"
+    own = [[signal, training, "", "", *_here(signal, means)] for signal in config["signals"]]
+    body = [[*[one[c] for c in HEADER[:4]], *_here(one["here"], means)] for one in theirs]
+    caption = (
+        f"AUROC x100 of the near and of the far group; here: mean over {len(meta['seeds'])} "
+        f"seed{'s' * (len(meta['seeds']) > 1)}. Published: configs/{name}.csv; docs/benchmarks.md "
+        "says where the protocol differs. Methods that train for the task are no baselines."
+    )
+    title = f"{stamp(meta)}{meta['name']} beside the published figures of {name}"
+    return Table(title, list(HEADER), own + body, caption=caption)
+
+
+def _preset_of(config: Mapping[str, Any]) -> str | None:
+    """The preset with published figures whose sets are those of a config."""
+    for name, path in presets().items():
+        if path.with_suffix(".csv").is_file():
+            data = preset_values(name)["data"]
+            if all(config.get("data", {}).get(key) == data[key] for key in SETS):
+                return name
+    return None
+
+
+def _joint(signal: Mapping[str, Any]) -> bool:
+    """Whether the network was trained together with the codes of a signal."""
+    return signal.get("recipe") == "v0_1_1" and not signal.get("detach")
+
+
+def _here(method: str, means: Means) -> list[str]:
+    """The near and the far figure of a method of the run, empty where it has none."""
+    groups = means.get(method, {})
+    found = [list(groups.get(group, {}).values()) for group in ("near", "far")]
+    return [f"{100 * np.mean(values):.2f}" if values else "" for values in found]
