@@ -138,7 +138,7 @@ def test_places_are_those_of_torchrun_and_srun() -> None:
         "SLURM_STEP_NUM_TASKS": "4",
         "SLURM_LOCALID": "1",
         "SLURM_JOB_ID": "41",
-        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1",
+        "SLURM_STEP_NODELIST": "gpu[07-08],gpu12",
     }
     assert place_in({}) is None
     assert place_in({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None  # a batch script
@@ -146,10 +146,24 @@ def test_places_are_those_of_torchrun_and_srun() -> None:
     assert place_in({"RANK": "1", "WORLD_SIZE": "2", **slurm}) == (1, 2)
     assert place_in(slurm) == (3, 4)
     assert meeting_point(slurm) == {
-        "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "20041", "LOCAL_RANK": "1"
+        "MASTER_ADDR": "gpu07", "MASTER_PORT": "20041", "LOCAL_RANK": "1"
     }  # fmt: skip
     own = {"MASTER_ADDR": "node7", "MASTER_PORT": "5"}
     assert meeting_point(slurm | own) == {**own, "LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("vm", "vm"),
+        ("n1,n2", "n1"),
+        ("n[3,5]-ib", "n3-ib"),
+        ("r[001-002]n[7-9],x", "r001n7"),
+    ],
+)
+def test_ranks_of_slurm_meet_on_their_first_machine(nodes: str, first: str) -> None:
+    found = meeting_point({"SLURM_PROCID": "0", "SLURM_STEP_NODELIST": nodes})
+    assert found["MASTER_ADDR"] == first
 
 
 @pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("", "2"), ("-1", "2"), ("0", "two")])
