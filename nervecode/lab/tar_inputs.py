@@ -73,7 +73,7 @@ class TarInputs(Source):
         """(key, member) of every image; what else a sample holds is passed over."""
         seen: set[str] = set()
         while (member := tar.next()) is not None:
-            tar.members.clear()  # a tar file may have any number
+            tar.members.clear()  # type: ignore[attr-defined]  # there may be any number
             key, _ = self.webdataset.tariterators.base_plus_ext(member.name)
             suffix = os.path.splitext(member.name)[1].lower()
             if key is None or not member.isreg() or suffix not in SUFFIXES:

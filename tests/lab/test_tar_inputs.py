@@ -77,7 +77,7 @@ def test_members_that_were_read_are_not_held(tmp_path: Path) -> None:
     image = png(pixels[0])
     path = write_tar(tmp_path / "x.tar", {f"{i}.png": image for i in range(100)})
     for _ in open_inputs(str(path), GREY).read(0):
-        held = sum(isinstance(one, tarfile.TarInfo) for one in gc.get_objects())
+        held = sum(type(one) is tarfile.TarInfo for one in gc.get_objects())
         assert held < 20  # of a batch of four
 
 
