@@ -99,6 +99,8 @@ def compare(folder: Path, inputs: int, shards: int, threads: int) -> None:
     print(f"peak memory, {inputs // 10:,} inputs: {small.peak:.0f} MB; {inputs:,}: "
           f"{large.peak:.0f} MB ({100 * large.peak / small.peak - 100:+.1f} %); a shard, largest: "
           f"{max(part.peak for part in parts):.0f} MB; merge: {merge.peak:.0f} MB")  # fmt: skip
+    print(f"merge, CPU microseconds an input: {1e6 * merge.cpu / inputs:.1f}; "
+          f"bytes an input: {merged.stat().st_size / inputs:.1f}")  # fmt: skip
 
 
 def main() -> None:

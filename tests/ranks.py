@@ -18,6 +18,13 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def ready() -> None:
+    """Go on when processes start quickly: the first one waits until torch is loaded."""
+    process = SERVER.Process(target=int)
+    process.start()
+    process.join()
+
+
 def together(
     function: Callable[..., Any], *arguments: Any, world: int = 2, **environment: str
 ) -> list[Any]:

@@ -20,7 +20,7 @@ from nervecode.cli.show import quiet
 from nervecode.errors import InputError
 from nervecode.lab.interrupt import Interrupted
 from nervecode.lab.launch import LAUNCHED, launch
-from nervecode.lab.place import place_in
+from nervecode.lab.place import TORCHRUN, place_in
 
 Nproc = Annotated[
     int | None, typer.Option(help="Processes on this machine, one for each GPU where it has any.")
@@ -57,10 +57,13 @@ def several(command: Callable[..., None]) -> Callable[..., None]:
         **options: Any,
     ) -> None:
         place = place_in(os.environ)
-        if place is not None:
+        one = nproc in (None, 1) and nnodes in (None, 1)
+        if place is not None and (one or TORCHRUN[0] in os.environ):
             _as_rank(place[0], allow_world_size_change, functools.partial(command, **options))
-        elif nproc not in (None, 1) or nnodes not in (None, 1):
+        elif not one:
             processes, machines = (1 if n is None else n for n in (nproc, nnodes))
+            if place is not None:
+                _check_tasks(place[1], machines)
             raise typer.Exit(launch(sys.argv[1:], nproc=processes, nnodes=machines, rdzv=rdzv))
         elif rdzv is not None:
             raise InputError("--rdzv: is for several machines; give --nnodes too")
@@ -79,6 +82,19 @@ def several(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {n: p.annotation for n, p in own.parameters.items()}
     run.__annotations__ |= {name: annotation for name, (annotation, _) in OPTIONS.items()}
     return run
+
+
+def _check_tasks(tasks: int, machines: int) -> None:
+    """Refuse to start processes from tasks of srun that are meant to be the processes themselves.
+
+    Raises:
+        InputError: says what srun may be asked for.
+    """
+    if tasks != machines:
+        raise InputError(
+            f"--nproc: found in {tasks} tasks of srun, which work on one run without it; "
+            f"allowed: one task a machine, with --nnodes {tasks} --rdzv HOST:PORT"
+        )
 
 
 def _alone(any_world: bool, work: Callable[[], None]) -> None:

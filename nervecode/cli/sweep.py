@@ -166,7 +166,7 @@ def _run(sweep: Sweep, ended: Iterator[tuple[Task, int]], total: int, fail_fast:
     """Follow the cells as they end."""
     cells = {cell.id: cell for cell in sweep.cells}
     failed = 0
-    with progress() as shown, closing(ended):  # type: ignore[type-var]
+    with sweep.claimed(), progress() as shown, closing(ended):  # type: ignore[type-var]
         shown.start("cells", total)
         for task, status in ended:
             failed += status != 0

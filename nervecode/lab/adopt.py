@@ -1,4 +1,4 @@
-"""Adopt: begin a run with the trainings of another run, where the same was asked for."""
+"""Adopt: begin a run with the trainings of other runs, where the same was asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import NervecodeError
-from nervecode.lab.files import replacing
+from nervecode.lab.files import read_json, replacing, sha256, write_json
 from nervecode.lab.run import MANIFEST, RunDir, list_runs
 from nervecode.lab.schema import Config
 
@@ -16,41 +16,57 @@ OOD = ("near", "far", "shift")  # no training depends on them
 
 
 def adopt(config: Config, outdir: Path, folders: Iterable[Path], *, command: str) -> RunDir | None:
-    """A new run in `outdir` with the newest equal training below `folders`; None if none is there.
+    """A new run in `outdir` with the newest equal trainings in `folders`; None if one is missing.
 
-    What follows the training is done anew. Should the stage `train` see a difference all the same,
-    it trains again.
+    Each seed may come from another run, as from the cells of a sweep. What follows the training is
+    done anew. Should the stage `train` see a difference all the same, it trains again.
 
     Raises:
-        ArtifactError: a file of that training is missing or damaged.
+        ArtifactError: a file of such a training is missing or damaged.
     """
-    runs = [run for folder in folders if folder.is_dir() for run in list_runs(folder)]
-    found = [run for run in runs if _has_training(run, config)]
-    if not found:
+    sources = _sources(config, folders)
+    if sources is None:
         return None
-    source = max(found, key=lambda run: str(run.meta["created"]))
     run = RunDir.create(config, outdir, command=command)
-    stages = {key: source.meta["stages"][key] for key in _stages(config)}
     with run.claimed():
-        for name in (MANIFEST, *(name for stage in stages.values() for name in stage["outputs"])):
-            with replacing(run.root / name) as temporary:
-                shutil.copyfile(source.verified(source.root / name), temporary)
-        run.log("adopt", source=source.root.name)
-        manifest = {MANIFEST: source.meta["files"][MANIFEST]}
-        run.update(stages=stages, files=run.meta["files"] | manifest)
+        stages, manifest = {}, {}
+        for seed, source in sources.items():
+            stage = stages[_stage(seed)] = source.meta["stages"][_stage(seed)]
+            for name in stage["outputs"]:
+                with replacing(run.root / name) as temporary:
+                    shutil.copyfile(source.verified(source.root / name), temporary)
+            checkpoint = run.checkpoint(seed).name
+            manifest[checkpoint] = read_json(source.verified(source.root / MANIFEST))[checkpoint]
+            run.log("adopt", source=source.root.name, seed=seed)
+        write_json(run.root / MANIFEST, manifest)
+        written = {MANIFEST: sha256(run.root / MANIFEST)}
+        run.update(stages=stages, files=run.meta["files"] | written)
     return run
 
 
-def _has_training(run: RunDir, config: Config) -> bool:
+def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | None:
+    """Seed -> the newest run that holds its training; None where a seed has none."""
+    runs = [run for folder in folders if folder.is_dir() for run in list_runs(folder)]
+    runs = sorted(filter(lambda run: _is_alike(run, config), runs), key=_created)
+    found = {
+        seed: run for run in runs for seed in config.seeds if _stage(seed) in run.meta["stages"]
+    }
+    return {seed: found[seed] for seed in config.seeds} if len(found) == len(config.seeds) else None
+
+
+def _is_alike(run: RunDir, config: Config) -> bool:
     try:
-        same = _training(run.config) == _training(config)
+        return _training(run.config) == _training(config)
     except NervecodeError:
         return False
-    return same and all(key in run.meta["stages"] for key in _stages(config))
 
 
-def _stages(config: Config) -> list[str]:
-    return [f"train/seed_{seed}" for seed in config.seeds]
+def _created(run: RunDir) -> str:
+    return str(run.meta["created"])
+
+
+def _stage(seed: int) -> str:
+    return f"train/seed_{seed}"
 
 
 def _training(config: Config) -> dict[str, Any]:

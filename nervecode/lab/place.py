@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from nervecode.errors import InputError
@@ -10,8 +11,9 @@ from nervecode.errors import InputError
 TIMEOUT = "NERVECODE_TIMEOUT"
 RENDEZVOUS_TIMEOUT = "NERVECODE_RENDEZVOUS_TIMEOUT"
 DEFAULTS = {TIMEOUT: 20.0, RENDEZVOUS_TIMEOUT: 300.0}  # seconds
+TORCHRUN = ("RANK", "WORLD_SIZE")
 # SLURM_NTASKS would not do: it is there in a batch script too, which is one process.
-NAMES = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
 
 
 def place_in(environ: Mapping[str, str]) -> tuple[int, int] | None:
@@ -20,7 +22,7 @@ def place_in(environ: Mapping[str, str]) -> tuple[int, int] | None:
     Raises:
         InputError: numbers that make no sense.
     """
-    for names in NAMES:
+    for names in (TORCHRUN, SRUN):
         if names[1] not in environ:
             continue
         found = [environ.get(name, "") for name in names]
@@ -42,14 +44,20 @@ def meeting_point(environ: Mapping[str, str]) -> dict[str, str]:
     if "RANK" not in environ and "SLURM_PROCID" in environ:
         number = int(environ.get("SLURM_JOB_ID", "0")) + int(environ.get("SLURM_STEP_ID", "0"))
         told = {"MASTER_PORT": str(20000 + number % 20000)}
-        for name, source in (("MASTER_ADDR", "LAUNCH_NODE_IPADDR"), ("LOCAL_RANK", "LOCALID")):
-            if f"SLURM_{source}" in environ:
-                told[name] = environ[f"SLURM_{source}"]
+        if "SLURM_LOCALID" in environ:
+            told["LOCAL_RANK"] = environ["SLURM_LOCALID"]
+        if host := _first_host(environ.get("SLURM_STEP_NODELIST", "")):
+            told["MASTER_ADDR"] = host
         found = told | found
     for name in names[:2]:
         if name not in found:
             raise InputError(f"environment: {name} is not set; torchrun and srun do so")
     return {"LOCAL_RANK": "0"} | found
+
+
+def _first_host(nodes: str) -> str:
+    """The machine of rank 0, which is the first: `n07` of `n[07-12,20],login1`."""
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", nodes).partition(",")[0]
 
 
 def seconds(name: str) -> float:

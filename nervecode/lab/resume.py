@@ -11,17 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nervecode.errors import ArtifactError
+from nervecode.errors import ArtifactError, InputError
 from nervecode.files import replacing
 from nervecode.lab.distributed import current
 from nervecode.lab.trainer import Row, Trainer
 from nervecode.layers.storage import metadata, part, read_tensors
 
 FORMAT = "nervecode-training-2"
-
-
-class OtherWorld(ArtifactError):
-    """A training that another number of processes began."""
 
 
 def save_training(path: Path, trainer: Trainer, rows: list[Row], identity: str) -> None:
@@ -60,7 +56,7 @@ def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
     Raises:
         ArtifactError: the file is damaged, or belongs to a training of other settings; the trainer
             is as it was.
-        OtherWorld: another number of processes began the training, and none may go on.
+        InputError: another number of processes began the training, and none may go on.
     """
     if not path.exists():
         return []
@@ -87,7 +83,7 @@ def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
 def _check_world(path: Path, began: int) -> None:
     job = current()
     if began != job.world and not job.any_world:
-        raise OtherWorld(
+        raise InputError(
             f"{path}: was begun by {_processes(began)}, found: {_processes(job.world)}, whose "
             "results would differ by rounding; take as many as before, or allow it with "
             "--allow-world-size-change"

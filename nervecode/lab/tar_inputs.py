@@ -72,7 +72,8 @@ class TarInputs(Source):
     def _images(self, path: Path, tar: tarfile.TarFile) -> Iterator[Member]:
         """(key, member) of every image; what else a sample holds is passed over."""
         seen: set[str] = set()
-        for member in tar:
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # there may be any number
             key, _ = self.webdataset.tariterators.base_plus_ext(member.name)
             suffix = os.path.splitext(member.name)[1].lower()
             if key is None or not member.isreg() or suffix not in SUFFIXES:

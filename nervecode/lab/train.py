@@ -29,7 +29,7 @@ from nervecode.lab.foreign import foreign_classifier
 from nervecode.lab.interrupt import deferred
 from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.progress import Progress
-from nervecode.lab.resume import OtherWorld, load_training, save_training
+from nervecode.lab.resume import load_training, save_training
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
 from nervecode.lab.signals import build_signals
@@ -188,8 +188,6 @@ class _Store:
         stage = f"train/seed_{self.seed}"
         try:
             rows = load_training(self.run.resume(self.seed), trainer, self.identity)
-        except OtherWorld:
-            raise
         except ArtifactError as error:
             self.run.log("resume_refused", stage=stage, error=str(error))
             progress.tell(f"seed {self.seed}: starts over: {error}")

@@ -2,11 +2,13 @@
 
 from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
 from nervecode.layers.coding import CodingConv2d, CodingLinear
+from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.select import select_layers
 from nervecode.layers.storage import load
 from nervecode.layers.wrap import WrappedModel, wrap
 
 __all__ = [
+    "CodeFitter",
     "Coder",
     "CodingConv2d",
     "CodingLinear",

@@ -166,17 +166,30 @@ def test_absent_data_are_told_before_any_cell_runs(
     assert cli("sweep", config, *grid, "--launcher", "print").status == 0  # they may be elsewhere
 
 
+@pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_missing_extra_is_told_before_anything_is_written(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    found = cli("sweep", "digits", "--launcher", launcher, "--outdir", tmp_path / "s")
+    assert found.status == 2
+    assert (
+        f"needs {package}, which is not installed; pip install 'nervecode[{launcher}]'" in found.err
+    )
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.slow
 def test_a_sweep_whose_process_is_killed_twice_ends_as_one_that_was_not(
     config: Path, tmp_path: Path
 ) -> None:
     def start(name: str) -> subprocess.Popen[bytes]:
-        grid = ("--grid", "model.width=4,8", "--seeds", "0,1,2")
+        grid = ("--grid", "model.width=4,8", "--grid", "train.epochs=1,2", "--seeds", "0,1,2,3,4,5")
         words = [sys.executable, "-m", "nervecode", "sweep", str(config), *grid]
         return subprocess.Popen([*words, "--jobs", "2", "--outdir", str(tmp_path / name)])
 
     whole = start("whole")
-    for count in (1, 3):  # killed once so many cells have been begun
+    for count in (3, 12):  # killed once so many cells have been begun
         process = start("killed")
         wait_for_cells(tmp_path / "killed", count)
         os.kill(process.pid, signal.SIGKILL)
@@ -186,12 +199,14 @@ def test_a_sweep_whose_process_is_killed_twice_ends_as_one_that_was_not(
     assert (tmp_path / "killed/sweep.csv").read_bytes() == (
         tmp_path / "whole/sweep.csv"
     ).read_bytes()
-    # No stage was done twice.
-    assert stages(tmp_path / "killed") == stages(tmp_path / "whole")
+    # Each cell was computed once: no stage was done twice.
+    done = stages(tmp_path / "whole")
+    assert len(done) == 24
+    assert stages(tmp_path / "killed") == done
 
 
 def wait_for_cells(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(list(folder.glob("tiny-*/checkpoints/*.safetensors"))) < count:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -52,7 +52,7 @@ def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_pages_that_must_have_snippets_have_them() -> None:
-    assert {"README.md", "docs/api.md", "docs/diagnostics.md"} <= set(PAGES)
+    assert {"README.md", "docs/api.md", "docs/diagnostics.md", "docs/scaling.md"} <= set(PAGES)
 
 
 def test_readme_leaves_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
 from nervecode.lab.study import run_setting
+from nervecode.lab.verify import verify_run
 
 SMALL = (
     "bench.detectors=[msp]", "bench.limit_eval=20", "bench.accuracy_gate=0", "model.width=8",
@@ -79,6 +81,21 @@ def test_fewer_seeds_are_taken_and_the_newest_run_and_no_folder_is_no_error(
     assert list(first.meta["stages"]) == ["train/seed_1"]
     assert not first.checkpoint(0).exists()
     assert adopt(other(), tmp_path / "b", [tmp_path / "nowhere"], command="x") is None
+
+
+def test_each_seed_may_come_from_another_run(source: RunDir, tmp_path: Path) -> None:
+    folders = [source.root.parent]
+    cells = [adopt(other(seeds=(s,)), tmp_path / "cells", folders, command="x") for s in (0, 1)]
+    run = adopt(other(seeds=(1, 0)), tmp_path / "b", [tmp_path / "cells"], command="x")
+    assert run is not None
+    assert list(run.meta["stages"]) == ["train/seed_1", "train/seed_0"]
+    for seed, cell in enumerate(cells):
+        assert cell is not None
+        assert run.checkpoint(seed).read_bytes() == cell.checkpoint(seed).read_bytes()
+        assert f'"source": "{cell.root.name}", "seed": {seed}' in events(run)
+    manifest = json.loads((run.checkpoint(0).parent / "checkpoint_manifest.json").read_text())
+    assert sorted(manifest) == ["seed_0.safetensors", "seed_1.safetensors"]
+    assert not verify_run(run).faults
 
 
 def test_a_damaged_training_is_refused(source: RunDir, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.distributed import Job, check_batch, current, joined
 from nervecode.lab.link import PeerLost
 from nervecode.lab.place import meeting_point, place_in, seconds
-from tests.ranks import together
+from tests.ranks import ready, together
 
 # Shards
 
@@ -121,12 +121,13 @@ def lose(job: Job, how: str, collective: bool) -> None:
     ],
 )
 def test_a_rank_that_is_lost_is_named(how: str, collective: bool, told: str) -> None:
+    ready()
     began = time.monotonic()
     first, _ = together(lose, how, collective, NERVECODE_TIMEOUT="2")
     assert isinstance(first, PeerLost)
     assert str(first).startswith("rank 1 (process ")
     assert told in str(first)
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 60
 
 
 # Places
@@ -138,7 +139,7 @@ def test_places_are_those_of_torchrun_and_srun() -> None:
         "SLURM_STEP_NUM_TASKS": "4",
         "SLURM_LOCALID": "1",
         "SLURM_JOB_ID": "41",
-        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1",
+        "SLURM_STEP_NODELIST": "gpu[07-08],gpu12",
     }
     assert place_in({}) is None
     assert place_in({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None  # a batch script
@@ -146,10 +147,24 @@ def test_places_are_those_of_torchrun_and_srun() -> None:
     assert place_in({"RANK": "1", "WORLD_SIZE": "2", **slurm}) == (1, 2)
     assert place_in(slurm) == (3, 4)
     assert meeting_point(slurm) == {
-        "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "20041", "LOCAL_RANK": "1"
+        "MASTER_ADDR": "gpu07", "MASTER_PORT": "20041", "LOCAL_RANK": "1"
     }  # fmt: skip
     own = {"MASTER_ADDR": "node7", "MASTER_PORT": "5"}
     assert meeting_point(slurm | own) == {**own, "LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("vm", "vm"),
+        ("n1,n2", "n1"),
+        ("n[3,5]-ib", "n3-ib"),
+        ("r[001-002]n[7-9],x", "r001n7"),
+    ],
+)
+def test_ranks_of_slurm_meet_on_their_first_machine(nodes: str, first: str) -> None:
+    found = meeting_point({"SLURM_PROCID": "0", "SLURM_STEP_NODELIST": nodes})
+    assert found["MASTER_ADDR"] == first
 
 
 @pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("", "2"), ("-1", "2"), ("0", "two")])
@@ -171,11 +186,12 @@ def test_a_time_out_that_is_none_is_refused(text: str, monkeypatch: pytest.Monke
 
 
 def test_ranks_that_never_come_are_not_waited_for_forever() -> None:
+    ready()
     began = time.monotonic()
     (found,) = together(exchange, world=1, WORLD_SIZE="2", NERVECODE_RENDEZVOUS_TIMEOUT="2")
     assert isinstance(found, NervecodeError)
     assert "rendezvous: rank 0 of 2 waited 2 s for the others at 127.0.0.1:" in str(found)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
 
 
 # What cannot be divided

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nervecode.errors import ArtifactError, InputError, MissingExtraError
+from nervecode.errors import ArtifactError, InputError, MissingExtraError, NervecodeError
 from nervecode.lab.config import config_hash, resolve
 from nervecode.lab.run import RunDir
 from nervecode.lab.sweep import launchers
@@ -134,6 +134,17 @@ def test_a_changed_cell_is_damage(four: list[Cell], tmp_path: Path) -> None:
         read_sweep(tmp_path)
 
 
+def test_one_process_at_a_time_starts_cells(four: list[Cell], tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, four)
+    with sweep.claimed():
+        told = f"{tmp_path}: process {os.getpid()} on .* runs this sweep"
+        with pytest.raises(NervecodeError, match=told), read_sweep(tmp_path).claimed():
+            pass
+    with sweep.claimed():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+
+
 # How cells stand
 
 
@@ -195,6 +206,10 @@ def ended(found: Iterator[tuple[Task, int]]) -> dict[str, int]:
     return {task.id: status for task, status in found}
 
 
+def heard(found: Iterator[tuple[Task, int]]) -> dict[str, tuple[int, str]]:
+    return {task.id: (status, task.log.read_text()) for task, status in found}
+
+
 @pytest.fixture(params=["local", "slurm", "ray"])
 def start(request: pytest.FixtureRequest) -> Any:
     """Every launcher, on this machine."""
@@ -209,13 +224,27 @@ def start(request: pytest.FixtureRequest) -> Any:
 
 
 def test_every_task_is_run_and_its_status_told(start: Any, tmp_path: Path) -> None:
-    write = "import sys; open({!r}, 'a').write('x'); print('said'); sys.exit({})"
+    write = "import sys; open({!r}, 'a').write('x'); print('said', file=sys.stderr); sys.exit({})"
     programs = [write.format(str(tmp_path / str(i)), i % 2) for i in range(4)]
-    found = ended(start(tasks(tmp_path, *programs), tmp_path))
-    assert {name: bool(status) for name, status in found.items()} == {
+    found = heard(start(tasks(tmp_path, *programs), tmp_path))
+    assert {name: bool(status) for name, (status, _) in found.items()} == {
         "0": False, "1": True, "2": False, "3": True
     }  # fmt: skip
+    assert all("said" in text for _, text in found.values())
     assert [(tmp_path / str(i)).read_text() for i in range(4)] == ["x"] * 4
+
+
+def test_what_submitit_warns_of_is_no_result(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    code = (
+        "import logging; from pathlib import Path;"
+        "from nervecode.lab.sweep.launchers import Pool, slurm;"
+        f"list(slurm([], Pool(Path({str(tmp_path)!r}), 1, {{'cluster': 'local'}})));"
+        "logging.getLogger('submitit').warning('no accounting')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout == ""
+    assert "no accounting" in found.stderr
 
 
 def test_no_more_run_than_may_and_they_share_the_cores(tmp_path: Path) -> None:
@@ -270,12 +299,13 @@ def wait_for(path: Path, text: str) -> None:
 
 
 def test_a_launcher_that_is_not_installed_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, package in (("slurm", "submitit"), ("ray", "ray")):
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingExtraError, match=rf"pip install 'nervecode\[{name}\]'"):
-            ended(launchers.launcher(name)(tasks(tmp_path, "pass"), Pool(tmp_path, 1)))
+        told = rf"needs {package}, which is not installed; pip install 'nervecode\[{name}\]'$"
+        with pytest.raises(MissingExtraError, match=told):
+            launchers.launcher(name)
 
 
 def test_unknown_launchers_and_options_are_refused(tmp_path: Path) -> None:

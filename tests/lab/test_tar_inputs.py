@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import sys
@@ -71,6 +72,14 @@ def test_tar_files_hold_the_images_that_a_folder_holds(
     found, expected = read_inputs(shards, GREY, workers=workers), read_inputs(str(folder), GREY)
     assert torch.equal(found.inputs, expected.inputs)
     assert [name.split("/")[1] for name in found.ids] == [n.split(".")[0] for n in expected.ids]
+
+
+def test_members_that_were_read_are_not_held(tmp_path: Path) -> None:
+    image = png(pixels[0])
+    path = write_tar(tmp_path / "x.tar", {f"{i}.png": image for i in range(100)})
+    for _ in open_inputs(str(path), GREY).read(0):
+        held = sum(type(one) is tarfile.TarInfo for one in gc.get_objects())
+        assert held < 20  # of a batch of four
 
 
 def test_keys_and_order_are_those_of_webdataset(shards: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from nervecode.errors import ArtifactError, InputError, did_you_mean
+from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.lab.config import Resolved, config_hash, parse_value
 from nervecode.lab.files import read_json, write_json
+from nervecode.lab.lock import Lock
 from nervecode.lab.schema import Config, Section
 
 FILE = "sweep.json"
@@ -78,6 +80,24 @@ class Sweep:
             hint = did_you_mean(name, [cell.id for cell in found or self.cells][:20])
             raise InputError(f"{self.folder}: found {len(found)} cells {name!r}; {hint}")
         return found[0]
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Start cells within the block; one process at a time.
+
+        Raises:
+            NervecodeError: another process does so, on this machine or another.
+        """
+        lock = Lock(self.folder / ".lock")
+        try:
+            lock.take()
+        except FileExistsError:
+            raise NervecodeError(f"{self.folder}: {lock.owner()} runs this sweep") from None
+        try:
+            with lock.beating():
+                yield
+        finally:
+            lock.release()
 
 
 def read_sweep(folder: Path) -> Sweep:

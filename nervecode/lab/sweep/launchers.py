@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,19 @@ def local(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
 def slurm(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
     """One array of SLURM jobs, through submitit; its options are those of `AutoExecutor`.
 
-    submitit keeps each command, a list of words, in a file of its own under `submitit/`.
+    submitit keeps each command, a list of words, in a file of its own under `submitit/`, and what
+    it says beside it.
     """
     executor = _slurm_executor(pool)
-    command = importlib.import_module("submitit").helpers.CommandFunction
+    command = _package("slurm").helpers.CommandFunction
     with executor.batch():
         running = {executor.submit(command(list(task.words))): task for task in tasks}
     try:
         while running:
             time.sleep(10 * PAUSE)
             for job in [job for job in running if job.done()]:
-                yield running.pop(job), int(job.exception() is not None)
+                task = replace(running.pop(job), log=Path(job.paths.stderr))
+                yield task, int(job.exception() is not None)
     finally:
         for job in running:
             job.cancel()
@@ -115,6 +118,7 @@ def ray(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
 
 
 LAUNCHERS: dict[str, Launcher] = {"local": local, "slurm": slurm, "ray": ray}
+PACKAGES = {"slurm": "submitit", "ray": "ray"}  # of the extra by the launcher's name
 
 
 def launcher(name: str) -> Launcher:
@@ -122,10 +126,13 @@ def launcher(name: str) -> Launcher:
 
     Raises:
         InputError: an unknown name.
+        MissingExtraError: the package behind it is not installed.
     """
     if name not in LAUNCHERS:
         known = did_you_mean(name, [*LAUNCHERS, "print"])
         raise InputError(f"--launcher: unknown {name!r}; {known}")
+    if name in PACKAGES:
+        _package(name)
     return LAUNCHERS[name]
 
 
@@ -185,7 +192,8 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _slurm_executor(pool: Pool) -> Any:
-    engine = _extra("slurm", "submitit")
+    engine = _package("slurm")
+    logging.getLogger("submitit").handlers.clear()  # one of them writes to standard output
     options = dict(pool.options)
     try:
         executor = engine.AutoExecutor(
@@ -201,7 +209,7 @@ def _slurm_executor(pool: Pool) -> Any:
 
 def _ray_call(options: Mapping[str, Any]) -> tuple[Any, Any]:
     """Ray, and the task that runs a command."""
-    engine = _extra("ray", "ray")
+    engine = _package("ray")
     own = {key: value for key, value in options.items() if key != "address"}
     try:
         return engine, engine.remote(**{"num_cpus": 1, "max_retries": 0, **own})(_call)
@@ -227,16 +235,16 @@ def _allow(options: Mapping[str, Any], name: str, allowed: Sequence[str]) -> Non
             )
 
 
-def _extra(name: str, package: str) -> Any:
+def _package(name: str) -> Any:
     """The package behind a launcher.
 
     Raises:
         MissingExtraError: it is not installed.
     """
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(PACKAGES[name])
     except ImportError:
         raise MissingExtraError(
-            f"--launcher {name}: needs {package}, which is not installed; "
+            f"--launcher {name}: needs {PACKAGES[name]}, which is not installed; "
             f"pip install 'nervecode[{name}]'"
         ) from None
