@@ -19,11 +19,11 @@ from pathlib import Path
 from nervecode.cli.show import progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.lab.files import write_text
-from nervecode.lab.plan import Plan, read_plan
-from nervecode.lab.results import headline, page
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.setting import Setting
-from nervecode.lab.study import Study, attempt, finished, run_setting
+from nervecode.lab.study.plan import Plan, read_plan
+from nervecode.lab.study.results import headline, page
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study, attempt, finished, run_setting
 from nervecode.lab.tables import as_markdown
 from nervecode.viz.critical_difference import plot_critical_difference
 

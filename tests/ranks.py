@@ -64,7 +64,7 @@ def _main(
 ) -> None:
     import torch
 
-    from nervecode.lab.distributed import joined
+    from nervecode.lab.ranks.join import joined
 
     torch.set_num_threads(1)
     os.environ.update(places)

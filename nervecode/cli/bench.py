@@ -87,7 +87,7 @@ def bench(
     )
     say(f"Run: {found.root}")
     from nervecode.lab.bench import guarded
-    from nervecode.lab.distributed import current
+    from nervecode.lab.ranks.job import current
 
     def work() -> Any:
         with logged(found.root, options.command_line()):

@@ -17,7 +17,7 @@ def calibrate(run: Run) -> None:
     Example: nervecode calibrate runs/digits-…
     """
     from nervecode.lab.bench import prepare
-    from nervecode.lab.shared_run import open_shared
+    from nervecode.lab.ranks.shared_run import open_shared
 
     found = open_shared(run)
     found.require_stage("train")

@@ -21,10 +21,10 @@ def merge(
 
     Example: nervecode merge scores.shard-*.npz --output scores.csv
     """
-    from nervecode.lab.distinct import distinct
-    from nervecode.lab.scored import Tally, some
-    from nervecode.lab.scored_files import check_output, write_scored
-    from nervecode.lab.shards import check_shards, read_chunks
+    from nervecode.lab.scores.distinct import distinct
+    from nervecode.lab.scores.files import check_output, write_scored
+    from nervecode.lab.scores.scored import Tally, some
+    from nervecode.lab.scores.shards import check_shards, read_chunks
 
     check_output(output, force=force)
     paths = check_shards(shards)

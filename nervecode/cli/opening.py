@@ -33,8 +33,8 @@ def open_run(
     Nothing is written before all is in order, `check` included.
     """
     from nervecode.lab.bench import prepare
-    from nervecode.lab.distributed import check_batch
-    from nervecode.lab.shared_run import create_shared, open_shared
+    from nervecode.lab.ranks.job import check_batch
+    from nervecode.lab.ranks.shared_run import create_shared, open_shared
 
     def checked(new: Config) -> Prepared:
         check_batch(new.train.batch_size, compiled=new.train.compile)

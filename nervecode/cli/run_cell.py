@@ -35,7 +35,7 @@ def run_cell(
 
     Example: nervecode run-cell runs/sweep 3f2a9c
     """
-    from nervecode.lab.distributed import current
+    from nervecode.lab.ranks.job import current
     from nervecode.lab.run import RunDir
     from nervecode.lab.sweep.cells import read_sweep
 

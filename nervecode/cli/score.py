@@ -17,10 +17,10 @@ from nervecode.cli.show import next_step, progress, say, show_table
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.inputs import Source
+    from nervecode.lab.inputs.source import Source
     from nervecode.lab.run import RunDir
-    from nervecode.lab.scored import Tally
-    from nervecode.lab.shards import Shard
+    from nervecode.lab.scores.scored import Tally
+    from nervecode.lab.scores.shards import Shard
 
 
 def score(
@@ -56,13 +56,13 @@ def score(
     Example: nervecode score runs/digits-… --input pictures/ --output scores.csv
     """
     from nervecode.lab.bench import load_primary
-    from nervecode.lab.distinct import distinct
-    from nervecode.lab.inputs import open_inputs
+    from nervecode.lab.inputs.open import open_inputs
     from nervecode.lab.run import RunDir
-    from nervecode.lab.scored import Tally, some
-    from nervecode.lab.scored_files import check_output, write_scored
     from nervecode.lab.scorer import check_alpha, score_source
-    from nervecode.lab.shards import Shard
+    from nervecode.lab.scores.distinct import distinct
+    from nervecode.lab.scores.files import check_output, write_scored
+    from nervecode.lab.scores.scored import Tally, some
+    from nervecode.lab.scores.shards import Shard
 
     check_alpha(alpha)
     part = Shard.parse(shard or "1/1")

@@ -19,8 +19,8 @@ from nervecode.cli.log import writes
 from nervecode.cli.show import quiet
 from nervecode.errors import InputError
 from nervecode.lab.interrupt import Interrupted
-from nervecode.lab.launch import LAUNCHED, launch
-from nervecode.lab.place import TORCHRUN, place_in
+from nervecode.lab.ranks.launch import LAUNCHED, launch
+from nervecode.lab.ranks.place import TORCHRUN, place_in
 
 Nproc = Annotated[
     int | None, typer.Option(help="Processes on this machine, one for each GPU where it has any.")
@@ -100,7 +100,7 @@ def _check_tasks(tasks: int, machines: int) -> None:
 def _alone(any_world: bool, work: Callable[[], None]) -> None:
     if not any_world:
         return work()
-    from nervecode.lab.distributed import joined
+    from nervecode.lab.ranks.join import joined
 
     with joined(any_world=True):
         return work()
@@ -110,7 +110,7 @@ def _as_rank(rank: int, any_world: bool, work: Callable[[], None]) -> None:
     """Do the work as one of several; all but the first keep silent."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    from nervecode.lab.distributed import joined
+    from nervecode.lab.ranks.join import joined
 
     @record
     def main() -> None:

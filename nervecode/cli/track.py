@@ -36,7 +36,7 @@ Track = Annotated[
 @contextmanager
 def tracked(names: Sequence[str] | None, run: RunDir) -> Iterator[Tracking | None]:
     """The trackers of a run within the block; of several processes, the first alone has any."""
-    from nervecode.lab.distributed import current
+    from nervecode.lab.ranks.job import current
     from nervecode.lab.tracking import Tracking
 
     if not names or not current().leads:

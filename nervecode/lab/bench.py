@@ -13,16 +13,16 @@ from typing import Any
 import torch
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.batch_norm import normalise_together
 from nervecode.lab.calibrate import calibrate_seed
 from nervecode.lab.checkpoint import load_calibrated
 from nervecode.lab.data import Splits, build_splits
 from nervecode.lab.device import choose_device, set_determinism
-from nervecode.lab.distributed import check_devices, current, local_world
 from nervecode.lab.files import write_text
 from nervecode.lab.interrupt import Interrupted
 from nervecode.lab.models import build_model
 from nervecode.lab.progress import Progress
+from nervecode.lab.ranks.batch_norm import normalise_together
+from nervecode.lab.ranks.job import check_devices, current, local_world
 from nervecode.lab.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import PRIMARY, Config

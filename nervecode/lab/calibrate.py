@@ -16,10 +16,10 @@ from nervecode.lab.checkpoint import (
     pack_signals,
 )
 from nervecode.lab.data import Splits
-from nervecode.lab.distributed import current
 from nervecode.lab.features import extract
 from nervecode.lab.files import replacing, sha256
 from nervecode.lab.progress import Progress
+from nervecode.lab.ranks.job import current
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import SignalConfig
 from nervecode.lab.signals import TraceRecorder, build_signals

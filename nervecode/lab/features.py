@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from nervecode.core.reduce import Reducer
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.data import Samples, as_float
-from nervecode.lab.distributed import current
 from nervecode.lab.files import replacing
 from nervecode.lab.models import Classifier
 from nervecode.lab.progress import Progress
+from nervecode.lab.ranks.job import current
 from nervecode.layers.select import select_layers
 
 EVAL_BATCH = 256

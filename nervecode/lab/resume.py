@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.files import replacing
-from nervecode.lab.distributed import current
+from nervecode.lab.ranks.job import current
 from nervecode.lab.trainer import Row, Trainer
 from nervecode.layers.storage import metadata, part, read_tensors
 

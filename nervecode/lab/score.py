@@ -13,10 +13,10 @@ from torch import Tensor
 from nervecode.lab.checkpoint import Trained, load_calibrated
 from nervecode.lab.data import Samples, Splits, as_float
 from nervecode.lab.detectors import DETECTORS, Score
-from nervecode.lab.distributed import current
 from nervecode.lab.features import Features, extract
 from nervecode.lab.files import sha256, write_json, write_npz
 from nervecode.lab.progress import Progress
+from nervecode.lab.ranks.job import current
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.signals import TraceRecorder

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.inputs import Inputs, Source
+from nervecode.lab.inputs.source import Inputs, Source
 from nervecode.lab.progress import Progress
-from nervecode.lab.scored import Scored
+from nervecode.lab.scores.scored import Scored
 from nervecode.layers import WrappedModel
 
 T = TypeVar("T")

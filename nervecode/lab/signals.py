@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nervecode.core import SoftAssignment
-from nervecode.lab.distributed import current
 from nervecode.lab.models import Classifier
+from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import Config, SignalConfig
 from nervecode.layers import WrappedModel, wrap
 from nervecode.scoring.code_length import readings

@@ -17,11 +17,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.batch_norm import normalise_together
 from nervecode.lab.checkpoint import FORMAT, pack_signals
 from nervecode.lab.data import Splits
 from nervecode.lab.device import seed_everything
-from nervecode.lab.distributed import current
 from nervecode.lab.features import extract
 from nervecode.lab.files import read_json, replacing, write_json, write_text
 from nervecode.lab.files import sha256 as file_sha256
@@ -29,6 +27,8 @@ from nervecode.lab.foreign import foreign_classifier
 from nervecode.lab.interrupt import deferred
 from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.progress import Progress
+from nervecode.lab.ranks.batch_norm import normalise_together
+from nervecode.lab.ranks.job import current
 from nervecode.lab.resume import load_training, save_training
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config

@@ -18,11 +18,11 @@ from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.augment import Augmentation
 from nervecode.lab.data import Samples
 from nervecode.lab.device import choose_dtype, tensor_cores
-from nervecode.lab.distributed import current
 from nervecode.lab.interrupt import Stopping
 from nervecode.lab.models import Classifier
 from nervecode.lab.optimizer import build_optimizer, build_schedule
 from nervecode.lab.progress import Progress
+from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import TrainConfig
 from nervecode.layers import WrappedModel
 from nervecode.scoring import stack_layers

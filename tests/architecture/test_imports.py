@@ -27,7 +27,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "matplotlib": ("viz/*",),
     "jinja2": ("viz/*",),
     "nervecode.cli": ("cli/*", "__main__.py"),
-    "nervecode.lab.bench": ("cli/*", "lab/reproduce.py", "lab/study.py"),
+    "nervecode.lab.bench": ("cli/*", "lab/reproduce.py", "lab/study/study.py"),
     **dict.fromkeys([f"nervecode.lab.{stage}" for stage in STAGES], ("lab/bench.py", "cli/*")),
     **dict.fromkeys(("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
 }

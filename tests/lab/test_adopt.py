@@ -10,11 +10,11 @@ import pytest
 from nervecode.errors import ArtifactError
 from nervecode.lab.adopt import adopt
 from nervecode.lab.config import resolve
-from nervecode.lab.plan import Plan
 from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
-from nervecode.lab.study import run_setting
+from nervecode.lab.study.plan import Plan
+from nervecode.lab.study.study import run_setting
 from nervecode.lab.verify import verify_run
 
 SMALL = (

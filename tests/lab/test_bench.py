@@ -22,7 +22,7 @@ from nervecode.lab.data import build_splits
 from nervecode.lab.detectors import DETECTORS
 from nervecode.lab.dry_run import dry_run
 from nervecode.lab.files import read_json, read_npz
-from nervecode.lab.inputs import Inputs
+from nervecode.lab.inputs.source import Inputs
 from nervecode.lab.models import build_model
 from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir

@@ -10,10 +10,10 @@ from types import ModuleType
 import pytest
 
 from nervecode.lab.checkpoint import load_calibrated
-from nervecode.lab.plan import Plan
 from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir
-from nervecode.lab.study import run_setting
+from nervecode.lab.study.plan import Plan
+from nervecode.lab.study.study import run_setting
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERRIDES = (

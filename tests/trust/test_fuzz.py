@@ -30,7 +30,7 @@ from nervecode.lab.sweep.state import state_of
 from nervecode.lab.verify import verify_run
 from nervecode.layers.storage import read_tensors
 from nervecode.viz.saved import Saved
-from tests.lab.reading import read_inputs
+from tests.lab.inputs.reading import read_inputs
 
 SECONDS = 5.0
 GIB = 1 << 20  # in the KiB that getrusage counts in

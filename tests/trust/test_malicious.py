@@ -28,7 +28,7 @@ from nervecode.lab.files import MAX_PLAIN, read_npz, write_json
 from nervecode.lab.images import MAX_PIXELS
 from nervecode.lab.meta import sealed
 from nervecode.lab.run import RunDir
-from tests.lab.reading import read_inputs
+from tests.lab.inputs.reading import read_inputs
 
 GREY = (1, 8, 8)
 model = torch.nn.Sequential(torch.nn.Linear(2, 3))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nervecode.lab.oracle import COMBO, MEMBERS
 from nervecode.lab.rows import GROUPS
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.setting import Setting
-from nervecode.lab.study import Study
+from nervecode.lab.study.oracle import COMBO, MEMBERS
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study
 
 
 @dataclass(frozen=True)

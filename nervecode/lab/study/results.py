@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from nervecode.lab import side_tables
-from nervecode.lab.claims import Claim, claims
-from nervecode.lab.oracle import COMBO, MEMBERS
-from nervecode.lab.plan import Plan
 from nervecode.lab.rows import GROUPS
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.setting import Setting
 from nervecode.lab.statistics import Interval
-from nervecode.lab.study import Study
+from nervecode.lab.study import side_tables
+from nervecode.lab.study.claims import Claim, claims
+from nervecode.lab.study.oracle import COMBO, MEMBERS
+from nervecode.lab.study.plan import Plan
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study
 from nervecode.lab.tables import Table, as_markdown
 
 HEAD = """# Results

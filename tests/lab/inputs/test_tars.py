@@ -16,10 +16,9 @@ import torch
 from PIL import Image
 
 from nervecode.errors import InputError, MissingExtraError
-from nervecode.lab import image_inputs, tar_inputs
-from nervecode.lab.inputs import open_inputs
-
-from .reading import read_inputs
+from nervecode.lab.inputs import images, tars
+from nervecode.lab.inputs.open import open_inputs
+from tests.lab.inputs.reading import read_inputs
 
 wds = pytest.importorskip("webdataset")
 GREY = (1, 8, 8)
@@ -30,7 +29,7 @@ pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8), dtype=np.uint8
 @pytest.fixture(autouse=True, scope="module")
 def small_batches() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (image_inputs, tar_inputs):
+        for module in (images, tars):
             patch.setattr(module, "EVAL_BATCH", 4)
         yield
 
@@ -129,7 +128,7 @@ def test_a_member_too_large_or_sparse_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {"a.png": png(pixels[0]), "b.png": png(pixels[1]) + bytes(5000)}
-    monkeypatch.setattr(tar_inputs, "MAX_BYTES", 4000)
+    monkeypatch.setattr(tars, "MAX_BYTES", 4000)
     with pytest.raises(InputError, match=r"b\.png: not a readable image .*allowed: 4,000"):
         read_inputs(str(write_tar(tmp_path / "x.tar", small)), GREY)
     for size in (1 << 32, 3000):  # the size of what it stands for; its bytes are none

@@ -11,7 +11,7 @@ from nervecode.lab.files import read_npz
 from nervecode.lab.schema import PRIMARY
 
 if TYPE_CHECKING:
-    from nervecode.lab.setting import Setting
+    from nervecode.lab.study.setting import Setting
 
 COMBO = "combo_id_zscore_equal"
 ORACLE = "oracle_ood_calibrated_combo_"

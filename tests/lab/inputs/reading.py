@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from nervecode.lab.inputs import Inputs, open_inputs
+from nervecode.lab.inputs.open import open_inputs
+from nervecode.lab.inputs.source import Inputs
 
 
 def read_inputs(source: str, shape: tuple[int, ...], **options: Any) -> Inputs:

@@ -18,7 +18,7 @@ from nervecode.lab.data.bundled import fit_images
 from nervecode.lab.data.image_files import SUFFIXES
 from nervecode.lab.features import EVAL_BATCH
 from nervecode.lab.images import open_image
-from nervecode.lab.inputs import Inputs, Shape, Source
+from nervecode.lab.inputs.source import Inputs, Shape, Source
 
 
 class ImageInputs(Source):

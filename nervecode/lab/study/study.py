@@ -11,12 +11,12 @@ from nervecode.errors import ArtifactError, NervecodeError
 from nervecode.lab.adopt import adopt
 from nervecode.lab.bench import guarded, prepare, run_bench
 from nervecode.lab.detectors import DETECTORS
-from nervecode.lab.plan import Plan, config_of
 from nervecode.lab.progress import Progress
 from nervecode.lab.run import RunDir, list_runs
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.setting import Setting
 from nervecode.lab.statistics import Interval, Ranks, over_settings, ranks
+from nervecode.lab.study.plan import Plan, config_of
+from nervecode.lab.study.setting import Setting
 
 
 def run_setting(

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.claims import claims
-from nervecode.lab.oracle import oracle_auroc
-from nervecode.lab.plan import Plan, read_plan
 from nervecode.lab.progress import Progress
-from nervecode.lab.results import headline, page, ranking
-from nervecode.lab.setting import Setting
-from nervecode.lab.study import Study, attempt, finished, run_setting
+from nervecode.lab.study.claims import claims
+from nervecode.lab.study.oracle import oracle_auroc
+from nervecode.lab.study.plan import Plan, read_plan
+from nervecode.lab.study.results import headline, page, ranking
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study, attempt, finished, run_setting
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = """
 title: Small
 seeds: [0, 1]

@@ -1,88 +1,20 @@
-"""Inputs to score: an image folder, an array file, tar shards or a data set, a batch at a time."""
+"""ArrayInputs: the rows of an array, in memory or mapped from an `.npy` file."""
 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS, as_float
-from nervecode.lab.data.load import load_outside
+from nervecode.errors import InputError
 from nervecode.lab.features import EVAL_BATCH
 from nervecode.lab.files import check_archive
+from nervecode.lab.inputs.source import Inputs, Shape, Source
 
-Shape = tuple[int, ...]
 SAMPLED = 64
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """(N, *shape) float inputs, a name for each, and the files that were skipped."""
-
-    inputs: Tensor
-    ids: list[str]
-    skipped: tuple[str, ...] = ()
-
-
-class Source(ABC):
-    """Inputs in `units`: pieces of a fixed order that are read alone, and never cut.
-
-    Whoever reads a range of units gets the same batches as one who reads all, and so the same
-    bits from the network. Memory does not grow with their number.
-
-    Attributes:
-        units: how many there are.
-        identity: plain values that tell these inputs from others, wherever they lie.
-    """
-
-    units: int
-    identity: dict[str, Any]
-
-    @abstractmethod
-    def read(self, unit: int) -> Iterator[Inputs]:
-        """The batches of a unit, each of at most `EVAL_BATCH` inputs.
-
-        Raises:
-            InputError: something unreadable, of a wrong shape, or not finite.
-        """
-
-
-def open_inputs(source: str, shape: Shape, *, skip_bad: bool = False, workers: int = 1) -> Source:
-    """Inputs in the shape that a model takes, to be read a batch at a time.
-
-    Args:
-        source: a folder of images, an image, an `.npy` or `.npz` file, tar files in WebDataset's
-            layout and notation (`x-{000..099}.tar`), or a data set's name. An `.npy` file is
-            mapped, an `.npz` file or a data set is held in memory.
-        shape: (C, H, W) or (D,) of one input. Images are resized; arrays must fit.
-        skip_bad: leave unreadable images out, rather than refuse all.
-        workers: threads that decode images.
-
-    Raises:
-        InputError: nothing there, a wrong shape, or an unknown name.
-        MissingExtraError: tar files, without the extra `webdataset`.
-    """
-    from nervecode.lab.image_inputs import ImageInputs
-    from nervecode.lab.tar_inputs import TarInputs
-
-    path = Path(source)
-    if source.endswith(".tar"):
-        return TarInputs(source, shape, skip_bad=skip_bad, workers=workers)
-    if path.is_dir() or (path.is_file() and path.suffix not in (".npy", ".npz")):
-        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
-    if path.suffix == ".npy":
-        return MappedInputs(path, shape)
-    if path.suffix == ".npz":
-        return ArrayInputs(source, _unpack(path), shape)
-    return _named(source, shape)
 
 
 class ArrayInputs(Source):
@@ -142,7 +74,12 @@ class MappedInputs(ArrayInputs):
             raise InputError(f"{self.path}: not a readable array file ({error})") from None
 
 
-def _unpack(path: Path) -> np.ndarray:
+def unpack(path: Path) -> np.ndarray:
+    """The array in an `.npz` file: its only one, or the one named `inputs`.
+
+    Raises:
+        InputError: none or several, or an unreadable file.
+    """
     try:
         check_archive(path)
         with np.load(path, allow_pickle=False) as found:
@@ -161,20 +98,6 @@ def _unpack(path: Path) -> np.ndarray:
         raise
     except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
         raise InputError(f"{path}: not a readable array file ({error})") from None
-
-
-def _named(source: str, shape: Shape) -> ArrayInputs:
-    names = [*DATASETS, *IMAGE_SETS, *OUTLIERS]
-    if source.partition(":")[0] not in names:
-        raise InputError(
-            f"--input {source}: neither a path nor a data set; {did_you_mean(source, names)}"
-        )
-    generator = torch.Generator().manual_seed(0)
-    if source in OUTLIERS:
-        inputs = OUTLIERS[source](shape, generator)
-    else:
-        inputs = as_float(load_outside(source, shape, generator=generator).inputs)
-    return ArrayInputs(source, inputs.numpy(), shape)
 
 
 def _fingerprint(array: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 from zlib import crc32
 
 from nervecode.errors import InputError
-from nervecode.lab.scored import Scored
+from nervecode.lab.scores.scored import Scored
 
 BUCKETS = 128  # equal names meet in one of them, each of which fits the memory
 

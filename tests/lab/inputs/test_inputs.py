@@ -12,8 +12,7 @@ from PIL import Image
 
 from nervecode.errors import InputError
 from nervecode.lab.data import DATASETS, OUTLIERS
-
-from .reading import read_inputs
+from tests.lab.inputs.reading import read_inputs
 
 GREY = (1, 8, 8)
 pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.scored import Scored
-from nervecode.lab.scored_files import MEMBERS
+from nervecode.lab.scores.files import MEMBERS
+from nervecode.lab.scores.scored import Scored
 
 FORMAT = "nervecode-shard-1"
 HEADER = "shard"
@@ -33,7 +33,7 @@ class Shard:
     """Part `index` of `count`, counted from 1, and what its scores depend on.
 
     Attributes:
-        units: how many units the inputs have (`nervecode.lab.inputs.Source`).
+        units: how many units the inputs have (`nervecode.lab.inputs.arrays.Source`).
         settings: plain values; equal for shards that belong together.
     """
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from nervecode.errors import InputError, MissingExtraError
 from nervecode.lab.data.image_files import SUFFIXES
 from nervecode.lab.features import EVAL_BATCH
-from nervecode.lab.image_inputs import check_image_shape, fitted, gather, tolerant
 from nervecode.lab.images import MAX_PIXELS
-from nervecode.lab.inputs import Inputs, Shape, Source
+from nervecode.lab.inputs.images import check_image_shape, fitted, gather, tolerant
+from nervecode.lab.inputs.source import Inputs, Shape, Source
 
 MAX_BYTES = 4 * MAX_PIXELS  # an image of so many pixels takes fewer, however it is stored
 END = 2 * tarfile.BLOCKSIZE  # the zeros that end every tar file

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from nervecode.lab.claims import joint_pairs
-from nervecode.lab.oracle import MEMBERS, ORACLE, oracle_scores
-from nervecode.lab.plan import Plan
 from nervecode.lab.rows import GROUPS
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.setting import Setting
-from nervecode.lab.study import Study
+from nervecode.lab.study.claims import joint_pairs
+from nervecode.lab.study.oracle import MEMBERS, ORACLE, oracle_scores
+from nervecode.lab.study.plan import Plan
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study
 from nervecode.lab.tables import Table
 
 

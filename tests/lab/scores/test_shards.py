@@ -22,14 +22,17 @@ from torch import nn
 
 import nervecode
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab import image_inputs, inputs, scored_files
-from nervecode.lab import shards as shards_module
-from nervecode.lab.inputs import Inputs, Source, open_inputs
+from nervecode.lab.inputs import arrays as array_inputs
+from nervecode.lab.inputs import images
+from nervecode.lab.inputs.open import open_inputs
+from nervecode.lab.inputs.source import Inputs, Source
 from nervecode.lab.progress import Progress
-from nervecode.lab.scored import Scored, Tally, some
-from nervecode.lab.scored_files import MEMBERS, OUTPUT_SUFFIXES, write_scored
 from nervecode.lab.scorer import ahead, score_inputs, score_source
-from nervecode.lab.shards import Shard, check_shards, read_chunks, read_shard
+from nervecode.lab.scores import files
+from nervecode.lab.scores import shards as shards_module
+from nervecode.lab.scores.files import MEMBERS, OUTPUT_SUFFIXES, write_scored
+from nervecode.lab.scores.scored import Scored, Tally, some
+from nervecode.lab.scores.shards import Shard, check_shards, read_chunks, read_shard
 from nervecode.layers import WrappedModel
 
 ALPHA = 0.1
@@ -41,7 +44,7 @@ GREY = (1, 8, 8)
 def small_batches() -> Iterator[None]:
     """So that few inputs make many units."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (inputs, image_inputs):
+        for module in (array_inputs, images):
             patch.setattr(module, "EVAL_BATCH", BATCH)
         yield
 
@@ -189,7 +192,7 @@ def made_up(count: int, part: slice = slice(None)) -> Scored:
 def test_writing_takes_the_same_memory_for_any_number_of_rows(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scored_files, "BLOCK", 1 << 12)  # which 60 chunks fill
+    monkeypatch.setattr(files, "BLOCK", 1 << 12)  # which 60 chunks fill
     chunk, peaks = made_up(64), []
     for chunks in (60, 60, 240):  # the first warms up what is loaded once
         tracemalloc.start()

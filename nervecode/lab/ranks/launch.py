@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.place import RENDEZVOUS_TIMEOUT, seconds
+from nervecode.lab.ranks.place import RENDEZVOUS_TIMEOUT, seconds
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure

@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 
 from nervecode.errors import InputError
 from nervecode.lab.files import replacing
-from nervecode.lab.scored import Scored
+from nervecode.lab.scores.scored import Scored
 
 OUTPUT_SUFFIXES = (".csv", ".jsonl", ".npz")
 BLOCK = 1 << 20

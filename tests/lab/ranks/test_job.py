@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.distributed import Job, check_batch, current, joined
-from nervecode.lab.link import PeerLost
-from nervecode.lab.place import meeting_point, place_in, seconds
+from nervecode.lab.ranks.job import Job, check_batch, current
+from nervecode.lab.ranks.join import joined
+from nervecode.lab.ranks.link import PeerLost
+from nervecode.lab.ranks.place import meeting_point, place_in, seconds
 from tests.ranks import ready, together
 
 # Shards
@@ -208,7 +209,7 @@ def test_ranks_that_never_come_are_not_waited_for_forever() -> None:
 def test_a_training_that_cannot_be_divided_is_refused(
     batch: int, compiled: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nervecode.lab.distributed._Desk.job", Job(0, 3))
+    monkeypatch.setattr("nervecode.lab.ranks.job.Desk.job", Job(0, 3))
     with pytest.raises(InputError, match=message):
         check_batch(batch, compiled=compiled)
     check_batch(99, compiled=False)

@@ -11,19 +11,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
-from torch.distributed.rendezvous import rendezvous
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.interrupt import Interrupted
-from nervecode.lab.link import Link, PeerLost, name_here
-from nervecode.lab.place import RENDEZVOUS_TIMEOUT, TIMEOUT, meeting_point, place_in, seconds
+from nervecode.lab.ranks.link import Link
 
 PIECE = 64 << 20  # bytes that are sent at once, so that each arrives within the time-out
 
@@ -189,50 +184,15 @@ class Job:
         return f"{kind}/{self.link.turn}"
 
 
-class _Desk:
-    """The job of this process. A process has one, as it has one process group."""
+class Desk:
+    """Where this process's job is noted. A process has one, as it has one process group."""
 
     job = Job()
 
 
 def current() -> Job:
     """The job that this process belongs to."""
-    return _Desk.job
-
-
-@contextmanager
-def joined(*, any_world: bool = False) -> Iterator[Job]:
-    """Within it, this process is a rank of the job that the environment describes, if any.
-
-    Raises:
-        InputError: an environment that makes no sense.
-        NervecodeError: the other ranks do not come.
-    """
-    place = place_in(os.environ)
-    if place is None:
-        _Desk.job = Job(any_world=any_world)
-        try:
-            yield _Desk.job
-        finally:
-            _Desk.job = Job()
-        return
-    rank, world = place
-    link = Link(_store(rank, world), rank, world, patience=seconds(TIMEOUT))
-    _Desk.job = job = Job(rank, world, any_world, link)
-    try:
-        job.meet()
-        _open(link)
-        yield job
-        job.part()
-    except BaseException as error:
-        if not isinstance(error, PeerLost):
-            link.declare(f"{name_here(rank)}: {_in_words(error)}")
-        raise
-    finally:
-        link.close()
-        if dist.is_initialized():
-            dist.destroy_process_group()
-        _Desk.job = Job()
+    return Desk.job
 
 
 def local_world() -> int:
@@ -273,45 +233,6 @@ def check_batch(batch_size: int, *, compiled: bool) -> None:
         raise InputError(
             f"train.compile: found true with {world} processes; allowed with several: false"
         )
-
-
-def _store(rank: int, world: int) -> Store:
-    """The store of the job, once all ranks are connected to it.
-
-    Raises:
-        NervecodeError: they do not come.
-    """
-    os.environ.update(meeting_point(os.environ))
-    patience = seconds(RENDEZVOUS_TIMEOUT)
-    try:
-        ranks = rendezvous("env://", rank, world, timeout=timedelta(seconds=patience))
-        store, _, _ = next(iter(ranks))
-    except (RuntimeError, ValueError) as error:
-        raise NervecodeError(
-            f"rendezvous: rank {rank} of {world} waited {patience:g} s for the others at "
-            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({RENDEZVOUS_TIMEOUT} sets "
-            f"how long): {str(error).splitlines()[0]}"
-        ) from None
-    return PrefixStore("nervecode", store)
-
-
-def _open(link: Link) -> None:
-    """Open the process group; each rank takes the GPU of its own number on its machine."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        store=PrefixStore("group", link.store),
-        rank=link.rank,
-        world_size=link.world,
-        timeout=timedelta(seconds=link.patience),
-    )
-
-
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, Interrupted):
-        return "was interrupted"
-    return f"{type(error).__name__}: {error}"
 
 
 def _from_a_peer(error: RuntimeError) -> bool:

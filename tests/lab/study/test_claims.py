@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from nervecode.lab.claims import _accuracy, _joint, _toy, joint_pairs
 from nervecode.lab.config import resolve
-from nervecode.lab.setting import Setting
-from nervecode.lab.side_tables import ablation, joint
-from nervecode.lab.study import Study
+from nervecode.lab.study.claims import _accuracy, _joint, _toy, joint_pairs
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.side_tables import ablation, joint
+from nervecode.lab.study.study import Study
 
 JOINT = "signals.nervecode_v0_1_1.detach=false"
 

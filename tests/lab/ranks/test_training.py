@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.batch_norm import normalise_together
 from nervecode.lab.bench import guarded, prepare, run_bench, run_stages
 from nervecode.lab.data import Samples, Splits, build_splits
-from nervecode.lab.distributed import Job
 from nervecode.lab.interrupt import Interrupted, interrupt
 from nervecode.lab.progress import Progress
+from nervecode.lab.ranks.batch_norm import normalise_together
+from nervecode.lab.ranks.job import Job
+from nervecode.lab.ranks.shared_run import open_shared
 from nervecode.lab.rows import read_rows
 from nervecode.lab.run import RunDir
-from nervecode.lab.shared_run import open_shared
 from nervecode.lab.train import build_trainer
 from tests.lab.test_bench import tiny
 from tests.ranks import together
@@ -88,7 +88,7 @@ def test_an_unknown_batch_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), Odd(2))
     normalise_together(model)
-    monkeypatch.setattr("nervecode.lab.distributed._Desk.job", Job(0, 2))
+    monkeypatch.setattr("nervecode.lab.ranks.job.Desk.job", Job(0, 2))
     with pytest.raises(InputError, match="layer '1' is a Odd, which sees a part"):
         normalise_together(model)
 
@@ -218,7 +218,7 @@ def test_a_training_of_two_that_was_cut_ends_in_the_same_bits(tmp_path: Path) ->
 
 
 def do_in_another_world(job: Job, root: Path) -> list[str]:
-    from nervecode.lab.distributed import joined
+    from nervecode.lab.ranks.join import joined
 
     with joined(any_world=True) as alone:
         return do(alone, root, ("train",))

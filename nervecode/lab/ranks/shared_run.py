@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nervecode.lab.distributed import current
 from nervecode.lab.meta import read_meta
+from nervecode.lab.ranks.job import current
 from nervecode.lab.run import RunDir
 from nervecode.lab.schema import Config
 

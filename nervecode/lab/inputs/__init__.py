@@ -1,0 +1,1 @@
+"""Inputs to score: where they lie, read a batch at a time."""

@@ -1,0 +1,1 @@
+"""Scores of inputs: in files, and in shards that make up one."""

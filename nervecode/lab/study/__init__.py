@@ -1,0 +1,1 @@
+"""Many settings under one protocol, and the page that tells what was found."""
