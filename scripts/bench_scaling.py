@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Weak scaling: what each of several processes does, beside one process by itself.
 
-    python scripts/bench_scaling.py [--processes 2] [--rounds 3] [--width 32]
+    python scripts/bench_scaling.py [--processes 2] [--rounds 3] [--widths 32 128]
 
 Each process has as much to do as the one alone: a batch of its own size in training, a shard of the
 same length in scoring. One and several take turns, with one thread a process; medians are compared.
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,16 +108,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 128])
     given = parser.parse_args()
     count = given.processes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run, inputs = prepare(folder, count)
         works: dict[str, Callable[[int], float]] = {
-            f"train, ResNet-18 width {given.width}": lambda n: train(folder, given.width, n),
-            "score, small CNN": lambda n: score(run, inputs, n),
+            f"train, ResNet-18 width {width}": partial(train, folder, width)
+            for width in given.widths
         }
+        works["score, small CNN"] = lambda n: score(run, inputs, n)
         print(f"| work | 1 process, a second | {count} processes | efficiency |")
         print("| --- | ---: | ---: | ---: |")
         for title, work in works.items():

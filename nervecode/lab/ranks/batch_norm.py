@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nervecode.errors import InputError
@@ -39,14 +39,11 @@ class _CommonBatchNorm(_BatchNorm):
         """(B, C, ...) normalised; in training by the statistics of the parts of all ranks."""
         if not self.training:
             return super().forward(x)
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        count, mean, variance = _statistics(x.float() if x.itemsize < 4 else x)
-        self._follow(count, mean.detach(), variance.detach())
-        scale = torch.rsqrt(variance + self.eps)
-        if self.weight is not None:
-            scale = scale * self.weight
-        shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
+        wide = x.float() if x.itemsize < 4 else x
+        out, count, mean, variance = _Normalise.apply(wide, self.weight, self.bias, self.eps)
+        self._follow(count, mean, variance)
+        found: Tensor = out.to(x.dtype)
+        return found
 
     def _follow(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
         """Update the running statistics, as PyTorch does."""
@@ -63,40 +60,64 @@ class _CommonBatchNorm(_BatchNorm):
         """Any shape that the class it stands for took."""
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Count (), mean (C,) and variance (C,) over all ranks, by Chan's pairwise formula.
+class _Normalise(torch.autograd.Function):
+    """x -> output, count (), mean (C,) and variance (C,) over all ranks.
 
-    Each rank's count, mean and sum of squared deviations stand in a row of their own, so that one
-    sum over ranks brings them together.
+    One exchange of two numbers a channel each way: a message costs more than what it carries.
     """
-    dims = [d for d in range(x.ndim) if d != 1]
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        count, mean, variance = _statistics(x)
+        ctx.save_for_backward(x, weight, count, mean, (variance + eps).rsqrt())
+        ctx.mark_non_differentiable(count, mean, variance)
+        out = F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
+        return out, count, mean, variance
+
+    @staticmethod
+    def backward(
+        ctx: Any, gradient: Tensor, *unused: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, weight, count, mean, scale = ctx.saved_tensors
+        dims, shape = _dims(x), _shape(x)
+        centred = x - mean.view(shape)
+        own = torch.stack([gradient.sum(dims), (gradient * centred).sum(dims)])
+        # Each rank's parameters count its own part; their gradients are averaged with all others.
+        to_weight, to_bias = own[1] * scale, own[0]
+        to_mean, along = current().rows(own).sum(0) / count
+        if weight is not None:
+            gradient = gradient * weight.view(shape)
+            to_mean, along = to_mean * weight, along * weight
+        slope = (along * scale.square()).view(shape)
+        to_x = (gradient - to_mean.view(shape)).addcmul(centred, slope, value=-1)
+        needs = ctx.needs_input_grad
+        return (
+            to_x * scale.view(shape),
+            to_weight if needs[1] else None,
+            to_bias if needs[2] else None,
+            None,
+        )
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Count (), mean (C,) and variance (C,) over all ranks, by Chan's pairwise formula."""
     count = x.numel() // x.shape[1]
-    mean = x.sum(dims) / max(count, 1)
-    squares = (x - mean.view([1, -1, *[1] * (x.ndim - 2)])).square().sum(dims)
+    mean = x.sum(_dims(x)) / max(count, 1)
+    squares = (x - mean.view(_shape(x))).square().sum(_dims(x))
     own = torch.cat([torch.full_like(mean[:1], count), mean, squares])
-    job = current()
-    places = torch.arange(job.world, device=x.device).unsqueeze(1) == job.rank
-    rows: Tensor = _Sum.apply(torch.where(places, own, 0.0))
+    rows = current().rows(own)
     counts, means, parts = rows.split([1, len(mean), len(mean)], dim=1)  # (world, 1 or C)
-    counts = counts.detach()  # numbers, which have no gradient
     total = counts.sum()
     common = (counts * means).sum(0) / total
     deviations = parts.sum(0) + (counts * (means - common).square()).sum(0)
     return total, common, deviations / total
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over ranks; what any rank makes of it counts in the gradient of all."""
+def _dims(x: Tensor) -> list[int]:
+    return [d for d in range(x.ndim) if d != 1]
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        current().tick()
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total
+def _shape(x: Tensor) -> list[int]:
+    return [1, -1, *[1] * (x.ndim - 2)]

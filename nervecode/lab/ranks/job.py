@@ -59,24 +59,27 @@ class Job:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, on every rank."""
-        return self._reduced(tensor, dist.ReduceOp.SUM)
-
-    def most(self, number: int) -> int:
-        """The largest of the ranks' numbers, on every rank."""
-        return (
-            number
-            if self.world == 1
-            else int(self._reduced(torch.tensor(number), dist.ReduceOp.MAX))
-        )
-
-    def _reduced(self, tensor: Tensor, how: Any) -> Tensor:
         if self.link is None:
             return tensor
         self.tick()
         found = tensor.clone()
         with self.answering():
-            dist.all_reduce(found, how)
+            dist.all_reduce(found)
         return found
+
+    def most(self, number: int) -> int:
+        """The largest of the ranks' numbers, on every rank."""
+        return number if self.link is None else int(self.rows(torch.tensor(number)).max())
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """(world, …) the ranks' tensors, on every rank; of few numbers, sooner than their sum."""
+        if self.link is None:
+            return tensor.unsqueeze(0)
+        self.tick()
+        parts = [torch.empty_like(tensor) for _ in range(self.world)]
+        with self.answering():
+            dist.all_gather(parts, tensor.contiguous())
+        return torch.stack(parts)
 
     def tick(self) -> None:
         """This rank is about to take part in a common operation that is not begun here.
