@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.errors import ArtifactError
 from nervecode.lab.files import read_json, read_npz, write_json, write_text
 from nervecode.lab.metrics import separation
 from nervecode.lab.run import SCHEMA_VERSION, RunDir
@@ -161,6 +160,6 @@ def read_rows(run: RunDir) -> dict[str, Any]:
     """
     path = run.root / "results.json"
     if not path.is_file():
-        raise ArtifactError(f"{path}: is missing; `nervecode bench {run.root}` makes it")
+        raise run.absent(path)
     found: dict[str, Any] = json.loads(run.verified(path).read_text(encoding="utf-8"))
     return found

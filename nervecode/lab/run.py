@@ -289,6 +289,11 @@ class RunDir:
             return True
         return False
 
+    def absent(self, path: Path) -> ArtifactError:
+        """What to raise where a file is missing: it names the command that makes it."""
+        repair = " --repair" if self.recorded(path) else ""  # it was there, and is gone
+        return ArtifactError(f"{path}: is missing; `nervecode bench {self.root}{repair}` makes it")
+
     def _repair_hint(self) -> str:
         return f"`nervecode bench {self.root} --repair` makes it again"
 

@@ -101,12 +101,12 @@ class Saved:
 
     def _npz(self, path: Path) -> Arrays:
         if not path.is_file():
-            raise ArtifactError(f"{path}: is missing; {self._hint()}")
+            raise self.run.absent(path)
         return read_npz(self.run.verified(path))
 
     def _csv(self, path: Path) -> Arrays:
         if not path.is_file():
-            raise ArtifactError(f"{path}: is missing; {self._hint()}")
+            raise self.run.absent(path)
         with self.run.verified(path).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         try:
@@ -116,6 +116,3 @@ class Saved:
             }
         except (IndexError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path}: is damaged ({error})") from None
-
-    def _hint(self) -> str:
-        return f"`nervecode bench {self.run.root}` makes it"

@@ -109,5 +109,5 @@ def test_a_run_that_is_not_finished_names_the_next_command(
     (run_copy / "results.json").unlink()
     found = cli("report", run_copy)
     assert found.status == 4
-    assert f"results.json: is missing; `nervecode bench {run_copy}` makes it" in found.err
+    assert f"results.json: is missing; `nervecode bench {run_copy} --repair` makes it" in found.err
     assert cli("report", tmp_path / "nothing").status == 2

@@ -140,11 +140,12 @@ def config_table(cells: Sequence[Cell], states: Sequence[State]) -> Table:
 
 
 def _spread(values: Sequence[float]) -> str:
+    """Mean ± deviation, x100; of one value, which has no deviation, the value."""
     if not values:
         return ""
     found = 100 * np.array(values)
-    deviation = float(found.std(ddof=1)) if len(found) > 1 else 0.0
-    return f"{found.mean():.2f} ± {deviation:.2f}"
+    mean = f"{found.mean():.2f}"
+    return f"{mean} ± {found.std(ddof=1):.2f}" if len(found) > 1 else mean
 
 
 def _percent(value: float | None) -> str:
