@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -305,16 +304,14 @@ def test_a_launcher_that_is_not_installed_says_what_to_install(
         monkeypatch.setitem(sys.modules, package, None)
         told = rf"needs {package}, which is not installed; pip install 'nervecode\[{name}\]'$"
         with pytest.raises(MissingExtraError, match=told):
-            launchers.launcher(name)
+            launchers.check_options(name, {})
 
 
-def test_unknown_launchers_and_options_are_refused(tmp_path: Path) -> None:
+def test_unknown_launchers_and_options_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'slurm'"):
         launchers.launcher("slrum")
-    refused = partial(Pool, tmp_path, 1)
     with pytest.raises(InputError, match="unknown 'nodes' of launcher local"):
-        ended(launchers.local(tasks(tmp_path, "pass"), refused({"nodes": 2})))
+        launchers.check_options("local", {"nodes": 2})
     pytest.importorskip("submitit")
     with pytest.raises(InputError, match="no_such_option"):
-        pool = refused({"cluster": "local", "no_such_option": 2})
-        ended(launchers.slurm(tasks(tmp_path, "pass"), pool))
+        launchers.check_options("slurm", {"cluster": "local", "no_such_option": 2})

@@ -54,7 +54,6 @@ def local(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
 
     Each ends with the process that started it: its standard input ends then, and it listens.
     """
-    _allow(pool.options, "local", ())
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // pool.jobs)))
     waiting, running = list(tasks), dict[Task, subprocess.Popen[bytes]]()
@@ -126,13 +125,10 @@ def launcher(name: str) -> Launcher:
 
     Raises:
         InputError: an unknown name.
-        MissingExtraError: the package behind it is not installed.
     """
     if name not in LAUNCHERS:
         known = did_you_mean(name, [*LAUNCHERS, "print"])
         raise InputError(f"--launcher: unknown {name!r}; {known}")
-    if name in PACKAGES:
-        _package(name)
     return LAUNCHERS[name]
 
 
