@@ -73,5 +73,5 @@ def _training(config: Config) -> dict[str, Any]:
     """What a training depends on; codes that are fitted after it do not count."""
     found = config.model_dump(include={"data", "model", "train", "deterministic"})
     data = {key: value for key, value in found["data"].items() if key not in OOD}
-    learned = {name: one for name, one in config.signals.items() if one.recipe == "v0_1_1"}
+    learned = {n: s.in_training() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
     return found | {"data": data, "signals": learned}

@@ -181,6 +181,11 @@ class SignalConfig(Section):
             raise ValueError("aggregation 'code_length' needs recipe 'bits'")
         return self
 
+    def in_training(self) -> dict[str, Any]:
+        """The settings that a training depends on, if it learns these codes."""
+        after = {"aggregation", "reduce", "unit_norm", "rank", "codes_per_class", "label_code"}
+        return self.model_dump(exclude=after)
+
 
 class BenchConfig(Section):
     """What is compared, and under which rules."""

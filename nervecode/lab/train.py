@@ -84,7 +84,7 @@ def _inputs(run: RunDir, seed: int) -> dict[str, Any]:
     )
     for group in ("near", "far", "shift"):  # the classifier never sees them
         inputs["data"].pop(group, None)
-    learned = {n: s.model_dump() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
+    learned = {n: s.in_training() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
     inputs |= {"signals": learned, "seed": seed}
     if config.deterministic:
         inputs["deterministic"] = True

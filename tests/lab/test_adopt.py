@@ -44,7 +44,8 @@ def events(run: RunDir) -> str:
 def test_a_setting_with_other_codes_and_outliers_trains_no_more(
     source: RunDir, tmp_path: Path
 ) -> None:
-    overrides = (*SMALL, "signals.nervecode_max={reduce: max}", "data.far=[gaussian_noise]")
+    codes = ("signals.nervecode_max={reduce: max}", "signals.nervecode_v0_1_1.codes_per_class=3")
+    overrides = (*SMALL, *codes, "data.far=[gaussian_noise]")
     plan = PLAN.model_copy(update={"overrides": overrides})
     folders = [source.root.parent]
     run = run_setting(plan, "one", tmp_path, command="x", progress=Progress(), folders=folders)
