@@ -44,11 +44,12 @@ def batches(inputs: int, dim: int, *, seed: int = 0) -> Iterator[Batch]:
 
 def fit(data: Iterable[Batch]) -> GaussianCode:
     """One streaming pass and the codes made from it."""
-    layer = _LayerFit(CLASSES, codes_per_class=1)
+    layer: _LayerFit | None = None
     for z, y in data:
+        layer = layer or _LayerFit(CLASSES, z, codes_per_class=8)
         layer.update(z, y)
-    layer.end_pass(RANK)
-    return GaussianCode.fit(layer.fitted)
+    assert layer is not None
+    return layer.codes(RANK)
 
 
 def only_read(data: Iterable[Batch]) -> None:

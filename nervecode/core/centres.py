@@ -1,7 +1,7 @@
-"""Centres: several per group, by Lloyd's algorithm in streaming passes.
+"""Centres: several codes per class, by k-means over a sample of the vectors.
 
-Lloyd 1982, https://doi.org/10.1109/TIT.1982.1056489, in the metric of the covariance within groups,
-so that it is k-means on whitened vectors. Each pass is one set of mergeable moments.
+Lloyd 1982, https://doi.org/10.1109/TIT.1982.1056489, in the metric of the covariance within
+classes, so that it is k-means on whitened vectors.
 """
 
 from __future__ import annotations
@@ -10,62 +10,95 @@ import torch
 from torch import Tensor
 
 from nervecode.core.moments import ClassMoments
-from nervecode.core.precision import Precision
+from nervecode.core.precision import RANK, Precision
 
-PASSES = 8
-
-
-class Centres:
-    """J centres in each of K groups.
-
-    Args:
-        first: (K, J, D) where they begin, such as vectors of the group itself.
-        precision: the metric.
-    """
-
-    def __init__(self, first: Tensor, precision: Precision) -> None:
-        self.groups, self.per_group, dim = first.shape
-        self.values = first.reshape(-1, dim).double()
-        self.precision = precision
-
-    def nearest(self, vectors: Tensor, groups: Tensor) -> Tensor:
-        """(B,) the index below K J of the nearest centre within each vector's own group."""
-        tilt = self.precision.times(self.values)  # (K J, D)
-        offsets = 0.5 * (tilt * self.values).sum(1)
-        gain = (vectors.double() @ tilt.T - offsets).view(-1, self.groups, self.per_group)
-        own = gain[torch.arange(len(vectors), device=vectors.device), groups]  # (B, J)
-        return groups * self.per_group + own.argmax(1)
-
-    def move(self, moments: ClassMoments) -> None:
-        """Put each centre on the mean of its vectors; one that has none stays where it is."""
-        empty = (moments.counts == 0).unsqueeze(1)
-        self.values = torch.where(empty, self.values, moments.means)
+SAMPLE = 4096  # vectors that a reservoir keeps, over all classes
+LEAST = 8  # vectors of the sample to a centre, on average
+STEPS = 10
 
 
 class Reservoir:
-    """The first vectors of each group, J at most: where k-means begins."""
+    """The first vectors of each of K classes, `SAMPLE` / K at most, in their order.
 
-    def __init__(self, groups: int, per_group: int) -> None:
-        self.kept: list[list[Tensor]] = [[] for _ in range(groups)]
-        self.per_group = per_group
+    None where that is too few for two codes. Reservoirs of shards that are merged in order hold
+    what one over all of them would. The data should come shuffled, or at least not sorted within
+    a class.
+    """
 
-    def add(self, vectors: Tensor, groups: Tensor) -> None:
-        """Keep vectors of groups that have too few yet."""
-        for group, kept in enumerate(self.kept):
-            if len(kept) < self.per_group:
-                kept += list(vectors[groups == group][: self.per_group - len(kept)].double())
+    def __init__(self, num_classes: int) -> None:
+        per_class = SAMPLE // num_classes
+        self.per_class = per_class if per_class >= 2 * LEAST else 0
+        self._counts = torch.zeros(num_classes, dtype=torch.long)
+        self._rows: list[Tensor] = []
+        self._classes: list[Tensor] = []
 
-    def first(self, means: Tensor) -> Tensor:
-        """(K, J, D); a group with fewer vectors repeats its mean, and the copies stay empty."""
-        rows = [
-            torch.stack([*kept, *[mean] * (self.per_group - len(kept))])
-            for kept, mean in zip(self.kept, means, strict=True)
-        ]
-        return torch.stack(rows)
+    def add(self, vectors: Tensor, classes: Tensor) -> None:
+        """Keep those of (B, D) vectors whose (B,) classes have too few yet."""
+        counts = self._counts = self._counts.to(vectors.device)
+        if counts.amin() >= self.per_class:
+            return
+        sizes = torch.bincount(classes, minlength=len(counts))
+        order = classes.argsort(stable=True)
+        place = torch.empty_like(order)  # of each vector among those of its class in this batch
+        first = (sizes.cumsum(0) - sizes)[classes[order]]
+        place[order] = torch.arange(len(order), device=order.device) - first
+        kept = counts[classes] + place < self.per_class
+        self._rows.append(vectors[kept].detach())
+        self._classes.append(classes[kept])
+        self._counts = counts + sizes
 
     def held(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) vectors and (N,) their groups; of the kind of `like`, (?, D), even if empty."""
-        groups = [group for group, kept in enumerate(self.kept) for _ in kept]
-        vectors = [vector for kept in self.kept for vector in kept]
-        stacked = torch.stack(vectors) if vectors else like[:0]
-        return stacked, torch.tensor(groups, dtype=torch.long, device=like.device)
+        """(N, D) vectors and (N,) their classes; of the kind of `like`, (?, D), even if empty."""
+        if not self._rows:
+            return like[:0], torch.zeros(0, dtype=torch.long, device=like.device)
+        return torch.cat(self._rows), torch.cat(self._classes)
+
+
+def several_codes(
+    moments: ClassMoments, reservoir: Reservoir, codes_per_class: int, *, rank: int = RANK
+) -> ClassMoments | None:
+    """Moments per code instead of per class, from the sample alone; None if no class has two.
+
+    Each class has as many codes as its part of the sample allows, and in sum the share of the
+    inputs that `moments` has of it.
+
+    Args:
+        moments: per class, of all inputs.
+        reservoir: a sample of the same inputs.
+        codes_per_class: at most.
+        rank: of the metric, see `nervecode.core.precision`.
+    """
+    vectors, classes = reservoir.held(moments.means)
+    sizes = torch.bincount(classes, minlength=len(moments.counts))
+    numbers = (sizes // LEAST).clamp(1, codes_per_class)
+    precision = Precision.within(moments, rank)
+    codes = torch.zeros_like(classes)
+    weights: list[Tensor] = []
+    for k in (sizes > 0).nonzero().squeeze(1).tolist():
+        own = (classes == k).nonzero().squeeze(1)
+        nearest = k_means(vectors[own].double(), int(numbers[k]), precision)
+        used, nearest = nearest.unique(return_inverse=True)
+        codes[own] = nearest + sum(map(len, weights))
+        weights.append((moments.counts[k] / sizes[k]).expand(len(used)))
+    if len(weight := torch.cat(weights)) == len(weights):
+        return None
+    found = ClassMoments.of(vectors, codes, len(weight))
+    counts = found.counts * weight * (len(vectors) / moments.counts.sum())
+    return ClassMoments(counts, found.means, found.scatter)
+
+
+def k_means(vectors: Tensor, number: int, precision: Precision) -> Tensor:
+    """(N,) the cluster of each of (N, D) vectors, below `number`.
+
+    Lloyd's steps from the first vectors, in the metric of the precision; an empty cluster stays
+    where it is.
+    """
+    middle = vectors[:number]
+    nearest = torch.zeros(len(vectors), dtype=torch.long, device=vectors.device)
+    for _ in range(STEPS if number > 1 else 0):
+        tilt = precision.times(middle)
+        nearest = (vectors @ tilt.T - 0.5 * (tilt * middle).sum(1)).argmax(1)
+        counts = torch.bincount(nearest, minlength=number).to(middle).unsqueeze(1)
+        sums = torch.zeros_like(middle).index_add_(0, nearest, vectors)
+        middle = torch.where(counts > 0, sums / counts.clamp_min(1), middle)
+    return nearest

@@ -1,4 +1,4 @@
-"""GaussianCode: class codes that share a covariance, and a background code over all data.
+"""GaussianCode: codes of the classes that share a covariance, and a background code over all data.
 
 The precision is kept in factor form (`core.precision`), so that one thin matrix product prices a
 batch under every class and under the background. docs/mathematics.md derives it.
@@ -27,7 +27,7 @@ class Projection(NamedTuple):
     Attributes:
         length: (B,) |t|.
         explained: (B,) |V't|.
-        tilts: (B, K) t' Lambda (c_k - mean).
+        tilts: (B, K) t' Lambda (c_k - mean) of the classes, and (B, C) of their codes behind.
     """
 
     length: Tensor
@@ -41,7 +41,7 @@ class Price(NamedTuple):
     Attributes:
         bits: (B,) B(z).
         regret: (B,) R(z), bits.
-        code: the code under the classes.
+        code: the mixture of all codes.
     """
 
     bits: Tensor
@@ -50,58 +50,67 @@ class Price(NamedTuple):
 
 
 class GaussianCode(nn.Module):
-    """B(z) = -log2 sum_k pi_k N(z; c_k, W) and R(z) = B(z) - B_background(z), in bits.
+    """B(z) = -log2 sum_j pi_j N(z; c_j, V) and R(z) = B_class(z) - B_background(z), in bits.
 
-    The background is one Gaussian over all data: covariance W plus the scatter of the centres, so
-    that it dominates W. Made by `fit`; the constructor only makes room for a state dict.
+    B runs over all C codes, several to a class, with the covariance V within codes. R asks what is
+    lost by believing in the classes: B_class has one code for each of the K classes, with the
+    covariance W within classes, and the background is one Gaussian over all data, W plus the
+    scatter of the class means, so that it dominates W. Made by `fit`; the constructor only makes
+    room for a state dict.
 
     Args:
-        num_codes: K.
+        num_codes: C; equal to K where every class has one code, and V is W.
         dim: D.
-        rank: columns of V.
+        rank: directions with a variance of their own.
+        num_classes: K; None for as many as codes.
     """
 
     mean: Tensor  # (D,)
-    factors: Tensor  # (D, rank + K) V, and beside it the tilt Lambda (c_k - mean)
-    shift: Tensor  # (rank + K,) -mean' factors
+    factors: Tensor  # (D, rank + T) directions, and beside them the tilts Lambda (c - mean)
+    shift: Tensor  # (rank + T,) -mean' factors
     isotropic: Tensor  # () b, the precision that all directions share
     sign: Tensor  # () s
-    offsets: Tensor  # (K,) (c_k - mean)' Lambda (c_k - mean)
-    log_priors: Tensor  # (K,)
-    log_norm: Tensor  # () log normaliser of a class code, nats
-    base: Tensor  # (K,) log_priors - offsets / 2
-    saving: (
-        Tensor  # (K, K) M: |M'y|^2 is what the background saves along the centres' scatter, nats
-    )
-    gap: Tensor  # () log normaliser of the background less that of a class, nats
+    offsets: Tensor  # (C,) (c_j - mean)' Lambda (c_j - mean)
+    log_priors: Tensor  # (C,)
+    log_norm: Tensor  # () log normaliser of a code, nats
+    base: Tensor  # (T,) log prior - offset / 2
+    saving: Tensor  # (K, K) M: |M'y|^2 is what the background saves along the means' scatter, nats
+    gap: Tensor  # () log normaliser of the background less that of a code, nats
 
-    def __init__(self, num_codes: int, dim: int, rank: int) -> None:
+    def __init__(
+        self, num_codes: int, dim: int, rank: int, *, num_classes: int | None = None
+    ) -> None:
         super().__init__()
+        classes = num_classes or num_codes
+        tilts = classes if num_codes == classes else classes + num_codes
         shapes = {
             "mean": (dim,),
-            "factors": (dim, rank + num_codes),
-            "shift": (rank + num_codes,),
+            "factors": (dim, rank + tilts),
+            "shift": (rank + tilts,),
             "isotropic": (),
             "sign": (),
             "offsets": (num_codes,),
             "log_priors": (num_codes,),
             "log_norm": (),
-            "base": (num_codes,),
-            "saving": (num_codes, num_codes),
+            "base": (tilts,),
+            "saving": (classes, classes),
             "gap": (),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
 
     @classmethod
-    def fit(cls, moments: ClassMoments, *, rank: int = RANK) -> GaussianCode:
+    def fit(
+        cls, moments: ClassMoments, *, rank: int = RANK, codes: ClassMoments | None = None
+    ) -> GaussianCode:
         """Fit to streamed moments, in float64; kept in float32 for use.
 
-        The covariance within groups is shrunk by OAS. Empty groups have no centre.
+        Covariances are shrunk by OAS. Empty groups have no code.
 
         Args:
-            moments: of at least two inputs.
+            moments: per class, of at least two inputs.
             rank: directions with a variance of their own; D or more keeps all of them.
+            codes: moments per code, see `nervecode.core.centres`; None for one code per class.
 
         Raises:
             NotReadyError: fewer than two inputs.
@@ -111,26 +120,26 @@ class GaussianCode(nn.Module):
             raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
         if rank < 1:
             raise InputError(f"rank: found {rank}, allowed: at least 1")
-        used = moments.counts > 0
-        priors = (moments.counts / moments.counts.sum())[used]
-        centred = moments.means[used] - moments.mean
-        precision = Precision.within(moments, rank)
-        tilt = precision.times(centred)  # (K, D)
-        offsets = (tilt * centred).sum(1)
+        precision, priors, centred, tilt = _codes(moments, moments.mean, rank)
         mixing, scatter = _axes(priors, tilt @ centred.T)
-        code = cls(len(priors), len(moments.mean), precision.directions.shape[1])
-        log_norm = 0.5 * (precision.log_det - len(moments.mean) * math.log(2 * math.pi))
-        factors = torch.cat([precision.directions, tilt.T], dim=1)
+        tilts, base = [tilt], [priors.log() - 0.5 * (tilt * centred).sum(1)]
+        if codes is not None:
+            precision, priors, centred, tilt = _codes(codes, moments.mean, rank)
+            tilts.append(tilt)
+            base.append(priors.log() - 0.5 * (tilt * centred).sum(1))
+        dim = len(moments.mean)
+        factors = torch.cat([precision.directions, *[one.T for one in tilts]], dim=1)
+        code = cls(len(priors), dim, precision.directions.shape[1], num_classes=len(scatter))
         values = {
             "mean": moments.mean,
             "factors": factors,
             "shift": -moments.mean @ factors,
             "isotropic": precision.isotropic,
             "sign": precision.sign,
-            "offsets": offsets,
+            "offsets": (tilt * centred).sum(1),
             "log_priors": priors.log(),
-            "log_norm": log_norm,
-            "base": priors.log() - 0.5 * offsets,
+            "log_norm": 0.5 * (precision.log_det - dim * math.log(2 * math.pi)),
+            "base": torch.cat(base),
             "saving": mixing * (0.5 * scatter / (1 + scatter)).sqrt(),
             "gap": -0.5 * torch.log1p(scatter).sum(),
         }
@@ -140,13 +149,18 @@ class GaussianCode(nn.Module):
 
     @property
     def num_codes(self) -> int:
-        """K, the number of class centres."""
+        """C, the number of codes."""
         return len(self.log_priors)
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes that have codes."""
+        return len(self.saving)
 
     @property
     def rank(self) -> int:
         """The number of directions with a variance of their own."""
-        return self.factors.shape[1] - self.num_codes
+        return self.factors.shape[1] - len(self.base)
 
     def project(self, z: Tensor) -> Projection:
         """What pricing needs to know of (B, D) vectors: the only work whose size grows with D.
@@ -168,36 +182,58 @@ class GaussianCode(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print(code)` adds."""
-        return f"num_codes={self.num_codes}, dim={len(self.mean)}, rank={self.rank}"
+        sizes = {"num_codes": self.num_codes, "num_classes": self.num_classes}
+        sizes |= {"dim": len(self.mean), "rank": self.rank}
+        return ", ".join(f"{name}={size}" for name, size in sizes.items())
 
 
 def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> list[Price]:
-    """Price L batches of equal size under L codes of equal K, each operation on all at once.
+    """Price L batches of equal size under L codes of equal sizes, each operation on all at once.
 
-    The classes are rows and the inputs columns, (L, K, B): PyTorch reduces over rows several
-    times as fast as over a short last dimension.
+    The codes are rows and the inputs columns, (L, C, B): PyTorch reduces over rows several times
+    as fast as over a short last dimension.
     """
     length = torch.stack([one.length for one in projections])  # (L, B)
     explained = torch.stack([one.explained for one in projections])
-    y = torch.stack([one.tilts.T for one in projections])  # (L, K, B)
+    tilts = torch.stack([one.tilts.T for one in projections])  # (L, T, B)
 
     def stacked(name: str, *shape: int) -> Tensor:
         return torch.stack([getattr(code, name) for code in codes]).view(len(codes), *shape)
 
+    number, classes = codes[0].num_codes, codes[0].num_classes
     total = stacked("isotropic", 1) * length.square() + stacked("sign", 1) * explained.square()
-    # The class logits leave out `total`, which is the same for all: no digit is lost to it.
-    logits = y + stacked("base", -1, 1)
-    log_probs = torch.log_softmax(logits, dim=1)
-    evidence = logits.amax(1) - log_probs.amax(1)  # their logsumexp
+    # The logits leave out `total`, which is the same for all: no digit is lost to it.
+    logits = tilts + stacked("base", -1, 1)
+    log_probs = torch.log_softmax(logits[:, -number:], dim=1)
+    evidence = logits[:, -number:].amax(1) - log_probs.amax(1)  # their logsumexp
+    believing = evidence if number == classes else logits[:, :classes].logsumexp(1)
     bits = (0.5 * total - evidence - stacked("log_norm", 1)) / LN2
-    saved = torch.linalg.vector_norm(stacked("saving", *codes[0].saving.shape).mT @ y, dim=1)
-    regret = (saved.square() - evidence + stacked("gap", 1)) / LN2
-    distances = torch.add(total.unsqueeze(1) + stacked("offsets", -1, 1), y, alpha=-2).clamp_min(0)
+    mixing = stacked("saving", classes, classes).mT
+    saved = torch.linalg.vector_norm(mixing @ tilts[:, :classes], dim=1)
+    regret = (saved.square() - believing + stacked("gap", 1)) / LN2
+    distances = torch.add(
+        total.unsqueeze(1) + stacked("offsets", -1, 1), tilts[:, -number:], alpha=-2
+    ).clamp_min(0)
     soft = [
         SoftCode(p.T, d.T, code.log_priors, code.log_norm)
         for p, d, code in zip(log_probs, distances, codes, strict=True)
     ]
     return [Price(*one) for one in zip(bits, regret, soft, strict=True)]
+
+
+def _codes(
+    moments: ClassMoments, origin: Tensor, rank: int
+) -> tuple[Precision, Tensor, Tensor, Tensor]:
+    """Of J groups that are not empty: precision, (J,) priors, (J, D) c - origin and their tilts."""
+    used = moments.counts > 0
+    precision = Precision.within(moments, rank)
+    centred = moments.means[used] - origin
+    return (
+        precision,
+        (moments.counts / moments.counts.sum())[used],
+        centred,
+        precision.times(centred),
+    )
 
 
 def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,31 +61,26 @@ def _fit(
     seed: int,
     progress: Progress,
 ) -> None:
-    """Passes over ID train: the moments of every `bits` signal; features from the first."""
+    """One pass over ID train: the moments of every `bits` signal, and the features."""
     settings = {n: s for n, s in run.config.signals.items() if s.recipe == "bits"}
     fitters = [_fitter(signals[name], one) for name, one in settings.items()]
-    passes = max([1, *[fitter.passes for fitter in fitters]])
-    for number in range(passes):
-        active = [fitter for fitter in fitters if number < fitter.passes]
 
-        def after(labels: Tensor, active: list[CodeFitter] = active) -> None:
-            for fitter in active:
-                fitter.update(labels, splits.num_classes)
+    def after(labels: Tensor) -> None:
+        for fitter in fitters:
+            fitter.update(labels, splits.num_classes)
 
-        features = extract(
-            trained.model,
-            splits.train,
-            title=f"fit seed {seed}" + (f" pass {number + 1}/{passes}" if passes > 1 else ""),
-            watching=[fitter.watching for fitter in active],
-            after=after,
-            progress=progress,
-        )
-        for fitter in active:
-            _merge(fitter)
-            fitter.end_pass()
-        if number == 0 and current().leads:
-            features.save(run.features(seed, "id_train"))
+    features = extract(
+        trained.model,
+        splits.train,
+        title=f"fit seed {seed}",
+        watching=[fitter.watching for fitter in fitters],
+        after=after,
+        progress=progress,
+    )
+    if current().leads:
+        features.save(run.features(seed, "id_train"))
     for fitter in fitters:
+        _merge(fitter)
         fitter.finish()
 
 

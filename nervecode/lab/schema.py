@@ -155,7 +155,7 @@ class SignalConfig(Section):
     reduce: Literal["mean", "max", "mean_std", "tokens"] = "mean_std"
     unit_norm: bool = False
     rank: Annotated[int, Field(strict=True, ge=1, le=1 << 16)] = 128
-    codes_per_class: Size = 1
+    codes_per_class: Size = 8
     label_code: bool = True
     # Recipe v0_1_1. Detached, the network trains as if no code were there.
     num_codes: Annotated[int, Field(strict=True, ge=1, le=1 << 16)] = 16

@@ -26,7 +26,6 @@ from nervecode.core import (
     SoftCode,
 )
 from nervecode.core.gaussian import Price, Projection, price
-from nervecode.core.precision import RANK
 from nervecode.errors import InputError
 from nervecode.layers.taps import activation_of
 
@@ -177,10 +176,10 @@ class FittedCoder(Coder):
 
     @classmethod
     def from_moments(
-        cls, moments: ClassMoments, *, reducer: Reducer, rank: int = RANK
+        cls, moments: ClassMoments, *, reducer: Reducer, **options: Any
     ) -> FittedCoder:
-        """Fit the codes from streamed moments; see `nervecode.core.GaussianCode.fit`."""
-        return cls(GaussianCode.fit(moments, rank=rank), reducer=reducer)
+        """Fit the codes from moments; options as in `nervecode.core.GaussianCode.fit`."""
+        return cls(GaussianCode.fit(moments, **options), reducer=reducer)
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors, in bits."""
@@ -196,7 +195,8 @@ class FittedCoder(Coder):
     def spec(self) -> dict[str, Any]:
         """The sizes of the codes and the reducer, as plain JSON values."""
         codes = self.codes
-        sizes = {"num_codes": codes.num_codes, "dim": len(codes.mean), "rank": codes.rank}
+        sizes = {"num_codes": codes.num_codes, "num_classes": codes.num_classes}
+        sizes |= {"dim": len(codes.mean), "rank": codes.rank}
         return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
 
 
@@ -210,13 +210,14 @@ class Begun(NamedTuple):
 
 def finish(begun: Mapping[str, CodingTrace | Begun]) -> dict[str, CodingTrace]:
     """Layer -> trace, in the same order; layers of equal shape are priced together."""
-    alike: dict[tuple[torch.Size, torch.device], dict[str, Begun]] = {}
+    alike: dict[tuple[int, torch.Size, torch.device], dict[str, Begun]] = {}
     for name, one in begun.items():
         if isinstance(one, Begun):
             tilts = one.projection.tilts
-            alike.setdefault((tilts.shape, tilts.device), {})[name] = one
+            sizes = one.codes.num_codes, tilts.shape, tilts.device
+            alike.setdefault(sizes, {})[name] = one
     prices: dict[str, Price] = {}
-    for (_, device), group in alike.items():
+    for (_, _, device), group in alike.items():
         codes, projections = zip(*[(g.codes, g.projection) for g in group.values()], strict=True)
         with without_autocast(device.type):
             prices |= zip(group, price(codes, projections), strict=True)
@@ -276,7 +277,8 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
     """
     reducer = Reducer(**spec["reducer"])
     if spec["kind"] == "fitted":
-        codes = GaussianCode(spec["num_codes"], spec["dim"], spec["rank"])
+        sizes = spec["num_codes"], spec["dim"], spec["rank"]
+        codes = GaussianCode(*sizes, num_classes=spec.get("num_classes"))
         return FittedCoder(codes, reducer=reducer)
     if spec["kind"] == "learned":
         return LearnedCoder(

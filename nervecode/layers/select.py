@@ -33,7 +33,7 @@ def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
     Raises:
         InputError: a selector that matches nothing; the nearest name is shown.
     """
-    modules = _watchable(model)
+    modules = watchable(model)
     if callable(layers):
         found = {name for name, module in modules.items() if layers(name, module)}
         if not found:
@@ -46,7 +46,7 @@ def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if name in found}
 
 
-def _watchable(model: nn.Module) -> dict[str, nn.Module]:
+def watchable(model: nn.Module) -> dict[str, nn.Module]:
     """Modules by name, without the parts of coders that a wrapper or a coding layer carries."""
     coders = {part for m in model.modules() if isinstance(m, Coder) for part in m.modules()}
     return {name: m for name, m in model.named_modules() if name and m not in coders}

@@ -198,7 +198,7 @@ class WrappedModel(nn.Module):
         reduce: str = "mean_std",
         unit_norm: bool = False,
         rank: int = RANK,
-        codes_per_class: int = 1,
+        codes_per_class: int = 8,
         label_code: bool = True,
         num_classes: int | None = None,
     ) -> WrappedModel:
@@ -210,8 +210,8 @@ class WrappedModel(nn.Module):
             unit_norm: scale each vector to unit L2 norm.
             rank: directions of a layer's covariance with a variance of their own; the others
                 share one. A smaller rank is quicker.
-            codes_per_class: centres per class, by k-means on whitened vectors. More than one
-                goes over the loader again, so it must give the same batches each time.
+            codes_per_class: centres per class, at most, by k-means on the whitened vectors of
+                a sample: the first 4096 / K of each class, so the loader should be shuffled.
             label_code: code the label of the head too, where the model ends in a linear layer of
                 `num_classes` outputs and labels are given; see `nervecode.core.LabelCode`.
             num_classes: number of classes; None takes the width of the model's output.
@@ -228,13 +228,11 @@ class WrappedModel(nn.Module):
             codes_per_class=codes_per_class,
             label_code=label_code,
         )
-        for _ in range(fitter.passes):
-            for x, labels in self._batches(loader):
-                with fitter.watching():
-                    output = self.model(x)
-                classes = num_classes or (1 if labels is None else _width(output))
-                fitter.update(labels, classes)
-            fitter.end_pass()
+        for x, labels in self._batches(loader):
+            with fitter.watching():
+                output = self.model(x)
+            classes = num_classes or (1 if labels is None else _width(output))
+            fitter.update(labels, classes)
         fitter.finish()
         return self
 

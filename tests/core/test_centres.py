@@ -1,23 +1,31 @@
-"""Several centres per class: streaming Lloyd against scikit-learn's k-means on whitened vectors."""
+"""Several centres per class: k-means against scikit-learn's on whitened vectors."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
+from torch import Tensor
 
 from nervecode.core import ClassMoments
-from nervecode.core.centres import Centres, Reservoir
+from nervecode.core import centres as module
+from nervecode.core.centres import LEAST, SAMPLE, STEPS, Reservoir, k_means, several_codes
 from nervecode.core.precision import Precision
 
-DIM, PER_GROUP = 3, 4
+DIM, CLUSTERS = 3, 4
 
 
-def data() -> tuple[torch.Tensor, torch.Tensor]:
+def data(n: int = 400) -> tuple[Tensor, Tensor]:
     random = np.random.default_rng(0)
-    labels = random.integers(2, size=400)
-    spots = 4 * random.normal(size=(2, PER_GROUP, DIM))
-    z = spots[labels, random.integers(PER_GROUP, size=400)] + random.normal(size=(400, DIM))
+    labels = random.integers(2, size=n)
+    spots = 4 * random.normal(size=(2, CLUSTERS, DIM))
+    z = spots[labels, random.integers(CLUSTERS, size=n)] + random.normal(size=(n, DIM))
     return torch.from_numpy(z * [1.0, 5.0, 0.2]), torch.from_numpy(labels)
+
+
+def sampled(z: Tensor, labels: Tensor, classes: int = 2) -> tuple[ClassMoments, Reservoir]:
+    reservoir = Reservoir(classes)
+    reservoir.add(z, labels)
+    return ClassMoments.of(z, labels, classes), reservoir
 
 
 def whiten(precision: Precision) -> np.ndarray:
@@ -25,50 +33,84 @@ def whiten(precision: Precision) -> np.ndarray:
     return np.linalg.cholesky(precision.times(torch.eye(DIM, dtype=torch.float64)).numpy())
 
 
-@pytest.mark.parametrize("batch", [400, 64])
-def test_passes_are_lloyds_steps_of_scikit_learn(batch: int) -> None:
+def test_k_means_is_that_of_scikit_learn_on_whitened_vectors() -> None:
     z, labels = data()
-    reservoir = Reservoir(2, PER_GROUP)
-    reservoir.add(z, labels)
-    moments = ClassMoments.of(z, labels, 2)
+    precision = Precision.within(ClassMoments.of(z, labels, 2))
+    own = z[labels == 1]
+    x = own.numpy() @ whiten(precision)
+    reference = KMeans(CLUSTERS, init=x[:CLUSTERS], n_init=1, max_iter=STEPS, tol=0).fit(x)
+    np.testing.assert_array_equal(k_means(own, CLUSTERS, precision), reference.labels_)
+
+
+def test_codes_are_the_clusters_of_each_class() -> None:
+    z, labels = data()
+    moments, reservoir = sampled(z, labels)
+    codes = several_codes(moments, reservoir, CLUSTERS)
     precision = Precision.within(moments)
-    centres = Centres(reservoir.first(moments.means), precision)
-    start = centres.values.clone()
-    for _ in range(6):
-        found = ClassMoments.empty(2 * PER_GROUP, DIM)
-        for x, y in zip(z.split(batch), labels.split(batch), strict=True):
-            found = found + ClassMoments.of(x, centres.nearest(x, y), 2 * PER_GROUP)
-        centres.move(found)
-    root = whiten(precision)
+    clusters = torch.empty_like(labels)
     for group in range(2):
-        rows = slice(group * PER_GROUP, (group + 1) * PER_GROUP)
-        reference = KMeans(PER_GROUP, init=start[rows].numpy() @ root, n_init=1, max_iter=6, tol=0)
-        reference.fit(z[labels == group].numpy() @ root)
-        expected = reference.cluster_centers_
-        np.testing.assert_allclose(centres.values[rows].numpy() @ root, expected, atol=1e-8)
+        own = labels == group
+        clusters[own] = CLUSTERS * group + k_means(z[own], CLUSTERS, precision)
+    expected = ClassMoments.of(z, clusters, 2 * CLUSTERS)
+    for name, tensor in vars(expected).items():
+        torch.testing.assert_close(getattr(codes, name), tensor, msg=name)
 
 
-def test_a_vector_goes_to_a_centre_of_its_own_group() -> None:
-    z, labels = data()
-    moments = ClassMoments.of(z, labels, 2)
-    first = torch.stack([z[labels == 0][:PER_GROUP], z[labels == 1][:PER_GROUP]])
-    centres = Centres(first, Precision.within(moments))
-    assert torch.equal(centres.nearest(z, labels) // PER_GROUP, labels)
+def test_a_sample_speaks_for_all_inputs_of_its_class() -> None:
+    z, labels = data(4 * SAMPLE)
+    labels = labels * (torch.arange(len(z)) % 3 == 0)  # five times as many of class 0
+    moments, reservoir = sampled(z, labels)
+    codes = several_codes(moments, reservoir, CLUSTERS)
+    shares = codes.counts.view(2, CLUSTERS).sum(1) / codes.counts.sum()
+    torch.testing.assert_close(shares, moments.counts / moments.counts.sum())
+    assert codes.total == SAMPLE
 
 
-def test_a_centre_without_vectors_stays() -> None:
-    z, labels = data()
-    moments = ClassMoments.of(z, labels, 2)
-    first = torch.stack([z[:PER_GROUP], z[:PER_GROUP] + 1e6])
-    centres = Centres(first, Precision.within(moments))
-    before = centres.values.clone()
-    centres.move(ClassMoments.empty(2 * PER_GROUP, DIM))
-    assert torch.equal(centres.values, before)
+def test_a_class_with_few_inputs_keeps_its_mean_and_an_empty_one_has_none() -> None:
+    z, _ = data()
+    labels = torch.zeros(len(z), dtype=torch.long)
+    labels[-2 * LEAST + 1 :] = 2
+    moments, reservoir = sampled(z, labels, classes=4)
+    codes = several_codes(moments, reservoir, CLUSTERS)
+    assert len(codes.counts) == CLUSTERS + 1
+    torch.testing.assert_close(codes.means[-1], moments.means[2])
 
 
-def test_a_small_group_begins_with_copies_of_its_mean() -> None:
-    reservoir = Reservoir(2, 3)
-    reservoir.add(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]))
-    reservoir.add(torch.tensor([[5.0], [6.0], [7.0]]), torch.tensor([0, 0, 0]))
-    first = reservoir.first(torch.tensor([[4.0], [2.0]], dtype=torch.float64))
-    assert first.squeeze(2).tolist() == [[1.0, 5.0, 6.0], [2.0, 2.0, 2.0]]
+def test_no_class_with_enough_inputs_has_several_codes() -> None:
+    z, labels = data(2 * LEAST)
+    assert several_codes(*sampled(z, labels), CLUSTERS) is None
+
+
+def test_a_cluster_that_runs_empty_is_no_code() -> None:
+    z = torch.full((10 * LEAST, DIM), 2.0, dtype=torch.float64)
+    assert several_codes(*sampled(z, torch.arange(len(z)) % 2), CLUSTERS) is None
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_a_reservoir_holds_the_first_of_each_class(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAMPLE", 40)
+    z, labels = data(100)
+    labels[:30] = 0  # a class that comes late
+    first, second = Reservoir(2), Reservoir(2)
+    for reservoir, part in ((first, slice(0, 50)), (second, slice(50, 100))):
+        for x, y in zip(z[part].split(batch), labels[part].split(batch), strict=True):
+            reservoir.add(x, y)
+    first.add(*second.held(z))
+    held, groups = first.held(z)
+    for group in range(2):
+        assert torch.equal(held[groups == group], z[labels == group][:20])
+
+
+def test_nothing_is_kept_where_no_class_could_have_two_codes() -> None:
+    reservoir = Reservoir(SAMPLE // (2 * LEAST) + 1)
+    reservoir.add(torch.ones(20, 2), torch.arange(20))
+    held, _ = reservoir.held(torch.zeros(1, 2))
+    assert len(held) == 0
+
+
+def test_an_empty_reservoir_holds_nothing_of_the_right_width() -> None:
+    held, groups = Reservoir(3).held(torch.zeros(2, 5))
+    assert held.shape == (0, 5)
+    assert groups.shape == (0,)

@@ -55,6 +55,20 @@ def test_codes_are_explicit_gaussians(dim: int, k: int, rank: int) -> None:
     np.testing.assert_allclose(regret, expected_regret, rtol=2e-3, atol=5e-3)
 
 
+@pytest.mark.parametrize("rank", [2, 128])
+def test_the_codes_price_the_input_and_the_classes_alone_the_regret(rank: int) -> None:
+    z, labels = data(400, 6, 3)
+    finer = 4 * labels + np.random.default_rng(2).integers(4, size=len(labels))
+    codes = GaussianCode.fit(moments_of(z, labels, 3), rank=rank, codes=moments_of(z, finer, 12))
+    assert (codes.num_codes, codes.num_classes, codes.rank) == (12, 3, min(rank, 6))
+    x = 2 * np.random.default_rng(1).normal(size=(60, 6)) + z[:60]
+    bits, regret, code = codes(torch.from_numpy(x).float())
+    np.testing.assert_allclose(bits, oracle(z, finer, x, rank)[0], rtol=2e-4, atol=2e-3)
+    np.testing.assert_allclose(regret, oracle(z, labels, x, rank)[1], rtol=2e-3, atol=5e-3)
+    parts = code.index_bits + code.residual_bits - code.bits_back
+    torch.testing.assert_close(parts, bits, rtol=1e-4, atol=2e-3)
+
+
 def test_bits_back_identity_holds_for_the_fitted_code() -> None:
     z, labels = data(300, 6, 4)
     _, _, code = GaussianCode.fit(moments_of(z, labels, 4))(torch.from_numpy(z).float())

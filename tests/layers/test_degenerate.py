@@ -52,7 +52,7 @@ def test_two_inputs() -> None:
 
 def test_one_class_of_three() -> None:
     wrapped = scored(model(), torch.randn(60, 6), torch.ones(60, dtype=torch.long))
-    assert wrapped.coder("0").codes.num_codes == 1
+    assert wrapped.coder("0").codes.num_classes == 1
 
 
 def test_one_input_per_class() -> None:

@@ -29,7 +29,7 @@ def test_more_codes_per_class_see_the_gap_between_clusters() -> None:
         return wrapped.surprise("mean").surprise
 
     gap = torch.zeros(1, 2)
-    wrapped.fit(loader, reduce="mean", unit_norm=False)
+    wrapped.fit(loader, reduce="mean", unit_norm=False, codes_per_class=1)
     assert bits(gap) < bits(x[500:]).median()  # the single centre lies in the gap
     wrapped.fit(loader, reduce="mean", unit_norm=False, codes_per_class=2)
     assert wrapped.coder("0").codes.num_codes == 4
@@ -37,11 +37,12 @@ def test_more_codes_per_class_see_the_gap_between_clusters() -> None:
     assert bits(x[500:]).median() < 10
 
 
-def test_several_codes_need_a_loader_that_can_be_repeated() -> None:
+def test_fitting_goes_over_the_loader_once_and_needs_a_batch() -> None:
     x, y = rings(60)
     wrapped = nervecode.wrap(nn.Sequential(nn.Linear(2, 2)), "all_linear")
-    with pytest.raises(NotReadyError, match="need a loader that can be gone over again"):
-        wrapped.fit(iter([(x, y)]), codes_per_class=2)
+    assert wrapped.fit(iter([(x, y)]), codes_per_class=2).coder("0").codes.num_codes == 4
+    with pytest.raises(NotReadyError, match="fit: the loader gave no batch"):
+        wrapped.fit(iter([]))
     with pytest.raises(InputError, match="codes_per_class: found 0, allowed: at least 1"):
         wrapped.fit([(x, y)], codes_per_class=0)
 

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 import nervecode
 from nervecode.core import ClassMoments, LabelCode
-from nervecode.layers import WrappedModel
+from nervecode.lab.data import Samples
+from nervecode.lab.models import build_model
+from nervecode.lab.schema import ModelConfig
+from nervecode.layers import CodingLinear, WrappedModel
 
 
 def data(n: int = 90) -> tuple[Tensor, Tensor]:
@@ -71,6 +74,52 @@ def test_without_labels_there_is_no_label_code() -> None:
     x, _ = data()
     wrapped = nervecode.wrap(mlp(), "all_linear").fit([x])
     assert wrapped.layer_names == ("0", "2")
+
+
+class HeadFirst(nn.Module):
+    """Registers its head before its body, and a branch as wide as the head that runs before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.branch, self.body = nn.Linear(8, 3), nn.Linear(8, 3), nn.Linear(5, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.body(x).relu()
+        return self.head(z + self.branch(z).sum(1, keepdim=True))
+
+
+def test_the_head_is_what_runs_last_wherever_it_is_registered() -> None:
+    wrapped = fitted(HeadFirst())
+    assert wrapped.layer_names[-1] == "head:label"
+    assert len(wrapped.layer_names) == 4
+    x, _ = data()
+    logits, traces = wrapped.forward_with_trace(x)
+    torch.testing.assert_close(traces["head:label"].code.probs, logits.softmax(1))
+
+
+class CodedHead(nn.Module):
+    """Its head carries a coder, whose projection is as wide as the head and runs after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(5, 8)
+        self.head = CodingLinear(8, 3, num_codes=4, coding_dim=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).relu())
+
+
+def test_the_projection_of_a_coding_layer_is_no_head() -> None:
+    wrapped = nervecode.wrap(CodedHead(), "body").fit([data()])
+    assert wrapped.layer_names == ("body", "head:label")
+
+
+@pytest.mark.parametrize("name", ["mlp", "vit", "small_cnn", "resnet18"])
+def test_every_classifier_of_the_laboratory_has_a_label_code(name: str) -> None:
+    torch.manual_seed(0)
+    x, y = torch.rand(60, 1, 8, 8), torch.arange(60) % 3
+    model = build_model(ModelConfig(name=name, width=8), Samples(x, y), 3)
+    assert nervecode.wrap(model).fit([(x, y)]).layer_names[-1] == "head:label"
 
 
 class Tokens(nn.Module):

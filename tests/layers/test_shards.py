@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from nervecode.core import ClassMoments
+from nervecode.core.centres import SAMPLE
 from nervecode.layers import WrappedModel, wrap
 from nervecode.layers.fitter import CodeFitter
 
@@ -47,25 +48,20 @@ def codes(wrapped: WrappedModel) -> dict[str, Tensor]:
 def test_the_codes_of_shards_are_those_of_one_pass(cuts: list[int], codes_per_class: int) -> None:
     x, y = data()
     whole = fitter_of(model(), codes_per_class)
-    for _ in range(whole.passes):
-        see(whole, x, y)
-        whole.end_pass()
+    see(whole, x, y)
     whole.finish()
 
     bounds = [0, *cuts, len(x)]
     shards = [slice(a, b) for a, b in pairwise(bounds)]
     fitters = [fitter_of(model(), codes_per_class) for _ in shards]
-    for _ in range(fitters[0].passes):
-        for fitter, shard in zip(fitters, shards, strict=True):
-            see(fitter, x[shard], y[shard])
-        first, *others = fitters
-        for other in others:
-            first.merge(load(save(other.state_dict())))
-        merged = first.state_dict()
-        for other in others:
-            other.load_state_dict(merged)
-        for fitter in fitters:
-            fitter.end_pass()
+    for fitter, shard in zip(fitters, shards, strict=True):
+        see(fitter, x[shard], y[shard])
+    first, *others = fitters
+    for other in others:
+        first.merge(load(save(other.state_dict())))
+    merged = first.state_dict()
+    for other in others:
+        other.load_state_dict(merged)
     for fitter in fitters:
         fitter.finish()
         for name, expected in codes(whole.wrapped).items():
@@ -73,16 +69,18 @@ def test_the_codes_of_shards_are_those_of_one_pass(cuts: list[int], codes_per_cl
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_state_holds_sums_and_not_the_data() -> None:
+def test_a_state_holds_sums_and_a_sample_and_not_the_data() -> None:
     x, y = data()
-    fitter = fitter_of(model())
-    see(fitter, x, y)
+    fitter = fitter_of(model(), codes_per_class=2)
+    for _ in range(20):
+        see(fitter, x, y)
     once = fitter.state_dict()
+    assert len(once["layers.0.sample"]) == SAMPLE // CLASSES * CLASSES
     for _ in range(9):
         see(fitter, x, y)
     sizes = [{name: t.shape for name, t in state.items()} for state in (once, fitter.state_dict())]
     assert sizes[0] == sizes[1]
-    assert int(fitter.state_dict()["layers.0.counts"].sum()) == 10 * len(x)
+    assert int(fitter.state_dict()["layers.0.counts"].sum()) == 29 * len(x)
 
 
 def test_merged_moments_are_those_of_all_the_vectors() -> None:
@@ -110,6 +108,5 @@ def test_a_shard_whose_head_is_no_classifier_has_no_label_code() -> None:
     merged = copy.deepcopy(first)
     merged.merge(second.state_dict())
     for fitter, expected in ((first, True), (merged, False)):
-        fitter.end_pass()
         fitter.finish()
         assert any("label" in name for name in fitter.wrapped.layer_names) == expected

@@ -130,7 +130,7 @@ def test_other_methods_aggregate_the_same_traces(ready: WrappedModel, method, or
 
 def test_fitting_without_labels_is_one_gaussian(wrapped: WrappedModel) -> None:
     x = torch.randn(200, 6)
-    wrapped.fit([x], reduce="mean", unit_norm=False)
+    wrapped.fit([x], reduce="mean", unit_norm=False, codes_per_class=1)
     _, traces = wrapped.forward_with_trace(torch.randn(7, 6))
     for trace in traces.values():
         assert trace.code.log_probs.shape == (7, 1)
@@ -208,7 +208,7 @@ def test_fit_needs_the_number_of_classes_where_the_output_does_not_tell() -> Non
     wrapped = nervecode.wrap(model, "0")
     with pytest.raises(InputError, match=r"not \(B, classes\); pass num_classes"):
         wrapped.fit(batches())
-    assert wrapped.fit(batches(), num_classes=4).coder("0").codes.num_codes == 4
+    assert wrapped.fit(batches(), num_classes=4).coder("0").codes.num_classes == 4
 
 
 @pytest.mark.parametrize(
