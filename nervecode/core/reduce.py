@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from nervecode.errors import InputError, did_you_mean
 
+LENGTH_POWER = 0.25  # of fitted codes
+SHORTEST = 1e-12  # what is shorter counts as this long, so that a dead layer gives 0
 REDUCERS: dict[str, Callable[[Tensor], Tensor]] = {}
 
 
@@ -60,12 +62,14 @@ class Reducer(nn.Module):
         channel_dim: where the channels are, 1 or -1. None finds the dimension of size `width`;
             where that does not decide, 3-D activations are tokens and others are maps.
         width: the number of channels, where it is known.
-        unit_norm: scale each vector to unit L2 norm.
+        length_power: p from 0 to 1; a vector keeps its direction, and its L2 norm is raised to p.
+            1 leaves it as it is, 0 scales it to unit norm.
         pick: which part of a module's output is the activation: an index of a tuple, a key of a
             mapping; None takes the first tensor.
 
     Raises:
-        InputError: an unknown name, or an activation with fewer than two dimensions.
+        InputError: an unknown name, a power out of range, or an activation with fewer than two
+            dimensions.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class Reducer(nn.Module):
         *,
         channel_dim: int | None = None,
         width: int | None = None,
-        unit_norm: bool = False,
+        length_power: float = 1.0,
         pick: str | int | None = None,
     ) -> None:
         super().__init__()
@@ -82,10 +86,12 @@ class Reducer(nn.Module):
             raise InputError(f"reduce: found {name!r}; {did_you_mean(name, REDUCERS)}")
         if channel_dim not in (None, 1, -1):
             raise InputError(f"channel_dim: found {channel_dim}, allowed: 1, -1 or None")
+        if not 0 <= length_power <= 1:
+            raise InputError(f"length_power: found {length_power}, allowed: 0 to 1")
         self.name = name
         self.channel_dim = -1 if name == "tokens" else channel_dim
         self.width = width
-        self.unit_norm = unit_norm
+        self.length_power = length_power
         self.pick = pick
 
     def forward(self, activation: Tensor) -> Tensor:
@@ -93,9 +99,11 @@ class Reducer(nn.Module):
         places = self._channels_then_places(activation)
         # At a single place every reducer is the activation itself.
         vector = REDUCERS[self.name](places) if places.ndim == 3 else places
-        if self.unit_norm:
-            vector = nn.functional.normalize(vector, dim=1)
-        return vector
+        if self.length_power == 1:
+            return vector
+        length = torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(SHORTEST)
+        scaled: Tensor = vector * length.pow(self.length_power - 1)
+        return scaled
 
     def _channels_then_places(self, x: Tensor) -> Tensor:
         """Any activation as (B, C, S), or (B, C) where it has a single place."""
@@ -126,6 +134,6 @@ class Reducer(nn.Module):
             "name": self.name,
             "channel_dim": self.channel_dim,
             "width": self.width,
-            "unit_norm": self.unit_norm,
+            "length_power": self.length_power,
             "pick": self.pick,
         }

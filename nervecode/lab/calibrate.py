@@ -97,7 +97,7 @@ def _fitter(wrapped: WrappedModel, signal: SignalConfig) -> CodeFitter:
     return CodeFitter(
         wrapped,
         reduce=signal.reduce,
-        unit_norm=signal.unit_norm,
+        length_power=signal.length_power,
         rank=signal.rank,
         codes_per_class=signal.codes_per_class,
         label_code=signal.label_code,

@@ -153,7 +153,7 @@ class SignalConfig(Section):
     aggregation: Aggregation | None = None
     # Recipe bits.
     reduce: Literal["mean", "max", "mean_std", "tokens"] = "mean_std"
-    unit_norm: bool = False
+    length_power: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.25
     rank: Annotated[int, Field(strict=True, ge=1, le=1 << 16)] = 128
     codes_per_class: Size = 8
     label_code: bool = True
@@ -183,7 +183,7 @@ class SignalConfig(Section):
 
     def in_training(self) -> dict[str, Any]:
         """The settings that a training depends on, if it learns these codes."""
-        after = {"aggregation", "reduce", "unit_norm", "rank", "codes_per_class", "label_code"}
+        after = {"aggregation", "reduce", "length_power", "rank", "codes_per_class", "label_code"}
         return self.model_dump(exclude=after)
 
 

@@ -275,7 +275,7 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
     Raises:
         InputError: a spec of an unknown kind.
     """
-    reducer = Reducer(**spec["reducer"])
+    reducer = Reducer(**_present(spec["reducer"]))
     if spec["kind"] == "fitted":
         sizes = spec["num_codes"], spec["dim"], spec["rank"]
         codes = GaussianCode(*sizes, num_classes=spec.get("num_classes"))
@@ -292,3 +292,9 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
     if spec["kind"] == "label":
         return LabelCoder(LabelCode(spec["dim"], spec["rank"]))
     raise InputError(f"coder kind: found {spec['kind']!r}, allowed: fitted, label, learned")
+
+
+def _present(reducer: dict[str, Any]) -> dict[str, Any]:
+    """The spec of a reducer, also where it is of a file from before `length_power`."""
+    rest = {key: value for key, value in reducer.items() if key != "unit_norm"}
+    return {"length_power": 0.0 if reducer.get("unit_norm") else 1.0, **rest}

@@ -14,6 +14,7 @@ from nervecode.core import ClassMoments, GaussianCode, LabelCode, Reducer
 from nervecode.core.centres import Reservoir, several_codes
 from nervecode.core.moments import MomentStream
 from nervecode.core.precision import RANK
+from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
 from nervecode.layers.names import module_name
@@ -30,7 +31,7 @@ class CodeFitter:
     Args:
         wrapped: the model whose layers are watched.
         reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
-        unit_norm: scale each vector to unit L2 norm.
+        length_power: what the L2 norm of each vector is raised to, see `nervecode.core.Reducer`.
         rank: directions with a variance of their own, see `nervecode.core.GaussianCode`.
         codes_per_class: centres per class, at most; see `nervecode.core.centres`.
         label_code: code the label of the head too, where there is one.
@@ -47,7 +48,7 @@ class CodeFitter:
         wrapped: WrappedModel,
         *,
         reduce: str = "mean_std",
-        unit_norm: bool = False,
+        length_power: float = LENGTH_POWER,
         rank: int = RANK,
         codes_per_class: int = 8,
         label_code: bool = True,
@@ -58,7 +59,7 @@ class CodeFitter:
         self.wrapped = wrapped
         self.rank = rank
         self.codes_per_class = codes_per_class
-        chosen = {"name": reduce, "unit_norm": unit_norm}
+        chosen = {"name": reduce, "length_power": length_power}
         self.reducers = {
             name: Reducer(**{**wrapped.coder(name).reducer.spec(), **chosen})
             for name in wrapped.layer_names

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
 from nervecode.core.precision import RANK
+from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.layers.coder import Begun, Coder, FittedCoder, LabelCoder, LearnedCoder, finish
 from nervecode.layers.fitter import CodeFitter
@@ -196,7 +197,7 @@ class WrappedModel(nn.Module):
         loader: Iterable[Any],
         *,
         reduce: str = "mean_std",
-        unit_norm: bool = False,
+        length_power: float = LENGTH_POWER,
         rank: int = RANK,
         codes_per_class: int = 8,
         label_code: bool = True,
@@ -207,7 +208,8 @@ class WrappedModel(nn.Module):
         Args:
             loader: batches (x, y), or x alone for a code without classes; ID training data.
             reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
-            unit_norm: scale each vector to unit L2 norm.
+            length_power: from 0 to 1; each vector keeps its direction, and its L2 norm is raised
+                to this power. 1 leaves it as it is, 0 scales it to unit norm.
             rank: directions of a layer's covariance with a variance of their own; the others
                 share one. A smaller rank is quicker.
             codes_per_class: centres per class, at most, by k-means on the whitened vectors of
@@ -223,7 +225,7 @@ class WrappedModel(nn.Module):
         fitter = CodeFitter(
             self,
             reduce=reduce,
-            unit_norm=unit_norm,
+            length_power=length_power,
             rank=rank,
             codes_per_class=codes_per_class,
             label_code=label_code,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from nervecode.core import Reducer
 from nervecode.errors import InputError
@@ -53,10 +54,14 @@ def test_channels_are_found(shape: tuple[int, ...], width: int | None, channels:
     assert Reducer("mean", width=width)(torch.randn(shape)).shape == (2, channels)
 
 
-def test_unit_norm() -> None:
-    found = Reducer("mean", unit_norm=True)(torch.randn(5, 4, 3, 3))
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
-    assert Reducer("mean", unit_norm=True)(torch.zeros(2, 4)).abs().max() == 0
+@pytest.mark.parametrize("power", [0.0, 0.25, 0.7, 1.0])
+def test_the_length_is_raised_to_a_power_and_the_direction_stays(power: float) -> None:
+    x = torch.randn(5, 4, 3, 3)
+    plain = Reducer("mean")(x)
+    found = Reducer("mean", length_power=power)(x)
+    torch.testing.assert_close(found.norm(dim=1), plain.norm(dim=1) ** power)
+    torch.testing.assert_close(nn.functional.cosine_similarity(found, plain), torch.ones(5))
+    assert Reducer("mean", length_power=power)(torch.zeros(2, 4)).abs().max() == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -83,13 +88,15 @@ def test_dead_channel_has_finite_gradients() -> None:
 
 
 def test_spec_rebuilds_the_reducer() -> None:
-    reducer = Reducer("max", channel_dim=-1, width=3, unit_norm=True)
+    reducer = Reducer("max", channel_dim=-1, width=3, length_power=0.5)
     assert Reducer(**reducer.spec()).spec() == reducer.spec()
 
 
 def test_errors_name_what_was_found() -> None:
     with pytest.raises(InputError, match="'maen'; did you mean 'mean'"):
         Reducer("maen")
+    with pytest.raises(InputError, match=r"length_power: found 1\.5, allowed: 0 to 1"):
+        Reducer(length_power=1.5)
     with pytest.raises(InputError, match="channel_dim: found 2, allowed: 1, -1 or None"):
         Reducer(channel_dim=2)
     with pytest.raises(InputError, match=r"found torch.float32 of shape \(3,\)"):

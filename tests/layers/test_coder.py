@@ -31,17 +31,28 @@ def test_learned_coder_by_hand() -> None:
 def test_learned_and_fitted_specs_rebuild_their_coders() -> None:
     learned = LearnedCoder(6, num_codes=3, coding_dim=2, detach=True, reducer=Reducer("max"))
     moments = ClassMoments.of(torch.randn(30, 6), torch.arange(30) % 3, 3)
-    fitted = FittedCoder.from_moments(moments, reducer=Reducer("mean_std", unit_norm=True))
+    fitted = FittedCoder.from_moments(moments, reducer=Reducer("mean_std", length_power=0.5))
     for coder in (learned, fitted):
         twin = coder_from_spec(coder.spec())
         twin.load_state_dict(coder.state_dict())
         x = torch.randn(4, 6)
         assert torch.equal(twin(x).surprise, coder(x).surprise)
         assert twin.spec() == coder.spec()
+
     with pytest.raises(
         InputError, match="coder kind: found 'odd', allowed: fitted, label, learned"
     ):
         coder_from_spec({**learned.spec(), "kind": "odd"})
+
+
+@pytest.mark.parametrize(("unit_norm", "power"), [(False, 1.0), (True, 0.0)])
+def test_a_spec_from_before_the_power_of_the_length_is_understood(
+    unit_norm: bool, power: float
+) -> None:
+    spec = LearnedCoder(6, reducer=Reducer("max")).spec()
+    del spec["reducer"]["length_power"]
+    spec["reducer"]["unit_norm"] = unit_norm
+    assert coder_from_spec(spec).reducer.length_power == power
 
 
 def test_projection_of_unknown_width_is_drawn_without_touching_the_random_state() -> None:

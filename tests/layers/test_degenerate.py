@@ -25,21 +25,21 @@ def scored(net: nn.Module, x: Tensor, y: Tensor, **options: object) -> WrappedMo
     return wrapped
 
 
-@pytest.mark.parametrize("unit_norm", [True, False])
+@pytest.mark.parametrize("length_power", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("value", [0.0, 1.0, -1e4, 1e-8])
-def test_constant_data(value: float, unit_norm: bool) -> None:
+def test_constant_data(value: float, length_power: float) -> None:
     x, y = torch.full((50, 6), value), torch.arange(50) % 3
-    wrapped = scored(model(), x, y, unit_norm=unit_norm)
+    wrapped = scored(model(), x, y, length_power=length_power)
     wrapped(torch.randn(5, 6))
     assert (wrapped.surprise().percentile == 100).all()  # anything else is a surprise
 
 
-@pytest.mark.parametrize("unit_norm", [True, False])
-def test_dead_channel(unit_norm: bool) -> None:
+@pytest.mark.parametrize("length_power", [0.0, 0.25, 1.0])
+def test_dead_channel(length_power: float) -> None:
     net = model()
     with torch.no_grad():
         net[0].weight[2], net[0].bias[2] = 0.0, -1.0
-    scored(net, torch.randn(200, 6), torch.arange(200) % 3, unit_norm=unit_norm)
+    scored(net, torch.randn(200, 6), torch.arange(200) % 3, length_power=length_power)
 
 
 def test_fewer_inputs_than_dimensions() -> None:
@@ -63,11 +63,11 @@ def test_duplicated_channels() -> None:
     net = model()
     with torch.no_grad():
         net[0].weight[1], net[0].bias[1] = net[0].weight[0], net[0].bias[0]
-    scored(net, torch.randn(200, 6), torch.arange(200) % 3, unit_norm=False)
+    scored(net, torch.randn(200, 6), torch.arange(200) % 3, length_power=1.0)
 
 
 def test_channels_of_very_different_scales() -> None:
     net = model()
     with torch.no_grad():
         net[0].weight.mul_(torch.logspace(-6, 6, 8).unsqueeze(1))
-    scored(net, torch.randn(200, 6), torch.arange(200) % 3, unit_norm=False)
+    scored(net, torch.randn(200, 6), torch.arange(200) % 3, length_power=1.0)

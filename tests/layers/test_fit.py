@@ -29,9 +29,9 @@ def test_more_codes_per_class_see_the_gap_between_clusters() -> None:
         return wrapped.surprise("mean").surprise
 
     gap = torch.zeros(1, 2)
-    wrapped.fit(loader, reduce="mean", unit_norm=False, codes_per_class=1)
+    wrapped.fit(loader, reduce="mean", length_power=1.0, codes_per_class=1)
     assert bits(gap) < bits(x[500:]).median()  # the single centre lies in the gap
-    wrapped.fit(loader, reduce="mean", unit_norm=False, codes_per_class=2)
+    wrapped.fit(loader, reduce="mean", length_power=1.0, codes_per_class=2)
     assert wrapped.coder("0").codes.num_codes == 4
     assert bits(gap) > 50
     assert bits(x[500:]).median() < 10
@@ -69,7 +69,7 @@ def test_a_named_part_of_an_output_is_watched_and_survives_fit_and_storage(tmp_p
     model, x = Model(), torch.randn(30, 4)
     plain, named = nervecode.wrap(model, ["two"]), nervecode.wrap(model, {"two": "hidden"})
     for wrapped, expected in ((plain, x), (named, model.two.linear(x))):
-        wrapped.fit([(x, torch.arange(30) % 3)], unit_norm=False)
+        wrapped.fit([(x, torch.arange(30) % 3)], length_power=1.0)
         _, traces = wrapped.forward_with_trace(x)
         torch.testing.assert_close(traces["two"].vector, expected.detach())
     named.calibrate([x]).save(tmp_path / "named.safetensors")

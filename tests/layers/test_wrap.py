@@ -130,7 +130,7 @@ def test_other_methods_aggregate_the_same_traces(ready: WrappedModel, method, or
 
 def test_fitting_without_labels_is_one_gaussian(wrapped: WrappedModel) -> None:
     x = torch.randn(200, 6)
-    wrapped.fit([x], reduce="mean", unit_norm=False, codes_per_class=1)
+    wrapped.fit([x], reduce="mean", length_power=1.0, codes_per_class=1)
     _, traces = wrapped.forward_with_trace(torch.randn(7, 6))
     for trace in traces.values():
         assert trace.code.log_probs.shape == (7, 1)

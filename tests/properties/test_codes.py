@@ -114,12 +114,12 @@ def test_gradients_of_a_code(case: tuple[Codebook, Tensor]) -> None:
     assert torch.autograd.gradcheck(lambda z, _: everything(book(z)), (z, book.centres))
 
 
-@given(st.integers(0, 2**31), st.sampled_from(["mean", "mean_std"]), st.booleans())
-def test_gradients_of_coder_and_loss(seed: int, reduce: str, unit_norm: bool) -> None:
+@given(st.integers(0, 2**31), st.sampled_from(["mean", "mean_std"]), st.floats(0, 1))
+def test_gradients_of_coder_and_loss(seed: int, reduce: str, power: float) -> None:
     torch.manual_seed(seed)
     channels = 3 if reduce == "mean" else 6
     assignment = SoftAssignment(beta_distance=1.0)
-    reducer = Reducer(reduce, channel_dim=1, unit_norm=unit_norm)
+    reducer = Reducer(reduce, channel_dim=1, length_power=power)
     coder = LearnedCoder(
         channels, num_codes=4, coding_dim=2, assignment=assignment, reducer=reducer
     ).double()
