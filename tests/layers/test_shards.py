@@ -30,7 +30,8 @@ def model() -> nn.Module:
 
 
 def fitter_of(network: nn.Module, codes_per_class: int = 1) -> CodeFitter:
-    return CodeFitter(wrap(network, "all_linear"), codes_per_class=codes_per_class)
+    wrapped = wrap(network, "all_linear")
+    return CodeFitter(wrapped, codes_per_class=codes_per_class, length_power=1.0)
 
 
 def see(fitter: CodeFitter, x: Tensor, y: Tensor) -> None:
