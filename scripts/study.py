@@ -80,7 +80,7 @@ def main() -> int:
     given = parse()
     plans = [read_plan(given.plan), read_plan(given.ablations)]
     if given.seeds:
-        plans = [plan.with_seeds(tuple(given.seeds)) for plan in plans]
+        plans = [plan.model_copy(update={"seeds": tuple(given.seeds)}) for plan in plans]
     names = chosen(plans, given.only)
     (matrix, lost), (side, side_lost) = (study(plan, names, given) for plan in plans)
     # Reasons may name files; a page is not the place for the folders of a machine.

@@ -18,14 +18,12 @@ class Cell(Section):
         preset: of `configs/`.
         role: `development` where its figures were seen while the signal was chosen.
         overrides: as after `-o`.
-        seeds: instead of the plan's.
         note: what a reader of its figures should know.
     """
 
     preset: str
     role: str = "confirmation"
     overrides: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
     note: str = ""
 
 
@@ -41,11 +39,6 @@ class Plan(Section):
     overrides: tuple[str, ...] = ()
     excluded: dict[str, str] = Field(default={})
     settings: dict[str, Cell]
-
-    def with_seeds(self, seeds: tuple[int, ...]) -> Plan:
-        """The same with these seeds in every setting."""
-        settings = {n: c.model_copy(update={"seeds": ()}) for n, c in self.settings.items()}
-        return self.model_copy(update={"seeds": seeds, "settings": settings})
 
 
 def read_plan(path: Path) -> Plan:
@@ -73,6 +66,6 @@ def read_plan(path: Path) -> Plan:
 def config_of(plan: Plan, name: str) -> Config:
     """The config of one setting."""
     cell = plan.settings[name]
-    settings = {"seeds": list(cell.seeds or plan.seeds), "name": name}
+    settings = {"seeds": list(plan.seeds), "name": name}
     overrides = [*plan.overrides, *cell.overrides]
     return resolve(preset=cell.preset, overrides=overrides, settings=settings).config

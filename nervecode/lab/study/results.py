@@ -22,7 +22,7 @@ HEAD = """# Results
 `python scripts/study.py` ran or read every setting below and wrote this page; no figure on it was
 typed. AUROC x100, higher is better, OOD is the positive class. A group is the unweighted mean over
 its sets, a score the mean of near and far, a figure the mean over seeds {seeds} ± the standard
-deviation; the note of a setting names others. A seed draws weights, batches and augmentation;
+deviation. A seed draws weights, batches and augmentation;
 splits are the same for all. The rules are those of [benchmarks](benchmarks.md): codes, feature
 statistics and classifiers see ID train alone, thresholds and standardisation ID calibration alone.
 Hyperparameters are those of [detectors](detectors.md), the same in every setting but where a note

@@ -15,7 +15,7 @@ from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.lab.progress import Progress
 from nervecode.lab.study.claims import claims
 from nervecode.lab.study.oracle import oracle_auroc
-from nervecode.lab.study.plan import Plan, config_of, read_plan
+from nervecode.lab.study.plan import Plan, read_plan
 from nervecode.lab.study.results import headline, page, ranking
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study, attempt, finished, run_setting
@@ -246,14 +246,6 @@ def test_a_run_of_another_config_or_unfinished_is_not_read(plan: Plan, runs: Pat
     renamed = plan.model_copy(update={"settings": {"lost": plan.settings["one"]}})
     with pytest.raises(ArtifactError, match="not run yet; `x --only lost` does it"):
         finished(renamed, "lost", runs, command="x")
-
-
-def test_a_setting_may_have_seeds_of_its_own(plan: Plan) -> None:
-    one = plan.settings["one"].model_copy(update={"seeds": (5,)})
-    mixed = plan.model_copy(update={"settings": {**plan.settings, "one": one}})
-    assert config_of(mixed, "one").seeds == (5,)
-    assert all(config_of(mixed, n).seeds == plan.seeds for n in plan.settings if n != "one")
-    assert config_of(mixed.with_seeds((3, 4)), "one").seeds == (3, 4)
 
 
 def test_a_failing_setting_does_not_stop_the_others() -> None:
