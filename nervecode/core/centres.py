@@ -71,6 +71,8 @@ def several_codes(
     vectors, classes = reservoir.held(moments.means)
     sizes = torch.bincount(classes, minlength=len(moments.counts))
     numbers = (sizes // LEAST).clamp(1, codes_per_class)
+    if numbers.amax() < 2:
+        return None
     precision = Precision.within(moments, rank)
     codes = torch.zeros_like(classes)
     weights: list[Tensor] = []

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import (
-    ClassMoments,
     Codebook,
     CodingTrace,
     GaussianCode,
@@ -173,13 +172,6 @@ class FittedCoder(Coder):
     def __init__(self, codes: GaussianCode, *, reducer: Reducer) -> None:
         super().__init__(reducer)
         self.codes = codes
-
-    @classmethod
-    def from_moments(
-        cls, moments: ClassMoments, *, reducer: Reducer, **options: Any
-    ) -> FittedCoder:
-        """Fit the codes from moments; options as in `nervecode.core.GaussianCode.fit`."""
-        return cls(GaussianCode.fit(moments, **options), reducer=reducer)
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors, in bits."""

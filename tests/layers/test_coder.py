@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from nervecode.core import ClassMoments, Reducer, SoftAssignment
+from nervecode.core import ClassMoments, GaussianCode, Reducer, SoftAssignment
 from nervecode.errors import InputError
 from nervecode.layers import FittedCoder, LearnedCoder
 from nervecode.layers.coder import coder_from_spec
@@ -31,7 +31,7 @@ def test_learned_coder_by_hand() -> None:
 def test_learned_and_fitted_specs_rebuild_their_coders() -> None:
     learned = LearnedCoder(6, num_codes=3, coding_dim=2, detach=True, reducer=Reducer("max"))
     moments = ClassMoments.of(torch.randn(30, 6), torch.arange(30) % 3, 3)
-    fitted = FittedCoder.from_moments(moments, reducer=Reducer("mean_std", length_power=0.5))
+    fitted = FittedCoder(GaussianCode.fit(moments), reducer=Reducer("mean_std", length_power=0.5))
     for coder in (learned, fitted):
         twin = coder_from_spec(coder.spec())
         twin.load_state_dict(coder.state_dict())

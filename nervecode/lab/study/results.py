@@ -22,11 +22,10 @@ HEAD = """# Results
 `python scripts/study.py` ran or read every setting below and wrote this page; no figure on it was
 typed. AUROC x100, higher is better, OOD is the positive class. A group is the unweighted mean over
 its sets, a score the mean of near and far, a figure the mean over seeds {seeds} ± the standard
-deviation. A seed draws weights, batches and augmentation;
-splits are the same for all. The rules are those of [benchmarks](benchmarks.md): codes, feature
-statistics and classifiers see ID train alone, thresholds and standardisation ID calibration alone.
-Hyperparameters are those of [detectors](detectors.md), the same in every setting but where a note
-below says otherwise.
+deviation. A seed draws weights, batches and augmentation; splits are the same for all. The rules
+are those of [benchmarks](benchmarks.md): codes, feature statistics and classifiers see ID train
+alone, thresholds and standardisation ID calibration alone. Hyperparameters are those of
+[detectors](detectors.md), the same in every setting but where a note below says otherwise.
 
 Settings marked *development* were looked at while the default signal was chosen, in earlier
 trainings of the same classes; those marked *confirmation* had no part in any choice, and are looked
