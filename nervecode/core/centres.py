@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core.moments import ClassMoments
-from nervecode.core.precision import RANK, Precision
+from nervecode.core.precision import Precision
 
 SAMPLE = 4096  # vectors that a reservoir keeps, over all classes
 LEAST = 8  # vectors of the sample to a centre, on average
@@ -55,7 +55,7 @@ class Reservoir:
 
 
 def several_codes(
-    moments: ClassMoments, reservoir: Reservoir, codes_per_class: int, *, rank: int = RANK
+    moments: ClassMoments, reservoir: Reservoir, codes_per_class: int, metric: Precision
 ) -> ClassMoments | None:
     """Moments per code instead of per class, from the sample alone; None if no class has two.
 
@@ -66,19 +66,18 @@ def several_codes(
         moments: per class, of all inputs.
         reservoir: a sample of the same inputs.
         codes_per_class: at most.
-        rank: of the metric, see `nervecode.core.precision`.
+        metric: the precision within classes.
     """
     vectors, classes = reservoir.held(moments.means)
     sizes = torch.bincount(classes, minlength=len(moments.counts))
     numbers = (sizes // LEAST).clamp(1, codes_per_class)
     if numbers.amax() < 2:
         return None
-    precision = Precision.within(moments, rank)
     codes = torch.zeros_like(classes)
     weights: list[Tensor] = []
     for k in (sizes > 0).nonzero().squeeze(1).tolist():
         own = (classes == k).nonzero().squeeze(1)
-        nearest = k_means(vectors[own].double(), int(numbers[k]), precision)
+        nearest = k_means(vectors[own].double(), int(numbers[k]), metric)
         used, nearest = nearest.unique(return_inverse=True)
         codes[own] = nearest + sum(map(len, weights))
         weights.append((moments.counts[k] / sizes[k]).expand(len(used)))
@@ -89,16 +88,16 @@ def several_codes(
     return ClassMoments(counts, found.means, found.scatter)
 
 
-def k_means(vectors: Tensor, number: int, precision: Precision) -> Tensor:
+def k_means(vectors: Tensor, number: int, metric: Precision) -> Tensor:
     """(N,) the cluster of each of (N, D) vectors, below `number`.
 
-    Lloyd's steps from the first vectors, in the metric of the precision; an empty cluster stays
+    Lloyd's steps from the first vectors, in the metric of a precision; an empty cluster stays
     where it is.
     """
     middle = vectors[:number]
     nearest = torch.zeros(len(vectors), dtype=torch.long, device=vectors.device)
     for _ in range(STEPS if number > 1 else 0):
-        tilt = precision.times(middle)
+        tilt = metric.times(middle)
         nearest = (vectors @ tilt.T - 0.5 * (tilt * middle).sum(1)).argmax(1)
         counts = torch.bincount(nearest, minlength=number).to(middle).unsqueeze(1)
         sums = torch.zeros_like(middle).index_add_(0, nearest, vectors)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nervecode.core.code import LN2, SoftCode
 from nervecode.core.moments import ClassMoments
 from nervecode.core.precision import RANK, Precision
-from nervecode.errors import InputError, NotReadyError
+from nervecode.errors import InputError
 
 EXACT = "donot_use_mm_for_euclid_dist"  # a product would lose the digits of a distance
 
@@ -101,7 +101,12 @@ class GaussianCode(nn.Module):
 
     @classmethod
     def fit(
-        cls, moments: ClassMoments, *, rank: int = RANK, codes: ClassMoments | None = None
+        cls,
+        moments: ClassMoments,
+        *,
+        rank: int = RANK,
+        within: Precision | None = None,
+        codes: ClassMoments | None = None,
     ) -> GaussianCode:
         """Fit to streamed moments, in float64; kept in float32 for use.
 
@@ -110,36 +115,35 @@ class GaussianCode(nn.Module):
         Args:
             moments: per class, of at least two inputs.
             rank: directions with a variance of their own; D or more keeps all of them.
+            within: the precision within classes at this rank, where it is known already.
             codes: moments per code, see `nervecode.core.centres`; None for one code per class.
 
         Raises:
             NotReadyError: fewer than two inputs.
             InputError: a rank below 1.
         """
-        if moments.total < 2:
-            raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
-        if rank < 1:
-            raise InputError(f"rank: found {rank}, allowed: at least 1")
-        precision, priors, centred, tilt = _codes(moments, moments.mean, rank)
-        mixing, scatter = _axes(priors, tilt @ centred.T)
-        tilts, base = [tilt], [priors.log() - 0.5 * (tilt * centred).sum(1)]
+        origin, dim = moments.mean, len(moments.mean)
+        precision = within or Precision.within(moments, rank)
+        kinds = [_Centres.of(moments, origin, precision)]
         if codes is not None:
-            precision, priors, centred, tilt = _codes(codes, moments.mean, rank)
-            tilts.append(tilt)
-            base.append(priors.log() - 0.5 * (tilt * centred).sum(1))
-        dim = len(moments.mean)
-        factors = torch.cat([precision.directions, *[one.T for one in tilts]], dim=1)
-        code = cls(len(priors), dim, precision.directions.shape[1], num_classes=len(scatter))
+            precision = Precision.within(codes, rank)
+            kinds.append(_Centres.of(codes, origin, precision))
+        classes, own = kinds[0], kinds[-1]
+        mixing, scatter = _axes(classes.priors, classes.tilts @ classes.steps.T)
+        factors = torch.cat([precision.directions, *[one.tilts.T for one in kinds]], dim=1)
+        code = cls(
+            len(own.priors), dim, precision.directions.shape[1], num_classes=len(classes.priors)
+        )
         values = {
-            "mean": moments.mean,
+            "mean": origin,
             "factors": factors,
-            "shift": -moments.mean @ factors,
+            "shift": -origin @ factors,
             "isotropic": precision.isotropic,
             "sign": precision.sign,
-            "offsets": (tilt * centred).sum(1),
-            "log_priors": priors.log(),
+            "offsets": own.offsets,
+            "log_priors": own.priors.log(),
             "log_norm": 0.5 * (precision.log_det - dim * math.log(2 * math.pi)),
-            "base": torch.cat(base),
+            "base": torch.cat([one.priors.log() - 0.5 * one.offsets for one in kinds]),
             "saving": mixing * (0.5 * scatter / (1 + scatter)).sqrt(),
             "gap": -0.5 * torch.log1p(scatter).sum(),
         }
@@ -221,19 +225,28 @@ def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> l
     return [Price(*one) for one in zip(bits, regret, soft, strict=True)]
 
 
-def _codes(
-    moments: ClassMoments, origin: Tensor, rank: int
-) -> tuple[Precision, Tensor, Tensor, Tensor]:
-    """Of J groups that are not empty: precision, (J,) priors, (J, D) c - origin and their tilts."""
-    used = moments.counts > 0
-    precision = Precision.within(moments, rank)
-    centred = moments.means[used] - origin
-    return (
-        precision,
-        (moments.counts / moments.counts.sum())[used],
-        centred,
-        precision.times(centred),
-    )
+class _Centres(NamedTuple):
+    """The centres of J groups that are not empty, seen from an origin under one precision.
+
+    Attributes:
+        priors: (J,) shares of the inputs.
+        steps: (J, D) c - origin.
+        tilts: (J, D) Lambda (c - origin).
+        offsets: (J,) (c - origin)' Lambda (c - origin).
+    """
+
+    priors: Tensor
+    steps: Tensor
+    tilts: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, moments: ClassMoments, origin: Tensor, precision: Precision) -> _Centres:
+        used = moments.counts > 0
+        steps = moments.means[used] - origin
+        tilts = precision.times(steps)
+        priors = (moments.counts / moments.counts.sum())[used]
+        return cls(priors, steps, tilts, (tilts * steps).sum(1))
 
 
 def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core.moments import ClassMoments, oas
-from nervecode.errors import InputError
+from nervecode.errors import InputError, NotReadyError
 
 RANK = 128
 
@@ -55,7 +55,13 @@ class Precision:
 
     @classmethod
     def within(cls, moments: ClassMoments, rank: int = RANK) -> Precision:
-        """Of the covariance within groups, shrunk by OAS."""
+        """Of the covariance within groups, shrunk by OAS.
+
+        Raises:
+            NotReadyError: fewer than two inputs.
+        """
+        if moments.total < 2:
+            raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
         covariance = oas(moments.within, moments.total)
         return cls(covariance, rank, power=moments.mean.square().mean())
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nervecode.core import ClassMoments, GaussianCode, LabelCode, Reducer
 from nervecode.core.centres import Reservoir, several_codes
 from nervecode.core.moments import MomentStream
-from nervecode.core.precision import RANK
+from nervecode.core.precision import RANK, Precision
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
@@ -188,9 +188,10 @@ class _LayerFit:
 
     def codes(self, rank: int) -> GaussianCode:
         moments, codes = self.stream.moments, None
+        within = Precision.within(moments, rank)
         if self.reservoir is not None:
-            codes = several_codes(moments, self.reservoir, self.codes_per_class, rank=rank)
-        return GaussianCode.fit(moments, rank=rank, codes=codes)
+            codes = several_codes(moments, self.reservoir, self.codes_per_class, within)
+        return GaussianCode.fit(moments, rank=rank, within=within, codes=codes)
 
 
 class _Head:

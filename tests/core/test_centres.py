@@ -45,7 +45,7 @@ def test_k_means_is_that_of_scikit_learn_on_whitened_vectors() -> None:
 def test_codes_are_the_clusters_of_each_class() -> None:
     z, labels = data()
     moments, reservoir = sampled(z, labels)
-    codes = several_codes(moments, reservoir, CLUSTERS)
+    codes = several_codes(moments, reservoir, CLUSTERS, Precision.within(moments))
     precision = Precision.within(moments)
     clusters = torch.empty_like(labels)
     for group in range(2):
@@ -60,7 +60,7 @@ def test_a_sample_speaks_for_all_inputs_of_its_class() -> None:
     z, labels = data(4 * SAMPLE)
     labels = labels * (torch.arange(len(z)) % 3 == 0)  # five times as many of class 0
     moments, reservoir = sampled(z, labels)
-    codes = several_codes(moments, reservoir, CLUSTERS)
+    codes = several_codes(moments, reservoir, CLUSTERS, Precision.within(moments))
     shares = codes.counts.view(2, CLUSTERS).sum(1) / codes.counts.sum()
     torch.testing.assert_close(shares, moments.counts / moments.counts.sum())
     assert codes.total == SAMPLE
@@ -71,19 +71,21 @@ def test_a_class_with_few_inputs_keeps_its_mean_and_an_empty_one_has_none() -> N
     labels = torch.zeros(len(z), dtype=torch.long)
     labels[-2 * LEAST + 1 :] = 2
     moments, reservoir = sampled(z, labels, classes=4)
-    codes = several_codes(moments, reservoir, CLUSTERS)
+    codes = several_codes(moments, reservoir, CLUSTERS, Precision.within(moments))
     assert len(codes.counts) == CLUSTERS + 1
     torch.testing.assert_close(codes.means[-1], moments.means[2])
 
 
 def test_no_class_with_enough_inputs_has_several_codes() -> None:
     z, labels = data(2 * LEAST)
-    assert several_codes(*sampled(z, labels), CLUSTERS) is None
+    moments, reservoir = sampled(z, labels)
+    assert several_codes(moments, reservoir, CLUSTERS, Precision.within(moments)) is None
 
 
 def test_a_cluster_that_runs_empty_is_no_code() -> None:
     z = torch.full((10 * LEAST, DIM), 2.0, dtype=torch.float64)
-    assert several_codes(*sampled(z, torch.arange(len(z)) % 2), CLUSTERS) is None
+    moments, reservoir = sampled(z, torch.arange(len(z)) % 2)
+    assert several_codes(moments, reservoir, CLUSTERS, Precision.within(moments)) is None
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
