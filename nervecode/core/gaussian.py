@@ -242,6 +242,7 @@ class _Centres(NamedTuple):
 
     @classmethod
     def of(cls, moments: ClassMoments, origin: Tensor, precision: Precision) -> _Centres:
+        """Those of some moments."""
         used = moments.counts > 0
         steps = moments.means[used] - origin
         tilts = precision.times(steps)

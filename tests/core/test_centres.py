@@ -45,8 +45,8 @@ def test_k_means_is_that_of_scikit_learn_on_whitened_vectors() -> None:
 def test_codes_are_the_clusters_of_each_class() -> None:
     z, labels = data()
     moments, reservoir = sampled(z, labels)
-    codes = several_codes(moments, reservoir, CLUSTERS, Precision.within(moments))
     precision = Precision.within(moments)
+    codes = several_codes(moments, reservoir, CLUSTERS, precision)
     clusters = torch.empty_like(labels)
     for group in range(2):
         own = labels == group
