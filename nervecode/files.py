@@ -1,19 +1,33 @@
-"""Writes that happen or do not: temporary name, flush, fsync, rename, fsync of the folder."""
+"""Files written whole or not at all, and read with suspicion.
+
+A write takes a temporary name, flush, fsync, rename, and fsync of the folder.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import secrets
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 
-from nervecode.errors import NervecodeError
+from nervecode.errors import ArtifactError, NervecodeError
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+# A small file may unpack to MAX_PLAIN bytes. A larger one holds figures, which hardly shrink: one
+# that promises more than MAX_RATIO times its size is made to fill the memory.
+MAX_PLAIN = 64 << 20
+MAX_RATIO = 100
+BUFFER = 1 << 20
 
 
 @contextmanager
@@ -56,3 +70,100 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """One JSON document, as `write_json` writes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: is damaged ({error})") from None
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays, compressed; the same arrays give the same bytes."""
+    assert not any(array.dtype.hasobject for array in arrays.values())
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read arrays, never pickled objects.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    try:
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a member is no array")
+        return arrays
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: is missing") from None
+    except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
+        raise ArtifactError(f"{path}: is damaged ({error})") from None
+
+
+def check_archive(path: Path) -> None:
+    """Refuse a zip file that promises more than a file of its size can hold.
+
+    Python unpacks no more of a member than its header promises, so promises are enough to look at.
+
+    Raises:
+        ValueError: it promises too much, or is packed in another way than NumPy packs.
+        BadZipFile: it is no zip file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+        raise ValueError("packed in a way that NumPy does not pack")
+    promised, size = sum(m.file_size for m in members), path.stat().st_size
+    if promised > max(MAX_PLAIN, MAX_RATIO * size):
+        raise ValueError(
+            f"promises {promised:,} bytes in a file of {size:,}, allowed: {MAX_RATIO} times that"
+        )
+
+
+def load_array(path: Path) -> np.ndarray:
+    """One array from an `.npy` file, never pickled objects.
+
+    Mapped before it is read, so that its header cannot ask for more memory than it has bytes.
+
+    Raises:
+        ValueError: the file is damaged, or holds objects.
+    """
+    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.array(mapped)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()

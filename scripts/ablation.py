@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import NervecodeError
-from nervecode.lab.bench import guarded, prepare, run_bench
-from nervecode.lab.config import resolve
-from nervecode.lab.progress import Progress
-from nervecode.lab.rows import summarise
-from nervecode.lab.run import RunDir
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.results.rows import summarise
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
+from nervecode.lab.stages.bench import guarded, prepare, run_bench
 
 SIGNAL = f"signals.{PRIMARY}"
 AXES = (

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nervecode.lab.files import sha256
+from nervecode.files import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 # The most memory of a child is known to its parent alone: one parent each.

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
-from nervecode.lab.checkpoint import load_calibrated
 from nervecode.lab.data import as_float, build_splits
 from nervecode.lab.detectors import DETECTORS
-from nervecode.lab.features import EVAL_BATCH, Features, extract
-from nervecode.lab.progress import Progress
-from nervecode.lab.run import RunDir
-from nervecode.lab.signals import TraceRecorder
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models.features import EVAL_BATCH, Features, extract
+from nervecode.lab.models.signals import TraceRecorder
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.stages.checkpoint import load_calibrated
 
 
 def works(run: RunDir, seed: int, inputs: int) -> tuple[dict[str, Callable[[], object]], int, int]:

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nervecode.lab.data import Samples
+from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models import build_model
 from nervecode.lab.models.classifier import Classifier
-from nervecode.lab.progress import Progress
 from nervecode.lab.schema import ModelConfig, TrainConfig
-from nervecode.lab.trainer import Trainer
+from nervecode.lab.trainer.trainer import Trainer
 from nervecode.layers import WrappedModel, wrap
 
 BATCH = 128

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from nervecode.cli.show import progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
-from nervecode.lab.files import write_text
+from nervecode.files import write_text
+from nervecode.lab.results.tables import as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.plan import Plan, read_plan
 from nervecode.lab.study.results import headline, page
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study, attempt, finished, run_setting
-from nervecode.lab.tables import as_markdown
 from nervecode.viz.critical_difference import plot_critical_difference
 
 ROOT = Path(__file__).resolve().parents[1]

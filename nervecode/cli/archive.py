@@ -22,8 +22,8 @@ def archive(
 
     Example: nervecode archive runs/digits-…
     """
-    from nervecode.lab.archive import archive_run
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.archive import archive_run
+    from nervecode.lab.run.directory import RunDir
 
     found = RunDir(run)
     root = found.root.resolve()

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nervecode.cli.log import log
-from nervecode.lab.progress import Progress
+from nervecode.lab.machine.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from nervecode.lab.tracking import Tracking
+    from nervecode.lab.machine.tracking import Tracking
 
 QUIET_SECONDS = 10.0
 REFRESHES = 8  # a second

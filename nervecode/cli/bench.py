@@ -30,12 +30,12 @@ from nervecode.cli.several import several
 from nervecode.cli.show import next_step, progress, say, say_takeover, show_table
 from nervecode.cli.track import Track, tracked
 from nervecode.errors import GateError
-from nervecode.lab.progress import Progress
+from nervecode.lab.machine.progress import Progress
 
 if TYPE_CHECKING:
-    from nervecode.lab.bench import Prepared
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
     from nervecode.lab.schema import Config
+    from nervecode.lab.stages.bench import Prepared
 
 
 @several
@@ -72,7 +72,7 @@ def bench(
 
     Example: nervecode bench --preset digits
     """
-    from nervecode.lab.tracking import check_trackers
+    from nervecode.lab.machine.tracking import check_trackers
 
     began = time.monotonic()
     check_trackers(track or ())
@@ -86,8 +86,8 @@ def bench(
         "bench", run, preset, config, seeds, device, outdir, override, settings
     )
     say(f"Run: {found.root}")
-    from nervecode.lab.bench import guarded
     from nervecode.lab.ranks.job import current
+    from nervecode.lab.stages.bench import guarded
 
     def work() -> Any:
         with logged(found.root, options.command_line()):
@@ -121,7 +121,7 @@ def _work(
     track: list[str] | None,
 ) -> tuple[Any, bool, list[Path], Path]:
     """The outcome, whether its figures are withheld, the pictures and the page."""
-    from nervecode.lab.bench import run_bench
+    from nervecode.lab.stages.bench import run_bench
 
     if config != run.config:
         run.replace_config(config)
@@ -142,15 +142,15 @@ def _work(
 
 def _follow(run: RunDir, config: Config, prepared: Prepared) -> None:
     """Take part in the stages; tables and pictures are the first process's."""
-    from nervecode.lab.bench import STAGES, run_stages
+    from nervecode.lab.stages.bench import STAGES, run_stages
 
     run.replace_config(config)
     run_stages(run, prepared, tuple(STAGES), progress=Progress())
 
 
 def _report(run: RunDir, outcome: Any, as_json: bool) -> None:
-    from nervecode.lab.rows import document
-    from nervecode.lab.tables import all_tables
+    from nervecode.lab.results.rows import document
+    from nervecode.lab.results.tables import all_tables
 
     if as_json:
         typer.echo(json.dumps(document(run, outcome.rows, outcome.gate)))

@@ -16,8 +16,8 @@ def calibrate(run: Run) -> None:
 
     Example: nervecode calibrate runs/digits-…
     """
-    from nervecode.lab.bench import prepare
-    from nervecode.lab.ranks.shared_run import open_shared
+    from nervecode.lab.run.shared import open_shared
+    from nervecode.lab.stages.bench import prepare
 
     found = open_shared(run)
     found.require_stage("train")

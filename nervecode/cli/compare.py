@@ -13,9 +13,9 @@ from nervecode.cli.show import next_step, say
 from nervecode.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from nervecode.lab.compare import Entry
-    from nervecode.lab.run import RunDir
-    from nervecode.lab.tables import Table
+    from nervecode.lab.results.compare import Entry
+    from nervecode.lab.results.tables import Table
+    from nervecode.lab.run.directory import RunDir
 
 Cells = frozenset[tuple[int, int]]
 
@@ -46,8 +46,8 @@ def compare(
 
     Example: nervecode compare runs/digits-… runs/digits_mlp-… --md
     """
-    from nervecode.lab.compare import compare_runs, differing_data, differing_settings
-    from nervecode.lab.rows import METRICS
+    from nervecode.lab.results.compare import compare_runs, differing_data, differing_settings
+    from nervecode.lab.results.rows import METRICS
 
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     if metric not in METRICS:
@@ -79,8 +79,8 @@ def _draw(
     path: Path, runs: list[RunDir], entries: list[Entry], metric: str, *, force: bool
 ) -> None:
     """A critical-difference picture, with each run as a setting."""
-    from nervecode.lab.compare import HEADLINE, rank_methods
-    from nervecode.lab.tables import stamp
+    from nervecode.lab.results.compare import HEADLINE, rank_methods
+    from nervecode.lab.results.tables import stamp
     from nervecode.viz.critical_difference import plot_critical_difference
     from nervecode.viz.style import check_new
 
@@ -97,7 +97,7 @@ def _draw(
 
 
 def _open(paths: list[Path]) -> list[RunDir]:
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
 
     if len(paths) < 2:
         raise InputError(f"compare: found {len(paths)} run, allowed: two or more")
@@ -136,9 +136,9 @@ def _tables(
     method: str,
     metric: str,
 ) -> list[Table]:
-    from nervecode.lab.compare import HEADLINE
-    from nervecode.lab.rows import LOWER_IS_BETTER
-    from nervecode.lab.tables import Table
+    from nervecode.lab.results.compare import HEADLINE
+    from nervecode.lab.results.rows import LOWER_IS_BETTER
+    from nervecode.lab.results.tables import Table
 
     short = [f"[{number}]" for number in range(1, len(runs) + 1)]
     heads = [_state_row(label, run) for label, run in zip(short, runs, strict=True)]
@@ -169,8 +169,8 @@ def _results(
     metric: str,
 ) -> Table:
     """One line a label, one column a run; `keys` are (method, measure) of each label."""
-    from nervecode.lab.rows import LOWER_IS_BETTER
-    from nervecode.lab.tables import Table, stamp
+    from nervecode.lab.results.rows import LOWER_IS_BETTER
+    from nervecode.lab.results.tables import Table, stamp
 
     grid = {(e.method, e.measure, e.run): e for e in entries}
     body = [

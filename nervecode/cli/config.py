@@ -14,7 +14,7 @@ from nervecode.cli.show import next_step, show_table
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.config import Resolved
+    from nervecode.lab.config.resolve import Resolved
 
 app = typer.Typer(
     help="Show the settings that a command would run with.\n\n"
@@ -59,7 +59,7 @@ def show(
     elif origin:
         _show_origins(settings)
     else:
-        from nervecode.lab.config import dump_config
+        from nervecode.lab.config.resolve import dump_config
 
         typer.echo(dump_config(found.config, header=options.command_line()), nl=False)
     next_step("bench", *(("--preset", preset) if preset else ("--config", config)))
@@ -67,7 +67,7 @@ def show(
 
 def _preset_of(run: Path) -> str:
     """What whoever took a preset's name for an argument should have written."""
-    from nervecode.lab.config import presets
+    from nervecode.lab.config.resolve import presets
 
     return f"; `nervecode config show --preset {run}` shows the preset" * (str(run) in presets())
 
@@ -92,7 +92,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _show_origins(settings: dict[str, dict[str, Any]]) -> None:
-    from nervecode.lab.tables import Table
+    from nervecode.lab.results.tables import Table
 
     body = [[key, _plain(one["value"]), one["origin"]] for key, one in settings.items()]
     show_table(Table("Settings", ["setting", "value", "from"], body))

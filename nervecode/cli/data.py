@@ -74,7 +74,7 @@ def fetch(
 
 def _show(states: list[State], caption: str) -> None:
     from nervecode.lab.data.catalogue import CATALOGUE
-    from nervecode.lab.tables import Table
+    from nervecode.lab.results.tables import Table
 
     body = [
         [

@@ -14,7 +14,7 @@ from nervecode.cli.show import show_table
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.tables import Table
+    from nervecode.lab.results.tables import Table
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated rows.")]
@@ -48,11 +48,11 @@ def emit(
     elif form == "csv":
         typer.echo(_csv(rows), nl=False)
     elif form == "md":
-        from nervecode.lab.tables import as_markdown
+        from nervecode.lab.results.tables import as_markdown
 
         typer.echo("\n".join(map(as_markdown, tables)), nl=False)
     elif form == "latex":
-        from nervecode.lab.latex import as_latex
+        from nervecode.lab.results.latex import as_latex
 
         typer.echo("\n".join(map(as_latex, tables)), nl=False)
     else:

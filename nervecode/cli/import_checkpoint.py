@@ -14,8 +14,8 @@ from nervecode.cli.options import AnyRun, ConfigFile, Device, OutDir, Overrides,
 from nervecode.cli.show import next_step, progress, say
 
 if TYPE_CHECKING:
-    from nervecode.lab.bench import Prepared
     from nervecode.lab.schema import Config
+    from nervecode.lab.stages.bench import Prepared
 
 
 def import_checkpoint(
@@ -36,9 +36,9 @@ def import_checkpoint(
     """
     seeds = None if seed is None or run is not None else str(seed)
     options.checkpoint_label(uri, sha256)
-    from nervecode.lab.bench import guarded
-    from nervecode.lab.foreign import foreign_classifier
-    from nervecode.lab.train import import_seed
+    from nervecode.lab.models.foreign import foreign_classifier
+    from nervecode.lab.stages.bench import guarded
+    from nervecode.lab.stages.train import import_seed
 
     def check(wanted: Config, prepared: Prepared) -> None:
         foreign_classifier(wanted, prepared.splits, chosen(wanted), file, sha256=sha256)

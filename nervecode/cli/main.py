@@ -35,7 +35,7 @@ from nervecode.cli import (
     verify,
 )
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.interrupt import Interrupted, interrupt
+from nervecode.lab.machine.interrupt import Interrupted, interrupt
 
 # Plain help: rich would double the time of `--help`.
 app = typer.Typer(

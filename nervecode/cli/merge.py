@@ -21,10 +21,10 @@ def merge(
 
     Example: nervecode merge scores.shard-*.npz --output scores.csv
     """
-    from nervecode.lab.scores.distinct import distinct
-    from nervecode.lab.scores.files import check_output, write_scored
-    from nervecode.lab.scores.scored import Tally, some
-    from nervecode.lab.scores.shards import check_shards, read_chunks
+    from nervecode.lab.inference.distinct import distinct
+    from nervecode.lab.inference.output import check_output, write_scored
+    from nervecode.lab.inference.scored import Tally, some
+    from nervecode.lab.inference.shards import check_shards, read_chunks
 
     check_output(output, force=force)
     paths = check_shards(shards)

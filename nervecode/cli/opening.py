@@ -10,9 +10,9 @@ from nervecode.cli import options
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.bench import Prepared
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
     from nervecode.lab.schema import Config
+    from nervecode.lab.stages.bench import Prepared
 
 
 def open_run(
@@ -32,9 +32,9 @@ def open_run(
 
     Nothing is written before all is in order, `check` included.
     """
-    from nervecode.lab.bench import prepare
     from nervecode.lab.ranks.job import check_batch
-    from nervecode.lab.ranks.shared_run import create_shared, open_shared
+    from nervecode.lab.run.shared import create_shared, open_shared
+    from nervecode.lab.stages.bench import prepare
 
     def checked(new: Config) -> Prepared:
         check_batch(new.train.batch_size, compiled=new.train.compile)

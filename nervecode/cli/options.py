@@ -15,7 +15,7 @@ from nervecode.cli.show import say
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.config import Resolved
+    from nervecode.lab.config.resolve import Resolved
 
 
 def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -28,7 +28,7 @@ def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]
 
 
 def _presets() -> Iterable[str]:
-    from nervecode.lab.config import presets
+    from nervecode.lab.config.resolve import presets
 
     return presets()
 
@@ -83,7 +83,7 @@ def resolve_options(
     **settings: Any,
 ) -> Resolved:
     """The config that a command line names; unset options (None) are left to file and preset."""
-    from nervecode.lab.config import resolve
+    from nervecode.lab.config.resolve import resolve
 
     given: dict[str, Any] = {"seeds": parse_seeds(seeds), "device": device, **settings}
     found = resolve(

@@ -63,7 +63,7 @@ def plot(
 
 def _claimed(run: Path, output: Path | None) -> AbstractContextManager[None]:
     """The run, for pictures that go into it; pictures that go elsewhere only read it."""
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
 
     return RunDir(run).drawing() if output is None else nullcontext()
 

@@ -22,8 +22,8 @@ def presets(context: typer.Context) -> None:
     """List the presets with their data, expected minutes and memory."""
     if context.invoked_subcommand is not None:
         return
-    from nervecode.lab.config import preset_info
-    from nervecode.lab.tables import Table
+    from nervecode.lab.config.resolve import preset_info
+    from nervecode.lab.results.tables import Table
 
     body = [
         [info.name, info.data, info.minutes, info.memory, info.description]
@@ -40,7 +40,7 @@ def show(name: str) -> None:
 
     Example: nervecode presets show digits
     """
-    from nervecode.lab.config import preset_path
+    from nervecode.lab.config.resolve import preset_path
 
     typer.echo(preset_path(name).read_text(encoding="utf-8"), nl=False)
     next_step("presets", "copy", name, "my.yaml")
@@ -56,8 +56,8 @@ def copy(
 
     Example: nervecode presets copy digits my.yaml
     """
-    from nervecode.lab.config import preset_path
-    from nervecode.lab.files import write_text
+    from nervecode.files import write_text
+    from nervecode.lab.config.resolve import preset_path
 
     text = preset_path(name).read_text(encoding="utf-8")
     if file.exists() and not force:

@@ -12,8 +12,8 @@ from nervecode.cli.options import Run
 from nervecode.cli.show import next_step, progress
 
 if TYPE_CHECKING:
-    from nervecode.lab.progress import Progress
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.machine.progress import Progress
+    from nervecode.lab.run.directory import RunDir
 
 PLOTS = ("layerwise", "scores", "roc", "matrix", "calibration", "training")
 
@@ -30,7 +30,7 @@ def report(
 
     Example: nervecode report runs/digits-… --open
     """
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
 
     found = RunDir(run)
     if output is None:
@@ -80,7 +80,7 @@ def make_report(run: RunDir) -> Path:
 
 def _refresh(run: RunDir) -> Path:
     """Draw what is missing and write the page again, whatever the run has."""
-    from nervecode.lab.rows import read_rows
+    from nervecode.lab.results.rows import read_rows
 
     rows = read_rows(run)["rows"]
     with run.claimed(), progress() as shown:

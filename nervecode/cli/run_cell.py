@@ -17,7 +17,7 @@ from nervecode.cli.several import several
 from nervecode.errors import NervecodeError
 
 if TYPE_CHECKING:
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
 
 PATIENCE = 60.0  # seconds that another process has to leave the cell
 PAUSE = 0.5
@@ -36,7 +36,7 @@ def run_cell(
     Example: nervecode run-cell runs/sweep 3f2a9c
     """
     from nervecode.lab.ranks.job import current
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
     from nervecode.lab.sweep.cells import read_sweep
 
     if until_eof:

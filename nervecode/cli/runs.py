@@ -11,7 +11,7 @@ from nervecode.cli.formats import Csv, Json, Latex, Markdown, chosen_format, emi
 from nervecode.cli.show import next_step, say
 
 if TYPE_CHECKING:
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
 
 COLUMNS = ("run", "status", "gate", "seeds", "headline")
 
@@ -27,7 +27,7 @@ def runs(
 
     Example: nervecode runs --md
     """
-    from nervecode.lab.tables import Table
+    from nervecode.lab.results.tables import Table
 
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     rows = _rows(folder)
@@ -50,7 +50,7 @@ def gate_word(run: RunDir) -> str:
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
-    from nervecode.lab.run import list_runs
+    from nervecode.lab.run.directory import list_runs
 
     return [
         {
@@ -67,8 +67,8 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 def _headline(run: RunDir) -> str:
     """The figure of the default signal; the error of a failed run; nothing where there is none."""
     from nervecode.errors import NervecodeError
-    from nervecode.lab.rows import ranking, read_rows
-    from nervecode.lab.tables import with_deviation
+    from nervecode.lab.results.rows import ranking, read_rows
+    from nervecode.lab.results.tables import with_deviation
 
     if run.status == "failed":
         return " ".join(str(run.meta.get("error", "")).replace("|", "/").split())

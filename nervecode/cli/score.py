@@ -17,10 +17,10 @@ from nervecode.cli.show import next_step, progress, say, show_table
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.inputs.source import Source
-    from nervecode.lab.run import RunDir
-    from nervecode.lab.scores.scored import Tally
-    from nervecode.lab.scores.shards import Shard
+    from nervecode.lab.inference.scored import Tally
+    from nervecode.lab.inference.shards import Shard
+    from nervecode.lab.inference.source import Source
+    from nervecode.lab.run.directory import RunDir
 
 
 def score(
@@ -55,14 +55,14 @@ def score(
 
     Example: nervecode score runs/digits-… --input pictures/ --output scores.csv
     """
-    from nervecode.lab.bench import load_primary
-    from nervecode.lab.inputs.open import open_inputs
-    from nervecode.lab.run import RunDir
-    from nervecode.lab.scorer import check_alpha, score_source
-    from nervecode.lab.scores.distinct import distinct
-    from nervecode.lab.scores.files import check_output, write_scored
-    from nervecode.lab.scores.scored import Tally, some
-    from nervecode.lab.scores.shards import Shard
+    from nervecode.lab.inference.distinct import distinct
+    from nervecode.lab.inference.open import open_inputs
+    from nervecode.lab.inference.output import check_output, write_scored
+    from nervecode.lab.inference.scored import Tally, some
+    from nervecode.lab.inference.scorer import check_alpha, score_source
+    from nervecode.lab.inference.shards import Shard
+    from nervecode.lab.run.directory import RunDir
+    from nervecode.lab.stages.bench import load_primary
 
     check_alpha(alpha)
     part = Shard.parse(shard or "1/1")
@@ -139,7 +139,7 @@ def _summary(tally: Tally, source: str, alpha: float, seconds: float) -> None:
 
 
 def _show(tally: Tally) -> None:
-    from nervecode.lab.tables import Table
+    from nervecode.lab.results.tables import Table
 
     top = tally.top
     assert top is not None

@@ -18,7 +18,7 @@ from nervecode.cli import show
 from nervecode.cli.log import writes
 from nervecode.cli.show import quiet
 from nervecode.errors import InputError
-from nervecode.lab.interrupt import Interrupted
+from nervecode.lab.machine.interrupt import Interrupted
 from nervecode.lab.ranks.launch import LAUNCHED, launch
 from nervecode.lab.ranks.place import TORCHRUN, place_in
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from nervecode.cli.log import log
-from nervecode.lab.progress import Progress
+from nervecode.lab.machine.progress import Progress
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from nervecode.lab.run import RunDir
-    from nervecode.lab.tables import Table
-    from nervecode.lab.tracking import Tracking
+    from nervecode.lab.machine.tracking import Tracking
+    from nervecode.lab.results.tables import Table
+    from nervecode.lab.run.directory import RunDir
 
 GAP = 2  # spaces between the columns of a table
 

@@ -11,9 +11,9 @@ from nervecode.cli.show import progress
 from nervecode.cli.track import tracked
 
 if TYPE_CHECKING:
-    from nervecode.lab.bench import Prepared
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
     from nervecode.lab.schema import Config
+    from nervecode.lab.stages.bench import Prepared
 
 
 def do_stage(
@@ -30,7 +30,7 @@ def do_stage(
     Another `config` than the run's takes its place first, and `notes` enter `meta.json`. The
     trackers named in `track` watch.
     """
-    from nervecode.lab.bench import guarded, run_stages
+    from nervecode.lab.stages.bench import guarded, run_stages
 
     def work() -> None:
         if config not in (None, run.config):

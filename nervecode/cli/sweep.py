@@ -18,7 +18,7 @@ from nervecode.cli.show import progress, say, show_table
 from nervecode.errors import InputError, NervecodeError
 
 if TYPE_CHECKING:
-    from nervecode.lab.config import Resolved
+    from nervecode.lab.config.resolve import Resolved
     from nervecode.lab.sweep.cells import Cell, Sweep
     from nervecode.lab.sweep.launchers import Task
     from nervecode.lab.sweep.state import State
@@ -130,7 +130,7 @@ def _resolve(
     name: str, override: Sequence[str], fixed: dict[str, Any], settings: dict[str, Any]
 ) -> Resolved:
     """A config file, or a preset, with further settings."""
-    from nervecode.lab.config import preset_path, resolve
+    from nervecode.lab.config.resolve import preset_path, resolve
 
     is_file = name.endswith((".yaml", ".yml")) or Path(name).is_file()
     if not is_file:
@@ -144,7 +144,7 @@ def _resolve(
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any]:
-    from nervecode.lab.config import parse_value
+    from nervecode.lab.config.resolve import parse_value
 
     found = {}
     for text in texts:
@@ -184,7 +184,7 @@ def _finish(sweep: Sweep, as_json: bool) -> None:
     Raises:
         NervecodeError: some are not done.
     """
-    from nervecode.lab.files import write_json, write_text
+    from nervecode.files import write_json, write_text
     from nervecode.lab.sweep.state import cell_table, config_table, csv_text, records, state_of
 
     states: list[State] = [state_of(cell, sweep.folder) for cell in sweep.cells]

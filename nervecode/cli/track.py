@@ -12,12 +12,12 @@ from nervecode.cli.options import completing
 from nervecode.cli.show import say
 
 if TYPE_CHECKING:
-    from nervecode.lab.run import RunDir
-    from nervecode.lab.tracking import Tracking
+    from nervecode.lab.machine.tracking import Tracking
+    from nervecode.lab.run.directory import RunDir
 
 
 def _trackers() -> Iterable[str]:
-    from nervecode.lab.tracking import TRACKERS
+    from nervecode.lab.machine.tracking import TRACKERS
 
     return TRACKERS
 
@@ -36,8 +36,8 @@ Track = Annotated[
 @contextmanager
 def tracked(names: Sequence[str] | None, run: RunDir) -> Iterator[Tracking | None]:
     """The trackers of a run within the block; of several processes, the first alone has any."""
+    from nervecode.lab.machine.tracking import Tracking
     from nervecode.lab.ranks.job import current
-    from nervecode.lab.tracking import Tracking
 
     if not names or not current().leads:
         yield None

@@ -27,7 +27,7 @@ from nervecode.cli.stage import do_stage
 from nervecode.cli.track import Track
 
 if TYPE_CHECKING:
-    from nervecode.lab.dry_run import Estimate
+    from nervecode.lab.stages.dry_run import Estimate
 
 
 @several
@@ -52,13 +52,13 @@ def train(
 
     Example: nervecode train --preset digits --seeds 0,1
     """
-    from nervecode.lab.tracking import check_trackers
+    from nervecode.lab.machine.tracking import check_trackers
 
     check_trackers(track or ())
     settings = {"deterministic": deterministic}
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
     if dry_run:
-        from nervecode.lab.dry_run import dry_run as estimate
+        from nervecode.lab.stages.dry_run import dry_run as estimate
 
         chosen = options.resolve_options(preset, config, seeds, device, override, **settings)
         _show_estimate(estimate(chosen.config))

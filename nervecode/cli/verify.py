@@ -14,7 +14,7 @@ from nervecode.cli.show import next_step, progress, say
 from nervecode.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
 
 WORDS = {
     "missing": "is missing",
@@ -42,8 +42,8 @@ def verify(
 
     Example: nervecode verify runs/digits-… --expect 3b1f…
     """
-    from nervecode.lab.run import RunDir
-    from nervecode.lab.verify import verify_run
+    from nervecode.lab.run.directory import RunDir
+    from nervecode.lab.run.verify import verify_run
 
     if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
         raise InputError(f"--expect: found {expect!r}, allowed: 64 hexadecimal digits")
@@ -67,7 +67,7 @@ def verify(
 
 
 def _again(run: RunDir, device: str | None, tolerance: float) -> tuple[list[str], float]:
-    from nervecode.lab.reproduce import reproduce
+    from nervecode.lab.stages.reproduce import reproduce
 
     with progress() as shown:
         lines, largest = reproduce(run, device=device, tolerance=tolerance, progress=shown)

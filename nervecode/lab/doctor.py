@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nervecode import __version__
-from nervecode.lab.config import presets
+from nervecode.lab.config.resolve import presets
 from nervecode.lab.data.catalogue import data_root, states
-from nervecode.lab.provenance import provenance
+from nervecode.lab.machine.provenance import provenance
 
 OTHERS = ("scipy", "matplotlib", "safetensors", "scikit-image")
 Facts = dict[str, str]

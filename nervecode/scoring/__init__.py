@@ -8,13 +8,13 @@ from nervecode.scoring.aggregate import (
     total_surprise,
     weighted_surprise,
 )
-from nervecode.scoring.calibrate import (
+from nervecode.scoring.combine import id_zscore_equal, zscore
+from nervecode.scoring.p_values import combine_p_values
+from nervecode.scoring.percentiles import (
     CalibrationState,
     EmpiricalPercentileCalibrator,
     conformal_p_values,
 )
-from nervecode.scoring.combine import id_zscore_equal, zscore
-from nervecode.scoring.p_values import combine_p_values
 
 __all__ = [
     "AggregatedSurprise",

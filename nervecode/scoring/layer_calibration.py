@@ -10,9 +10,9 @@ from torch import Tensor
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, finite_layers
-from nervecode.scoring.calibrate import EmpiricalPercentileCalibrator, conformal_p_values
 from nervecode.scoring.code_length import LABEL, CodeLengthScore, readings
 from nervecode.scoring.p_values import COMBINERS, combine_p_values
+from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, conformal_p_values
 
 CODE_LENGTH = "code_length"
 METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from nervecode.scoring.calibrate import conformal_p_values
+from nervecode.scoring.percentiles import conformal_p_values
 
 TAIL = 0.1
 

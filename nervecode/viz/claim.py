@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nervecode.lab.compare import Difference, paired
-from nervecode.lab.rows import Row, headlines, ranking
+from nervecode.lab.results.compare import Difference, paired
+from nervecode.lab.results.rows import Row, headlines, ranking
 from nervecode.viz.calibration import false_alarms
 from nervecode.viz.saved import Saved
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nervecode.lab.statistics import Ranks
+from nervecode.lab.results.statistics import Ranks
 from nervecode.viz.style import ID_COLOUR, colour, finish, new_figure, save, styled
 
 ROW = 0.24  # inches a name
@@ -20,7 +20,7 @@ def plot_critical_difference(
     """Draw average ranks; bars join methods that the Nemenyi test does not tell apart.
 
     Args:
-        ranks: what `nervecode.lab.statistics.ranks` found.
+        ranks: what `nervecode.lab.results.statistics.ranks` found.
         path: `.png`, `.svg` or `.pdf`.
         highlight: the method to draw in colour.
         measure: what is ranked, for the caption.

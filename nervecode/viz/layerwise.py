@@ -17,7 +17,7 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
 from nervecode.errors import NervecodeError
-from nervecode.lab.statistics import auroc
+from nervecode.lab.results.statistics import auroc
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved, standard
 from nervecode.viz.style import (

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nervecode.errors import ArtifactError
-from nervecode.lab.rows import Row, ranking, read_rows
+from nervecode.lab.results.rows import Row, ranking, read_rows
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved
 from nervecode.viz.style import new_figure

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.lab.rows import METRICS, Row
-from nervecode.lab.tables import Table
+from nervecode.lab.results.rows import METRICS, Row
+from nervecode.lab.results.tables import Table
 
 # Metric -> its name in a header, and whether higher is better.
 NAMES = {

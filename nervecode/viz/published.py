@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.lab.config import preset_values, presets
-from nervecode.lab.rows import Row, group_means
-from nervecode.lab.tables import Table, stamp
+from nervecode.lab.config.resolve import preset_values, presets
+from nervecode.lab.results.rows import Row, group_means
+from nervecode.lab.results.tables import Table, stamp
 
 HEADER = ("method", "training", "near", "far", "near here", "far here")
 SETS = ("id", "near", "far")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.config import read_yaml
-from nervecode.lab.files import write_text
-from nervecode.lab.rows import read_rows
-from nervecode.lab.run import RunDir
-from nervecode.lab.tables import Table, failures, group_table, set_table
+from nervecode.files import write_text
+from nervecode.lab.config.resolve import read_yaml
+from nervecode.lab.results.rows import read_rows
+from nervecode.lab.results.tables import Table, failures, group_table, set_table
+from nervecode.lab.run.directory import RunDir
 from nervecode.viz.claim import claim, reasons
 from nervecode.viz.metric_table import metric_table
 from nervecode.viz.published import published_table

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import ArtifactError, InputError, did_you_mean
-from nervecode.lab.files import read_npz
-from nervecode.lab.run import RunDir
+from nervecode.files import read_npz
+from nervecode.lab.run.directory import RunDir
 from nervecode.viz.style import check_new
 
 Arrays = dict[str, np.ndarray]

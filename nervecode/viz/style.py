@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nervecode.errors import InputError
-from nervecode.lab.files import replacing
+from nervecode.files import replacing
 
 SUFFIXES = (".png", ".svg", ".pdf")
 

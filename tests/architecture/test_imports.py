@@ -20,15 +20,17 @@ PACKAGE = ROOT / "nervecode"
 STAGES = ("train", "calibrate", "score")
 # Module -> the files of the package that may import it.
 CONFINED: dict[str, tuple[str, ...]] = {
-    "yaml": ("lab/config.py",),
+    "yaml": ("lab/config/resolve.py",),
     "typer": ("cli/*",),
     "click": ("cli/*",),
-    "rich": ("cli/*", "lab/tables.py"),
+    "rich": ("cli/*", "lab/results/tables.py"),
     "matplotlib": ("viz/*",),
     "jinja2": ("viz/*",),
     "nervecode.cli": ("cli/*", "__main__.py"),
-    "nervecode.lab.bench": ("cli/*", "lab/reproduce.py", "lab/study/study.py"),
-    **dict.fromkeys([f"nervecode.lab.{stage}" for stage in STAGES], ("lab/bench.py", "cli/*")),
+    "nervecode.lab.stages.bench": ("cli/*", "lab/stages/reproduce.py", "lab/study/study.py"),
+    **dict.fromkeys(
+        [f"nervecode.lab.stages.{stage}" for stage in STAGES], ("lab/stages/bench.py", "cli/*")
+    ),
     **dict.fromkeys(("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
 }
 # Call -> the files that may make it.
@@ -36,7 +38,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "print": ("cli/*",),
     "sys.exit": ("cli/*", "__main__.py", "viz/layerwise.py"),
     "SystemExit": ("cli/*", "__main__.py"),
-    "torch.load": ("lab/foreign.py",),
+    "torch.load": ("lab/models/foreign.py",),
     "torch.save": (),
 }
 IMPORTERS = ("__import__", "import_module", "importlib.import_module")
@@ -129,28 +131,40 @@ def test_the_source_keeps_confined_modules_in_their_rooms() -> None:
 @pytest.mark.parametrize(
     ("source", "where", "complaint"),
     [
-        ("import yaml", "lab/run.py", "imports yaml"),
+        ("import yaml", "lab/run/directory.py", "imports yaml"),
         ("def f():\n    from yaml import safe_load", "cli/train.py", "imports yaml"),
-        ("import importlib\nimportlib.import_module('yaml')", "lab/run.py", "imports yaml"),
-        ("import typer", "lab/bench.py", "imports typer"),
-        ("from rich.table import Table", "lab/bench.py", "imports rich"),
-        ("import matplotlib.pyplot as plt", "lab/tables.py", "imports matplotlib"),
-        ("from nervecode.cli.main import main", "lab/bench.py", "imports nervecode.cli"),
-        ("from nervecode.lab import train", "lab/features.py", "imports nervecode.lab.train"),
-        ("import nervecode.lab.bench", "lab/run.py", "imports nervecode.lab.bench"),
+        (
+            "import importlib\nimportlib.import_module('yaml')",
+            "lab/run/directory.py",
+            "imports yaml",
+        ),
+        ("import typer", "lab/stages/bench.py", "imports typer"),
+        ("from rich.table import Table", "lab/stages/bench.py", "imports rich"),
+        ("import matplotlib.pyplot as plt", "lab/results/tables.py", "imports matplotlib"),
+        ("from nervecode.cli.main import main", "lab/stages/bench.py", "imports nervecode.cli"),
+        (
+            "from nervecode.lab.stages import train",
+            "lab/models/features.py",
+            "imports nervecode.lab.stages.train",
+        ),
+        (
+            "import nervecode.lab.stages.bench",
+            "lab/run/directory.py",
+            "imports nervecode.lab.stages.bench",
+        ),
         ("from nervecode import cli", "__init__.py", "imports nervecode.cli"),
         ("from ..core import code", "layers/wrap.py", "relative import ..core.code"),
         ("import pickle", "cli/main.py", "imports pickle"),
-        ("import joblib as j", "lab/score.py", "imports joblib"),
+        ("import joblib as j", "lab/stages/score.py", "imports joblib"),
         ("import numpy", "core/moments.py", "core imports numpy"),
         ("from nervecode.layers import wrap", "core/code.py", "core imports nervecode.layers.wrap"),
-        ("import torch\ntorch.load('x')", "lab/train.py", "uses torch.load"),
-        ("import torch as t\nt.save({}, 'x')", "lab/train.py", "uses torch.save"),
-        ("from torch import load as read\nread('x')", "lab/train.py", "uses torch.load"),
+        ("import torch\ntorch.load('x')", "lab/stages/train.py", "uses torch.load"),
+        ("import torch as t\nt.save({}, 'x')", "lab/stages/train.py", "uses torch.save"),
+        ("from torch import load as read\nread('x')", "lab/stages/train.py", "uses torch.load"),
         ("import numpy as np\nnp.load('x', allow_pickle=True)", "viz/curves.py", "allow_pickle"),
-        ("print('hello')", "lab/train.py", "uses print"),
-        ("import sys\nsys.exit(2)", "lab/train.py", "uses sys.exit"),
-        ("raise SystemExit", "lab/train.py", "uses SystemExit"),
+        ("print('hello')", "lab/stages/train.py", "uses print"),
+        ("import sys\nsys.exit(2)", "lab/stages/train.py", "uses sys.exit"),
+        ("raise SystemExit", "lab/stages/train.py", "uses SystemExit"),
     ],
 )
 def test_the_scanner_flags_an_offender(source: str, where: str, complaint: str) -> None:
@@ -160,15 +174,15 @@ def test_the_scanner_flags_an_offender(source: str, where: str, complaint: str) 
 @pytest.mark.parametrize(
     ("source", "where"),
     [
-        ("import yaml", "lab/config.py"),
+        ("import yaml", "lab/config/resolve.py"),
         ("import typer\nimport rich.console\nprint('hello')", "cli/main.py"),
-        ("from rich.table import Table", "lab/tables.py"),
-        ("from nervecode.lab import calibrate, score, train", "lab/bench.py"),
+        ("from rich.table import Table", "lab/results/tables.py"),
+        ("from nervecode.lab.stages import calibrate, score, train", "lab/stages/bench.py"),
         ("import matplotlib\nmatplotlib.use('Agg')", "viz/style.py"),
         ("import math\nimport torch\nfrom torch import nn", "core/code.py"),
         ("from nervecode.errors import InputError", "core/code.py"),
         ("import numpy as np\nnp.load('x', allow_pickle=False)", "viz/curves.py"),
-        ("from safetensors.torch import load_file\nload_file('x')", "lab/train.py"),
+        ("from safetensors.torch import load_file\nload_file('x')", "lab/stages/train.py"),
     ],
 )
 def test_the_scanner_lets_the_lawful_pass(source: str, where: str) -> None:
@@ -199,11 +213,14 @@ OFFENCES = {
     "Rooms know only the rooms below them": ("core/code.py", "import nervecode.layers.wrap"),
     "Training knows nothing of scoring": ("training/__init__.py", "import nervecode.scoring"),
     "Stages never import each other; only bench composes them": (
-        "lab/score.py",
-        "import nervecode.lab.train",
+        "lab/stages/score.py",
+        "import nervecode.lab.stages.train",
     ),
-    "What reads saved files needs no torch": ("lab/run.py", "import torch"),
-    "Plots and tables know nothing of the stages": ("lab/tables.py", "import nervecode.lab.bench"),
+    "What reads saved files needs no torch": ("lab/run/directory.py", "import torch"),
+    "Plots and tables know nothing of the stages": (
+        "lab/results/tables.py",
+        "import nervecode.lab.stages.bench",
+    ),
     "The library is light: only the lab needs the lab's dependencies": (
         "layers/wrap.py",
         "import sklearn",
@@ -268,7 +285,7 @@ def test_using_the_library_loads_torch_and_nothing_heavier() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["nervecode.lab.config", "nervecode.lab.run", "nervecode.lab.tables"]
+    ["nervecode.lab.config.resolve", "nervecode.lab.run.directory", "nervecode.lab.results.tables"]
     + [f"nervecode.viz.{file.stem}" for file in sorted((PACKAGE / "viz").glob("[!_]*.py"))],
 )
 def test_what_reads_saved_files_loads_no_torch(module: str) -> None:

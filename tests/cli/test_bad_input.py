@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nervecode.lab.config import resolve
-from nervecode.lab.meta import sealed
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.run.meta import sealed
 from nervecode.lab.sweep.cells import Cell, write_sweep
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from nervecode.cli import bars, show
 from nervecode.cli.bars import Clock, display
 from nervecode.cli.log import logged
-from nervecode.lab.progress import Progress
+from nervecode.lab.machine.progress import Progress
 
 PARTS = ["train", "score"] * 3
 COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9)\d[\d;]*m")

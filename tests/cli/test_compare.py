@@ -16,7 +16,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from nervecode.cli.compare import _marks
-from nervecode.lab.compare import HEADLINE, Entry, rank_methods
+from nervecode.lab.results.compare import HEADLINE, Entry, rank_methods
 from tests.lab.made_up import make_run
 
 FAILED = {"required": 0.99, "passed": False, "accuracy": {"0": 0.4, "1": 0.95}}
@@ -65,8 +65,8 @@ def test_failed_and_gated_runs_stay_visible(cli: Any, runs: list[Path]) -> None:
 
 
 def _replace(run: Path, rows: list[dict[str, Any]]) -> None:
-    from nervecode.lab.rows import write_rows
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.results.rows import write_rows
+    from nervecode.lab.run.directory import RunDir
 
     opened = RunDir(run)
     opened.stage("tables", None, "withheld", lambda: write_rows(opened, rows, FAILED))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nervecode.lab.config import load_config, resolve
+from nervecode.lab.config.resolve import load_config, resolve
 
 
 def origins(cli: Any, *arguments: object) -> dict[str, tuple[Any, str]]:

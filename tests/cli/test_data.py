@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nervecode.lab.data.catalogue import CATALOGUE
-from tests.lab.archives import arrays, own_root, shrink, write
+from tests.lab.data.archives import arrays, own_root, shrink, write
 
 ROOT = Path(__file__).parents[2]
 

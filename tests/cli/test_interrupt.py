@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nervecode.lab.meta import sealed
+from nervecode.lab.run.meta import sealed
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0

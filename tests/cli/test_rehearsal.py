@@ -13,7 +13,7 @@ import pytest
 
 from nervecode.lab.data import build_splits
 from nervecode.lab.data.catalogue import CATALOGUE, VARIABLE
-from nervecode.lab.run import RunDir
+from nervecode.lab.run.directory import RunDir
 from tests.rehearsal import make, trust
 
 SETS = ("cifar10", "cifar100", "svhn", "dtd")

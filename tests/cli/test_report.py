@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.lab.config import load_config
+from nervecode.lab.config.resolve import load_config
 from nervecode.lab.data import build_splits
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nervecode.lab.config import load_config
+from nervecode.lab.config.resolve import load_config
 from nervecode.lab.data import DATASETS, build_splits
 
 LAYERS = [*[f"blocks.{i}" for i in range(4)], "head:label"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nervecode.lab.run import RunDir
-from nervecode.lab.tracking import TRACKERS, Tracker
+from nervecode.lab.machine.tracking import TRACKERS, Tracker
+from nervecode.lab.run.directory import RunDir
 
 TOLD: list[tuple[Any, ...]] = []
 

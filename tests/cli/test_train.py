@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from nervecode.lab.device import choose_device, set_determinism
+from nervecode.lab.machine.device import choose_device, set_determinism
 
 
 @pytest.fixture(autouse=True)

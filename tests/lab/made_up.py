@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nervecode.lab.rows import METRICS, write_rows
-from nervecode.lab.run import RunDir
+from nervecode.lab.results.rows import METRICS, write_rows
+from nervecode.lab.run.directory import RunDir
 
 
 def row(seed: int, ood: str, group: str, method: str, auroc: float) -> dict[str, Any]:

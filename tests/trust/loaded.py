@@ -8,8 +8,8 @@ import torch
 import torchvision
 
 import nervecode.cli.main
-import nervecode.lab.bench
-import nervecode.lab.reproduce
+import nervecode.lab.stages.bench
+import nervecode.lab.stages.reproduce
 import nervecode.viz.report
 
 __all__ = ["matplotlib", "nervecode", "pytorch_ood", "sklearn", "torch", "torchvision"]

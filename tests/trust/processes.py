@@ -48,7 +48,7 @@ def start(*arguments: object, full_at: str | None = None) -> Command:
 
 def _main(messages: Connection, arguments: Sequence[str], full_at: str | None) -> None:
     from nervecode.cli import main
-    from nervecode.lab.run import RunDir
+    from nervecode.lab.run.directory import RunDir
 
     os.dup2(messages.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from nervecode.lab.run import RunDir
+from nervecode.lab.run.directory import RunDir
 from tests.trust import processes
 
 STAGES = ("train", "calibrate", "score", "tables", "plots", "report")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from nervecode.lab.progress import Progress
-from nervecode.lab.reproduce import reproduce
-from nervecode.lab.run import RunDir
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.stages.reproduce import reproduce
 from tests.trust import processes
 from tests.trust.test_crash import same_results
 

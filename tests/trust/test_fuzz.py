@@ -17,20 +17,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nervecode.errors import NervecodeError
-from nervecode.lab.checkpoint import CALIBRATION_FORMAT, load_checkpoint, unpack_signals
-from nervecode.lab.config import presets, resolve
+from nervecode.files import read_npz
+from nervecode.lab.config.resolve import presets, resolve
 from nervecode.lab.data import build_splits
-from nervecode.lab.features import Features
-from nervecode.lab.files import read_npz
 from nervecode.lab.models import build_model
-from nervecode.lab.rows import read_rows
-from nervecode.lab.run import RunDir
+from nervecode.lab.models.features import Features
+from nervecode.lab.results.rows import read_rows
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.verify import verify_run
+from nervecode.lab.stages.checkpoint import CALIBRATION_FORMAT, load_checkpoint, unpack_signals
 from nervecode.lab.sweep.cells import FILE, Cell, read_sweep, write_sweep
 from nervecode.lab.sweep.state import state_of
-from nervecode.lab.verify import verify_run
 from nervecode.layers.storage import read_tensors
 from nervecode.viz.saved import Saved
-from tests.lab.inputs.reading import read_inputs
+from tests.lab.inference.reading import read_inputs
 
 SECONDS = 5.0
 GIB = 1 << 20  # in the KiB that getrusage counts in
@@ -189,7 +189,7 @@ def test_any_sweep_is_read_or_refused(count: int, config: Path, tmp_path: Path) 
 
 def resealed(source: bytes, keys: list[str], value: Any) -> bytes:
     """Metadata in which a value was exchanged by somebody who knows of the hash."""
-    from nervecode.lab.meta import sealed
+    from nervecode.lab.run.meta import sealed
 
     meta = json.loads(source)
     node = meta

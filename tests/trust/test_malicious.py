@@ -21,14 +21,14 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 from nervecode import load
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.config import MAX_ALIASES, MAX_BYTES, read_yaml, resolve
+from nervecode.files import MAX_PLAIN, read_npz, write_json
+from nervecode.lab.config.resolve import MAX_ALIASES, MAX_BYTES, read_yaml, resolve
 from nervecode.lab.data.image_files import decode
-from nervecode.lab.features import Features
-from nervecode.lab.files import MAX_PLAIN, read_npz, write_json
-from nervecode.lab.images import MAX_PIXELS
-from nervecode.lab.meta import sealed
-from nervecode.lab.run import RunDir
-from tests.lab.inputs.reading import read_inputs
+from nervecode.lab.data.images import MAX_PIXELS
+from nervecode.lab.models.features import Features
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import sealed
+from tests.lab.inference.reading import read_inputs
 
 GREY = (1, 8, 8)
 model = torch.nn.Sequential(torch.nn.Linear(2, 3))

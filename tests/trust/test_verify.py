@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from nervecode.errors import ArtifactError
-from nervecode.lab.bench import prepare, run_stages
-from nervecode.lab.files import sha256, write_json
-from nervecode.lab.meta import seal, sealed
-from nervecode.lab.progress import Progress
-from nervecode.lab.run import RunDir
-from nervecode.lab.verify import differences, verify_run
+from nervecode.files import sha256, write_json
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import seal, sealed
+from nervecode.lab.run.verify import differences, verify_run
+from nervecode.lab.stages.bench import prepare, run_stages
 
 Tree = Callable[[Path], dict[str, str]]
 

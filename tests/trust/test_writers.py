@@ -14,15 +14,15 @@ from safetensors import SafetensorError
 
 import nervecode
 from nervecode.errors import NervecodeError
-from nervecode.files import replacing
-from nervecode.lab.files import write_json, write_npz, write_text
+from nervecode.files import replacing, write_json, write_npz, write_text
 from nervecode.scoring import EmpiricalPercentileCalibrator
 
 PACKAGE = Path(nervecode.__file__).parent
 WRITES = ("write_text", "write_bytes", "save_file", "savefig", "savez", "savez_compressed")
 # Logs grow line by line; a lock is created, not replaced.
 APART = (
-    "cli/log.py", "lab/run.py", "lab/lock.py", "lab/sweep/launchers.py", "training/loggers.py"
+    "cli/log.py", "lab/run/directory.py", "lab/run/lock.py", "lab/sweep/launchers.py",
+    "training/loggers.py",
 )  # fmt: skip
 
 

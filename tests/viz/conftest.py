@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nervecode.lab.files import sha256
-from nervecode.lab.rows import seed_rows, write_rows
-from nervecode.lab.run import RunDir
+from nervecode.files import sha256
+from nervecode.lab.results.rows import seed_rows, write_rows
+from nervecode.lab.run.directory import RunDir
 
 GROUPS = {"held_out": "near", "photos": "far", "rotate_90": "shift"}
 METHODS = ("nervecode", "energy", "knn")

@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import betabinom, binomtest
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.rows import read_rows
-from nervecode.lab.run import RunDir
+from nervecode.lab.results.rows import read_rows
+from nervecode.lab.run.directory import RunDir
 from nervecode.viz import KINDS, calibration, codebooks, matrix
 from nervecode.viz.saved import Saved
 

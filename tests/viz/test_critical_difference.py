@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nervecode.lab.statistics import Ranks, ranks
+from nervecode.lab.results.statistics import Ranks, ranks
 from nervecode.viz import critical_difference
 from nervecode.viz.critical_difference import plot_critical_difference
 

@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn import metrics
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.statistics import auroc
+from nervecode.lab.results.statistics import auroc
 from nervecode.viz import KINDS, curves, layerwise, picture
 from nervecode.viz.layerwise import main
 from nervecode.viz.panels import label_panels, panels

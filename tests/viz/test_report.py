@@ -19,8 +19,8 @@ from PIL import Image
 from scipy.stats import ttest_rel
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.config import preset_values
-from nervecode.lab.rows import METRICS
+from nervecode.lab.config.resolve import preset_values
+from nervecode.lab.results.rows import METRICS
 from nervecode.viz.report import render_report, write_report
 from nervecode.viz.specimens import draw_trace, thumbnail
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nervecode.errors import InputError, NervecodeError, did_you_mean
+from nervecode.files import replacing
 from nervecode.lab.data.catalogue import (
     CATALOGUE,
     Files,
@@ -19,7 +20,6 @@ from nervecode.lab.data.catalogue import (
 )
 from nervecode.lab.data.idx import Checked, check_folder
 from nervecode.lab.data.unpack import install, intact
-from nervecode.lab.files import replacing
 
 
 def fetch(name: str, *, source: Path | None = None) -> str:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.lab.data.images import open_image
 from nervecode.lab.data.samples import Samples
-from nervecode.lab.images import open_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SIDE = 32

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from nervecode.lab.data.bundled import fit_images, image_tensor, patches
 from nervecode.lab.data.catalogue import CATALOGUE, pictures_folder, require
+from nervecode.lab.data.images import open_image
 from nervecode.lab.data.registry import OUTLIERS, Shape, register
-from nervecode.lab.images import open_image
 
 FACES = 100
 

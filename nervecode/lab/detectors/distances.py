@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nervecode.lab.detectors.head import head_of
 from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.features import EVAL_BATCH, Features
 from nervecode.lab.models import Classifier
+from nervecode.lab.models.features import EVAL_BATCH, Features
 
 
 def _on_features(found: Any, train: Features) -> Score:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.features import EVAL_BATCH, Features
 from nervecode.lab.models import Classifier
+from nervecode.lab.models.features import EVAL_BATCH, Features
 
 NAC_SAMPLES = 1000
 

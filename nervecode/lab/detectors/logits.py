@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.features import Features
 from nervecode.lab.models import Classifier
+from nervecode.lab.models.features import Features
 
 
 def _on_logits(found: Any) -> Score:

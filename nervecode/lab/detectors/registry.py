@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from nervecode.lab.features import Features
 from nervecode.lab.models import Classifier
+from nervecode.lab.models.features import Features
 
 Score = Callable[[Features], Tensor]
 Fit = Callable[..., Score]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nervecode.lab.data import as_float
 from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.features import EVAL_BATCH, Features, block_modules
 from nervecode.lab.models import Classifier
+from nervecode.lab.models.features import EVAL_BATCH, Features, block_modules
 
 GRAM_POWERS = range(1, 11)
 

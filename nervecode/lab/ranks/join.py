@@ -13,7 +13,7 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from nervecode.errors import NervecodeError
-from nervecode.lab.interrupt import Interrupted
+from nervecode.lab.machine.interrupt import Interrupted
 from nervecode.lab.ranks.job import Desk, Job
 from nervecode.lab.ranks.link import Link, PeerLost, name_here
 from nervecode.lab.ranks.place import RENDEZVOUS_TIMEOUT, TIMEOUT, meeting_point, place_in, seconds

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nervecode.lab.rows import GROUPS
+from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.oracle import COMBO, MEMBERS
 from nervecode.lab.study.setting import Setting

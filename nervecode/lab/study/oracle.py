@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervecode.lab.files import read_npz
+from nervecode.files import read_npz
 from nervecode.lab.schema import PRIMARY
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.config import presets, read_yaml, resolve
+from nervecode.lab.config.resolve import presets, read_yaml, resolve
 from nervecode.lab.schema import Config, Section
 
 

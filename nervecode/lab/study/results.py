@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from nervecode.lab.rows import GROUPS
+from nervecode.lab.results.rows import GROUPS
+from nervecode.lab.results.statistics import Interval
+from nervecode.lab.results.tables import Table, as_markdown
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.statistics import Interval
 from nervecode.lab.study import side_tables
 from nervecode.lab.study.claims import Claim, claims
 from nervecode.lab.study.oracle import COMBO, MEMBERS
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
-from nervecode.lab.tables import Table, as_markdown
 
 HEAD = """# Results
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import NervecodeError
+from nervecode.files import read_npz
 from nervecode.lab.detectors import DETECTORS
-from nervecode.lab.files import read_npz
-from nervecode.lab.rows import Row, group_means, headlines, read_rows
-from nervecode.lab.run import RunDir
+from nervecode.lab.results.rows import Row, group_means, headlines, read_rows
+from nervecode.lab.results.statistics import Interval, interval, paired_inputs, placements
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.statistics import Interval, interval, paired_inputs, placements
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from nervecode.lab.rows import GROUPS
+from nervecode.lab.results.rows import GROUPS
+from nervecode.lab.results.tables import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.claims import joint_pairs
 from nervecode.lab.study.oracle import MEMBERS, ORACLE, oracle_scores
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
-from nervecode.lab.tables import Table
 
 
 def ablation(one: Setting) -> Table:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from nervecode.errors import ArtifactError, NervecodeError
-from nervecode.lab.adopt import adopt
-from nervecode.lab.bench import guarded, prepare, run_bench
 from nervecode.lab.detectors import DETECTORS
-from nervecode.lab.progress import Progress
-from nervecode.lab.run import RunDir, list_runs
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.results.statistics import Interval, Ranks, over_settings, ranks
+from nervecode.lab.run.adopt import adopt
+from nervecode.lab.run.directory import RunDir, list_runs
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.statistics import Interval, Ranks, over_settings, ranks
+from nervecode.lab.stages.bench import guarded, prepare, run_bench
 from nervecode.lab.study.plan import Plan, config_of
 from nervecode.lab.study.setting import Setting
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
-from nervecode.lab.config import Resolved, config_hash, parse_value
-from nervecode.lab.files import read_json, write_json
-from nervecode.lab.lock import Lock
+from nervecode.files import read_json, write_json
+from nervecode.lab.config.resolve import Resolved, config_hash, parse_value
+from nervecode.lab.run.lock import Lock
 from nervecode.lab.schema import Config, Section
 
 FILE = "sweep.json"

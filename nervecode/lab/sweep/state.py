@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import ArtifactError
-from nervecode.lab.rows import GROUPS, group_means, headlines, read_rows
-from nervecode.lab.run import RunDir
+from nervecode.lab.results.rows import GROUPS, group_means, headlines, read_rows
+from nervecode.lab.results.tables import Table
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.verify import verify_run
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.sweep.cells import Cell
-from nervecode.lab.tables import Table
-from nervecode.lab.verify import verify_run
 
 SCORE = "near+far"
 MEASURES = (SCORE, *GROUPS)

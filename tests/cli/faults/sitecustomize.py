@@ -20,8 +20,8 @@ def happen(fault: str) -> None:
 
 
 def prepare(fault: str, ranks: list[str]) -> None:
-    from nervecode.lab import train
-    from nervecode.lab.trainer import Trainer
+    from nervecode.lab.stages import train
+    from nervecode.lab.trainer.trainer import Trainer
 
     train.SAVE_SECONDS = 0.0
     epoch = Trainer.epoch

@@ -12,17 +12,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.bench import guarded, prepare, run_bench, run_stages
 from nervecode.lab.data import Samples, Splits, build_splits
-from nervecode.lab.interrupt import Interrupted, interrupt
-from nervecode.lab.progress import Progress
+from nervecode.lab.machine.interrupt import Interrupted, interrupt
+from nervecode.lab.machine.progress import Progress
 from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import Job
-from nervecode.lab.ranks.shared_run import open_shared
-from nervecode.lab.rows import read_rows
-from nervecode.lab.run import RunDir
-from nervecode.lab.train import build_trainer
-from tests.lab.test_bench import tiny
+from nervecode.lab.results.rows import read_rows
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.shared import open_shared
+from nervecode.lab.stages.bench import guarded, prepare, run_bench, run_stages
+from nervecode.lab.stages.train import build_trainer
+from tests.lab.stages.test_bench import tiny
 from tests.ranks import together
 
 CPU = torch.device("cpu")

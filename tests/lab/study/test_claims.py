@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nervecode.lab.config import resolve
+from nervecode.lab.config.resolve import resolve
 from nervecode.lab.study.claims import _accuracy, _joint, _toy, joint_pairs
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.side_tables import ablation, joint

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.progress import Progress
+from nervecode.lab.machine.progress import Progress
 from nervecode.lab.study.claims import claims
 from nervecode.lab.study.oracle import oracle_auroc
 from nervecode.lab.study.plan import Plan, read_plan

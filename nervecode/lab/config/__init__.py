@@ -1,0 +1,1 @@
+"""Configs: from names and texts to one resolved config."""

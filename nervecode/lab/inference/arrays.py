@@ -1,0 +1,108 @@
+"""ArrayInputs: the rows of an array, in memory or mapped from an `.npy` file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nervecode.errors import InputError
+from nervecode.files import check_archive
+from nervecode.lab.inference.source import Inputs, Shape, Source
+from nervecode.lab.models.features import EVAL_BATCH
+
+SAMPLED = 64
+
+
+class ArrayInputs(Source):
+    """The rows of an array; each batch is a unit."""
+
+    def __init__(self, name: str, array: np.ndarray, shape: Shape) -> None:
+        allowed = (shape, shape[1:]) if shape[0] == 1 else (shape,)  # (N, H, W): of one channel
+        if array.ndim == 0 or array.shape[1:] not in allowed or not len(array):
+            text = ", ".join(map(str, shape))
+            raise InputError(f"{name}: found shape {array.shape}, allowed: (N, {text}), N >= 1")
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"{name}: found {array.dtype} values, allowed: float or uint8")
+        self.name, self.shape, self.count = name, shape, len(array)
+        self.units = -(-self.count // EVAL_BATCH)
+        self.identity = {"count": self.count, "values": _fingerprint(array)}
+        self._array: np.ndarray | None = array
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Some rows, as they are stored."""
+        assert self._array is not None
+        return self._array[start:stop]
+
+    def read(self, unit: int) -> Iterator[Inputs]:
+        """The rows of one batch, named by their number; bytes become [0, 1]."""
+        start = unit * EVAL_BATCH
+        array = self.rows(start, min(start + EVAL_BATCH, self.count))
+        with np.errstate(over="ignore"):
+            values = torch.tensor(array.astype(np.float32)).view(-1, *self.shape)
+        if not values.isfinite().all():
+            raise InputError(f"{self.name}: holds NaN or infinity, allowed: finite float32 values")
+        if array.dtype == np.uint8:
+            values = values / 255
+        yield Inputs(values, [str(start + i) for i in range(len(array))])
+
+
+class MappedInputs(ArrayInputs):
+    """The rows of an `.npy` file."""
+
+    def __init__(self, path: Path, shape: Shape) -> None:
+        self.path = path
+        super().__init__(str(path), self._map(), shape)
+        self._array = None
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Some rows; mapped anew, since what was touched counts as memory until it is unmapped."""
+        return np.array(self._map()[start:stop])
+
+    def _map(self) -> np.ndarray:
+        try:
+            found: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(found, np.memmap):
+                raise ValueError("it is no array")
+            return found
+        except FileNotFoundError:
+            raise InputError(f"{self.path}: no such file") from None
+        except Exception as error:  # numpy raises errors of many kinds
+            raise InputError(f"{self.path}: not a readable array file ({error})") from None
+
+
+def unpack(path: Path) -> np.ndarray:
+    """The array in an `.npz` file: its only one, or the one named `inputs`.
+
+    Raises:
+        InputError: none or several, or an unreadable file.
+    """
+    try:
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as found:
+            if len(found.files) != 1 and "inputs" not in found.files:
+                raise InputError(
+                    f"{path}: found arrays {', '.join(found.files) or '(none)'}; "
+                    "allowed: one array, or one named 'inputs'"
+                )
+            array = found["inputs" if "inputs" in found.files else found.files[0]]
+            if not isinstance(array, np.ndarray):
+                raise ValueError("its member is no array")
+            return array
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
+        raise InputError(f"{path}: not a readable array file ({error})") from None
+
+
+def _fingerprint(array: np.ndarray) -> str:
+    """SHA-256 of shape, type and some rows, since an array may be too large to be read for it."""
+    digest = hashlib.sha256(str((array.shape, array.dtype.str)).encode())
+    for row in np.linspace(0, len(array) - 1, SAMPLED).astype(np.int64):
+        digest.update(np.ascontiguousarray(array[row]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,98 @@
+"""ImageInputs: the images of a folder, or one image, decoded a batch at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nervecode.errors import InputError
+from nervecode.lab.data.bundled import fit_images
+from nervecode.lab.data.image_files import SUFFIXES
+from nervecode.lab.data.images import open_image
+from nervecode.lab.inference.source import Inputs, Shape, Source
+from nervecode.lab.models.features import EVAL_BATCH
+
+
+class ImageInputs(Source):
+    """Image files, named by their path below the folder and sorted by it; a batch is a unit."""
+
+    def __init__(self, path: Path, shape: Shape, *, skip_bad: bool, workers: int) -> None:
+        self.root = path if path.is_dir() else path.parent
+        self.names = _images_below(path) if path.is_dir() else [path.name]
+        if not self.names:
+            raise InputError(f"{path}: holds no image; allowed: {', '.join(SUFFIXES)}")
+        check_image_shape(self.root / self.names[0], shape)
+        self.shape, self.skip_bad, self.workers = shape, skip_bad, workers
+        self.units = -(-len(self.names) // EVAL_BATCH)
+        digest = hashlib.sha256()
+        for name in self.names:
+            digest.update(os.fsencode(name) + b"\0")
+        self.identity = {"count": len(self.names), "names": digest.hexdigest()}
+
+    def read(self, unit: int) -> Iterator[Inputs]:
+        """The images of one batch that could be decoded."""
+        names = self.names[unit * EVAL_BATCH : (unit + 1) * EVAL_BATCH]
+
+        def decode(name: str) -> Tensor | str:
+            file = self.root / name
+            return tolerant(str(file), lambda: fitted(file, self.shape), skip_bad=self.skip_bad)
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield gather(names, list(pool.map(decode, names)), self.shape)
+
+
+def gather(names: Sequence[str], decoded: Sequence[Tensor | str], shape: Shape) -> Inputs:
+    """A batch of the images that were decoded; in place of a bad one stands what to call it."""
+    images = [one for one in decoded if isinstance(one, Tensor)]
+    ids = [name for name, one in zip(names, decoded, strict=True) if isinstance(one, Tensor)]
+    skipped = tuple(one for one in decoded if isinstance(one, str))
+    return Inputs(torch.cat(images) if images else torch.empty(0, *shape), ids, skipped)
+
+
+def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor | str:
+    """What `read` returns; the name of an unreadable image, where such are skipped.
+
+    Raises:
+        InputError: an unreadable image that is not skipped.
+    """
+    try:
+        return read()
+    except (OSError, ValueError, SyntaxError) as error:
+        if skip_bad:
+            return name
+        hint = "--skip-bad leaves it out"
+        raise InputError(f"{name}: not a readable image ({error}); {hint}") from None
+
+
+def fitted(file: Path | IO[bytes], shape: Shape) -> Tensor:
+    """(1, *shape) in [0, 1], by the rule of `fit_images`."""
+    with open_image(file) as image:
+        array = np.array(image.convert("L" if shape[0] == 1 else "RGB"))
+    planes = array[None] if shape[0] == 1 else array.transpose(2, 0, 1)
+    values = torch.from_numpy(np.ascontiguousarray(planes)).float() / 255
+    return fit_images(values.unsqueeze(0), shape)
+
+
+def check_image_shape(name: Path | str, shape: Shape) -> None:
+    """Refuse images for a model of features."""
+    if len(shape) != 3:
+        raise InputError(f"{name}: an image, but the model takes inputs of shape {shape}")
+
+
+def _images_below(folder: Path) -> list[str]:
+    """Paths below a folder, in the order of their parts; as text, which takes a tenth of `Path`."""
+    found = [
+        os.path.relpath(os.path.join(where, name), folder)
+        for where, _, names in os.walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES
+    ]
+    return sorted(found, key=lambda name: name.replace(os.sep, "\0"))

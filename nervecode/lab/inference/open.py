@@ -1,0 +1,56 @@
+"""Opening inputs to score: an image folder, an array file, tar files, or a data set by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nervecode.errors import InputError, did_you_mean
+from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS, as_float
+from nervecode.lab.data.load import load_outside
+from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs, unpack
+from nervecode.lab.inference.images import ImageInputs
+from nervecode.lab.inference.source import Shape, Source
+from nervecode.lab.inference.tars import TarInputs
+
+
+def open_inputs(source: str, shape: Shape, *, skip_bad: bool = False, workers: int = 1) -> Source:
+    """Inputs in the shape that a model takes, to be read a batch at a time.
+
+    Args:
+        source: a folder of images, an image, an `.npy` or `.npz` file, tar files in WebDataset's
+            layout and notation (`x-{000..099}.tar`), or a data set's name. An `.npy` file is
+            mapped, an `.npz` file or a data set is held in memory.
+        shape: (C, H, W) or (D,) of one input. Images are resized; arrays must fit.
+        skip_bad: leave unreadable images out, rather than refuse all.
+        workers: threads that decode images.
+
+    Raises:
+        InputError: nothing there, a wrong shape, or an unknown name.
+        MissingExtraError: tar files, without the extra `webdataset`.
+    """
+    path = Path(source)
+    if source.endswith(".tar"):
+        return TarInputs(source, shape, skip_bad=skip_bad, workers=workers)
+    if path.is_dir() or (path.is_file() and path.suffix not in (".npy", ".npz")):
+        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
+    if path.suffix == ".npy":
+        return MappedInputs(path, shape)
+    if path.suffix == ".npz":
+        return ArrayInputs(source, unpack(path), shape)
+    return _named(source, shape)
+
+
+def _named(source: str, shape: Shape) -> ArrayInputs:
+    names = [*DATASETS, *IMAGE_SETS, *OUTLIERS]
+    if source.partition(":")[0] not in names:
+        raise InputError(
+            f"--input {source}: neither a path nor a data set; {did_you_mean(source, names)}"
+        )
+    generator = torch.Generator().manual_seed(0)
+    if source in OUTLIERS:
+        inputs = OUTLIERS[source](shape, generator)
+    else:
+        inputs = as_float(load_outside(source, shape, generator=generator).inputs)
+    return ArrayInputs(source, inputs.numpy(), shape)

@@ -1,0 +1,178 @@
+"""Files of scored inputs: `.csv`, `.jsonl` or `.npz`, written in memory that does not grow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from nervecode.errors import InputError
+from nervecode.files import replacing
+from nervecode.lab.inference.scored import Scored
+
+OUTPUT_SUFFIXES = (".csv", ".jsonl", ".npz")
+BLOCK = 1 << 20
+# Field of `Scored` -> its name in an `.npz` file, and its type; names are as wide as they must be.
+MEMBERS = {
+    "ids": ("sample_ids", np.dtype(np.str_)),
+    "by_layer": ("surprise", np.dtype(np.float32)),
+    "surprise": ("score", np.dtype(np.float32)),
+    "percentile": ("percentile", np.dtype(np.float64)),
+    "p_value": ("p_value", np.dtype(np.float64)),
+    "flag": ("flag", np.dtype(np.bool_)),
+    "prediction": ("predictions", np.dtype(np.int64)),
+}
+
+Member = tuple[str, dict[str, Any], Iterable[bytes]]  # name, header, and the bytes in parts
+
+
+def check_output(path: Path, *, force: bool = False) -> None:
+    """Refuse an output that cannot or must not be written, before any work is done."""
+    if path.suffix not in OUTPUT_SUFFIXES:
+        allowed = ", ".join(OUTPUT_SUFFIXES)
+        raise InputError(f"--output {path}: unknown suffix {path.suffix!r}, allowed: {allowed}")
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: no such folder {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--output {path}: cannot be written")
+    if path.exists() and not force:
+        raise InputError(f"--output {path}: exists; --force replaces it")
+
+
+def write_scored(
+    chunks: Iterable[Scored],
+    path: Path,
+    *,
+    extra: dict[str, np.ndarray] | None = None,
+    force: bool = False,
+) -> None:
+    """Write by the suffix of the path; how the rows are cut into chunks leaves no trace.
+
+    Until the last row is there they lie in files without a name, which go when the process does.
+
+    Args:
+        chunks: the rows, in order.
+        path: where to.
+        extra: further members of an `.npz` file.
+        force: replace a file that exists.
+
+    Raises:
+        InputError: an output that cannot or must not be written.
+    """
+    check_output(path, force=force)
+    if path.suffix == ".npz":
+        _write_npz(chunks, path, extra or {})
+        return
+    with replacing(path) as temporary, TemporaryFile(dir=path.parent) as spool:
+        text = io.TextIOWrapper(spool, "utf-8", errors="surrogateescape", newline="")
+        (_write_csv if path.suffix == ".csv" else _write_jsonl)(chunks, text)
+        text.detach().seek(0)
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(spool, file, BLOCK)
+
+
+def _write_csv(chunks: Iterable[Scored], file: IO[str]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    for number, chunk in enumerate(chunks):
+        for index, row in enumerate(chunk.rows()):
+            if number == index == 0:
+                writer.writerow(row)
+            writer.writerow(row.values())
+
+
+def _write_jsonl(chunks: Iterable[Scored], file: IO[str]) -> None:
+    for chunk in chunks:
+        file.writelines(json.dumps(row) + "\n" for row in chunk.rows())
+
+
+def _write_npz(chunks: Iterable[Scored], path: Path, extra: dict[str, np.ndarray]) -> None:
+    """The file that `numpy.savez_compressed` would write, had it all arrays in memory."""
+    with replacing(path) as temporary, Spool.below(path.parent) as spool:
+        for chunk in chunks:
+            spool.append(chunk)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, head, parts in [*map(_member, extra.items()), *spool.members()]:
+                info = zipfile.ZipInfo(f"{name}.npy")  # one of its own has a fixed date
+                info.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(info, "w", force_zip64=True) as file:
+                    npy.write_array_header_1_0(file, head)
+                    for block in _blocks(parts):
+                        file.write(block)
+
+
+def _member(named: tuple[str, np.ndarray]) -> Member:
+    name, array = named
+    return name, _head(array.dtype, array.shape), [array.tobytes()]
+
+
+def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+
+
+def _blocks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of one size: what is packed may depend on how it is handed over."""
+    held = bytearray()
+    for part in parts:
+        held += part
+        while len(held) >= BLOCK:
+            yield bytes(held[:BLOCK])
+            del held[:BLOCK]
+    yield bytes(held)
+
+
+class Spool:
+    """Columns that grow on disk, each in a file without a name, until their length is known."""
+
+    def __init__(self, files: dict[str, IO[bytes]]) -> None:
+        self.files = files
+        self.count, self.width = 0, 1
+        self.layers: tuple[str, ...] = ()
+
+    @classmethod
+    @contextmanager
+    def below(cls, folder: Path) -> Iterator[Spool]:
+        """An empty one in a folder, gone after the block."""
+        with ExitStack() as stack:
+            yield cls({n: stack.enter_context(TemporaryFile(dir=folder)) for n in MEMBERS})
+
+    def append(self, chunk: Scored) -> None:
+        """Add rows."""
+        for name, column in chunk.columns().items():
+            if name == "ids":
+                data = "\0".join([*column.tolist(), ""]).encode("utf-8", "surrogateescape")
+            else:
+                data = column.astype(MEMBERS[name][1], copy=False).tobytes()
+            self.files[name].write(data)
+        self.layers = chunk.layers
+        self.count += len(chunk)
+        self.width = max(self.width, chunk.ids.dtype.itemsize // 4)
+
+    def members(self) -> Iterator[Member]:
+        """The columns, and the names of the layers, as members of an archive."""
+        yield _member(("layer_names", np.array(self.layers, dtype=np.str_)))
+        for field, (name, dtype) in MEMBERS.items():
+            dtype = np.dtype(f"<U{self.width}") if field == "ids" else dtype
+            shape = (self.count, len(self.layers)) if field == "by_layer" else (self.count,)
+            yield name, _head(dtype, shape), self.read(field)
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The bytes of a column as an array holds them."""
+        file, rest = self.files[name], b""
+        file.seek(0)
+        while block := file.read(BLOCK):
+            if name == "ids":
+                *names, rest = (rest + block).split(b"\0")
+                texts = [one.decode("utf-8", "surrogateescape") for one in names]
+                block = np.array(texts, dtype=f"<U{self.width}").tobytes()
+            yield block

@@ -1,0 +1,79 @@
+"""The scorer: a calibrated model on inputs that it has not seen, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from nervecode.errors import InputError
+from nervecode.lab.inference.scored import Scored
+from nervecode.lab.inference.source import Inputs, Source
+from nervecode.lab.machine.progress import Progress
+from nervecode.layers import WrappedModel
+
+T = TypeVar("T")
+
+
+def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float) -> Scored:
+    """Score a batch with a calibrated model; a p-value of at most alpha raises the flag.
+
+    An input's percentile, p-value and flag follow from its own surprise and the calibration.
+
+    Raises:
+        InputError: an alpha outside (0, 1).
+    """
+    check_alpha(alpha)
+    device = next(wrapped.model.parameters()).device
+    with torch.no_grad():
+        logits, traces = wrapped.forward_with_trace(inputs.inputs.to(device))
+        found = wrapped.aggregate(traces)
+        prediction = logits.argmax(1)
+    p_value = found.p_value.cpu().numpy()
+    return Scored(
+        np.array(inputs.ids),
+        found.surprise.float().cpu().numpy(),
+        found.percentile.cpu().numpy(),
+        p_value,
+        p_value <= alpha,
+        prediction.cpu().numpy(),
+        found.by_layer.float().cpu().numpy(),
+        found.layers,
+    )
+
+
+def score_source(
+    wrapped: WrappedModel, source: Source, units: range, *, alpha: float, progress: Progress
+) -> Iterator[Scored]:
+    """Score a range of units of a source, in constant memory; unreadable inputs are left out.
+
+    The next batch is read while the network sees this one.
+    """
+    batches = ((unit, batch) for unit in units for batch in source.read(unit))
+    done = units.start
+    progress.start("score", len(units))
+    for unit, batch in ahead(batches):
+        for name in batch.skipped:
+            progress.tell(f"skipped: {name} (not a readable image)")
+        if batch.ids:
+            yield score_inputs(wrapped, batch, alpha=alpha)
+        progress.advance(unit + 1 - done)
+        done = unit + 1
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; the next one is made by a thread while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (found := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield found
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse an alpha outside (0, 1)."""
+    if not 0 < alpha < 1:
+        raise InputError(f"--alpha: found {alpha}, allowed: between 0 and 1")

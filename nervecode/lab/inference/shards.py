@@ -1,0 +1,225 @@
+"""Shards: scores of contiguous parts of some inputs, each in a file, and the whole made of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from nervecode.errors import ArtifactError, InputError, NervecodeError
+from nervecode.lab.inference.output import MEMBERS
+from nervecode.lab.inference.scored import Scored
+
+FORMAT = "nervecode-shard-1"
+HEADER = "shard"
+SUFFIX = ".npz"
+MAX_SMALL = 1 << 28  # bytes of the header, which may list a million tar files
+READ = 1 << 17  # bytes of one column at a time
+MAX_ROW = 1 << 20  # bytes of one column
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count`, counted from 1, and what its scores depend on.
+
+    Attributes:
+        units: how many units the inputs have (`nervecode.lab.inference.arrays.Source`).
+        settings: plain values; equal for shards that belong together.
+    """
+
+    index: int
+    count: int
+    units: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """`3/10` as part 3 of 10.
+
+        Raises:
+            InputError: something else, or a part that is none of them.
+        """
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        if found is None:
+            raise InputError(f"--shard: found {text!r}, allowed: i/n as in 3/10, counted from 1")
+        index, count = map(int, found.groups())
+        if not 1 <= index <= count:
+            raise InputError(
+                f"--shard: found shard {index} of {count}, allowed: 1/{count} to {count}/{count}"
+            )
+        return cls(index, count)
+
+    @property
+    def range(self) -> range:
+        """The units that are its own."""
+        start, stop = ((i * self.units) // self.count for i in (self.index - 1, self.index))
+        return range(start, stop)
+
+    def path(self, output: Path) -> Path:
+        """`scores.npz` as `scores.shard-03-of-10.npz`.
+
+        Raises:
+            InputError: an output that is no `.npz`.
+        """
+        if output.suffix != SUFFIX:
+            raise InputError(
+                f"--output {output}: found {output.suffix!r}, allowed for a shard: {SUFFIX!r}; "
+                "`nervecode merge` writes .csv and .jsonl too"
+            )
+        index = f"{self.index:0{len(str(self.count))}}"
+        return output.with_name(f"{output.stem}.shard-{index}-of-{self.count}{SUFFIX}")
+
+    def paths(self, output: Path) -> Path:
+        """The pattern of every part's `path`, for a shell."""
+        return output.with_name(f"{output.stem}.shard-*-of-{self.count}{SUFFIX}")
+
+    def header(self) -> dict[str, np.ndarray]:
+        """What the file says of itself, as a member of it."""
+        return {HEADER: np.array(json.dumps({"format": FORMAT, **asdict(self)}))}
+
+    def is_done(self, path: Path) -> bool:
+        """Whether a file holds this very shard, whole."""
+        if not path.is_file():
+            return False
+        try:
+            return read_shard(path) == self and sum(map(len, read_chunks(path))) >= 0
+        except ArtifactError:
+            return False
+
+
+def read_shard(path: Path) -> Shard:
+    """What a file of a shard says of itself.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or no shard.
+    """
+    with _opened(path) as archive:
+        if f"{HEADER}.npy" not in archive.namelist():
+            raise ValueError("it is no shard, as `nervecode score --shard` writes them")
+        found = json.loads(str(_small(archive, HEADER)))
+        if found.pop("format") != FORMAT:
+            raise ValueError(f"allowed: format {FORMAT!r}")
+        shard = Shard(**found)
+        if not 1 <= shard.index <= shard.count or shard.units < 0:
+            raise ValueError(f"its header is not that of a shard: {found}")
+        return shard
+
+
+def read_chunks(path: Path) -> Iterator[Scored]:
+    """The rows of a shard, some at a time.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    with _opened(path) as archive, ExitStack() as stack:
+        layers = tuple(_small(archive, "layer_names").tolist())
+        columns = {
+            field: _Column(stack.enter_context(archive.open(f"{name}.npy")), dtype)
+            for field, (name, dtype) in MEMBERS.items()
+        }
+        counts = {column.shape[0] for column in columns.values()}
+        if len(counts) != 1 or columns["by_layer"].shape[1:] != (len(layers),):
+            raise ValueError("its columns do not fit one another")
+        rows = max(1, READ // max(column.row_bytes for column in columns.values()))
+        for start in range(0, count := counts.pop(), rows):
+            size = min(rows, count - start)
+            yield Scored(**{n: c.take(size) for n, c in columns.items()}, layers=layers)
+
+
+def check_shards(paths: Sequence[Path]) -> list[Path]:
+    """The files of all parts of one scoring, in order, however they were given.
+
+    Raises:
+        InputError: shards that are missing, given twice, or of different scorings.
+        ArtifactError: a file that is missing, damaged, or no shard.
+    """
+    found: dict[int, Path] = {}
+    first = read_shard(paths[0])
+    for path in paths:
+        shard = read_shard(path)
+        _check_same(paths[0], first, path, shard)
+        if shard.index in found:
+            twice = f"{found[shard.index]} and {path}"
+            raise InputError(f"shard {shard.index} of {shard.count} is given twice: {twice}")
+        found[shard.index] = path
+    missing = [str(i) for i in range(1, first.count + 1) if i not in found]
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        listed = ", ".join(missing[:SHOWN])
+        raise InputError(f"shards missing of {first.count}: {listed}{more}; given: {len(found)}")
+    return [found[i] for i in sorted(found)]
+
+
+def _check_same(one: Path, first: Shard, other: Path, second: Shard) -> None:
+    """Refuse two shards of different scorings; what differs is named."""
+    a, b = (
+        {"number of shards": s.count, "units of input": s.units, **s.settings}
+        for s in (first, second)
+    )
+    for name in {**a, **b}:
+        if a.get(name) != b.get(name):
+            raise InputError(
+                f"{other}: {name}: found {_brief(b.get(name))}, "
+                f"allowed: {_brief(a.get(name))} as in {one}; merge shards of one scoring"
+            )
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _small(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    info = archive.getinfo(f"{name}.npy")
+    if info.file_size > MAX_SMALL:
+        raise ValueError(f"{name} takes {info.file_size:,} bytes, allowed: {MAX_SMALL:,}")
+    with archive.open(info) as member:
+        found: np.ndarray = npy.read_array(member, allow_pickle=False)
+        return found
+
+
+class _Column:
+    """An array in an archive, read some rows at a time."""
+
+    def __init__(self, file: IO[bytes], dtype: np.dtype[Any]) -> None:
+        if npy.read_magic(file) != (1, 0):
+            raise ValueError("an array of another version")
+        self.shape, fortran, self.dtype = npy.read_array_header_1_0(file)
+        same = self.dtype == dtype or self.dtype.kind == dtype.kind == "U"
+        if fortran or not self.shape or not same:
+            raise ValueError(f"found a column of {self.dtype} {self.shape}")
+        self.file = file
+        self.row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        if self.row_bytes > MAX_ROW:
+            raise ValueError(f"found rows of {self.row_bytes:,} bytes, allowed: {MAX_ROW:,}")
+
+    def take(self, rows: int) -> np.ndarray:
+        data = self.file.read(rows * self.row_bytes)
+        return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive; whatever is wrong within the block is told as a fault of the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packings = {member.compress_type for member in archive.infolist()}
+            if not packings <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise ValueError("packed in a way that NumPy does not pack")
+            yield archive
+    except NervecodeError:
+        raise
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: is missing") from None
+    except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
+        raise ArtifactError(f"{path}: is damaged or no shard ({error})") from None

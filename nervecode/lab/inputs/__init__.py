@@ -1,1 +1,0 @@
-"""Inputs to score: where they lie, read a batch at a time."""

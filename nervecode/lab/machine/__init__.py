@@ -1,0 +1,1 @@
+"""The machine below a run: device, signals, progress, provenance, trackers."""

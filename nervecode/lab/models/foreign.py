@@ -1,0 +1,168 @@
+"""Foreign: weights that were trained elsewhere, read with suspicion and fitted to a model."""
+
+from __future__ import annotations
+
+import zipfile
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from nervecode.errors import InputError
+from nervecode.files import sha256 as file_sha256
+from nervecode.lab.data import Splits
+from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.schema import Config
+
+# Before 2.6, `weights_only` ran code (CVE-2025-32434, GHSA-53q9-r3pm-6pq6); before 2.10 it could
+# be made to write beyond its memory (CVE-2026-24747, GHSA-63cw-57p8-fm3p).
+SAFE_UNPICKLER = (2, 10)
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net")  # where weights lie in a file
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+OWN = ("mean", "std")  # the normalisation, which other people keep outside of their models
+SLACK = 64 << 20
+
+
+def foreign_classifier(
+    config: Config, splits: Splits, seed: int, path: Path, *, sha256: str | None
+) -> Classifier:
+    """A classifier that was trained elsewhere, for one seed of a config.
+
+    Raises:
+        InputError: no seed of the config, a file of another SHA-256 or with other weights, or a
+            config that learns codebooks together with its classifier.
+    """
+    if seed not in config.seeds:
+        raise InputError(f"--seed: found {seed}, allowed: {', '.join(map(str, config.seeds))}")
+    learned = [name for name, signal in config.signals.items() if signal.recipe == "v0_1_1"]
+    if learned:
+        raise InputError(f"signals.{learned[0]}: is learned with the classifier, not imported")
+    if sha256 is not None and path.is_file() and sha256 != (found := file_sha256(path)):
+        raise InputError(f"{path}: found SHA-256 {found}, allowed: {sha256}")
+    model = build_model(config.model, splits.train, splits.num_classes)
+    load_foreign(path, model)
+    return model
+
+
+def load_foreign(path: Path, model: Classifier) -> None:
+    """Put the weights of a file into a model.
+
+    Without a normalisation in the file, the model keeps its own.
+
+    Raises:
+        InputError: the file is missing, too large, needs more than weights, or holds others than
+            the model's; the first difference is shown.
+    """
+    state = model.state_dict()
+    limit = 4 * sum(tensor.nbytes for tensor in state.values()) + SLACK  # with an optimiser's state
+    tensors = read_foreign(path, limit=limit)
+    chosen = _fitted({key: model.key_elsewhere(key) for key in state}, state, tensors, path)
+    model.load_state_dict(state | chosen)
+
+
+def read_foreign(path: Path, *, limit: int) -> dict[str, Tensor]:
+    """The weights of a `.safetensors` file, or of one that `torch.save` wrote.
+
+    Args:
+        path: the file; where it holds more than weights, those under `state_dict` or the like.
+        limit: bytes that it may have, packed and unpacked.
+
+    Raises:
+        InputError: the file is missing, too large, damaged, or needs more than weights; or it is a
+            pickle, and this PyTorch is too old to read one safely.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        _check_size(path, path.stat().st_size, limit)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    return _weights(_unpickled(path, limit), path)
+
+
+def _unpickled(path: Path, limit: int) -> Any:
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_UNPICKLER:
+        raise InputError(
+            f"{path}: a pickle, which PyTorch {torch.__version__} does not read safely; allowed: "
+            "2.10 or later (CVE-2025-32434, CVE-2026-24747), or a .safetensors file"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            promised = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise InputError(f"{path}: neither .safetensors nor as torch.save ({error})") from None
+    _check_size(path, promised, limit)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except Exception as error:  # the unpickler lets through whatever a file makes it raise
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"{path}: damaged, or more than weights ({reason})") from None
+
+
+def _check_size(path: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise InputError(f"{path}: found {size:,} bytes, allowed for this model: {limit:,}")
+
+
+def _weights(found: Any, path: Path) -> dict[str, Tensor]:
+    """Key -> tensor, out of whatever was saved."""
+    while isinstance(found, dict) and not any(isinstance(v, Tensor) for v in found.values()):
+        inside = next((found[key] for key in CONTAINERS if key in found), None)
+        if inside is None:
+            break
+        found = inside
+    if not isinstance(found, dict) or not found:
+        raise InputError(f"{path}: holds no weights by name; found {type(found).__name__}")
+    bad = [key for key, value in found.items() if not _is_plain(key, value)]
+    if bad:
+        raise InputError(f"{path}: {bad[0]!r} is no plain tensor")
+    return {_without_prefixes(key): tensor for key, tensor in found.items()}
+
+
+def _is_plain(key: Any, value: Any) -> bool:
+    return (
+        isinstance(key, str)
+        and isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def _without_prefixes(key: str) -> str:
+    for prefix in PREFIXES:
+        key = key.removeprefix(prefix)
+    return key
+
+
+def _fitted(
+    names: dict[str, str], state: dict[str, Tensor], tensors: dict[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """The model's keys with the file's tensors; `names` has the file's key for each."""
+    chosen = {}
+    for key, wanted in state.items():
+        name = names[key]
+        if name not in tensors:
+            if key in OWN or key.endswith("num_batches_tracked"):
+                continue
+            near = "".join(f", has {one!r}" for one in get_close_matches(name, tensors, n=1))
+            raise InputError(f"{path}: lacks {name!r} of shape {tuple(wanted.shape)}{near}")
+        found = tensors[name]
+        if found.shape != wanted.shape:
+            raise InputError(
+                f"{path}: {name!r} has shape {tuple(found.shape)}, "
+                f"allowed for this model: {tuple(wanted.shape)}"
+            )
+        if not found.isfinite().all():
+            raise InputError(f"{path}: {name!r} holds NaN or infinity")
+        chosen[key] = found
+    extra = [name for name in tensors if name not in names.values()]
+    if extra:
+        raise InputError(f"{path}: has {extra[0]!r}, which the model lacks")
+    return chosen

@@ -1,0 +1,153 @@
+"""Tables: rows as Markdown, and as plain cells for the terminal. Reads rows, knows no stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nervecode.lab.results.rows import GROUPS, Row, gate_reason, ranking, summarise
+
+Meta = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, and rows of text; `best` and `second` are (row, column) of AUROC cells."""
+
+    title: str
+    header: list[str]
+    body: list[list[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
+    second: frozenset[tuple[int, int]] = frozenset()
+    caption: str = ""
+
+
+def stamp(meta: Meta) -> str:
+    """What must be said before any figure: DEMO, FAILED GATE, or nothing."""
+    marks = ["DEMO"] if meta.get("demo") else []
+    if meta["gate"]["passed"] is False:
+        marks.append("FAILED GATE")
+    return "".join(f"{mark}: " for mark in marks)
+
+
+def group_table(meta: Meta, rows: Sequence[Row]) -> Table:
+    """Methods by group, ranked by the mean of near and far; the cells are AUROC x100."""
+    title = f"{stamp(meta)}{meta['name']}: AUROC ↑ by group"
+    cells = {(r["method"], r["group"]): r for r in summarise(rows)}
+    ranked = [row["method"] for row in ranking(rows)] or sorted({m for m, _ in cells})
+    overall = {row["method"]: row for row in ranking(rows)}
+    for method, row in overall.items():
+        cells[method, "near+far"] = row
+    groups = [g for g in ("near+far", *GROUPS) if any((m, g) in cells for m in ranked)]
+    return _grid(title, ranked, groups, cells, _caption(meta))
+
+
+def set_table(meta: Meta, rows: Sequence[Row]) -> Table:
+    """Methods by OOD set; the cells are AUROC x100, mean over seeds."""
+    title = f"{stamp(meta)}{meta['name']}: AUROC ↑ by OOD set"
+    values: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            values.setdefault((row["method"], row["ood"]), []).append(row["auroc"])
+    cells = {key: {"auroc_mean": float(np.mean(found))} for key, found in values.items()}
+    sets = list(dict.fromkeys(row["ood"] for row in rows))
+    ranked = [row["method"] for row in ranking(rows)] or sorted({m for m, _ in cells})
+    return _grid(title, ranked, sets, cells, _caption(meta, what="mean"))
+
+
+def withheld(meta: Meta) -> Table:
+    """What stands in the place of every table when the gate was not passed."""
+    gate = meta["gate"]
+    body = [[seed, gate_reason(gate, int(seed))] for seed in gate["accuracy"]]
+    return Table(f"{stamp(meta)}{meta['name']}: tables withheld", ["seed", "verdict"], body)
+
+
+def failures(rows: Iterable[Row]) -> Table | None:
+    """The methods that failed, each with its reason; None where there are none."""
+    found = {(r["method"], r["seed"], r["reason"]) for r in rows if r["status"] == "failed"}
+    if not found:
+        return None
+    body = [[method, str(seed), reason] for method, seed, reason in sorted(found)]
+    return Table("Methods that failed", ["method", "seed", "reason"], body)
+
+
+def all_tables(meta: Meta, rows: Sequence[Row]) -> list[Table]:
+    """Every table of a run, in order."""
+    if any(row["status"] == "not_reported" for row in rows):
+        return [withheld(meta)]
+    tables = [group_table(meta, rows), set_table(meta, rows), failures(rows)]
+    return [table for table in tables if table is not None and table.body]
+
+
+def markdown(meta: Meta, rows: Sequence[Row]) -> str:
+    """All tables as one Markdown page; best in bold, second in italics."""
+    return "\n".join(as_markdown(table) for table in all_tables(meta, rows))
+
+
+def as_markdown(table: Table) -> str:
+    """One table as Markdown; best in bold, second in italics; no heading without a title."""
+    lines = [f"## {table.title}\n"] if table.title else []
+    lines += [_line(table.header), _line(["---"] * len(table.header))]
+    for r, row in enumerate(table.body):
+        cells = []
+        for c, text in enumerate(row):
+            mark = "**" if (r, c) in table.best else "*" if (r, c) in table.second else ""
+            cells.append(f"{mark}{text}{mark}")
+        lines.append(_line(cells))
+    return "\n".join([*lines, "", table.caption, ""])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _caption(meta: Meta, *, what: str = "mean ± standard deviation") -> str:
+    seeds = len(meta["seeds"])
+    sizes = meta.get("split_sizes", {})
+    accuracy = [float(value) for value in meta["gate"]["accuracy"].values()]
+    over = f"{what} over {seeds} seeds" if seeds > 1 else "one seed, which has no deviation"
+    return (
+        f"AUROC x100, higher is better; {over}; {sizes.get('id_test', '?')} ID test inputs; "
+        f"ID accuracy {100 * float(np.mean(accuracy)):.2f} %."
+    )
+
+
+def _grid(
+    title: str,
+    methods: Sequence[str],
+    columns: Sequence[str],
+    cells: Mapping[tuple[str, str], Row],
+    caption: str,
+) -> Table:
+    body = [[m, *[_cell(cells.get((m, column))) for column in columns]] for m in methods]
+    best, second = set(), set()
+    for c, column in enumerate(columns, start=1):
+        values = [(m, cells[m, column]["auroc_mean"]) for m in methods if (m, column) in cells]
+        # Ranks are of what is shown, so that equal figures get equal marks.
+        shown = sorted({round(100 * value, 2) for _, value in values}, reverse=True)
+        for r, method in enumerate(methods):
+            value = dict(values).get(method)
+            if value is None:
+                continue
+            if round(100 * value, 2) == shown[0]:
+                best.add((r, c))
+            elif len(shown) > 1 and round(100 * value, 2) == shown[1]:
+                second.add((r, c))
+    return Table(title, ["method", *columns], body, frozenset(best), frozenset(second), caption)
+
+
+def with_deviation(row: Row, sign: str = "±") -> str:
+    """Mean and deviation of AUROC x100; the mean alone where there is one seed, or no deviation."""
+    mean = f"{100 * row['auroc_mean']:.2f}"
+    if row.get("num_seeds", 1) < 2:
+        return mean
+    return f"{mean}{sign}{100 * row['auroc_std']:.2f}"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "failed"
+    return with_deviation(row)

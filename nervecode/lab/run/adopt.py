@@ -1,0 +1,77 @@
+"""Adopt: begin a run with the trainings of other runs, where the same was asked for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nervecode.errors import NervecodeError
+from nervecode.files import read_json, replacing, sha256, write_json
+from nervecode.lab.run.directory import MANIFEST, RunDir, list_runs
+from nervecode.lab.schema import Config
+
+OOD = ("near", "far", "shift")  # no training depends on them
+
+
+def adopt(config: Config, outdir: Path, folders: Iterable[Path], *, command: str) -> RunDir | None:
+    """A new run in `outdir` with the newest equal trainings in `folders`; None if one is missing.
+
+    Each seed may come from another run, as from the cells of a sweep. What follows the training is
+    done anew. Should the stage `train` see a difference all the same, it trains again.
+
+    Raises:
+        ArtifactError: a file of such a training is missing or damaged.
+    """
+    sources = _sources(config, folders)
+    if sources is None:
+        return None
+    run = RunDir.create(config, outdir, command=command)
+    with run.claimed():
+        stages, manifest = {}, {}
+        for seed, source in sources.items():
+            stage = stages[_stage(seed)] = source.meta["stages"][_stage(seed)]
+            for name in stage["outputs"]:
+                with replacing(run.root / name) as temporary:
+                    shutil.copyfile(source.verified(source.root / name), temporary)
+            checkpoint = run.checkpoint(seed).name
+            manifest[checkpoint] = read_json(source.verified(source.root / MANIFEST))[checkpoint]
+            run.log("adopt", source=source.root.name, seed=seed)
+        write_json(run.root / MANIFEST, manifest)
+        written = {MANIFEST: sha256(run.root / MANIFEST)}
+        run.update(stages=stages, files=run.meta["files"] | written)
+    return run
+
+
+def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | None:
+    """Seed -> the newest run that holds its training; None where a seed has none."""
+    runs = [run for folder in folders if folder.is_dir() for run in list_runs(folder)]
+    runs = sorted(filter(lambda run: _is_alike(run, config), runs), key=_created)
+    found = {
+        seed: run for run in runs for seed in config.seeds if _stage(seed) in run.meta["stages"]
+    }
+    return {seed: found[seed] for seed in config.seeds} if len(found) == len(config.seeds) else None
+
+
+def _is_alike(run: RunDir, config: Config) -> bool:
+    try:
+        return _training(run.config) == _training(config)
+    except NervecodeError:
+        return False
+
+
+def _created(run: RunDir) -> str:
+    return str(run.meta["created"])
+
+
+def _stage(seed: int) -> str:
+    return f"train/seed_{seed}"
+
+
+def _training(config: Config) -> dict[str, Any]:
+    """What a training depends on; codes that are fitted after it do not count."""
+    found = config.model_dump(include={"data", "model", "train", "deterministic"})
+    data = {key: value for key, value in found["data"].items() if key not in OOD}
+    learned = {n: s.in_training() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
+    return found | {"data": data, "signals": learned}

@@ -1,0 +1,125 @@
+"""Meta: what `meta.json` holds, what it must hold to be read, and its hash of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from nervecode.errors import ArtifactError
+from nervecode.files import read_json
+from nervecode.lab.machine.provenance import provenance
+from nervecode.lab.schema import PRIMARY, Config
+
+SCHEMA_VERSION = 1
+
+Meta = dict[str, Any]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Stage(BaseModel):
+    inputs: Any
+    outputs: dict[str, Hash]
+
+
+class _Gate(BaseModel):
+    required: float = 0.0
+    passed: bool | None
+    accuracy: dict[str, float] = {}
+
+
+class _Shape(BaseModel):
+    """The keys that every reader of a run relies on; there may be more."""
+
+    schema_version: Literal[1]
+    status: str
+    seeds: Annotated[list[int], Field(min_length=1)]
+    gate: _Gate
+    stages: dict[str, _Stage]
+    files: dict[str, Hash]
+    ood_groups: dict[str, str] = {}
+    split_sizes: dict[str, int] = {}
+
+
+def read_meta(path: Path) -> Meta:
+    """The metadata of a run.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or not the metadata of a run; or it names a
+            file outside the run.
+    """
+    found = read_json(path)
+    try:
+        shape = _Shape.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "document"
+        raise ArtifactError(
+            f"{path}: not the metadata of a run ({where}: {first['msg']})"
+        ) from None
+    if "sha256" in found and found["sha256"] != seal(found):
+        raise ArtifactError(f"{path}: is damaged (its SHA-256 of itself is another)")
+    for name in [*shape.files, *(name for one in shape.stages.values() for name in one.outputs)]:
+        check_name(name, path)
+    return found  # type: ignore[no-any-return]
+
+
+def sealed(meta: Meta) -> Meta:
+    """The metadata as they are written: plain JSON values, with a hash of themselves."""
+    plain: Meta = json.loads(json.dumps(meta))
+    return {**plain, "sha256": seal(plain)}
+
+
+def seal(meta: Meta) -> str:
+    """SHA-256 of metadata without their own hash; the order of keys does not matter."""
+    rest = {key: value for key, value in meta.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def check_name(name: str, source: Path) -> None:
+    """Refuse a path that may lead out of the run.
+
+    Raises:
+        ArtifactError: it is absolute, climbs, or is not written plainly.
+    """
+    plain = PurePosixPath(name)
+    if plain.is_absolute() or ".." in plain.parts or str(plain) != name or "\\" in name:
+        raise ArtifactError(f"{source}: found the path {name!r}, allowed: files inside the run")
+
+
+def first_meta(config: Config, run_id: str, command: str) -> Meta:
+    """The metadata of a run that has just been made."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "name": config.name,
+        "status": "running",
+        "command": command,
+        "created": now(),
+        "updated": now(),
+        "demo": config.demo,
+        "seeds": list(config.seeds),
+        "primary_method": PRIMARY,
+        "unit": "bits",
+        "higher_is_ood": True,
+        "fitted_on": {
+            "classifier": "id_train",
+            "codebooks": "id_train",
+            "detectors": "id_train",
+            "normalisation, thresholds, combinations": "id_calibration",
+            "metrics": "id_test and OOD sets",
+        },
+        "gate": {"required": config.bench.accuracy_gate, "passed": None, "accuracy": {}},
+        "stages": {},
+        "files": {},
+        **provenance(),
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

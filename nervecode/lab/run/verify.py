@@ -1,0 +1,161 @@
+"""Verify: every file of a run against its hash in `meta.json`, and one digest of it all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nervecode.errors import ArtifactError
+from nervecode.files import TEMPORARY, json_text, sha256
+from nervecode.lab.run.directory import CACHE, RunDir, entries
+from nervecode.lab.run.meta import seal
+
+META = "meta.json"
+# The first carries a hash of itself, the others grow with every event.
+UNHASHED = (META, "log.jsonl", "run.log")
+
+Kind = Literal["missing", "changed", "unexpected", "link"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not as the run wrote it."""
+
+    path: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify_run` found.
+
+    Attributes:
+        digest: one SHA-256 of every file that is there, of its name and of the metadata.
+        files: how many files were hashed.
+        bytes: how large they are together.
+        faults: in the order of their paths.
+    """
+
+    digest: str
+    files: int
+    bytes: int
+    faults: tuple[Fault, ...]
+
+
+def verify_run(run: RunDir) -> Verdict:
+    """Hash every file of a run, and compare.
+
+    Raises:
+        ArtifactError: a file cannot be read.
+    """
+    known = recorded(run)
+    found: dict[str, str] = {}
+    faults = [] if _meta_is_whole(run) else [Fault(META, "changed")]
+    size = 0
+    writing = run.lock.is_held()
+    for path in entries(run.root):
+        name = path.relative_to(run.root).as_posix()
+        passing = name.startswith(".lock") or (writing and TEMPORARY.fullmatch(path.name))
+        if passing or name in UNHASHED:
+            continue
+        if path.is_symlink() or not path.is_file():
+            faults.append(Fault(name, "link"))
+            continue
+        found[name] = _hash(path)
+        size += path.stat().st_size
+        if name not in known:
+            faults.append(Fault(name, "unexpected"))
+        elif found[name] != known[name]:
+            faults.append(Fault(name, "changed"))
+    linked = {fault.path for fault in faults}
+    lasting = {name for name in known if not name.startswith(CACHE)}
+    faults += [Fault(name, "missing") for name in lasting - found.keys() - linked]
+    digest = digest_of({n: d for n, d in found.items() if n in lasting}, run.meta)
+    faults.sort(key=lambda fault: fault.path)
+    return Verdict(digest, len(found), size, tuple(faults))
+
+
+def recorded(run: RunDir) -> dict[str, str]:
+    """Path -> SHA-256 of everything that `meta.json` knows, caches too."""
+    outputs = (stage["outputs"] for stage in run.meta["stages"].values())
+    return {name: digest for one in (*outputs, run.meta["files"]) for name, digest in one.items()}
+
+
+def digest_of(files: Mapping[str, str], meta: Mapping[str, Any]) -> str:
+    """One SHA-256 for a run: that of the sorted lines `SHA-256  path`, as sha256sum prints them.
+
+    The line of `meta.json` has the hash that it carries of itself, which no order of keys changes.
+    Caches and the log are left out, so that a run and its archive have the same digest.
+    """
+    lines = sorted(
+        f"{digest}  {name}\n" for name, digest in {**files, META: seal(dict(meta))}.items()
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def require_whole(run: RunDir) -> Verdict:
+    """The verdict on a run without a fault.
+
+    Raises:
+        ArtifactError: the run has faults; each is a line.
+    """
+    verdict = verify_run(run)
+    if verdict.faults:
+        lines = [f"{run.root / fault.path}: {fault.kind}" for fault in verdict.faults]
+        raise ArtifactError("\n".join(lines))
+    return verdict
+
+
+def differences(
+    saved: Iterable[Mapping[str, Any]], again: Iterable[Mapping[str, Any]], *, tolerance: float
+) -> tuple[list[str], float]:
+    """Compare rows with rows made again.
+
+    Args:
+        saved: the rows of the run.
+        again: the rows of its repetition.
+        tolerance: how far two figures may lie apart; 0 asks for the same bits.
+
+    Returns:
+        A line for each difference beyond the tolerance, and the largest difference of figures.
+    """
+    one, two = _by_cell(saved), _by_cell(again)
+    lines = [f"{_cell(key)}: on one side only" for key in sorted(one.keys() ^ two.keys())]
+    largest = 0.0
+    for key in one.keys() & two.keys():
+        for column in one[key]:
+            first, second = one[key][column], two[key].get(column)
+            if first == second:
+                continue
+            if isinstance(first, float) and isinstance(second, float):
+                gap = abs(first - second)
+                largest = max(largest, gap)
+                if gap <= tolerance:
+                    continue
+            lines.append(f"{_cell(key)}: {column} was {first}, is {second}")
+    return sorted(lines), largest
+
+
+def _by_cell(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    return {tuple(str(row[key]) for key in ("seed", "ood", "method")): row for row in rows}
+
+
+def _cell(key: tuple[str, ...]) -> str:
+    return "seed {}, {}, {}".format(*key)
+
+
+def _meta_is_whole(run: RunDir) -> bool:
+    """To the last space, since nothing else looks after those."""
+    text = (run.root / META).read_text(encoding="utf-8")
+    return "sha256" in run.meta and text == json_text(json.loads(text))
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from None

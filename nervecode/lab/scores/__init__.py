@@ -1,1 +1,0 @@
-"""Scores of inputs: in files, and in shards that make up one."""

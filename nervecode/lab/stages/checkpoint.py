@@ -1,0 +1,82 @@
+"""Checkpoints: the classifier and the learned signals of one seed, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nervecode.errors import ArtifactError
+from nervecode.lab.data import Splits
+from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.schema import Config
+from nervecode.layers import WrappedModel
+from nervecode.layers.storage import pack, part, read_tensors, unpack
+
+FORMAT = "nervecode-checkpoint-1"
+CALIBRATION_FORMAT = "nervecode-calibration-1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier and signals that watch it."""
+
+    model: Classifier
+    signals: dict[str, WrappedModel]
+
+
+def load_checkpoint(path: Path, config: Config, splits: Splits, *, device: torch.device) -> Trained:
+    """The classifier and the learned signals of a checkpoint.
+
+    Raises:
+        ArtifactError: the file is damaged, or made for another model.
+    """
+    header, tensors = read_tensors(path, FORMAT)
+    model = build_model(config.model, splits.train, splits.num_classes)
+    try:
+        model.load_state_dict(part(tensors, "model."))
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: does not fit model {config.model.name!r} ({error})") from None
+    model.to(device).eval()
+    return Trained(model, unpack_signals(header, tensors, model, source=str(path)))
+
+
+def pack_signals(
+    signals: Mapping[str, WrappedModel],
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of several signals, each below its name."""
+    tensors: dict[str, Tensor] = {}
+    header: dict[str, Any] = {"signals": {}}
+    for name, wrapped in signals.items():
+        header["signals"][name], parts = pack(wrapped)
+        tensors |= {f"signals.{name}.{key}": tensor for key, tensor in parts.items()}
+    return header, tensors
+
+
+def unpack_signals(
+    header: dict[str, Any], tensors: dict[str, Tensor], model: Classifier, *, source: str
+) -> dict[str, WrappedModel]:
+    """The signals that a header describes, watching a model."""
+    return {
+        name: unpack(one, part(tensors, f"signals.{name}."), model, source=source)
+        for name, one in header["signals"].items()
+    }
+
+
+def load_calibrated(run: RunDir, splits: Splits, seed: int, *, device: torch.device) -> Trained:
+    """The classifier of a seed, with every signal fitted and calibrated.
+
+    Raises:
+        ArtifactError: checkpoint or calibration are missing or damaged.
+    """
+    checkpoint = run.verified(run.checkpoint(seed))
+    model = load_checkpoint(checkpoint, run.config, splits, device=device).model
+    path = run.verified(run.calibration(seed))
+    header, tensors = read_tensors(path, CALIBRATION_FORMAT)
+    signals = unpack_signals(header, tensors, model, source=str(path))
+    return Trained(model, {name: signals[name] for name in run.config.signals})

@@ -1,0 +1,94 @@
+"""A dry run: everything is built, one batch is trained, and nothing is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from nervecode.lab.data import Samples, build_splits
+from nervecode.lab.machine.device import choose_device, seed_everything
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.features import extract
+from nervecode.lab.models.signals import build_signals
+from nervecode.lab.schema import Config
+from nervecode.lab.trainer.augment import Augmentation
+from nervecode.lab.trainer.trainer import Trainer
+
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes:
+        parameters: of the classifier.
+        layers: watched by the primary signal.
+        split_sizes: inputs per split.
+        train_seconds: training of all seeds, from the time of a few steps.
+        memory_mb: data, and weights with gradients and optimiser state.
+        disk_mb: checkpoints, codes, features and scores of all seeds.
+    """
+
+    device: str
+    parameters: int
+    layers: tuple[str, ...]
+    split_sizes: dict[str, int]
+    train_seconds: float
+    memory_mb: float
+    disk_mb: float
+
+
+def dry_run(config: Config) -> Estimate:
+    """Build data, model and signals of a config, run a few steps, and estimate."""
+    device = choose_device(config.device)
+    splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
+    seed_everything(config.seeds[0])
+    model = build_model(config.model, splits.train, splits.num_classes).to(device)
+    learned = build_signals(config, model, recipe="v0_1_1")
+    fitted = build_signals(config, model, recipe="bits")
+    trainer = Trainer(
+        model, learned, config.train, splits.train, seed=config.seeds[0], device=device
+    )
+    seconds = _seconds_per_step(trainer)
+    steps = trainer.steps_per_epoch * config.train.epochs * len(config.seeds)
+    parameters = sum(p.numel() for p in model.parameters())
+    parts = {"id_train": splits.train, **splits.evaluated()}
+    data_bytes = sum(part.inputs.nbytes for part in parts.values())
+    samples = sum(map(len, parts.values()))
+    kept = _bytes_per_sample(model, splits.train) * samples
+    layers = {**learned, **fitted}["nervecode"].layer_names
+    return Estimate(
+        device=str(device),
+        parameters=parameters,
+        layers=layers,
+        split_sizes={name: len(part) for name, part in parts.items()},
+        train_seconds=seconds * steps,
+        memory_mb=(data_bytes + 16 * parameters) / 1e6,
+        disk_mb=len(config.seeds) * (4 * parameters + kept) / 1e6,
+    )
+
+
+def _bytes_per_sample(model: Classifier, train: Samples) -> int:
+    """What is kept of one input: its logits, features and means of blocks."""
+    seen = extract(model, train[:1], title="dry run", progress=Progress())
+    return sum(tensor.nbytes for tensor in (seen.logits, seen.features, *seen.blocks))
+
+
+def _seconds_per_step(trainer: Trainer) -> float:
+    """The median of a few training steps, after one to warm up."""
+    trainer.model.train()
+    index = torch.arange(min(trainer.config.batch_size, len(trainer.inputs)))
+    index = index.to(trainer.inputs.device)
+    drawn = Augmentation.draw(
+        trainer.config.augment, len(index), generator=trainer.random, device=index.device
+    )
+    times = []
+    for _ in range(STEPS + 1):
+        began = time.perf_counter()
+        trainer.step(index, drawn).sum().item()
+        times.append(time.perf_counter() - began)
+    return sorted(times[1:])[STEPS // 2]

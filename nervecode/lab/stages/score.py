@@ -1,0 +1,197 @@
+"""The stage `score`: every method on every split, and the surprise of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nervecode.files import sha256, write_json, write_npz
+from nervecode.lab.data import Samples, Splits, as_float
+from nervecode.lab.detectors import DETECTORS, Score
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models.features import Features, extract
+from nervecode.lab.models.signals import TraceRecorder
+from nervecode.lab.ranks.job import current
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.stages.checkpoint import Trained, load_calibrated
+from nervecode.scoring import id_zscore_equal, stack_layers
+
+COMBINED = {"E": "energy", "M": "mahalanobis", "N": PRIMARY}
+COMBINATION = "combo_id_zscore_equal"
+SHOWN = 6  # the most surprising inputs of a split, which are kept for the report
+
+Arrays = dict[str, Tensor]
+Layers = dict[str, dict[str, Tensor]]
+
+
+def score_seed(
+    run: RunDir, splits: Splits, seed: int, *, device: torch.device, progress: Progress
+) -> bool:
+    """Score every split of one seed, or skip it; returns whether it was done now."""
+    config = run.config
+    inputs = {
+        "calibration": sha256(run.verified(run.calibration(seed))),
+        "detectors": config.bench.detectors,
+        "options": config.bench.options,
+        "limit_eval": config.bench.limit_eval,
+        "data": config.data.model_dump(mode="json"),
+    }
+
+    def work() -> list[Path]:
+        trained = load_calibrated(run, splits, seed, device=device)
+        fitted, failures = _fit_detectors(run, trained, splits, seed, progress)
+        scores: dict[str, Arrays] = {}
+        written = []
+        for split, samples in splits.evaluated().items():
+            title = f"score seed {seed} {split}"
+            features, layers = _run_split(run, trained, seed, split, samples, title, progress)
+            if not current().leads:
+                continue
+            scores[split] = _score(trained, fitted, failures, features, layers)
+            most = _most_surprising(samples, scores[split][PRIMARY])
+            written.append(_write_layers(run, seed, split, features, layers[PRIMARY], most))
+        if not current().leads:
+            return []
+        for split, found in _drop_failed(scores, failures).items():
+            combined = found | _combinations(scores["id_calibration"], found)
+            write_npz(run.scores(seed, split), {n: s.float().numpy() for n, s in combined.items()})
+            written.append(run.scores(seed, split))
+        write_json(run.failures(seed), failures)
+        return [*written, run.failures(seed)]
+
+    return run.stage("score", seed, inputs, work)
+
+
+def _fit_detectors(
+    run: RunDir, trained: Trained, splits: Splits, seed: int, progress: Progress
+) -> tuple[dict[str, Score], dict[str, str]]:
+    """Every baseline of the config, fitted; and the reason of each that failed."""
+    fitted: dict[str, Score] = {}
+    failures: dict[str, str] = {}
+    if run.config.bench.detectors:
+        train = _cached(run, trained, seed, "id_train", splits.train, progress)
+        for name in run.config.bench.detectors if current().leads else ():
+            try:
+                options = run.config.bench.options.get(name, {})
+                fitted[name] = DETECTORS[name](train, trained.model, **options)
+            except Exception as error:  # a baseline that fails is a row with its reason
+                failures[name] = _reason(error)
+    return fitted, failures
+
+
+def _cached(
+    run: RunDir, trained: Trained, seed: int, split: str, samples: Samples, progress: Progress
+) -> Features:
+    """Features that `calibrate` kept, or a new pass where they were tidied away."""
+    path = run.features(seed, split)
+    if current().share(path.exists() and run.recorded(path) is not None):
+        return Features.load(run.verified(path), samples.inputs)
+    return extract(trained.model, samples, title=f"features seed {seed}", progress=progress)
+
+
+def _run_split(
+    run: RunDir,
+    trained: Trained,
+    seed: int,
+    split: str,
+    samples: Samples,
+    title: str,
+    progress: Progress,
+) -> tuple[Features, Layers]:
+    """One pass over a split: features, and surprise and regret per signal and layer."""
+    if split == "id_calibration":
+        features = _cached(run, trained, seed, split, samples, progress)
+        return features, {n: w.calibration.layers for n, w in trained.signals.items()}
+    recorders = {name: TraceRecorder(wrapped) for name, wrapped in trained.signals.items()}
+    features = extract(
+        trained.model,
+        samples,
+        title=title,
+        watching=[recorder.watching for recorder in recorders.values()],
+        progress=progress,
+    )
+    return features, {name: recorder.layers() for name, recorder in recorders.items()}
+
+
+def _score(
+    trained: Trained,
+    fitted: Mapping[str, Score],
+    failures: dict[str, str],
+    features: Features,
+    layers: Layers,
+) -> Arrays:
+    """Method -> (N,) scores; a baseline that fails or is not finite is entered in `failures`."""
+    scores = {n: w.calibration.aggregate(layers[n]) for n, w in trained.signals.items()}
+    for name, scorer in fitted.items():
+        try:
+            found = torch.as_tensor(scorer(features)).detach().double().cpu()
+        except Exception as error:
+            failures[name] = _reason(error)
+            continue
+        if found.isfinite().all():
+            scores[name] = found
+        else:
+            failures[name] = "its scores hold NaN or infinity"
+    return scores
+
+
+def _drop_failed(scores: dict[str, Arrays], failures: Mapping[str, str]) -> dict[str, Arrays]:
+    """A method that failed on one split has no score on any."""
+    return {
+        split: {name: s for name, s in found.items() if name not in failures}
+        for split, found in scores.items()
+    }
+
+
+def _combinations(calibration: Arrays, scores: Arrays) -> Arrays:
+    """Energy, Mahalanobis and Nervecode, and every pair of them, averaged as z-scores."""
+    letters = [letter for letter, method in COMBINED.items() if method in scores]
+    found = {}
+    for size in (2, 3):
+        for chosen in combinations(letters, size):
+            names = [COMBINED[letter] for letter in chosen]
+            suffix = "" if size == len(COMBINED) else f"_{'+'.join(chosen)}"
+            found[COMBINATION + suffix] = id_zscore_equal(
+                {name: calibration[name] for name in names}, {name: scores[name] for name in names}
+            )
+    return found
+
+
+def _most_surprising(samples: Samples, scores: Tensor) -> dict[str, np.ndarray]:
+    """The numbers of the inputs with the highest scores, and those inputs; images as bytes."""
+    rows = scores.argsort(descending=True, stable=True)[:SHOWN]
+    inputs = as_float(samples.inputs[rows])
+    if inputs.ndim == 4:
+        inputs = (255 * inputs.clamp(0, 1)).round().byte()
+    return {"shown": rows.numpy(), "shown_inputs": inputs.numpy()}
+
+
+def _write_layers(
+    run: RunDir,
+    seed: int,
+    split: str,
+    features: Features,
+    layers: Mapping[str, Tensor],
+    most: Mapping[str, np.ndarray],
+) -> Path:
+    surprise = stack_layers({name: pair[:, 0] for name, pair in layers.items()})
+    arrays = {
+        "layer_names": np.array(list(layers)),
+        "surprise": surprise.float().numpy(),
+        "labels": features.labels.numpy(),
+        "predictions": features.predictions.numpy(),
+        "sample_ids": np.arange(len(features.labels)),
+        **most,
+    }
+    write_npz(run.layerwise(seed, split), arrays)
+    return run.layerwise(seed, split)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

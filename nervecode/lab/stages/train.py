@@ -1,0 +1,247 @@
+"""The stage `train`: a classifier, and the codebooks that are learned with it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from nervecode.errors import ArtifactError, InputError, NervecodeError
+from nervecode.files import read_json, replacing, write_json, write_text
+from nervecode.files import sha256 as file_sha256
+from nervecode.lab.data import Splits
+from nervecode.lab.machine.device import seed_everything
+from nervecode.lab.machine.interrupt import deferred
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.features import extract
+from nervecode.lab.models.foreign import foreign_classifier
+from nervecode.lab.models.signals import build_signals
+from nervecode.lab.ranks.batch_norm import normalise_together
+from nervecode.lab.ranks.job import current
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.schema import Config
+from nervecode.lab.stages.checkpoint import FORMAT, pack_signals
+from nervecode.lab.trainer.resume import load_training, save_training
+from nervecode.lab.trainer.trainer import Diverged, Row, Trainer
+from nervecode.layers import WrappedModel
+from nervecode.layers.storage import metadata
+
+SAVE_SECONDS = 2.0  # short epochs share a resume file: an interrupt costs no more than that
+
+
+def train_seed(
+    run: RunDir, splits: Splits, seed: int, *, device: torch.device, progress: Progress
+) -> bool:
+    """Train one seed of a run, or skip it if it is done; returns whether it was done now.
+
+    Raises:
+        InputError: the seed's checkpoint was imported for other settings.
+    """
+    config, inputs = run.config, _inputs(run, seed)
+
+    def work() -> list[Path]:
+        if "imported" in inputs:
+            raise InputError(
+                f"seed {seed}: its checkpoint was imported for other settings; import it again"
+            )
+        trainer = build_trainer(config, splits, seed, device=device)
+        store = _Store(run, seed, digest(inputs))
+        try:
+            epochs = store.train(trainer, progress)
+        except Diverged as error:
+            raise Diverged(f"seed {seed}: {error}") from None
+        if not current().leads:
+            return []
+        _write_csv(run.metrics(seed), epochs)
+        _write_checkpoint(run, seed, trainer.model, trainer.signals, epochs[-1])
+        written = [run.metrics(seed), run.checkpoint(seed)]
+        if trainer.layer_rows:
+            _write_csv(run.diagnostics(seed), trainer.layer_rows)
+            written.append(run.diagnostics(seed))
+        run.resume(seed).unlink(missing_ok=True)
+        return written
+
+    return run.stage("train", seed, inputs, work)
+
+
+def _inputs(run: RunDir, seed: int) -> dict[str, Any]:
+    """What the training of a seed depends on."""
+    config = run.config
+    # Without defaults, so that a key that a later release adds does not repeat the training.
+    inputs: dict[str, Any] = config.model_dump(
+        mode="json", include={"data", "model", "train"}, exclude_defaults=True
+    )
+    for group in ("near", "far", "shift"):  # the classifier never sees them
+        inputs["data"].pop(group, None)
+    learned = {n: s.in_training() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
+    inputs |= {"signals": learned, "seed": seed}
+    if config.deterministic:
+        inputs["deterministic"] = True
+    imported = run.meta.get("imported", {}).get(str(seed))
+    return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
+
+
+def import_seed(
+    run: RunDir,
+    splits: Splits,
+    seed: int,
+    path: Path,
+    *,
+    uri: str | None,
+    sha256: str | None,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Take a classifier that was trained elsewhere for one seed of a run.
+
+    Raises:
+        InputError: as `foreign_classifier`.
+    """
+    model = foreign_classifier(run.config, splits, seed, path, sha256=sha256)
+    seen = extract(model.to(device), splits.train, title="import", progress=progress)
+    loss = float(F.cross_entropy(seen.logits, seen.labels))
+    right = float((seen.predictions == seen.labels).double().mean())
+    row: Row = {"epoch": 0, "loss": loss, "task_loss": loss, "coding_loss": 0.0,
+                "accuracy": right, "lr": 0.0, "samples_per_second": 0.0}  # fmt: skip
+    progress.tell(f"seed {seed}: {right:.1%} of ID train are classified right")
+    source = {"file": path.name, "uri": uri, "sha256": file_sha256(path)}
+    run.update(imported={**run.meta.get("imported", {}), str(seed): source})
+
+    def work() -> list[Path]:
+        _write_csv(run.metrics(seed), [row])
+        _write_checkpoint(run, seed, model, {}, row)
+        return [run.metrics(seed), run.checkpoint(seed)]
+
+    run.stage("train", seed, _inputs(run, seed), work)
+
+
+def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.device) -> Trainer:
+    """A classifier and learned signals at the start of their training, all drawn from one seed."""
+    seed_everything(seed)
+    model = build_model(config.model, splits.train, splits.num_classes).to(device)
+    normalise_together(model)
+    signals = build_signals(config, model, recipe="v0_1_1")
+    trainer = Trainer(model, signals, config.train, splits.train, seed=seed, device=device)
+    if rank := current().rank:
+        torch.manual_seed(seed + (rank << 32))  # of dropout: each rank draws its own
+    return trainer
+
+
+@dataclass(frozen=True)
+class _Store:
+    """The resume file of one seed, and the training around it.
+
+    Attributes:
+        identity: what the training was asked to do; a file of another is not used.
+    """
+
+    run: RunDir
+    seed: int
+    identity: str
+
+    def train(self, trainer: Trainer, progress: Progress) -> list[Row]:
+        """Train from where an interrupted training stood; the epochs' rows.
+
+        Raises:
+            Diverged: the loss became NaN or infinite; the last epoch that was saved stays.
+            Interrupted: a signal came; the training is saved as it stood after the step.
+        """
+        rows = self._load(trainer, progress)
+        _check_position(trainer, rows)
+        epochs = trainer.config.epochs
+        steps = trainer.steps_per_epoch * (epochs - len(rows)) - len(trainer.done)
+        progress.start(f"train seed {self.seed}", steps)
+        saved = time.monotonic()
+        job = trainer.job
+        with deferred(job.most) as stopping:
+            while len(rows) < epochs:
+                row = trainer.epoch(len(rows) + 1, progress, stopping)
+                if row is not None:
+                    rows.append(row)
+                short = time.monotonic() - saved < SAVE_SECONDS or len(rows) == epochs
+                stop = stopping()
+                if job.share(stop or not short):
+                    save_training(self.run.resume(self.seed), trainer, rows, self.identity)
+                    job.share(None)  # a disk may take its time
+                    saved = time.monotonic()
+                if row is not None:
+                    layers = [one for one in trainer.layer_rows if one["epoch"] == row["epoch"]]
+                    progress.epoch(self.seed, row, layers, of=epochs)
+                if stop:
+                    progress.tell(f"seed {self.seed}: saved {_position(trainer, rows)}")
+                    job.part()
+                    break
+        return rows
+
+    def _load(self, trainer: Trainer, progress: Progress) -> list[Row]:
+        stage = f"train/seed_{self.seed}"
+        try:
+            rows = load_training(self.run.resume(self.seed), trainer, self.identity)
+        except ArtifactError as error:
+            self.run.log("resume_refused", stage=stage, error=str(error))
+            progress.tell(f"seed {self.seed}: starts over: {error}")
+            return []
+        if rows or trainer.done:
+            self.run.log("resume", stage=stage, epochs=len(rows), steps=len(trainer.done))
+            progress.tell(f"seed {self.seed}: goes on {_position(trainer, rows)}")
+        return rows
+
+
+def _check_position(trainer: Trainer, rows: list[Row]) -> None:
+    """Refuse to train together from different places."""
+    here = [len(rows), len(trainer.done)]
+    first = trainer.job.share(here)
+    if here != first:
+        raise NervecodeError(
+            f"resume: rank {trainer.job.rank} stands at epoch and step {here}, rank 0 at {first}; "
+            "the run must lie on a file system that all processes share"
+        )
+
+
+def _position(trainer: Trainer, rows: list[Row]) -> str:
+    step = f" and step {len(trainer.done)}" if trainer.done else ""
+    return f"after epoch {len(rows)} of {trainer.config.epochs}{step}"
+
+
+def digest(inputs: Any) -> str:
+    """SHA-256 of plain values: what a training was asked to do."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _write_checkpoint(
+    run: RunDir, seed: int, model: Classifier, signals: Mapping[str, WrappedModel], last: Row
+) -> None:
+    header, tensors = pack_signals(signals)
+    tensors |= {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    path = run.checkpoint(seed)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata(FORMAT, header))
+    manifest_path = path.parent / "checkpoint_manifest.json"
+    manifest = read_json(manifest_path) if manifest_path.exists() else {}
+    manifest[path.name] = {
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+        "seed": seed,
+        "epochs": last["epoch"],
+        "train_accuracy": last["accuracy"],
+    }
+    write_json(manifest_path, manifest)
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

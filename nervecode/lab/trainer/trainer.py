@@ -1,0 +1,277 @@
+"""Trainer: task loss plus coding loss, an epoch at a time."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from nervecode.core import CodingTrace
+from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.data import Samples
+from nervecode.lab.machine.device import choose_dtype, tensor_cores
+from nervecode.lab.machine.interrupt import Stopping
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models import Classifier
+from nervecode.lab.ranks.job import current
+from nervecode.lab.schema import TrainConfig
+from nervecode.lab.trainer.augment import Augmentation
+from nervecode.lab.trainer.optimizer import build_optimizer, build_schedule
+from nervecode.layers import WrappedModel
+from nervecode.scoring import stack_layers
+from nervecode.training import DiagnosticsCollector
+
+Row = dict[str, Any]
+Traces = Mapping[str, Mapping[str, CodingTrace]]
+CodedForward = Callable[[Tensor], tuple[Tensor, Traces]]
+
+
+class Diverged(NervecodeError):
+    """A training whose loss or weights became NaN or infinite."""
+
+
+class Trainer:
+    """One classifier in training. Data stay on the device; figures reach the CPU once an epoch.
+
+    Where several processes train together, each takes its part of every batch; batch size, order
+    and augmentation are those of the whole job, and so are the figures.
+
+    What the next step depends on is in `model`, `signals`, `optimizer`, `schedule`, the global
+    random states, and here:
+
+    Attributes:
+        start: state of the trainer's own random generator when the epoch began.
+        rate: learning rate when the epoch began.
+        done: what `step` returned for each step of the epoch so far; the sum over ranks counts.
+        diagnostics: sums over the same steps.
+        share: size of this rank's part of the batch over the mean of all parts. Weighted by it,
+            gradients that are averaged over ranks are those of the mean over the whole batch.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        signals: Mapping[str, WrappedModel],
+        config: TrainConfig,
+        train: Samples,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        # Convolutions of channels-last images are the quicker ones, on CPU and CUDA.
+        self.model = model.to(memory_format=torch.channels_last)
+        self.job = current()
+        self.signals, self.config = signals, config
+        self.dtype = choose_dtype(config.precision, device)
+        self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
+        self.random = torch.Generator().manual_seed(seed)
+        self.steps_per_epoch = -(-len(train) // config.batch_size)
+        for wrapped in signals.values():
+            wrapped.coders.to(device)
+            self._materialise(wrapped)
+        self.forward = coded_forward(model, signals, compiled=config.compile)
+        if self.job.world > 1:
+            self.forward = _together(model, signals)
+        self.optimizer = build_optimizer(config, model, signals, fused=device.type == "cuda")
+        self.schedule = build_schedule(config, self.optimizer, self.steps_per_epoch)
+        self.diagnostics = DiagnosticsCollector()
+        self.layer_rows: list[Row] = []
+        self.share = 1.0
+        self.done: list[Tensor] = []
+        self._begin()
+
+    def epoch(
+        self, number: int, progress: Progress, stopping: Stopping = lambda: False
+    ) -> Row | None:
+        """Train what is left of an epoch; returns its row of metrics.
+
+        None where `stopping` said so after a step: another call goes on with the next step.
+
+        Raises:
+            Diverged: a loss or a weight became NaN or infinite.
+        """
+        self.model.train()
+        began, before = time.perf_counter(), len(self.done)
+        with tensor_cores(self.inputs.device), self.job.answering():
+            for index, augmentation in self._batches()[before:]:
+                part = self.job.shard(len(index))
+                self.share = (part.stop - part.start) * self.job.world / len(index)
+                self.done.append(self.step(index[part], augmentation[part]))
+                progress.advance()
+                if stopping() and len(self.done) < self.steps_per_epoch:
+                    return None
+        self.pool(keep=True)
+        row = self._row(number)
+        trained = len(self.inputs) - before * self.config.batch_size
+        self.layer_rows += self.diagnostics.rows(epoch=number)
+        self._begin()
+        return {**row, "samples_per_second": trained / (time.perf_counter() - began)}
+
+    def pool(self, *, keep: bool) -> None:
+        """Take the sums over ranks for this rank's own, or zeros, since others keep them."""
+        if self.job.world == 1:
+            return
+        if self.done:
+            self.done = list(self.job.sum(torch.stack(self.done)) * float(keep))
+        sums = self.diagnostics.state_dict()
+        pooled = {name: self.job.sum(tensor) * float(keep) for name, tensor in sums.items()}
+        self.diagnostics.load_state_dict(pooled)
+
+    def _begin(self) -> None:
+        self.start = self.random.get_state()
+        self.rate: float = self.optimizer.param_groups[0]["lr"]
+        self.done = []
+
+    def _batches(self) -> list[tuple[Tensor, Augmentation]]:
+        """Order and augmentation of an epoch, drawn and copied to the device at once."""
+        count, size, device = len(self.inputs), self.config.batch_size, self.inputs.device
+        self.random.set_state(self.start)
+        order = torch.randperm(count, generator=self.random).to(device)
+        drawn = Augmentation.draw(self.config.augment, count, generator=self.random, device=device)
+        parts = [slice(first, first + size) for first in range(0, count, size)]
+        return [(order[part], drawn[part]) for part in parts]
+
+    def step(self, index: Tensor, augmentation: Augmentation) -> Tensor:
+        """One step; returns (3,) sums over the batch: task loss, coding loss, right answers.
+
+        The batch may be empty: the part of a rank for which none was left.
+        """
+        x = augmentation(self.inputs[index])
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        y = self.labels[index]
+        with self._autocast():
+            logits, traces = self.forward(x)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        task = F.cross_entropy(logits, y) if len(y) else logits.sum()
+        coding = self._coding_loss(traces)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.job.tick()  # gradients are averaged within
+        (self.share * (task + self.config.coding_weight * coding)).backward()
+        self.optimizer.step()
+        self.schedule.step()
+        right = (logits.argmax(1) == y).sum()
+        return torch.stack([task.detach() * len(y), coding.detach() * len(y), right]).double()
+
+    def _row(self, number: int) -> Row:
+        """The epoch's figures, once they are known to be finite."""
+        sums = torch.stack(self.done).cpu()  # (steps, 3), on the device until now
+        size, count = self.config.batch_size, len(self.inputs)
+        sizes = torch.full((len(sums),), size).clamp_max(count - size * torch.arange(len(sums)))
+        losses = (sums[:, 0] + self.config.coding_weight * sums[:, 1]) / sizes
+        check_finite(losses, self._tensors(), f"epoch {number}", self.rate)
+        task, coding, right = (sums.sum(0) / count).tolist()
+        return {
+            "epoch": number,
+            "loss": task + self.config.coding_weight * coding,
+            "task_loss": task,
+            "coding_loss": coding,
+            "accuracy": right,
+            "lr": self.rate,
+        }
+
+    def _tensors(self) -> list[Tensor]:
+        parts = [self.model, *(wrapped.coders for wrapped in self.signals.values())]
+        return [t.detach() for m in parts for t in m.state_dict().values() if t.is_floating_point()]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.inputs.device.type, self.dtype, enabled=self.dtype is not torch.float32
+        )
+
+    def _coding_loss(self, traces: Traces) -> Tensor:
+        """The mean surprise over layers, summed over learned signals; 0 without any."""
+        total = torch.zeros((), device=self.inputs.device)
+        for name, layers in traces.items():
+            surprise = stack_layers(layers)
+            total = total + (surprise.mean() if surprise.numel() else surprise.sum())
+            self.diagnostics.update({f"{name}:{layer}": t for layer, t in layers.items()})
+        return total
+
+    def _materialise(self, wrapped: WrappedModel) -> None:
+        """One batch through the model, so that a projection of unknown width gets its weights."""
+        self.model.eval()
+        with torch.no_grad(), wrapped.recording():
+            self.model(self.inputs[:2])
+
+
+def check_finite(losses: Tensor, weights: list[Tensor], epoch: str, rate: float) -> None:
+    """Refuse (steps,) losses of an epoch that are not all finite, or weights after it.
+
+    Raises:
+        Diverged: names the step, the learning rate and the last finite loss.
+    """
+    bad = (~losses.isfinite()).nonzero()
+    step = int(bad[0]) if len(bad) else len(losses)
+    if step < len(losses):
+        what = f"the loss is {float(losses[step])} in {epoch}, step {step + 1} of {len(losses)}"
+    elif all(torch.stack([tensor.isfinite().all() for tensor in weights]).tolist()):
+        return
+    else:
+        what = f"a weight is NaN or infinite after {epoch}, step {step} of {len(losses)}"
+    last = f"{float(losses[step - 1]):.4g}" if step else "none in this epoch"
+    raise Diverged(
+        f"training: {what}, at learning rate {rate:.3g} (last finite loss: {last}); try a "
+        "smaller train.learning_rate"
+    )
+
+
+def coded_forward(
+    model: Classifier, signals: Mapping[str, WrappedModel], *, compiled: bool
+) -> CodedForward:
+    """X -> logits, and signal -> layer -> trace; one pass of the model, however many signals.
+
+    Raises:
+        InputError: to be compiled, with more than one learned signal.
+    """
+    if not compiled:
+        return lambda x: _record(model, signals, x)
+    if len(signals) > 1:
+        raise InputError(
+            f"train.compile: found {len(signals)} learned signals ({', '.join(signals)}), "
+            "allowed with true: one signal of recipe v0_1_1"
+        )
+    for name, wrapped in signals.items():  # the one there is
+        coded = torch.compile(wrapped.forward_with_trace)
+        return lambda x: ((found := coded(x))[0], {name: found[1]})
+    bare = torch.compile(model)
+    return lambda x: (bare(x), {})
+
+
+class _Coded(nn.Module):
+    """A model and its learned codebooks as one module, whose gradients are averaged together."""
+
+    def __init__(self, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
+        super().__init__()
+        self.model = model
+        self.coders = nn.ModuleList(wrapped.coders for wrapped in signals.values())
+        self.signals = dict(signals)  # a plain mapping: they hold the same modules
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Traces]:
+        """As `coded_forward`."""
+        return _record(self.model, self.signals, x)
+
+
+def _together(model: Classifier, signals: Mapping[str, WrappedModel]) -> CodedForward:
+    # Running statistics need no broadcast: every rank computes those of the whole batch. The
+    # option has another name since PyTorch 2.14.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
+    options: dict[str, Any] = {name: False}
+    return DistributedDataParallel(_Coded(model, signals), **options)
+
+
+def _record(
+    model: Classifier, signals: Mapping[str, WrappedModel], x: Tensor
+) -> tuple[Tensor, Traces]:
+    with ExitStack() as stack:
+        traces = {name: stack.enter_context(w.recording()) for name, w in signals.items()}
+        return model(x), traces

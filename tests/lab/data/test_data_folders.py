@@ -1,0 +1,191 @@
+"""Folders of images, the rule that fits images to a model, and images in bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
+
+from nervecode.errors import InputError
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.data import DATASETS, Samples, as_float, build_splits
+from nervecode.lab.data.bundled import fit_images
+from nervecode.lab.data.load import load_source
+from nervecode.lab.data.registry import Source
+from nervecode.lab.data.splits import set_name
+from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models import build_model
+from nervecode.lab.models.features import extract
+from nervecode.lab.schema import DataConfig, ModelConfig
+from tests.rehearsal import photographs
+
+SIZES = [(40, 32), (32, 57), (64, 33), (100, 41), (32, 32), (20, 25)]
+
+
+def write_classes(root: Path, *names: str, count: int = 12) -> Path:
+    """A folder with a sub-folder of pictures for each class, of many sizes and modes."""
+    for number, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            height, width = SIZES[index % len(SIZES)]
+            picture = photographs()[(number + index) % len(photographs())][:height, :width]
+            mode, suffix = [("RGB", "png"), ("L", "jpg"), ("RGBA", "PNG")][index % 3]
+            Image.fromarray(picture).convert(mode).save(root / name / f"{index:02}.{suffix}")
+    return root
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_classes(tmp_path / "pictures", "ant", "bee", "cat")
+
+
+def config(**values: object) -> DataConfig:
+    return DataConfig.model_validate({"id": "digits"} | values)
+
+
+OPENOOD = Compose([Resize(32), CenterCrop(32), PILToTensor()])
+
+
+def test_a_folder_is_that_of_torchvision(pictures: Path) -> None:
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / ".hidden").mkdir()
+    (pictures / "empty").mkdir()
+    oracle = datasets.ImageFolder(
+        pictures, OPENOOD, is_valid_file=lambda path: not path.endswith("txt"), allow_empty=True
+    )
+    found = load_source(f"folder:{pictures}")
+    assert found.test is None
+    assert torch.equal(found.train.inputs, torch.stack([image for image, _ in oracle]))
+    names = [oracle.classes[label] for label in oracle.targets]
+    assert [["ant", "bee", "cat"][label] for label in found.train.labels] == names
+
+
+def test_a_folder_is_id_data_and_another_is_ood(pictures: Path, tmp_path: Path) -> None:
+    other = write_classes(tmp_path / "other pictures", "whatever")
+    splits = build_splits(
+        config(id=f"folder:{pictures}", hold_out=(2,), near=["held_out"],
+               far=[f"folder:{other}", f"folder:{other / 'whatever'}"], image_size=16)
+    )  # fmt: skip
+    assert splits.num_classes == 2
+    assert len(splits.train) + len(splits.calibration) + len(splits.test) == 24
+    assert {samples.inputs.shape[1:] for samples in splits.evaluated().values()} == {(3, 16, 16)}
+    assert list(splits.evaluated())[2:] == [
+        "ood_folder_pictures_2", "ood_folder_other_pictures", "ood_folder_whatever",
+    ]  # fmt: skip
+    classes, plain = splits.ood[1].samples, splits.ood[2].samples
+    assert torch.equal(classes.inputs, plain.inputs)
+
+
+def test_a_path_becomes_absolute(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures.parent)
+    found = config(far=["folder:pictures"])
+    assert found.far == (f"folder:{pictures}",)
+    assert set_name(found.far[0], found) == "folder_pictures"
+    monkeypatch.setenv("HOME", str(pictures.parent))
+    assert config(far=["folder:~/pictures"]).far == (f"folder:{pictures}",)
+
+
+def test_an_optional_folder_joins_where_it_is(pictures: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\nmodel: {name: mlp}\n"
+        f'data: {{id: digits, far: ["folder:{pictures}?", "folder:{tmp_path}/none?"]}}\n'
+    )
+    found = resolve(file=file)
+    assert found.config.data.far == (f"folder:{pictures}",)
+    assert found.left_out == (f"folder:{tmp_path}/none",)
+
+
+def refused(**values: object) -> str:
+    with pytest.raises((InputError, ValueError)) as caught:
+        build_splits(config(**values))
+    return str(caught.value)
+
+
+def test_folders_that_will_not_do_are_refused(pictures: Path, tmp_path: Path) -> None:
+    one = write_classes(tmp_path / "one", "single", count=4)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    spec = f"folder:{pictures}"
+    assert "found 1 class sub-folders, allowed as ID data: two or more" in refused(
+        id=f"folder:{one}"
+    )
+    assert "found 0 class sub-folders" in refused(id=f"folder:{one / 'single'}")
+    assert f"{empty}: holds no image; allowed: .png, .jpg" in refused(far=[f"folder:{empty}"])
+    assert f"folder:{tmp_path}/no is absent from {tmp_path}/no" in refused(
+        far=[f"folder:{tmp_path}/no"]
+    )
+    assert "the set 'folder' needs a path, as in folder:PATH" in refused(far=["folder:"])
+    assert f"the OOD set '{spec}' is the ID set itself" in refused(id=spec, far=[spec])
+    inner = f"{spec}/ant"
+    assert f"the OOD set '{inner}' is the ID set itself" in refused(id=spec, far=[inner])
+    (pictures / "ant/broken.png").write_bytes(b"nothing")
+    assert f"{pictures}/ant/broken.png: not a readable image" in refused(far=[spec])
+
+
+def test_classes_of_the_id_set_are_no_outliers() -> None:
+    text = refused(hold_out=(8, 9), far=["digits:8,3"])
+    assert "the OOD set 'digits:8,3' holds class 3 of the ID set" in text
+    splits = build_splits(config(hold_out=(8, 9), near=["digits:8"]))
+    assert splits.ood[0].name == "digits_8"
+
+
+# The rule, on tensors
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("side", [24, 32, 48])
+def test_images_are_fitted_as_pillow_would(size: tuple[int, int], side: int) -> None:
+    picture = photographs()[0][: size[0], : size[1]]
+    expected = Compose([Resize(side), CenterCrop(side), PILToTensor()])(Image.fromarray(picture))
+    images = torch.from_numpy(picture.copy()).permute(2, 0, 1).unsqueeze(0)
+    found = fit_images(images, (3, side, side))
+    assert found.dtype == torch.uint8
+    # Pillow rounds after each of its two passes.
+    assert int((found[0].int() - expected.int()).abs().max()) <= 1
+    torch.testing.assert_close(fit_images(as_float(images), (3, side, side)), as_float(found),
+                               atol=0.51 / 255, rtol=0)  # fmt: skip
+
+
+# Bytes stand for the floats they would be
+
+
+@pytest.fixture
+def both() -> tuple[Samples, Samples]:
+    """The same images as bytes and as floats."""
+    random = np.random.default_rng(0)
+    inputs = torch.from_numpy(random.integers(0, 256, (90, 3, 8, 8), dtype=np.uint8))
+    labels = torch.arange(90) % 3
+    return Samples(inputs, labels), Samples(inputs.float() / 255, labels)
+
+
+def test_bytes_are_the_same_to_a_network_and_its_detectors(both: tuple[Samples, Samples]) -> None:
+    scores = []
+    for samples in both:
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(name="small_cnn", width=4), samples, 3).eval()
+        features = extract(model, samples, title="test", progress=Progress())
+        found = [DETECTORS[name](features, model)(features) for name in ("energy", "odin", "gram")]
+        scores.append([features.logits, model(samples.inputs), *found])
+    for one, other in zip(*scores, strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
+def test_shifts_of_bytes_are_those_of_floats(
+    both: tuple[Samples, Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("noise", "rotate:45", "blur", "contrast", "hflip")
+    found = []
+    for samples in both:
+        monkeypatch.setitem(DATASETS, "mine", lambda samples=samples: Source(samples))
+        found.append(build_splits(config(id="mine", shift=names, far=["digits", "uniform_noise"])))
+    for one, other in zip(found[0].ood, found[1].ood, strict=True):
+        torch.testing.assert_close(as_float(one.samples.inputs), as_float(other.samples.inputs),
+                                   atol=0, rtol=0)  # fmt: skip
+    assert found[0].train.fingerprint() != found[1].train.fingerprint()

@@ -1,0 +1,126 @@
+"""Hyperparameters of detectors from a config, against NumPy, scikit-learn and pytorch-ood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_ood import detector as library
+from sklearn.neighbors import NearestNeighbors
+
+from nervecode.errors import InputError
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.data import Samples
+from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.features import Features, extract
+from nervecode.lab.schema import ModelConfig
+
+MINIMAL = "name: mine\ndata: {id: digits}\nmodel: {name: mlp}\n"
+
+
+@pytest.fixture(scope="module")
+def samples() -> Samples:
+    generator = torch.Generator().manual_seed(0)
+    return Samples(torch.rand(120, 1, 8, 8, generator=generator), torch.arange(120) % 3)
+
+
+@pytest.fixture(scope="module")
+def model(samples: Samples) -> Classifier:
+    torch.manual_seed(0)
+    return build_model(ModelConfig(name="small_cnn", width=8), samples, 3).eval()
+
+
+@pytest.fixture(scope="module")
+def seen(model: Classifier, samples: Samples) -> Features:
+    return extract(model, samples, title="x", progress=Progress())
+
+
+def test_mahalanobis_shrinks_towards_a_sphere(model: Classifier, seen: Features) -> None:
+    z, y = seen.features.double().numpy(), seen.labels.numpy()
+    centres = np.stack([z[y == label].mean(0) for label in range(3)])
+    scatter = (z - centres[y]).T @ (z - centres[y]) + 1e-6 * np.eye(z.shape[1])
+    for share in (0.01, 0.5):
+        ridge = np.trace(scatter) / len(scatter) * np.eye(len(scatter))
+        precision = np.linalg.inv((1 - share) * scatter + share * ridge)
+        steps = z[:, None] - centres
+        expected = np.einsum("nkd,de,nke->nk", steps, precision, steps).min(1) / 2
+        found = DETECTORS["mahalanobis"](seen, model, shrinkage=share)(seen)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_knn_counts_as_many_neighbours(k: int, model: Classifier, seen: Features) -> None:
+    z = seen.features.numpy()
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    for normalise, points in ((True, unit), (False, z)):
+        distances, _ = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(points)
+        found = DETECTORS["knn"](seen, model, k=k, normalise=normalise)(seen)
+        np.testing.assert_allclose(found, distances[:, -1], atol=1e-3)
+
+
+def test_the_residual_leaves_out_as_many_axes(model: Classifier, seen: Features) -> None:
+    head = model.head
+    for axes in (2, 5):
+        vim = library.ViM(None, d=axes, w=head.weight.detach(), b=head.bias.detach())
+        vim.fit_features(seen.features, seen.labels)
+        basis = vim.principal_subspace
+        assert basis.shape == (16, 16 - axes)
+        expected = ((seen.features - vim.u) @ basis).norm(dim=1)
+        found = DETECTORS["residual"](seen, model, axes=axes)(seen)
+        torch.testing.assert_close(found, expected)
+
+
+def test_gen_and_odin_take_theirs(model: Classifier, seen: Features) -> None:
+    p = seen.logits.double().softmax(1)
+    for gamma in (0.1, 0.6):
+        found = DETECTORS["gen"](seen, model, gamma=gamma)(seen)
+        expected = (p**gamma * (1 - p) ** gamma).mean(1)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    found = DETECTORS["odin"](seen, model, temperature=10.0, step=0.1)(seen)
+    oracle = library.ODIN(model, eps=0.1, temperature=10.0).predict(seen.inputs)
+    torch.testing.assert_close(found, oracle.detach())
+
+
+def test_what_may_be_set_is_known_with_its_default() -> None:
+    found = {name: one.options for name, one in DETECTORS.items() if one.options}
+    assert found == {
+        "gen": {"gamma": 0.1},
+        "knn": {"k": 50, "normalise": True},
+        "mahalanobis": {"shrinkage": 0.0},
+        "odin": {"temperature": 1000.0, "step": 0.0014},
+        "residual": {"axes": 0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("bench.options={knnn: {k: 5}}", "unknown detector 'knnn'; did you mean 'knn'?"),
+        ("bench.options={knn: {kk: 5}}", "unknown option of knn 'kk'; did you mean 'k'?"),
+        ("bench.options={msp: {k: 5}}", "unknown option of msp 'k'; Allowed: (none)"),
+        ("bench.options.knn.k=2.5", "knn.k: found 2.5, allowed: as 50"),
+        ("bench.options.knn.k=true", "knn.k: found True, allowed: as 50"),
+        ("bench.options.knn.normalise=1", "knn.normalise: found 1, allowed: as True"),
+        ("bench.options.gen.gamma=x", "gen.gamma: found 'x', allowed: as 0.1"),
+        ("bench.options=[knn]", "bench.options: found ['knn'], allowed: a mapping"),
+        ("bench.options.knn=5", "bench.options.knn: found 5, allowed: a mapping"),
+    ],
+)
+def test_bad_options_are_one_clear_line(override: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINIMAL)
+    with pytest.raises(InputError) as caught:
+        resolve(file=file, overrides=[override])
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_options_of_a_config_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINIMAL + "bench: {options: {knn: {k: 5, normalise: false}, gen: {gamma: 1}}}")
+    options = resolve(file=file).config.bench.options
+    assert options == {"knn": {"k": 5, "normalise": False}, "gen": {"gamma": 1}}

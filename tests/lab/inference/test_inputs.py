@@ -1,0 +1,157 @@
+"""Inputs to score: folders, arrays and names, in the shape that a model takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nervecode.errors import InputError
+from nervecode.lab.data import DATASETS, OUTLIERS
+from tests.lab.inference.reading import read_inputs
+
+GREY = (1, 8, 8)
+pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images, one deeper, beside what is none."""
+    root = tmp_path / "pictures"
+    (root / "deeper").mkdir(parents=True)
+    for name, image in zip(("b.png", "a.PNG", "deeper/c.bmp"), pixels, strict=False):
+        Image.fromarray(image).save(root / name)
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def test_a_folder_gives_every_image_below_it_in_order(folder: Path) -> None:
+    found = read_inputs(str(folder), GREY)
+    assert found.ids == ["a.PNG", "b.png", "deeper/c.bmp"]
+    expected = pixels[[1, 0, 2]].astype(np.float32) / 255
+    np.testing.assert_array_equal(found.inputs[:, 0], expected)
+    assert found.skipped == ()
+
+
+def test_a_single_image_is_an_input(folder: Path) -> None:
+    found = read_inputs(str(folder / "b.png"), GREY)
+    assert found.ids == ["b.png"]
+    np.testing.assert_array_equal(found.inputs[0, 0], pixels[0].astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "CMYK"])
+@pytest.mark.parametrize("shape", [(1, 6, 5), (3, 6, 5)])
+def test_any_kind_of_image_fits(tmp_path: Path, mode: str, shape: tuple[int, ...]) -> None:
+    suffix = "tif" if mode == "CMYK" else "png"
+    Image.fromarray(pixels[0]).resize((20, 30)).convert(mode).save(tmp_path / f"x.{suffix}")
+    found = read_inputs(str(tmp_path), shape)
+    assert found.inputs.shape == (1, *shape)
+    assert 0 <= float(found.inputs.min()) <= float(found.inputs.max()) <= 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"not an image", None])
+def test_an_unreadable_image_is_named_or_skipped(folder: Path, damage: bytes | None) -> None:
+    whole = (folder / "b.png").read_bytes()
+    bad = folder / "bad.png"
+    bad.write_bytes(whole[: len(whole) - 30] if damage is None else damage)
+    with pytest.raises(InputError) as caught:
+        read_inputs(str(folder), GREY)
+    assert f"{bad}: not a readable image" in str(caught.value)
+    assert "--skip-bad" in str(caught.value)
+    found = read_inputs(str(folder), GREY, skip_bad=True)
+    assert found.ids == ["a.PNG", "b.png", "deeper/c.bmp"]
+    assert found.skipped == (str(bad),)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no image; allowed: \.png"):
+        read_inputs(str(tmp_path), GREY)
+
+
+def test_images_do_not_fit_a_model_of_features(folder: Path) -> None:
+    with pytest.raises(InputError, match="an image, but the model takes inputs of shape"):
+        read_inputs(str(folder), (16,))
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (pixels[:, None], pixels[:, None] / 255),
+        (pixels, pixels[:, None] / 255),
+        (pixels[:, None] / 255, pixels[:, None] / 255),
+        (np.ones((2, 1, 8, 8), dtype=np.int64), np.ones((2, 1, 8, 8))),
+    ],
+    ids=["uint8", "without channel", "float64", "int64"],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_arrays_are_read(
+    tmp_path: Path, array: np.ndarray, expected: np.ndarray, suffix: str
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".npy":
+        np.save(path, array)
+    else:
+        np.savez(path, anything=array)
+    found = read_inputs(str(path), GREY)
+    np.testing.assert_allclose(found.inputs, expected.astype(np.float32), rtol=1e-6)
+    assert found.inputs.dtype == torch.float32
+    assert found.ids == [str(i) for i in range(len(array))]
+
+
+def test_of_several_arrays_the_one_named_inputs_is_taken(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", labels=np.arange(4), inputs=pixels)
+    assert read_inputs(str(tmp_path / "x.npz"), GREY).inputs.shape == (4, *GREY)
+    np.savez(tmp_path / "y.npz", a=pixels, b=pixels)
+    with pytest.raises(InputError, match="found arrays a, b; allowed: one array, or one named"):
+        read_inputs(str(tmp_path / "y.npz"), GREY)
+
+
+def test_features_fit_a_model_of_features(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 16)))
+    assert read_inputs(str(tmp_path / "x.npy"), (16,)).inputs.shape == (3, 16)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 3, 8, 8)), "found shape (2, 3, 8, 8), allowed: (N, 1, 8, 8), N >= 1"),
+        (np.zeros((2, 1, 8, 9)), "found shape (2, 1, 8, 9)"),
+        (np.zeros((0, 1, 8, 8)), "found shape (0, 1, 8, 8)"),
+        (np.zeros(()), "found shape ()"),
+        (np.full((2, 1, 8, 8), np.nan), "holds NaN or infinity"),
+        (np.full((2, 1, 8, 8), np.inf), "holds NaN or infinity"),
+        (np.full((2, 1, 8, 8), 1e300), "holds NaN or infinity"),
+        (np.full((2, 1, 8, 8), "a"), "found <U1 values"),
+        (np.full((2, 1, 8, 8), 1j), "found complex128 values"),
+        (np.full((2, 1, 8, 8), None), "not a readable array file"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, array: np.ndarray, words: str) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, array, allow_pickle=True)
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        read_inputs(str(path), GREY)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_files_that_are_no_arrays_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with pytest.raises(InputError, match="no such file"):
+        read_inputs(str(path), GREY)
+    path.write_text("hello")
+    with pytest.raises(InputError, match="not a readable array file"):
+        read_inputs(str(path), GREY)
+
+
+def test_names_of_data_sets_and_outliers() -> None:
+    assert torch.equal(read_inputs("digits", GREY).inputs, DATASETS["digits"]().train.inputs)
+    assert read_inputs("digits", (3, 16, 16)).inputs.shape == (1797, 3, 16, 16)
+    noise = OUTLIERS["uniform_noise"](GREY, torch.Generator().manual_seed(0))
+    assert torch.equal(read_inputs("uniform_noise", GREY).inputs, noise)
+    with pytest.raises(InputError, match=r"neither a path nor a data set; did you mean 'digits'\?"):
+        read_inputs("digts", GREY)

@@ -1,0 +1,171 @@
+"""Weights from elsewhere: what fits is taken, what is more than weights is refused."""
+
+from __future__ import annotations
+
+import pickle  # noqa: TID251
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nervecode.errors import InputError
+from nervecode.lab.data import Samples
+from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.foreign import load_foreign, read_foreign
+from nervecode.lab.schema import ModelConfig
+
+LIMIT = 1 << 30
+
+
+def model(name: str = "small_cnn", seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    train = Samples(torch.rand(20, 3, 32, 32), torch.arange(20) % 5)
+    return build_model(ModelConfig(name=name, width=4), train, 5)
+
+
+def saved(value: Any, path: Path) -> Path:
+    torch.save(value, path)  # noqa: TID251
+    return path
+
+
+def weights(seed: int = 1) -> dict[str, Tensor]:
+    """Of another model of the same form, without its normalisation."""
+    state = model(seed=seed).state_dict()
+    return {key: tensor for key, tensor in state.items() if key not in ("mean", "std")}
+
+
+FORMS: dict[str, Callable[[dict[str, Tensor], Path], Path]] = {
+    "safetensors": lambda w, p: (save_file(w, p / "x.safetensors"), p / "x.safetensors")[1],
+    "state dict": lambda w, p: saved(w, p / "x.pt"),
+    "with an optimiser": lambda w, p: saved({"epoch": 3, "state_dict": w}, p / "x.pth"),
+    "nested": lambda w, p: saved({"net": {"model": w}}, p / "x.pt"),
+    "parallel": lambda w, p: saved({f"module.{k}": v for k, v in w.items()}, p / "x.pt"),
+    "compiled": lambda w, p: saved({f"_orig_mod.{k}": v for k, v in w.items()}, p / "x.pt"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_are_taken_in_the_usual_forms(form: str, tmp_path: Path) -> None:
+    found = model()
+    mean = found.mean.clone()
+    load_foreign(FORMS[form](weights(), tmp_path), found)
+    for key, tensor in weights().items():
+        assert torch.equal(found.state_dict()[key], tensor), key
+    assert torch.equal(found.mean, mean)
+
+
+def test_a_model_of_torchvision_takes_torchvisions_own_keys(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    theirs = torchvision.models.get_model("resnet18", weights=None, num_classes=5).eval()
+    found = model("torchvision:resnet18").eval()
+    load_foreign(saved(theirs.state_dict(), tmp_path / "x.pt"), found)
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(found.head(found.features(x)), theirs(x))
+
+
+def without(key: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda w: {k: v for k, v in w.items() if k != key}
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "missing": (without("blocks.1.conv.weight"),
+                "lacks 'blocks.1.conv.weight' of shape (4, 4, 3, 3), has 'blocks."),
+    "shape": (lambda w: w | {"head.weight": torch.rand(7, 8)},
+              "'head.weight' has shape (7, 8), allowed for this model: (5, 8)"),
+    "more": (lambda w: w | {"fc.weight": torch.rand(1)}, "has 'fc.weight', which the model lacks"),
+    "nan": (lambda w: w | {"head.bias": torch.full((5,), float("nan"))},
+            "'head.bias' holds NaN or infinity"),
+    "nothing": (lambda w: {}, "holds no weights by name; found dict"),
+    "a list": (lambda w: list(w.values()), "holds no weights by name; found list"),
+    "no tensor": (lambda w: w | {"head.bias": 3.0}, "'head.bias' is no plain tensor"),
+    "sparse": (lambda w: w | {"head.weight": w["head.weight"].to_sparse()},
+               "'head.weight' is no plain tensor"),
+    "a number as a name": (lambda w: w | {3: torch.rand(1)}, "3 is no plain tensor"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_first_difference_is_shown_and_nothing_is_taken(name: str, tmp_path: Path) -> None:
+    change, words = WRONG[name]
+    found = model()
+    before = {key: tensor.clone() for key, tensor in found.state_dict().items()}
+    path = saved(change(weights()), tmp_path / "x.pt")
+    with pytest.raises(InputError) as told:
+        load_foreign(path, found)
+    assert str(told.value).startswith(f"{path}: ")
+    assert words in str(told.value)
+    assert all(torch.equal(before[key], t) for key, t in found.state_dict().items())
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.mkdir, (self.path,)
+
+
+def test_a_file_that_is_more_than_weights_is_refused(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    path = saved({"state_dict": weights(), "args": Bomb(canary)}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="damaged, or more than weights"):
+        read_foreign(path, limit=LIMIT)
+    assert not canary.exists()
+    torch.load(path, weights_only=False)  # noqa: TID251
+    assert canary.is_dir()
+
+
+def bare_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({}))
+
+
+def cut(path: Path) -> None:
+    whole = saved(weights(), path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", bytes(100 << 20))
+
+
+@pytest.mark.parametrize(
+    ("write", "suffix", "words"),
+    [
+        (bare_pickle, ".pt", "neither .safetensors nor as torch.save"),
+        (cut, ".pt", "neither .safetensors nor as torch.save"),
+        (lambda path: path.write_bytes(b"junk"), ".safetensors", "not a readable safetensors file"),
+        (lambda path: None, ".pt", "no such file"),
+        (bomb, ".pt", "found 104,857,600 bytes, allowed for this model: 67"),
+        (lambda path: path.write_bytes(bytes(80 << 20)), ".safetensors", "found 83,886,080 bytes"),
+    ],
+)
+def test_bad_files_are_refused(
+    write: Callable[[Path], Any], suffix: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    write(path)
+    with pytest.raises(InputError) as told:
+        load_foreign(path, model())
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.6.0", "2.9.1+cu130"])
+def test_an_old_unpickler_is_not_used(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(weights(), tmp_path / "x.pt")
+    monkeypatch.setattr(torch, "__version__", version)
+    with pytest.raises(InputError, match=r"2\.10 or later \(CVE-2025-32434, CVE-2026-24747\)"):
+        read_foreign(path, limit=LIMIT)
+    save_file(weights(), tmp_path / "x.safetensors")
+    assert read_foreign(tmp_path / "x.safetensors", limit=LIMIT).keys() == weights().keys()

@@ -1,0 +1,107 @@
+"""Adoption: a run that begins with the trainings of another, only where the same was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nervecode.errors import ArtifactError
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.run.adopt import adopt
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.verify import verify_run
+from nervecode.lab.schema import Config
+from nervecode.lab.study.plan import Plan
+from nervecode.lab.study.study import run_setting
+
+SMALL = (
+    "bench.detectors=[msp]", "bench.limit_eval=20", "bench.accuracy_gate=0", "model.width=8",
+    "train.epochs=1", "data.far=[uniform_noise]", "data.shift=[]",
+)  # fmt: skip
+PLAN = Plan.model_validate(
+    {"title": "x", "seeds": [0, 1], "overrides": SMALL, "settings": {"one": {"preset": "digits"}}}
+)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    outdir = tmp_path_factory.mktemp("elsewhere")
+    return run_setting(PLAN, "one", outdir, command="x", progress=Progress())
+
+
+def other(*overrides: str, seeds: tuple[int, ...] = (0, 1)) -> Config:
+    found = {"name": "two", "seeds": list(seeds)}
+    return resolve(preset="digits", overrides=[*SMALL, *overrides], settings=found).config
+
+
+def events(run: RunDir) -> str:
+    return (run.root / "log.jsonl").read_text()
+
+
+def test_a_setting_with_other_codes_and_outliers_trains_no_more(
+    source: RunDir, tmp_path: Path
+) -> None:
+    codes = ("signals.nervecode_max={reduce: max}", "signals.nervecode_v0_1_1.codes_per_class=3")
+    overrides = (*SMALL, *codes, "data.far=[gaussian_noise]")
+    plan = PLAN.model_copy(update={"overrides": overrides})
+    folders = [source.root.parent]
+    run = run_setting(plan, "one", tmp_path, command="x", progress=Progress(), folders=folders)
+    for seed in (0, 1):
+        assert run.checkpoint(seed).read_bytes() == source.checkpoint(seed).read_bytes()
+        assert f'"event": "skip", "stage": "train/seed_{seed}"' in events(run)
+    assert f'"event": "adopt", "source": "{source.root.name}"' in events(run)
+    assert '"start", "stage": "train' not in events(run)
+    assert (run.root / "results.json").is_file()
+    assert run.status == source.status == "complete"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        other("train.epochs=2"),
+        other("model.width=9"),
+        other("data.hold_out=[1, 2]"),
+        other("signals.nervecode_v0_1_1.num_codes=4"),
+        other(seeds=(0, 1, 2)),
+    ],
+    ids=["train", "model", "data", "learned codes", "a seed more"],
+)
+def test_another_training_is_not_adopted(config: Config, source: RunDir, tmp_path: Path) -> None:
+    assert adopt(config, tmp_path, [source.root.parent], command="x") is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_fewer_seeds_are_taken_and_the_newest_run_and_no_folder_is_no_error(
+    source: RunDir, tmp_path: Path
+) -> None:
+    first = adopt(other(seeds=(1,)), tmp_path / "a", [source.root.parent], command="x")
+    assert first is not None
+    assert list(first.meta["stages"]) == ["train/seed_1"]
+    assert not first.checkpoint(0).exists()
+    assert adopt(other(), tmp_path / "b", [tmp_path / "nowhere"], command="x") is None
+
+
+def test_each_seed_may_come_from_another_run(source: RunDir, tmp_path: Path) -> None:
+    folders = [source.root.parent]
+    cells = [adopt(other(seeds=(s,)), tmp_path / "cells", folders, command="x") for s in (0, 1)]
+    run = adopt(other(seeds=(1, 0)), tmp_path / "b", [tmp_path / "cells"], command="x")
+    assert run is not None
+    assert list(run.meta["stages"]) == ["train/seed_1", "train/seed_0"]
+    for seed, cell in enumerate(cells):
+        assert cell is not None
+        assert run.checkpoint(seed).read_bytes() == cell.checkpoint(seed).read_bytes()
+        assert f'"source": "{cell.root.name}", "seed": {seed}' in events(run)
+    manifest = json.loads((run.checkpoint(0).parent / "checkpoint_manifest.json").read_text())
+    assert sorted(manifest) == ["seed_0.safetensors", "seed_1.safetensors"]
+    assert not verify_run(run).faults
+
+
+def test_a_damaged_training_is_refused(source: RunDir, tmp_path: Path) -> None:
+    copy = adopt(other(), tmp_path / "a", [source.root.parent], command="x")
+    assert copy is not None
+    copy.checkpoint(1).write_bytes(b"no weights")
+    with pytest.raises(ArtifactError, match=r"seed_1\.safetensors: is damaged"):
+        adopt(other(), tmp_path / "b", [tmp_path / "a"], command="x")
