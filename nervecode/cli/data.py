@@ -13,7 +13,7 @@ from nervecode.cli.show import next_step, say, show_table
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.data.catalogue import State
+    from nervecode.lab.data.catalogue import Location
 
 app = typer.Typer(
     help="List data sets and their state; fetch absent ones.\n\n"
@@ -31,15 +31,15 @@ def data(
     """List every data set: what it is, and where it is or what gets it."""
     if context.invoked_subcommand is not None:
         return
-    from nervecode.lab.data.catalogue import VARIABLE, data_root, states
+    from nervecode.lab.data.catalogue import VARIABLE, data_root, locations
 
-    found = states()
+    found = locations()
     if as_json:
-        sets = [asdict(state) for state in found]
+        sets = [asdict(place) for place in found]
         typer.echo(json.dumps({"schema_version": 1, "folder": str(data_root()), "sets": sets}))
         return
     _show(found, f"fetched sets live in {data_root()} (set {VARIABLE} to move it)")
-    absent = [state.name for state in found if state.command.startswith("nervecode ")]
+    absent = [place.name for place in found if place.command.startswith("nervecode ")]
     if absent:
         next_step("data", "fetch", absent[0])
     else:
@@ -72,18 +72,18 @@ def fetch(
     next_step("data")
 
 
-def _show(states: list[State], caption: str) -> None:
+def _show(locations: list[Location], caption: str) -> None:
     from nervecode.lab.data.catalogue import CATALOGUE
     from nervecode.lab.results.tables import Table
 
     body = [
         [
-            state.name,
-            CATALOGUE[state.name].about,
-            "present" if state.present else "absent",
-            state.where if state.present else state.command,
+            place.name,
+            CATALOGUE[place.name].about,
+            "present" if place.present else "absent",
+            place.where if place.present else place.command,
         ]
-        for state in states
+        for place in locations
     ]
     header = ["set", "what", "state", "where, or what gets it"]
     show_table(Table("Data sets", header, body, caption=caption))

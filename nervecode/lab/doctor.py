@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nervecode import __version__
 from nervecode.lab.config.resolve import presets
-from nervecode.lab.data.catalogue import data_root, states
+from nervecode.lab.data.catalogue import data_root, locations
 from nervecode.lab.machine.provenance import provenance
 
 OTHERS = ("scipy", "matplotlib", "safetensors", "scikit-image")
@@ -77,7 +77,7 @@ def _torch() -> Facts:
 
 
 def _data() -> Facts:
-    found = states()
+    found = locations()
     here = [state.name for state in found if state.present]
     absent = [state.name for state in found if not state.present]
     return {

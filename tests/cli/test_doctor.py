@@ -13,7 +13,7 @@ import torch
 
 import nervecode
 from nervecode.lab import doctor
-from nervecode.lab.data.catalogue import states
+from nervecode.lab.data.catalogue import locations
 
 
 def test_the_block_tells_versions_device_data_and_disk(cli: Any, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_the_block_tells_versions_device_data_and_disk(cli: Any, tmp_path: Path)
     assert facts["python"] == platform.python_version()
     assert facts["numpy"] == np.__version__
     assert facts["threads"] == str(torch.get_num_threads())
-    assert facts["present"].split() == [state.name for state in states() if state.present]
+    assert facts["present"].split() == [place.name for place in locations() if place.present]
     assert facts["runs"].endswith(facts["data"].split()[-1]) or "GB free of" in facts["runs"]
     assert "Next: nervecode data" in found.err
 

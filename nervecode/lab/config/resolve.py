@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.data.catalogue import state
+from nervecode.lab.data.catalogue import locate
 from nervecode.lab.schema import Config, problems
 
 Origins = dict[str, str]
@@ -292,7 +292,7 @@ def _settle_optional_sets(values: dict[str, Any]) -> tuple[str, ...]:
         settled = []
         for spec in specs:
             name = spec[:-1] if isinstance(spec, str) and spec.endswith("?") else None
-            if name is None or state(name).present:
+            if name is None or locate(name).present:
                 settled.append(name or spec)
             else:
                 left_out.append(name)

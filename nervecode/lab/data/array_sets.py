@@ -13,36 +13,36 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import require, state
-from nervecode.lab.data.registry import DATASETS, Source, register
+from nervecode.lab.data.catalogue import locate, require
+from nervecode.lab.data.registry import DATASETS, Dataset, register
 from nervecode.lab.data.samples import Samples
 
 
 @register(DATASETS)
-def cifar10() -> Source:
+def cifar10() -> Dataset:
     """60,000 photographs, ten classes (Krizhevsky 2009)."""
     return load_arrays("cifar10")
 
 
 @register(DATASETS)
-def cifar100() -> Source:
+def cifar100() -> Dataset:
     """60,000 photographs, a hundred classes (Krizhevsky 2009)."""
     return load_arrays("cifar100")
 
 
 @register(DATASETS)
-def svhn() -> Source:
+def svhn() -> Dataset:
     """99,289 digits of house numbers (Netzer et al. 2011); without the extra part."""
     return load_arrays("svhn")
 
 
 @register(DATASETS)
-def stl10() -> Source:
+def stl10() -> Dataset:
     """13,000 photographs, ten classes, 96x96 (Coates, Lee, Ng 2011)."""
     return load_arrays("stl10")
 
 
-def load_arrays(name: str, folder: Path | None = None) -> Source:
+def load_arrays(name: str, folder: Path | None = None) -> Dataset:
     """A set from its folder, or from where it is on this machine.
 
     Raises:
@@ -52,7 +52,7 @@ def load_arrays(name: str, folder: Path | None = None) -> Source:
 
     if folder is None:
         require([name])
-        folder = Path(state(name).where)
+        folder = Path(locate(name).where)
     # Within the function: tests give torchvision's classes other sums.
     readers: dict[str, tuple[Any, Any, Any]] = {
         "cifar10": (datasets.CIFAR10, {"train": True}, {"train": False}),
@@ -68,7 +68,7 @@ def load_arrays(name: str, folder: Path | None = None) -> Source:
         raise InputError(
             f"{folder}: {name} is damaged ({reason}); get it again: nervecode data fetch {name}"
         ) from None
-    return Source(train, test)
+    return Dataset(train, test)
 
 
 def _samples(found: Any) -> Samples:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import center_crop
 
 from nervecode.errors import InputError
-from nervecode.lab.data.registry import DATASETS, OUTLIERS, Shape, Source, register
+from nervecode.lab.data.registry import DATASETS, OUTLIERS, Dataset, Shape, register
 from nervecode.lab.data.samples import Samples, as_float
 
 OUTLIER_COUNT = 500
@@ -21,17 +21,17 @@ FITTED = 4096
 
 @register(DATASETS)
 @cache
-def digits() -> Source:
+def digits() -> Dataset:
     """1,797 handwritten digits, 8x8 grey, ten classes (UCI, with scikit-learn)."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
     images = torch.from_numpy(data.images / 16.0).float().unsqueeze(1)
-    return Source(Samples(images, torch.from_numpy(data.target).long()))
+    return Dataset(Samples(images, torch.from_numpy(data.target).long()))
 
 
 @register(DATASETS)
-def wine() -> Source:
+def wine() -> Dataset:
     """178 wines of three growers, 13 features as measured (UCI, with scikit-learn)."""
     from sklearn.datasets import load_wine
 
@@ -39,7 +39,7 @@ def wine() -> Source:
 
 
 @register(DATASETS)
-def breast_cancer() -> Source:
+def breast_cancer() -> Dataset:
     """569 tumours, malignant (0) or benign (1), 30 features as measured (UCI, scikit-learn)."""
     from sklearn.datasets import load_breast_cancer
 
@@ -47,13 +47,13 @@ def breast_cancer() -> Source:
 
 
 @register(DATASETS)
-def blobs() -> Source:
+def blobs() -> Dataset:
     """2,000 points of the plane in four Gaussian blobs: three side by side, the fourth far away."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 3.5], [12.0, 12.0]])
     labels = torch.arange(2000) % len(centres)
     points = centres[labels] + 0.7 * torch.randn(len(labels), 2, generator=generator)
-    return Source(Samples(points, labels))
+    return Dataset(Samples(points, labels))
 
 
 @register(OUTLIERS)
@@ -74,9 +74,9 @@ def gaussian_noise(shape: Shape, generator: torch.Generator) -> Tensor:
     return (0.5 + 0.25 * torch.randn(OUTLIER_COUNT, *shape, generator=generator)).clamp(0, 1)
 
 
-def _table(data: tuple[np.ndarray, np.ndarray]) -> Source:
+def _table(data: tuple[np.ndarray, np.ndarray]) -> Dataset:
     features, labels = data
-    return Source(Samples(torch.from_numpy(features).float(), torch.from_numpy(labels).long()))
+    return Dataset(Samples(torch.from_numpy(features).float(), torch.from_numpy(labels).long()))
 
 
 @cache

@@ -38,7 +38,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DatasetInfo:
     """One data set.
 
     Attributes:
@@ -57,7 +57,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class State:
+class Location:
     """Whether a set can be used: where it is, or the command that gets it and what was tried."""
 
     name: str
@@ -86,18 +86,20 @@ def _idx(
     return Files(torchvision, shapes, options or {}, system, known)
 
 
-CATALOGUE: dict[str, Entry] = {
-    "digits": Entry(
+CATALOGUE: dict[str, DatasetInfo] = {
+    "digits": DatasetInfo(
         "1,797 handwritten digits, 8x8 grey",
         "scikit-learn; UCI Optical Recognition of Handwritten Digits, CC BY 4.0",
     ),
-    "wine": Entry("178 wines of three growers, 13 features", "scikit-learn; UCI Wine, CC BY 4.0"),
-    "breast_cancer": Entry(
+    "wine": DatasetInfo(
+        "178 wines of three growers, 13 features", "scikit-learn; UCI Wine, CC BY 4.0"
+    ),
+    "breast_cancer": DatasetInfo(
         "569 tumours, benign or malignant, 30 features",
         "scikit-learn; UCI Breast Cancer Wisconsin (Diagnostic), CC BY 4.0",
     ),
-    "blobs": Entry("2,000 points in four Gaussian blobs, the fourth far away", "computed"),
-    "fashion_mnist": Entry(
+    "blobs": DatasetInfo("2,000 points in four Gaussian blobs, the fourth far away", "computed"),
+    "fashion_mnist": DatasetInfo(
         "70,000 pieces of clothing, 28x28 grey",
         "Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747, MIT",
         # Debian's package dataset-fashion-mnist installs the published files there.
@@ -114,17 +116,17 @@ CATALOGUE: dict[str, Entry] = {
             ),
         ),
     ),
-    "mnist": Entry(
+    "mnist": DatasetInfo(
         "70,000 handwritten digits, 28x28 grey",
         "LeCun, Cortes, Burges 1998, CC BY-SA 3.0",
         files=_idx("MNIST", 60_000, 10_000),
     ),
-    "kmnist": Entry(
+    "kmnist": DatasetInfo(
         "70,000 cursive Japanese characters, 28x28 grey",
         "Clanuwat et al. 2018, arXiv:1812.01718, CC BY-SA 4.0",
         files=_idx("KMNIST", 60_000, 10_000),
     ),
-    "emnist_letters": Entry(
+    "emnist_letters": DatasetInfo(
         "145,600 handwritten letters, 28x28 grey, classes 1 to 26",
         "Cohen et al. 2017, arXiv:1702.05373; NIST Special Database 19, public domain",
         files=_idx(
@@ -136,58 +138,60 @@ CATALOGUE: dict[str, Entry] = {
             options={"split": "letters"},
         ),
     ),
-    "cifar10": Entry(
+    "cifar10": DatasetInfo(
         "60,000 photographs of ten classes, 32x32 colour",
         "Krizhevsky 2009, CIFAR-10",
         archives=ARCHIVES["cifar10"],
     ),
-    "cifar100": Entry(
+    "cifar100": DatasetInfo(
         "60,000 photographs of a hundred classes, 32x32 colour",
         "Krizhevsky 2009, CIFAR-100",
         archives=ARCHIVES["cifar100"],
     ),
-    "svhn": Entry(
+    "svhn": DatasetInfo(
         "99,289 digits of house numbers, 32x32 colour",
         "Netzer et al. 2011, Street View House Numbers, non-commercial use",
         archives=ARCHIVES["svhn"],
     ),
-    "stl10": Entry(
+    "stl10": DatasetInfo(
         "13,000 photographs of ten classes, 96x96 colour",
         "Coates, Lee, Ng 2011, STL-10",
         archives=ARCHIVES["stl10"],
     ),
-    "dtd": Entry(
+    "dtd": DatasetInfo(
         "5,640 textures of 47 classes, of many sizes",
         "Cimpoi et al. 2014, arXiv:1311.3618, Describable Textures, for research",
         archives=ARCHIVES["dtd"],
     ),
-    "places365": Entry(
+    "places365": DatasetInfo(
         "36,500 photographs of places, 256x256 colour",
         "Zhou et al. 2017, Places365 (validation part, small), for research",
         archives=ARCHIVES["places365"],
     ),
-    "tiny_imagenet": Entry(
+    "tiny_imagenet": DatasetInfo(
         "110,000 photographs of 200 classes, 64x64 colour",
         "Le and Yang 2015, Tiny ImageNet, for research",
         archives=ARCHIVES["tiny_imagenet"],
     ),
-    "folder": Entry("folder:PATH, any folder of images; its sub-folders are classes", "your own"),
-    "photo_patches": Entry(
+    "folder": DatasetInfo(
+        "folder:PATH, any folder of images; its sub-folders are classes", "your own"
+    ),
+    "photo_patches": DatasetInfo(
         "random 64x64 patches of two photographs",
         "scikit-learn; china.jpg and flower.jpg, CC BY 2.0",
     ),
-    "textures": Entry(
+    "textures": DatasetInfo(
         "random 64x64 patches of brick, grass and gravel",
         "scikit-image; CC0",
         pictures=("brick.png", "grass.png", "gravel.png"),
     ),
-    "faces": Entry(
+    "faces": DatasetInfo(
         "100 faces, 25x25 grey",
         "scikit-image; subset of Labeled Faces in the Wild, Huang et al. 2007",
         pictures=("lfw_subset.npy",),
     ),
-    "uniform_noise": Entry("uniform over the range of the inputs", "computed"),
-    "gaussian_noise": Entry("normal around the middle of that range", "computed"),
+    "uniform_noise": DatasetInfo("uniform over the range of the inputs", "computed"),
+    "gaussian_noise": DatasetInfo("normal around the middle of that range", "computed"),
 }
 
 
@@ -225,36 +229,38 @@ def pictures_folder() -> Path | None:
     return Path(spec.origin).parent / "data" if spec and spec.origin else None
 
 
-def state(spec: str) -> State:
+def locate(spec: str) -> Location:
     """Whether a set can be used here; a name beyond the catalogue is taken as present."""
     name, _, argument = spec.partition(":")
     entry = CATALOGUE.get(name)
     if name == "folder" and argument:
-        return State(spec, Path(argument).is_dir(), argument, "give the path of a folder of images")
+        return Location(
+            spec, Path(argument).is_dir(), argument, "give the path of a folder of images"
+        )
     if entry and entry.pictures:
         folder = pictures_folder()
         if folder and all((folder / one).is_file() for one in entry.pictures):
-            return State(name, True, "comes with scikit-image")
-        return State(name, False, str(folder or "scikit-image, which is not installed"), EXTRA)
+            return Location(name, True, "comes with scikit-image")
+        return Location(name, False, str(folder or "scikit-image, which is not installed"), EXTRA)
     if entry and (entry.files or entry.archives):
         for place in places(name):
             if holds(place, entry):
-                return State(name, True, str(place))
+                return Location(name, True, str(place))
         looked = ", ".join(map(str, places(name)))
-        return State(name, False, looked, f"nervecode data fetch {name}")
-    return State(name, True, "comes with the package" if name != "folder" else "where you say")
+        return Location(name, False, looked, f"nervecode data fetch {name}")
+    return Location(name, True, "comes with the package" if name != "folder" else "where you say")
 
 
-def holds(folder: Path, entry: Entry) -> bool:
+def holds(folder: Path, entry: DatasetInfo) -> bool:
     """Whether all the files of a set are in a folder; none of them is read."""
     if entry.archives:
         return all((folder / one).exists() for one in entry.archives.holds)
     return entry.files is not None and all(find_file(folder, one) for one in entry.files.shapes)
 
 
-def states() -> list[State]:
-    """The state of every set of the catalogue."""
-    return [state(name) for name in CATALOGUE]
+def locations() -> list[Location]:
+    """Every set of the catalogue."""
+    return [locate(name) for name in CATALOGUE]
 
 
 def require(specs: Iterable[str]) -> None:
@@ -264,7 +270,7 @@ def require(specs: Iterable[str]) -> None:
         InputError: every set that is absent, where it was looked for, and what gets it.
         MissingExtraError: the same, where all that is missing is scikit-image.
     """
-    absent = [one for one in dict.fromkeys(map(state, specs)) if not one.present]
+    absent = [one for one in dict.fromkeys(map(locate, specs)) if not one.present]
     if not absent:
         return
     lines = [f"data: {one.name} is absent from {one.where}; get it: {one.command}"

@@ -14,9 +14,9 @@ from nervecode.lab.data.catalogue import (
     CATALOGUE,
     Files,
     data_root,
+    locate,
     raw_folder,
     require,
-    state,
 )
 from nervecode.lab.data.idx import Checked, check_folder
 from nervecode.lab.data.unpack import install, intact
@@ -42,15 +42,15 @@ def fetch(name: str, *, source: Path | None = None) -> str:
     files, archives = CATALOGUE[name].files, CATALOGUE[name].archives
     if archives is not None:
         if source is None and intact(name):
-            return state(name).where
+            return locate(name).where
         return str(install(name, archives, source))
     if files is None:
         require([name])
-        return state(name).where
+        return locate(name).where
     if source is not None:
         return str(_install(name, files, source))
     if _whole(name, files):
-        return state(name).where
+        return locate(name).where
     return str(_download(name, files))
 
 
@@ -63,7 +63,7 @@ def check_names(names: list[str]) -> None:
 
 def _whole(name: str, files: Files) -> bool:
     """Whether a set is here and undamaged."""
-    found = state(name)
+    found = locate(name)
     if not found.present:
         return False
     try:

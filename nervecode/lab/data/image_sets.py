@@ -5,30 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import require, state
+from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.image_files import SUFFIXES, ImageFiles, images_below
-from nervecode.lab.data.registry import IMAGE_SETS, ImageSource, register
+from nervecode.lab.data.registry import IMAGE_SETS, ImageDataset, register
 
 
 @register(IMAGE_SETS)
-def dtd(argument: str = "") -> ImageSource:
+def dtd(argument: str = "") -> ImageDataset:
     """5,640 textures, 47 classes (https://arxiv.org/abs/1311.3618); all three parts as one."""
     folder = _home("dtd") / "dtd/dtd"
     pairs = []
     for part in ("train1", "val1", "test1"):
         for line in _lines(folder / f"labels/{part}.txt", "dtd"):
             pairs.append((folder / "images" / line, line.partition("/")[0]))
-    return ImageSource(_numbered(sorted(pairs)))
+    return ImageDataset(_numbered(sorted(pairs)))
 
 
 @register(IMAGE_SETS)
-def places365(argument: str = "") -> ImageSource:
+def places365(argument: str = "") -> ImageDataset:
     """36,500 photographs of places, the validation part; without labels."""
-    return ImageSource(_unlabelled(_home("places365") / "val_256"))
+    return ImageDataset(_unlabelled(_home("places365") / "val_256"))
 
 
 @register(IMAGE_SETS)
-def tiny_imagenet(argument: str = "") -> ImageSource:
+def tiny_imagenet(argument: str = "") -> ImageDataset:
     """110,000 photographs, 200 classes; the published validation part is the test."""
     folder = _home("tiny_imagenet") / "tiny-imagenet-200"
     train = _numbered([(path, path.parents[1].name) for path in images_below(folder / "train")])
@@ -37,11 +37,11 @@ def tiny_imagenet(argument: str = "") -> ImageSource:
     for line in _lines(folder / "val/val_annotations.txt", "tiny_imagenet"):
         file, name = line.split("\t")[:2]
         pairs.append((folder / "val/images" / file, names.index(name)))
-    return ImageSource(train, ImageFiles.listed(pairs))
+    return ImageDataset(train, ImageFiles.listed(pairs))
 
 
 @register(IMAGE_SETS)
-def folder(argument: str = "") -> ImageSource:
+def folder(argument: str = "") -> ImageDataset:
     """Any folder of images: its sub-folders are the classes, in order of their names.
 
     A folder without sub-folders has no classes, and can be an OOD set only.
@@ -56,12 +56,12 @@ def folder(argument: str = "") -> ImageSource:
     found = found if len(found) else _unlabelled(root)
     if not len(found):
         raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")
-    return ImageSource(found)
+    return ImageDataset(found)
 
 
 def _home(name: str) -> Path:
     require([name])
-    return Path(state(name).where)
+    return Path(locate(name).where)
 
 
 def _unlabelled(root: Path) -> ImageFiles:

@@ -10,11 +10,11 @@ import torch
 from nervecode.errors import InputError
 from nervecode.lab.data.bundled import fit_images
 from nervecode.lab.data.image_files import SIDE
-from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, Shape, Source
+from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, Dataset, Shape
 from nervecode.lab.data.samples import Samples
 
 
-def load_source(spec: str, *, side: int | None = None) -> Source:
+def load_dataset(spec: str, *, side: int | None = None) -> Dataset:
     """A labelled set, for use as ID data.
 
     Args:
@@ -27,8 +27,8 @@ def load_source(spec: str, *, side: int | None = None) -> Source:
     """
     name, _, argument = spec.partition(":")
     if name in DATASETS:
-        source = DATASETS[name]()
-        return source if side is None else _resized(source, side)
+        dataset = DATASETS[name]()
+        return dataset if side is None else _resized(dataset, side)
     files = IMAGE_SETS[name](argument)
     classes = set(files.train.labels)
     if len(classes) < 2:
@@ -37,7 +37,7 @@ def load_source(spec: str, *, side: int | None = None) -> Source:
             f"data: {spec}: found {found} class sub-folders, allowed as ID data: two or more"
         )
     test = files.test.load(side or SIDE) if files.test else None
-    return Source(files.train.load(side or SIDE), test)
+    return Dataset(files.train.load(side or SIDE), test)
 
 
 def load_outside(
@@ -56,8 +56,8 @@ def load_outside(
     """
     name, _, argument = spec.partition(":")
     if name in DATASETS:
-        source = DATASETS[name]()
-        samples = _classes(source.test or source.train, spec, argument)
+        dataset = DATASETS[name]()
+        samples = _classes(dataset.test or dataset.train, spec, argument)
     else:
         files = IMAGE_SETS[name](argument)
         part = files.test or files.train
@@ -84,12 +84,12 @@ def number(spec: str, argument: str) -> float | None:
     return found
 
 
-def _resized(source: Source, side: int) -> Source:
+def _resized(dataset: Dataset, side: int) -> Dataset:
     def fit(samples: Samples) -> Samples:
         shape = (samples.inputs.shape[1], side, side)
         return replace(samples, inputs=fit_images(samples.inputs, shape))
 
-    return Source(fit(source.train), fit(source.test) if source.test else None)
+    return Dataset(fit(dataset.train), fit(dataset.test) if dataset.test else None)
 
 
 def _classes(samples: Samples, spec: str, argument: str) -> Samples:

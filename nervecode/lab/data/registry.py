@@ -14,7 +14,7 @@ from nervecode.lab.data.samples import Samples
 
 
 @dataclass(frozen=True)
-class Source:
+class Dataset:
     """A labelled data set as its publisher made it; `test` is None where there is one part."""
 
     train: Samples
@@ -22,23 +22,23 @@ class Source:
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """The same as `Source`, of pictures that are decoded once their size is known."""
+class ImageDataset:
+    """The same as `Dataset`, of pictures that are decoded once their size is known."""
 
     train: ImageFiles
     test: ImageFiles | None = None
 
 
 Shape = tuple[int, ...]
-LoadSource = Callable[[], Source]
-ListImages = Callable[[str], ImageSource]
+LoadDataset = Callable[[], Dataset]
+ListImages = Callable[[str], ImageDataset]
 MakeOutliers = Callable[[Shape, torch.Generator], Tensor]
 MakeShift = Callable[[Tensor, float | None, torch.Generator], Tensor]
 
-DATASETS: dict[str, LoadSource] = {}
-"""Labelled sets: () -> Source."""
+DATASETS: dict[str, LoadDataset] = {}
+"""Labelled sets: () -> Dataset."""
 IMAGE_SETS: dict[str, ListImages] = {}
-"""Pictures in files, of any size: what follows `NAME:` -> ImageSource."""
+"""Pictures in files, of any size: what follows `NAME:` -> ImageDataset."""
 OUTLIERS: dict[str, MakeOutliers] = {}
 """Unlabelled outliers: (shape of one ID input, generator) -> (N, *shape) inputs."""
 SHIFTS: dict[str, MakeShift] = {}

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import require
-from nervecode.lab.data.load import load_outside, load_source, number
-from nervecode.lab.data.registry import OUTLIERS, SHIFTS, Source
+from nervecode.lab.data.load import load_dataset, load_outside, number
+from nervecode.lab.data.registry import OUTLIERS, SHIFTS, Dataset
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.schema import DataConfig
 
@@ -63,10 +63,10 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
             splits that would be empty.
     """
     require((config.id, *config.near, *config.far))
-    source = load_source(config.id, side=config.image_size)
-    held_out = _check_classes(config, source)
-    kept = [int(c) for c in source.train.labels.unique() if int(c) not in held_out]
-    train, calibration, test, unknown = _id_splits(config, source, kept)
+    dataset = load_dataset(config.id, side=config.image_size)
+    held_out = _check_classes(config, dataset)
+    kept = [int(c) for c in dataset.train.labels.unique() if int(c) not in held_out]
+    train, calibration, test, unknown = _id_splits(config, dataset, kept)
     train = train.head(config.limit_train)
     for name, part in (("train", train), ("calibration", calibration), ("test", test)):
         if len(part) < 2:
@@ -115,8 +115,8 @@ def _differs(spec: str, samples: Samples, test: Samples) -> None:
         raise InputError(f"data: the OOD set {spec!r} holds the ID test split itself")
 
 
-def _check_classes(config: DataConfig, source: Source) -> set[int]:
-    classes = set(source.train.labels.tolist())
+def _check_classes(config: DataConfig, dataset: Dataset) -> set[int]:
+    classes = set(dataset.train.labels.tolist())
     missing = sorted(set(config.hold_out) - classes)
     if missing:
         raise InputError(f"data.hold_out: {config.id} has no class {missing[0]}; "
@@ -127,22 +127,22 @@ def _check_classes(config: DataConfig, source: Source) -> set[int]:
 
 
 def _id_splits(
-    config: DataConfig, source: Source, kept: list[int]
+    config: DataConfig, dataset: Dataset, kept: list[int]
 ) -> tuple[Samples, Samples, Samples, Samples]:
     """(train, calibration, test, held-out classes); a publisher's test part stays the test."""
-    pool, unknown = _take_classes(source.train, kept)
-    if source.test is None and config.calibration_from == "test":
+    pool, unknown = _take_classes(dataset.train, kept)
+    if dataset.test is None and config.calibration_from == "test":
         raise InputError(
             f"data.calibration_from: found 'test', but {config.id!r} has no published test part; "
             "allowed: train"
         )
-    if source.test is None:
+    if dataset.test is None:
         order = _order(config, len(pool))
         test = round(config.test_fraction * len(pool))
         cut = test + round(config.calibration_fraction * len(pool))
         return pool[order[cut:]], pool[order[test:cut]], pool[order[:test]], unknown
     # Outliers come from the same part as ID test, so that nothing but the class differs.
-    test_part, unknown = _take_classes(source.test, kept)
+    test_part, unknown = _take_classes(dataset.test, kept)
     shared = test_part if config.calibration_from == "test" else pool
     order = _order(config, len(shared))
     cut = round(config.calibration_fraction * len(shared))

@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.data.archives import Archives, Download
-from nervecode.lab.data.catalogue import CATALOGUE, data_root, holds, state
+from nervecode.lab.data.catalogue import CATALOGUE, data_root, holds, locate
 
 
 def install(name: str, archives: Archives, source: Path | None) -> Path:
@@ -77,7 +77,7 @@ def check(name: str, folder: Path) -> None:
 
 def intact(name: str) -> bool:
     """Whether a set is here and undamaged."""
-    found = state(name)
+    found = locate(name)
     if not found.present:
         return False
     try:

@@ -15,15 +15,15 @@ from nervecode.lab.study.study import Study
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One target; `reached` is None where nothing has been run that could tell."""
+class Target:
+    """What is asked of the signal; `reached` is None where nothing has been run that could tell."""
 
     text: str
     found: str
     reached: bool | None
 
 
-def claims(study: Study, side: Study) -> list[Claim]:
+def claims(study: Study, side: Study) -> list[Target]:
     """Every target.
 
     Args:
@@ -41,7 +41,7 @@ def joint_pairs(side: Study) -> Iterator[tuple[Setting, Setting]]:
             yield one, plain[_task(one)]
 
 
-def _leads(study: Study) -> list[Claim]:
+def _leads(study: Study) -> list[Target]:
     leads = [one.ahead(one.best()) for one in study.near]
     wins = 100 * float(np.mean([lead > 0 for lead in leads]))
     gaps = {one.name: one.ahead(one.best("near"), "near") for one in study.near}
@@ -52,56 +52,56 @@ def _leads(study: Study) -> list[Claim]:
     ahead = {group: study.ahead(name, group).mean for group, name in best.items()}
     found = {group: f"{ahead[group]:+.2f} to `{name}`" for group, name in best.items()}
     return [
-        Claim("beats the best single baseline of the setting in at least 80 % of the settings",
+        Target("beats the best single baseline of the setting in at least 80 % of the settings",
               f"{wins:.0f} % of {len(leads)}", wins >= 80),
-        Claim("its average is at least 1.5 points above the best baseline's",
+        Target("its average is at least 1.5 points above the best baseline's",
               found[None], ahead[None] >= 1.5),
-        Claim("near-OOD alone is first on average", found["near"], ahead["near"] > 0),
-        Claim("near-OOD is nowhere more than 1 point behind the setting's best baseline",
+        Target("near-OOD alone is first on average", found["near"], ahead["near"] > 0),
+        Target("near-OOD is nowhere more than 1 point behind the setting's best baseline",
               f"{gaps[worst]:+.2f} on {worst}; further behind than 1 in {behind} of {len(gaps)}",
               behind == 0),
-        Claim("first on shift sets on average", found.get("shift", "no shift sets"),
+        Target("first on shift sets on average", found.get("shift", "no shift sets"),
               ahead["shift"] > 0 if "shift" in ahead else None),
     ]  # fmt: skip
 
 
-def _combination(study: Study) -> Claim:
+def _combination(study: Study) -> Target:
     best = max(MEMBERS.values(), key=study.average)
     lead = study.average(COMBO) - study.average(best)
     text = f"`{COMBO}` is at least as good as its best member on average"
-    return Claim(text, f"{lead:+.2f} to `{best}`", lead >= 0)
+    return Target(text, f"{lead:+.2f} to `{best}`", lead >= 0)
 
 
-def _accuracy(study: Study) -> Iterator[Claim]:
+def _accuracy(study: Study) -> Iterator[Target]:
     text = "a ResNet on all ten classes of Fashion-MNIST has an accuracy of at least 93.5 %"
     for one in study.settings:
         config = one.run.config
         if config.data.id == "fashion_mnist" and not config.data.hold_out:
             worst = min(one.accuracies.values())
             found = f"{one.accuracy:.2f} %, worst seed {worst:.2f} %"
-            yield Claim(text, found, one.accuracy >= 93.5)
+            yield Target(text, found, one.accuracy >= 93.5)
             return
-    yield Claim(text, "not run yet", None)
+    yield Target(text, "not run yet", None)
 
 
-def _joint(side: Study) -> Iterator[Claim]:
+def _joint(side: Study) -> Iterator[Target]:
     text = "joint training does not lower accuracy by more than 0.3 points"
     found = {one.name: one.accuracy - plain.accuracy for one, plain in joint_pairs(side)}
     if not found:
-        yield Claim(text, "not run yet", None)
+        yield Target(text, "not run yet", None)
         return
     worst = min(found, key=lambda name: found[name])
-    yield Claim(text, f"{found[worst]:+.2f} points at worst, {worst}", found[worst] >= -0.3)
+    yield Target(text, f"{found[worst]:+.2f} points at worst, {worst}", found[worst] >= -0.3)
 
 
-def _toy(side: Study) -> Iterator[Claim]:
+def _toy(side: Study) -> Iterator[Target]:
     text = "recipe v0_1_1 with its recommended settings reaches an AUROC of 0.99 on toy Gaussians"
     for one in side.settings:
         if one.run.config.data.id == "blobs":
             score = one.mean(PRIMARY) / 100
-            yield Claim(text, f"{score:.3f}", round(score, 2) >= 0.99)
+            yield Target(text, f"{score:.3f}", round(score, 2) >= 0.99)
             return
-    yield Claim(text, "not run yet", None)
+    yield Target(text, "not run yet", None)
 
 
 def _is_joint(one: Setting) -> bool:

@@ -11,7 +11,7 @@ from nervecode.lab.config.resolve import presets, read_yaml, resolve
 from nervecode.lab.schema import Config, Section
 
 
-class Cell(Section):
+class PlannedSetting(Section):
     """One setting: a preset with overrides, under a name of its own.
 
     Attributes:
@@ -38,7 +38,7 @@ class Plan(Section):
     seeds: tuple[int, ...] = (0, 1, 2)
     overrides: tuple[str, ...] = ()
     excluded: dict[str, str] = Field(default={})
-    settings: dict[str, Cell]
+    settings: dict[str, PlannedSetting]
 
 
 def read_plan(path: Path) -> Plan:

@@ -11,7 +11,7 @@ from nervecode.lab.results.statistics import Interval
 from nervecode.lab.results.tables import Table, as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study import side_tables
-from nervecode.lab.study.claims import Claim, claims
+from nervecode.lab.study.claims import Target, claims
 from nervecode.lab.study.oracle import COMBO, MEMBERS
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
@@ -65,7 +65,7 @@ def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> st
     return "\n".join([head, *texts]).rstrip() + "\n"
 
 
-def targets(found: Sequence[Claim], missing: str = "") -> Table:
+def targets(found: Sequence[Target], missing: str = "") -> Table:
     """The targets, each with what was found, and what that lacks."""
     body = [[claim.text, claim.found, MARKS[claim.reached]] for claim in found]
     reached = sum(claim.reached is True for claim in found)

@@ -17,7 +17,7 @@ from torchvision.transforms import functional as V1
 from nervecode.errors import InputError
 from nervecode.lab.data import DATASETS, OUTLIERS, SHIFTS, Samples, build_splits
 from nervecode.lab.data.bundled import fit_images
-from nervecode.lab.data.registry import Source, register
+from nervecode.lab.data.registry import Dataset, register
 from nervecode.lab.data.splits import Splits, set_name
 from nervecode.lab.schema import DataConfig
 
@@ -148,7 +148,7 @@ def test_names_of_sets_are_fit_for_files(spec: str, name: str) -> None:
 def test_a_publishers_test_part_stays_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(60, 1, 2, 2)
     y = torch.arange(60) % 3
-    source = Source(Samples(x, y), Samples(x[:12] + 1, y[:12]))
+    source = Dataset(Samples(x, y), Samples(x[:12] + 1, y[:12]))
     monkeypatch.setitem(DATASETS, "two_parts", lambda: source)
     splits = build_splits(config(id="two_parts", hold_out=(1,)))
     kept = y[:12] != 1
@@ -161,7 +161,7 @@ def test_a_publishers_test_part_stays_the_test(monkeypatch: pytest.MonkeyPatch) 
 def test_another_data_set_is_fitted_to_the_shape_of_the_inputs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    source = Source(Samples(torch.rand(30, 3, 16, 16), torch.arange(30) % 3))
+    source = Dataset(Samples(torch.rand(30, 3, 16, 16), torch.arange(30) % 3))
     monkeypatch.setitem(DATASETS, "colour", lambda: source)
     splits = build_splits(config(far=("colour", "colour:1,2")))
     expected = fit_images(source.train.inputs, (1, 8, 8))

@@ -26,9 +26,9 @@ from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.data import DATASETS, IMAGE_SETS, build_splits, catalogue, unpack
 from nervecode.lab.data.archives import ARCHIVES
-from nervecode.lab.data.catalogue import CATALOGUE, require, state
+from nervecode.lab.data.catalogue import CATALOGUE, locate, require
 from nervecode.lab.data.fetch import fetch
-from nervecode.lab.data.load import load_source
+from nervecode.lab.data.load import load_dataset
 from nervecode.lab.schema import DataConfig
 from tests.lab.data.archives import own_root
 from tests.rehearsal import WRITERS, crops, make, trust
@@ -140,7 +140,7 @@ def test_textures_are_all_three_parts_by_the_rule_of_openood(
     fetched: Callable[..., None], root: Path
 ) -> None:
     fetched("dtd")
-    found = load_source("dtd")
+    found = load_dataset("dtd")
     assert found.test is None
     expected = {}
     for part in ("train", "val", "test"):
@@ -157,7 +157,7 @@ def test_textures_are_all_three_parts_by_the_rule_of_openood(
 def test_tiny_imagenet_is_that_of_image_folder(fetched: Callable[..., None], root: Path) -> None:
     fetched("tiny_imagenet")
     home = root / "tiny_imagenet/tiny-imagenet-200"
-    found = load_source("tiny_imagenet", side=20)
+    found = load_dataset("tiny_imagenet", side=20)
     oracle = datasets.ImageFolder(
         home / "train", Compose([Resize(20), CenterCrop(20), PILToTensor()])
     )
@@ -245,7 +245,7 @@ def test_what_is_unpacked_serves_as_well(name: str, source: Path, root: Path) ->
     where = Path(fetch(name, source=source))
     assert where == root / name
     assert tree(root)[0] == name
-    assert state(name).present
+    assert locate(name).present
     before = tree(where)
     shutil.move(where, root.parent / "unpacked")
     assert fetch(name, source=root.parent / "unpacked") == str(where)
@@ -256,7 +256,7 @@ def test_what_is_unpacked_serves_as_well(name: str, source: Path, root: Path) ->
 
 def test_a_root_of_torchvision_serves_as_it_is(source: Path, root: Path) -> None:
     utils.extract_archive(source / "cifar-10-python.tar.gz", root)
-    assert state("cifar10").where == str(root)
+    assert locate("cifar10").where == str(root)
     assert len(DATASETS["cifar10"]().train) == TRAIN
 
 

@@ -15,8 +15,8 @@ from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data import DATASETS, Samples, as_float, build_splits
 from nervecode.lab.data.bundled import fit_images
-from nervecode.lab.data.load import load_source
-from nervecode.lab.data.registry import Source
+from nervecode.lab.data.load import load_dataset
+from nervecode.lab.data.registry import Dataset
 from nervecode.lab.data.splits import set_name
 from nervecode.lab.detectors import DETECTORS
 from nervecode.lab.machine.progress import Progress
@@ -59,7 +59,7 @@ def test_a_folder_is_that_of_torchvision(pictures: Path) -> None:
     oracle = datasets.ImageFolder(
         pictures, OPENOOD, is_valid_file=lambda path: not path.endswith("txt"), allow_empty=True
     )
-    found = load_source(f"folder:{pictures}")
+    found = load_dataset(f"folder:{pictures}")
     assert found.test is None
     assert torch.equal(found.train.inputs, torch.stack([image for image, _ in oracle]))
     names = [oracle.classes[label] for label in oracle.targets]
@@ -183,7 +183,7 @@ def test_shifts_of_bytes_are_those_of_floats(
     names = ("noise", "rotate:45", "blur", "contrast", "hflip")
     found = []
     for samples in both:
-        monkeypatch.setitem(DATASETS, "mine", lambda samples=samples: Source(samples))
+        monkeypatch.setitem(DATASETS, "mine", lambda samples=samples: Dataset(samples))
         found.append(build_splits(config(id="mine", shift=names, far=["digits", "uniform_noise"])))
     for one, other in zip(found[0].ood, found[1].ood, strict=True):
         torch.testing.assert_close(as_float(one.samples.inputs), as_float(other.samples.inputs),

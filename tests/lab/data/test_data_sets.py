@@ -32,7 +32,7 @@ from nervecode.lab.data import (
     catalogue,
 )
 from nervecode.lab.data.bundled import fit_images
-from nervecode.lab.data.catalogue import CATALOGUE, EXTRA, data_root, places, require, state
+from nervecode.lab.data.catalogue import CATALOGUE, EXTRA, data_root, locate, places, require
 from nervecode.lab.data.fetch import fetch
 from nervecode.lab.models import MODELS, build_model
 from nervecode.lab.schema import DataConfig, ModelConfig
@@ -117,7 +117,7 @@ def test_without_scikit_image_one_sentence_says_what_to_install(
     assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(MissingExtraError):
         build_splits(config(id="digits", far=(name,)))
-    assert state(name).command == EXTRA
+    assert locate(name).command == EXTRA
 
 
 def test_a_scikit_image_without_the_files_downloads_nothing(
