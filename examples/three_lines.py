@@ -32,7 +32,7 @@ def main() -> None:
             wrapped(x)
         found = wrapped.surprise()
         flagged = (found.p_value <= 0.05).double().mean()
-        print(f"{name:<24}{len(x):>5}{found.percentile.median():>20.1f}{flagged:>23.1%}")
+        print(f"{name:<24}{len(x):>5}{found.percentile.median():>20.1%}{flagged:>23.1%}")
 
 
 def load_data() -> tuple[TensorDataset, TensorDataset, TensorDataset, dict[str, Tensor]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from typing import cast
 
 import typer
@@ -106,6 +107,8 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     show.quiet.set("--quiet" in arguments)
     arguments = [argument for argument in arguments if argument not in ("--debug", "--quiet")]
+    # A warning is a remark: where in the code it arose says nothing to whoever runs a command.
+    warnings.showwarning = lambda message, *_: show.say(f"Warning: {message}")
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, interrupt)

@@ -146,7 +146,7 @@ def _show(tally: Tally) -> None:
     body = [
         [
             row["id"],
-            f"{row['percentile']:.1f}",
+            f"{100 * row['percentile']:.1f}",
             f"{row['p_value']:.4f}",
             "yes" if row["flag"] else "",
             str(row["prediction"]),
@@ -154,6 +154,6 @@ def _show(tally: Tally) -> None:
         ]
         for row in top.rows()
     ]
-    header = ["input", "percentile", "p-value", "flag", "class", *top.layers]
+    header = ["input", "percentile (%)", "p-value", "flag", "class", *top.layers]
     caption = "the most surprising first; the last columns are bits per layer"
     show_table(Table(f"{len(body)} of {tally.count} inputs", header, body, caption=caption))

@@ -34,7 +34,7 @@ class AggregatedSurprise:
 
     @property
     def percentile(self) -> Tensor:
-        """(B,) percentage of ID calibration inputs that were less surprising or equal.
+        """(B,) fraction (0 to 1) of ID calibration inputs that were no more surprising.
 
         Raises:
             NotReadyError: before calibration, or for another method than was calibrated.

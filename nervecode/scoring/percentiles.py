@@ -89,10 +89,10 @@ class EmpiricalPercentileCalibrator:
         return self.state
 
     def percentiles(self, scores: Tensor) -> Tensor:
-        """Percentage (0 to 100) of calibration scores at or below each score; keeps the shape."""
+        """Fraction (0 to 1) of calibration scores at or below each score; keeps the shape."""
         ordered = self._fitted().scores
         rank = torch.searchsorted(ordered, _finite("scores", scores), right=True)
-        return 100.0 * rank.double() / len(ordered)
+        return rank.double() / len(ordered)
 
     def p_values(self, scores: Tensor) -> Tensor:
         """Conformal p-value of each score; keeps the shape."""

@@ -75,13 +75,15 @@ def observed_percentiles(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Expected (P,) and observed (P,) percentiles, and the (2, P) band of exchangeable inputs.
 
+    All are fractions, from 0 to 1.
+
     Below the k-th smallest of n calibration scores lie BetaBinomial(N, k, n + 1 - k) of N others.
     """
     n, trials = len(calibration), len(scores)
     k = np.unique(np.linspace(1, n, PLACES).round().astype(int))
     below = np.searchsorted(np.sort(scores), np.sort(calibration)[k - 1], side="left")
     band = np.stack([beta_binomial(trials, one, n + 1 - one) for one in k], axis=1)
-    return 100 * k / (n + 1), 100 * below / trials, 100 * band / trials
+    return k / (n + 1), below / trials, band / trials
 
 
 def beta_binomial(trials: int, a: float, b: float) -> np.ndarray:
@@ -99,11 +101,11 @@ def beta_binomial(trials: int, a: float, b: float) -> np.ndarray:
 
 def _draw_percentiles(axes: Axes, calibration: np.ndarray, scores: np.ndarray) -> None:
     expected, observed, band = observed_percentiles(calibration, scores)
-    axes.fill_between(expected, *band, color="#DDDDDD", lw=0, label="95 % band")
+    axes.fill_between(100 * expected, *(100 * band), color="#DDDDDD", lw=0, label="95 % band")
     axes.plot([0, 100], [0, 100], ":", color="#777777", lw=1, label="as promised")
-    axes.plot(expected, observed, color=colour(0), lw=1.6, label="ID test")
+    axes.plot(100 * expected, 100 * observed, color=colour(0), lw=1.6, label="ID test")
     axes.set_title("Percentiles")
-    axes.set_xlabel("percentile of ID calibration")
+    axes.set_xlabel("percentile of ID calibration (%)")
     axes.set_ylabel("ID test at or below (%)")
     axes.legend(loc="upper left")
 

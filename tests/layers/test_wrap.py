@@ -108,7 +108,7 @@ def test_surprise_after_calibration(ready: WrappedModel) -> None:
     assert usual.method == "code_length"
     assert usual.layers == ("0", "2", "4", "4:label")
     assert usual.num_layers == 4
-    assert usual.percentile.mean() < 70
+    assert usual.percentile.mean() < 0.7
     assert odd.percentile.mean() > usual.percentile.mean()
     assert ((usual.p_value > 0) & (usual.p_value <= 1)).all()
 

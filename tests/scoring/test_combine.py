@@ -152,7 +152,7 @@ def test_calibration_over_layers_gives_percentile_and_p_value() -> None:
     expected = code_length(known.astype(float), new.astype(float))
     ranks = code_length(known.astype(float), known.astype(float))
     np.testing.assert_allclose(found.surprise, expected, rtol=1e-5)
-    np.testing.assert_allclose(found.percentile, [100 * (ranks <= s).mean() for s in expected])
+    np.testing.assert_allclose(found.percentile, [(ranks <= s).mean() for s in expected])
     np.testing.assert_allclose(found.p_value, [(1 + (ranks >= s).sum()) / 31 for s in expected])
     assert found.method == "code_length"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,8 @@ from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.lab.inference.output import MEMBERS
 from nervecode.lab.inference.scored import Scored
 
-FORMAT = "nervecode-shard-1"
+FORMAT = "nervecode-shard-2"
+PERCENT = "nervecode-shard-1"  # as FORMAT, with percentiles from 0 to 100 instead of fractions
 HEADER = "shard"
 SUFFIX = ".npz"
 MAX_SMALL = 1 << 28  # bytes of the header, which may list a million tar files
@@ -107,7 +109,7 @@ def read_shard(path: Path) -> Shard:
         if f"{HEADER}.npy" not in archive.namelist():
             raise ValueError("it is no shard, as `nervecode score --shard` writes them")
         found = json.loads(str(_small(archive, HEADER)))
-        if found.pop("format") != FORMAT:
+        if found.pop("format") not in (FORMAT, PERCENT):
             raise ValueError(f"allowed: format {FORMAT!r}")
         shard = Shard(**found)
         if not 1 <= shard.index <= shard.count or shard.units < 0:
@@ -123,6 +125,7 @@ def read_chunks(path: Path) -> Iterator[Scored]:
     """
     with _opened(path) as archive, ExitStack() as stack:
         layers = tuple(_small(archive, "layer_names").tolist())
+        one = 100.0 if _format(archive) == PERCENT else 1.0
         columns = {
             field: _Column(stack.enter_context(archive.open(f"{name}.npy")), dtype)
             for field, (name, dtype) in MEMBERS.items()
@@ -133,7 +136,17 @@ def read_chunks(path: Path) -> Iterator[Scored]:
         rows = max(1, READ // max(column.row_bytes for column in columns.values()))
         for start in range(0, count := counts.pop(), rows):
             size = min(rows, count - start)
-            yield Scored(**{n: c.take(size) for n, c in columns.items()}, layers=layers)
+            chunk = Scored(**{n: c.take(size) for n, c in columns.items()}, layers=layers)
+            yield replace(chunk, percentile=chunk.percentile / one)
+
+
+def _is_in_per_cent(path: Path) -> bool:
+    with _opened(path) as archive:
+        return _format(archive) == PERCENT
+
+
+def _format(archive: zipfile.ZipFile) -> str:
+    return str(json.loads(str(_small(archive, HEADER)))["format"])
 
 
 def check_shards(paths: Sequence[Path]) -> list[Path]:
@@ -152,6 +165,12 @@ def check_shards(paths: Sequence[Path]) -> list[Path]:
             twice = f"{found[shard.index]} and {path}"
             raise InputError(f"shard {shard.index} of {shard.count} is given twice: {twice}")
         found[shard.index] = path
+    if older := [path for path in found.values() if _is_in_per_cent(path)]:
+        warnings.warn(
+            f"{older[0]}: of an earlier version, whose percentiles go from 0 to 100; "
+            "they are read as fractions",
+            stacklevel=2,
+        )
     missing = [str(i) for i in range(1, first.count + 1) if i not in found]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""

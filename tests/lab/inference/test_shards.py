@@ -345,6 +345,22 @@ def test_shards_of_different_scorings_are_not_mixed(
     assert words in str(caught.value)
 
 
+def test_shards_with_percentiles_up_to_100_are_read_as_fractions(shards: list[Path]) -> None:
+    expected = [row for path in shards for chunk in read_chunks(path) for row in chunk.rows()]
+    assert max(row["percentile"] for row in expected) == 1
+    rows = list(read_chunks(shards[1]))
+    older = {"shard": np.array(str(read_shard(shards[1]).header()["shard"]).replace("d-2", "d-1"))}
+    in_per_cent = [replace(chunk, percentile=100 * chunk.percentile) for chunk in rows]
+    write_scored(in_per_cent, shards[1], extra=older, force=True)
+    with pytest.warns(UserWarning, match=rf"{shards[1]}: of an earlier version") as caught:
+        paths = check_shards(shards)
+    assert len(caught) == 1
+    found = [row for path in paths for chunk in read_chunks(path) for row in chunk.rows()]
+    for row, other in zip(found, expected, strict=True):
+        assert row.pop("percentile") == pytest.approx(other.pop("percentile"), abs=1e-15)
+        assert row == other
+
+
 def test_what_is_no_shard_is_refused(shards: list[Path], tmp_path: Path) -> None:
     np.savez(tmp_path / "array.npz", inputs=np.zeros(3))
     (tmp_path / "text.npz").write_text("hello")

@@ -285,7 +285,7 @@ def test_percentiles_and_p_values_count_calibration_scores(
     scores, n = found.surprise.astype(float), len(calibration)
     # The saved scores are float32, so that a near tie may count either way.
     below = (calibration[None] <= scores[:, None]).mean(1)
-    np.testing.assert_allclose(found.percentile / 100, below, atol=1.5 / n)
+    np.testing.assert_allclose(found.percentile, below, atol=1.5 / n)
     above = (1 + (calibration[None] >= scores[:, None]).sum(1)) / (n + 1)
     np.testing.assert_allclose(found.p_value, above, atol=1.5 / n)
     np.testing.assert_array_equal(found.flag, found.p_value <= 0.1)
