@@ -4,8 +4,7 @@ from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
 from nervecode.layers.coding import CodingConv2d, CodingLinear
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.select import select_layers
-from nervecode.layers.storage import load
-from nervecode.layers.wrap import WrappedModel, wrap
+from nervecode.layers.wrap import WrappedModel, load, wrap
 
 __all__ = [
     "CodeFitter",

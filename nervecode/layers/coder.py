@@ -52,10 +52,10 @@ class Coder(nn.Module, ABC):
         with without_autocast(activation.device.type):
             return self.code(self.reducer(activation))
 
-    def begin(self, activation: Any) -> CodingTrace | Begun:
+    def project(self, activation: Any) -> CodingTrace | Projected:
         """Code a batch of activations, or as much of it as needs the activations themselves.
 
-        `finish` does the rest, for all layers of a forward at once.
+        `price_together` does the rest, for all layers of a forward at once.
         """
         return self(activation)  # type: ignore[no-any-return]
 
@@ -177,12 +177,12 @@ class FittedCoder(Coder):
         """Code (B, D) reduced vectors, in bits."""
         return _trace(vector, self.codes(vector.to(self.codes.mean.dtype)))
 
-    def begin(self, activation: Any) -> Begun:
-        """Reduce and project a batch of activations; `finish` prices it."""
+    def project(self, activation: Any) -> Projected:
+        """Reduce and project a batch of activations; `price_together` prices it."""
         with without_autocast(activation.device.type):
             vector = self.reducer(activation)
             projection = self.codes.project(vector.to(self.codes.mean.dtype))
-        return Begun(self.codes, vector, projection)
+        return Projected(self.codes, vector, projection)
 
     def spec(self) -> dict[str, Any]:
         """The sizes of the codes and the reducer, as plain JSON values."""
@@ -192,7 +192,7 @@ class FittedCoder(Coder):
         return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
 
 
-class Begun(NamedTuple):
+class Projected(NamedTuple):
     """A layer's vectors, (B, D), projected and not yet priced."""
 
     codes: GaussianCode
@@ -200,22 +200,22 @@ class Begun(NamedTuple):
     projection: Projection
 
 
-def finish(begun: Mapping[str, CodingTrace | Begun]) -> dict[str, CodingTrace]:
+def price_together(layers: Mapping[str, CodingTrace | Projected]) -> dict[str, CodingTrace]:
     """Layer -> trace, in the same order; layers of equal shape are priced together."""
-    alike: dict[tuple[int, torch.Size, torch.device], dict[str, Begun]] = {}
-    for name, one in begun.items():
-        if isinstance(one, Begun):
-            tilts = one.projection.tilts
-            sizes = one.codes.num_codes, tilts.shape, tilts.device
-            alike.setdefault(sizes, {})[name] = one
+    alike: dict[tuple[int, torch.Size, torch.device], dict[str, Projected]] = {}
+    for name, layer in layers.items():
+        if isinstance(layer, Projected):
+            tilts = layer.projection.tilts
+            sizes = layer.codes.num_codes, tilts.shape, tilts.device
+            alike.setdefault(sizes, {})[name] = layer
     prices: dict[str, Price] = {}
     for (_, _, device), group in alike.items():
-        codes, projections = zip(*[(g.codes, g.projection) for g in group.values()], strict=True)
+        codes, projections = zip(*[(p.codes, p.projection) for p in group.values()], strict=True)
         with without_autocast(device.type):
             prices |= zip(group, price(codes, projections), strict=True)
     return {
-        name: _trace(one.vector, prices[name]) if isinstance(one, Begun) else one
-        for name, one in begun.items()
+        name: _trace(layer.vector, prices[name]) if isinstance(layer, Projected) else layer
+        for name, layer in layers.items()
     }
 
 

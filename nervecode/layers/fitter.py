@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +19,24 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
 from nervecode.layers.names import module_name
 from nervecode.layers.select import watchable
+from nervecode.layers.watched import Watched, device_of
 from nervecode.scoring.code_length import LABEL
-
-if TYPE_CHECKING:
-    from nervecode.layers.wrap import WrappedModel
 
 
 class CodeFitter:
     """Gathers the moments of every watched layer, then replaces the coders by fitted ones.
 
     Args:
-        wrapped: the model whose layers are watched.
+        watched: the model whose layers are watched.
         reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
-        length_power: what the L2 norm of each vector is raised to, see `nervecode.core.Reducer`.
-        rank: directions with a variance of their own, see `nervecode.core.GaussianCode`.
-        codes_per_class: centres per class, at most; see `nervecode.core.centres`.
-        label_code: code the label of the head too, where there is one.
+        length_power: from 0 to 1; each vector keeps its direction, and its L2 norm is raised to
+            this power. 1 leaves it as it is, 0 scales it to unit norm.
+        rank: directions of a layer's covariance with a variance of their own; the others share
+            one. A smaller rank is quicker.
+        codes_per_class: centres per class, at most, by k-means on the whitened vectors of a
+            sample: the first 4096 / K of each class, so the data should be shuffled.
+        label_code: code the label of the head too, where the model ends in a linear layer of
+            `num_classes` outputs and labels are given; see `nervecode.core.LabelCode`.
 
     Use: `with fitter.watching(): model(x)`, then `fitter.update(labels, num_classes)`, for every
     batch; `fitter.finish()` after the last.
@@ -45,7 +47,7 @@ class CodeFitter:
 
     def __init__(
         self,
-        wrapped: WrappedModel,
+        watched: Watched,
         *,
         reduce: str = "mean_std",
         length_power: float = LENGTH_POWER,
@@ -56,30 +58,30 @@ class CodeFitter:
         for name, value in (("rank", rank), ("codes_per_class", codes_per_class)):
             if value < 1:
                 raise InputError(f"{name}: found {value}, allowed: at least 1")
-        self.wrapped = wrapped
+        self.watched = watched
         self.rank = rank
         self.codes_per_class = codes_per_class
         chosen = {"name": reduce, "length_power": length_power}
         self.reducers = {
-            name: Reducer(**{**wrapped.coder(name).reducer.spec(), **chosen})
-            for name in wrapped.layer_names
+            name: Reducer(**{**watched.coder(name).reducer.spec(), **chosen})
+            for name in watched.layer_names
             if not name.endswith(LABEL)
         }
-        self.head = _Head(wrapped.model, rank) if label_code else None
+        self.head = _Head(watched.model, rank) if label_code else None
         self._layers: dict[str, _LayerFit] = {}
         self._vectors: dict[str, Tensor] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within the block, the model runs one batch, and each layer's vectors are kept."""
-        by_coder = {id(self.wrapped.coder(name)): r for name, r in self.reducers.items()}
+        by_coder = {id(self.watched.coder(name)): r for name, r in self.reducers.items()}
 
         def reduce(coder: Coder, activation: Any) -> Tensor | None:
             reducer = by_coder.get(id(coder))
             return None if reducer is None else reducer(activation)
 
         with ExitStack() as stack:
-            vectors = stack.enter_context(self.wrapped.recording(reduce))
+            vectors = stack.enter_context(self.watched.recording(reduce))
             if self.head is not None:
                 stack.enter_context(self.head.watching())
             yield
@@ -125,13 +127,13 @@ class CodeFitter:
         states: dict[str, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             owner, _, key = name.rpartition(".")
-            states.setdefault(owner, {})[key] = tensor.to(self.wrapped._device)
-        for owner, one in states.items():
+            states.setdefault(owner, {})[key] = tensor.to(device_of(self.watched.model))
+        for owner, own in states.items():
             kind, _, name = owner.partition(".")
             if kind == "layers":
-                self._layer(name, len(one["counts"]), one["means"]).merge(one)
+                self._layer(name, len(own["counts"]), own["means"]).merge(own)
             elif self.head is not None:
-                self.head.merge(name, one)
+                self.head.merge(name, own)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state, whatever was seen here."""
@@ -154,7 +156,7 @@ class CodeFitter:
         }
         if self.head is not None:
             coders |= self.head.coders()
-        self.wrapped.replace_coders(coders)
+        self.watched.replace_coders(coders)
 
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""

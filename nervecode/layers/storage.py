@@ -1,10 +1,10 @@
-"""Save and load the coders and the calibration of a wrapped model: safetensors, never pickle."""
+"""Coders and calibration of a watched model as tensors and files: safetensors, never pickle."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -13,23 +13,22 @@ from torch.nn.parameter import is_lazy
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError, did_you_mean
 from nervecode.files import replacing
-from nervecode.layers.coder import coder_from_spec
-from nervecode.layers.names import module_name
+from nervecode.layers.coder import Coder, coder_from_spec
+from nervecode.layers.names import key_of, module_name
+from nervecode.layers.watched import Watched
 from nervecode.layers.width import output_layout
-
-if TYPE_CHECKING:
-    from nervecode.layers.wrap import WrappedModel
+from nervecode.scoring.layer_calibration import LayerCalibration
 
 FORMAT = "nervecode-1"
 
 
-def pack(wrapped: WrappedModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def pack(watched: Watched) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Coders and calibration as a plain JSON header and tensors."""
-    if any(is_lazy(parameter) for parameter in wrapped.coders.parameters()):
+    if any(is_lazy(parameter) for parameter in watched.coders.parameters()):
         raise NotReadyError("save: a coder has no width yet; run a forward or fit(loader) first")
-    tensors = {f"coders.{k}": v.contiguous() for k, v in wrapped.coders.state_dict().items()}
-    header: dict[str, Any] = {"coders": wrapped.coder_specs()}
-    calibration = wrapped._calibration
+    tensors = {f"coders.{k}": v.contiguous() for k, v in watched.coders.state_dict().items()}
+    header: dict[str, Any] = {"coders": coder_specs(watched)}
+    calibration = watched.calibration
     if calibration is not None:
         tensors |= {f"calibration.{n}": p.contiguous() for n, p in calibration.layers.items()}
         header["method"] = calibration.method
@@ -37,17 +36,22 @@ def pack(wrapped: WrappedModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
+def coder_specs(watched: Watched) -> dict[str, dict[str, Any]]:
+    """Layer name -> what rebuilds its coder, as plain JSON values."""
+    return {name: watched.coder(name).spec() for name in watched.layer_names}
+
+
 def unpack(
     header: dict[str, Any], tensors: dict[str, Tensor], model: nn.Module, *, source: str
-) -> WrappedModel:
-    """The reverse of `pack`; `source` names the file in errors.
+) -> tuple[dict[str, Coder], LayerCalibration | None]:
+    """The reverse of `pack`: coders by layer, and their calibration; `source` is for errors.
 
     Raises:
         InputError: another architecture; its first difference is named.
         ArtifactError: a header and tensors that do not fit each other.
     """
     try:
-        return _unpack(header, tensors, model, source)
+        return _coders(header, tensors, model, source), _calibration(header, tensors)
     except NervecodeError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -56,21 +60,23 @@ def unpack(
         ) from None
 
 
-def _unpack(
+def _coders(
     header: dict[str, Any], tensors: dict[str, Tensor], model: nn.Module, source: str
-) -> WrappedModel:
-    from nervecode.layers.wrap import WrappedModel
-
+) -> dict[str, Coder]:
     specs: dict[str, Any] = header["coders"]
     for layer, spec in specs.items():
         _check_layer(model, layer, spec["reducer"]["width"], source)
-    wrapped = WrappedModel(model, {name: coder_from_spec(spec) for name, spec in specs.items()})
-    wrapped.coders.load_state_dict(part(tensors, "coders."))
-    wrapped.coders.to(wrapped._device)
-    if "method" in header:
-        layers = {name: tensors[f"calibration.{name}"] for name in header["layers"]}
-        wrapped.set_calibration(layers, method=header["method"])
-    return wrapped
+    coders = {name: coder_from_spec(spec) for name, spec in specs.items()}
+    state = part(tensors, "coders.")
+    nn.ModuleDict({key_of(name): coder for name, coder in coders.items()}).load_state_dict(state)
+    return coders
+
+
+def _calibration(header: dict[str, Any], tensors: dict[str, Tensor]) -> LayerCalibration | None:
+    if "method" not in header:
+        return None
+    layers = {name: tensors[f"calibration.{name}"] for name in header["layers"]}
+    return LayerCalibration(layers, header["method"])
 
 
 def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -> None:
@@ -90,26 +96,11 @@ def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -
         )
 
 
-def save(wrapped: WrappedModel, path: str | Path) -> None:
+def save(watched: Watched, path: str | Path) -> None:
     """Write coders and calibration to a safetensors file, through a temporary name."""
-    header, tensors = pack(wrapped)
+    header, tensors = pack(watched)
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))
-
-
-def load(path: str | Path, model: nn.Module) -> WrappedModel:
-    """Wrap a model with the coders and the calibration that `WrappedModel.save` wrote.
-
-    Args:
-        path: the file.
-        model: a model with the layers that the file was made for.
-
-    Raises:
-        ArtifactError: the file is missing, damaged, or of another kind.
-        InputError: the model lacks a layer of the file; the first one is named.
-    """
-    header, tensors = read_tensors(Path(path), FORMAT)
-    return unpack(header, tensors, model, source=str(path))
 
 
 def metadata(format: str, header: dict[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nervecode.errors import InputError
 
@@ -28,56 +29,68 @@ _WATCHING: ContextVar[Mapping[int, Visit]] = ContextVar("nervecode_watching", de
 
 
 class TapSet:
-    """The taps of one wrapper on the modules of one model. Copies with the model it sits on."""
+    """The taps of one wrapper on the modules of one model; gone from there when it is gone."""
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
-        self.traced_visit: Visit | None = None
-        self.names: set[str] = set()
-        self.add(modules)
+    def __init__(self) -> None:
+        self._channel = _Channel()
+        self._handles: dict[str, RemovableHandle | None] = {}
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
         """Tap further modules; names that are tapped already are left alone."""
         for name, module in modules.items():
-            if name in self.names:
+            if name in self._handles:
                 continue
-            self.names.add(name)
+            self._handles[name] = None
             if isinstance(module, torch.jit.ScriptModule):
                 warnings.warn(f"layer {name!r} is not coded: it is scripted", stacklevel=2)
                 continue
-            module.register_forward_hook(_Tap(name, self))
+            self._handles[name] = module.register_forward_hook(_Tap(name, self._channel))
 
-    def remove(self, model: nn.Module) -> None:
-        """Take every tap of this set off a model."""
-        for module in model.modules():
-            hooks = module._forward_hooks
-            for key in [k for k, h in hooks.items() if isinstance(h, _Tap) and h.owner is self]:
-                del hooks[key]
+    def remove(self) -> None:
+        """Take every tap of this set off its module."""
+        for handle in self._handles.values():
+            if handle is not None:
+                handle.remove()
 
     @contextmanager
     def watched(self, visit: Visit) -> Iterator[None]:
         """Within the block, each tapped output of this thread's calls goes to `visit`."""
-        token = _WATCHING.set({**_WATCHING.get(), id(self): visit})
+        if torch.compiler.is_compiling():
+            self._channel.traced = visit
+            yield
+            self._channel.traced = None
+            return
+        token = _WATCHING.set({**_WATCHING.get(), id(self._channel): visit})
         try:
             yield
         finally:
             _WATCHING.reset(token)
 
+    def __del__(self) -> None:
+        self.remove()
+
+
+class _Channel:
+    """What the taps of one set know of their set: not the set itself, so that it can go."""
+
+    traced: Visit | None = None
+
     def visit(self) -> Visit | None:
         """Who is watching now."""
         if torch.compiler.is_compiling():
-            return self.traced_visit
+            return self.traced
         return _WATCHING.get().get(id(self))
 
 
 class _Tap:
     """One forward hook: hands the module's output on, and changes nothing."""
 
-    def __init__(self, name: str, owner: TapSet) -> None:
+    def __init__(self, name: str, channel: _Channel) -> None:
         self.name = name
-        self.owner = owner
+        self.channel = channel
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        visit = self.owner.visit()
+        visit = self.channel.visit()
         if visit is not None:
             visit(self.name, args, output)
 

@@ -1,12 +1,8 @@
-"""wrap and WrappedModel: watch layers of a model without changing what it returns."""
+"""wrap, load and WrappedModel: watch layers of a model without changing what it returns."""
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +12,17 @@ from torch import Tensor, nn
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
-from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.layers.coder import Begun, Coder, FittedCoder, LabelCoder, LearnedCoder, finish
+from nervecode.errors import InputError, NotReadyError
+from nervecode.layers import storage
+from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
-from nervecode.layers.names import key_of, layer_name, module_name, numbered
 from nervecode.layers.select import Selector, select_layers
-from nervecode.layers.state import with_prefix, without_prefix
-from nervecode.layers.taps import TapSet, activation_of
+from nervecode.layers.taps import activation_of
+from nervecode.layers.watched import Watched, device_of
 from nervecode.layers.width import output_layout
-from nervecode.scoring.aggregate import AGGREGATIONS, AggregatedSurprise, stack_layers
+from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers
 from nervecode.scoring.code_length import readings
-from nervecode.scoring.layer_calibration import CODE_LENGTH, METHODS, LayerCalibration
+from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration, aggregate
 
 
 def wrap(
@@ -70,116 +66,11 @@ def wrap(
     return WrappedModel(model, coders)
 
 
-class WrappedModel(nn.Module):
-    """A model, and a coder for each watched layer. Made by `wrap`.
+class WrappedModel(Watched):
+    """A watched model that fits its codes, is calibrated, and says how surprised it is.
 
-    Attributes:
-        model: the model itself.
-        coders: one coder per watched layer; see `layer_names`.
-        coding_enabled: set by `enable_coding` and `disable_coding`.
+    Made by `wrap` and `load`.
     """
-
-    def __init__(self, model: nn.Module, coders: Mapping[str, Coder]) -> None:
-        super().__init__()
-        self.model = model
-        self.coders = nn.ModuleDict({key_of(name): coder for name, coder in coders.items()})
-        self.coding_enabled = True
-        self._calibration: LayerCalibration | None = None
-        self._bypassed = 0
-        self._skipped: set[str] = set()
-        self._local = threading.local()
-        self._compiled_traces: dict[str, CodingTrace] | None = None
-        self._taps = TapSet({})
-        self._tap(coders)
-        self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
-
-    # Running the model
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the model returns, unchanged; the traces are kept for `surprise`."""
-        if not torch.compiler.is_compiling():
-            self._forget()  # its memory is free for this call, and a call that fails leaves none
-        output, traces = self.forward_with_trace(*args, **kwargs)
-        if torch.compiler.is_compiling():
-            self._compiled_traces = traces
-        else:
-            self._local.traces = traces
-        return output
-
-    def forward_with_trace(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, CodingTrace]]:
-        """What the model returns, and the trace of each watched layer, by name.
-
-        The traces belong to this call, whatever other threads do. A module that runs twice in
-        one forward gives `name` and `name#2`. Empty while coding is disabled or bypassed.
-        """
-        if not self.coding_enabled or self._bypassed:
-            return self.model(*args, **kwargs), {}
-        begun: dict[str, CodingTrace | Begun] = {}
-
-        def visit(name: str, inputs: tuple[Any, ...], output: Any) -> None:
-            self._visit(name, inputs, output, begun, _begin)
-
-        if torch.compiler.is_compiling():
-            self._taps.traced_visit = visit
-            output = self.model(*args, **kwargs)
-            self._taps.traced_visit = None
-        else:
-            with self._taps.watched(visit):
-                output = self.model(*args, **kwargs)
-        return output, finish(begun)
-
-    @contextmanager
-    def recording(
-        self, read: Callable[[Coder, Any], Any] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Within the block, read the watched layers of any forward of the model, in this thread.
-
-        Several wrappers of one model can record the same forward. The mapping that the block gets
-        is filled as the model runs: layer name -> CodingTrace, or what `read(coder, activation)`
-        returns. Clear it between forwards.
-        """
-        found: dict[str, Any] = {}
-
-        def visit(name: str, inputs: tuple[Any, ...], output: Any) -> None:
-            self._visit(name, inputs, output, found, read or _code)
-
-        with self._taps.watched(visit):
-            yield found
-
-    def _visit(
-        self,
-        name: str,
-        inputs: tuple[Any, ...],
-        output: Any,
-        found: dict[str, Any],
-        read: Callable[[Coder, Any], Any],
-    ) -> None:
-        """Read one tapped module; what cannot be coded is skipped with a warning, once."""
-        name = numbered(name, found)
-        coder = self._coder(name)
-        if coder is None:
-            return
-        try:
-            found[name] = read(coder, coder.activation(inputs, output))
-        except InputError as error:
-            self._skip(name, str(error))
-
-    def _skip(self, name: str, why: str) -> None:
-        if name not in self._skipped:
-            self._skipped.add(name)
-            warnings.warn(f"layer {name!r} is not coded: {why}", stacklevel=2)
-
-    def _coder(self, name: str) -> Coder | None:
-        """The coder of a layer; a repeated layer that has none of its own uses the first's."""
-        for candidate in (key_of(name), key_of(name.split("#")[0])):
-            if candidate in self.coders:
-                coder = self.coders[candidate]
-                assert isinstance(coder, Coder)
-                return coder
-        return None
-
-    # Learning the codes
 
     def coding_loss(self) -> Tensor:
         """() the mean surprise of the last forward over inputs and layers, differentiable.
@@ -187,7 +78,7 @@ class WrappedModel(nn.Module):
         Raises:
             NotReadyError: before any forward, or after one with coding switched off.
         """
-        traces = self._last_layer_traces
+        traces = self._last.get()
         if not traces:
             raise NotReadyError("coding_loss: no trace; run a forward with coding enabled first")
         return stack_layers(traces).mean()
@@ -207,15 +98,11 @@ class WrappedModel(nn.Module):
 
         Args:
             loader: batches (x, y), or x alone for a code without classes; ID training data.
-            reduce: how an activation becomes a vector, see `nervecode.core.Reducer`.
-            length_power: from 0 to 1; each vector keeps its direction, and its L2 norm is raised
-                to this power. 1 leaves it as it is, 0 scales it to unit norm.
-            rank: directions of a layer's covariance with a variance of their own; the others
-                share one. A smaller rank is quicker.
-            codes_per_class: centres per class, at most, by k-means on the whitened vectors of
-                a sample: the first 4096 / K of each class, so the loader should be shuffled.
-            label_code: code the label of the head too, where the model ends in a linear layer of
-                `num_classes` outputs and labels are given; see `nervecode.core.LabelCode`.
+            reduce: how an activation becomes a vector; this and the next four as in `CodeFitter`.
+            length_power: what the length of each vector is raised to.
+            rank: directions with a variance of their own.
+            codes_per_class: centres per class, at most.
+            label_code: code the label of the head too.
             num_classes: number of classes; None takes the width of the model's output.
 
         Raises:
@@ -230,40 +117,12 @@ class WrappedModel(nn.Module):
             codes_per_class=codes_per_class,
             label_code=label_code,
         )
-        for x, labels in self._batches(loader):
+        for x, labels in _batches(self.model, loader):
             with fitter.watching():
                 output = self.model(x)
-            classes = num_classes or (1 if labels is None else _width(output))
-            fitter.update(labels, classes)
+            fitter.update(labels, num_classes or (1 if labels is None else _width(output)))
         fitter.finish()
         return self
-
-    def replace_coders(self, coders: Mapping[str, Coder]) -> None:
-        """Watch the same layers with other coders; a calibration of the old ones is dropped."""
-        self.coders = nn.ModuleDict({key_of(name): coder for name, coder in coders.items()})
-        self.coders.to(self._device)
-        self._calibration = None
-        self._tap(coders)
-
-    def _tap(self, names: Iterable[str]) -> None:
-        """See that the module behind each name has its tap; `name#2` shares that of `name`."""
-        modules = dict(self.model.named_modules())
-        self._taps.add({(tap := n.split("#")[0]): modules[module_name(tap)] for n in names})
-
-    def _batches(self, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """(x, labels or None) on the model's device, in evaluation mode and without gradients."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                for batch in loader:
-                    x, y = _split(batch)
-                    yield x.to(self._device), None if y is None else y.to(self._device)
-        finally:
-            for module, training in modes.items():
-                module.training = training
-
-    # Calibration and scores
 
     def calibrate(self, loader: Iterable[Any], *, method: str | None = None) -> WrappedModel:
         """Learn the ID distribution of the surprise from held-out ID data.
@@ -276,30 +135,12 @@ class WrappedModel(nn.Module):
         Raises:
             InputError: an unknown method, or fewer than two inputs.
         """
-        rows = []
-        for x, _ in self._batches(loader):
-            _, traces = self.forward_with_trace(x)
-            rows.append({name: readings(name, trace) for name, trace in traces.items()})
-        if not rows or not rows[0]:
-            raise NotReadyError("calibrate: the loader gave no batch, or coding is disabled")
-        stacked = {n: torch.cat([row[n] for row in rows]) for n in rows[0]}
-        self.set_calibration(stacked, method=method)
+        self.set_calibration(_readings(self, loader), method=method)
         return self
-
-    @property
-    def calibration(self) -> LayerCalibration:
-        """What `calibrate` learned.
-
-        Raises:
-            NotReadyError: before calibration.
-        """
-        if self._calibration is None:
-            raise NotReadyError("not calibrated; call calibrate(loader) first")
-        return self._calibration
 
     def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
         """Calibrate on scores that are there already: layer -> `readings` of ID data."""
-        self._calibration = LayerCalibration(layers, method or self._default_method())
+        self.calibration = LayerCalibration(layers, method or _default_method(self.coders))
 
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
         """The surprise of the last forward of this thread, one number per input.
@@ -312,7 +153,7 @@ class WrappedModel(nn.Module):
             NotReadyError: before any forward, or `code_length` before calibration.
             InputError: an unknown method.
         """
-        return self.aggregate(self._last_layer_traces, method)
+        return self.aggregate(self._last.get(), method)
 
     def aggregate(
         self, traces: Mapping[str, CodingTrace], method: str | None = None
@@ -320,126 +161,72 @@ class WrappedModel(nn.Module):
         """The surprise of given traces; see `surprise`."""
         if not traces:
             raise NotReadyError("surprise: no trace; run a forward with coding enabled first")
-        calibration = self._calibration
-        if calibration is not None and method in (None, calibration.method):
-            return calibration.score(traces)
-        if method is not None and method not in METHODS:
-            raise InputError(f"surprise method: found {method!r}; {did_you_mean(method, METHODS)}")
-        if method not in (None, *AGGREGATIONS):
-            raise NotReadyError(
-                f"surprise: {method} is not calibrated; call calibrate(loader, method={method!r})"
-            )
-        result = AGGREGATIONS[method or "mean"](traces)
-        assert result is not None
-        return result
-
-    def _default_method(self) -> str:
-        fitted = all(isinstance(coder, (FittedCoder, LabelCoder)) for coder in self.coders.values())
-        return CODE_LENGTH if fitted else "mean"
-
-    # Switches
-
-    def enable_coding(self) -> None:
-        """Watch again."""
-        self.coding_enabled = True
-
-    def disable_coding(self) -> None:
-        """Stop watching; traces of earlier calls are dropped."""
-        self.coding_enabled = False
-        self._forget()
-
-    @contextmanager
-    def bypass(self) -> Iterator[None]:
-        """Do not watch within the block; blocks may be nested."""
-        self._bypassed += 1
-        self._forget()
-        try:
-            yield
-        finally:
-            self._bypassed -= 1
-
-    def unwrap(self) -> nn.Module:
-        """Take the hooks off and return the model as it was."""
-        self._taps.remove(self.model)
-        self._forget()
-        return self.model
-
-    def _forget(self) -> None:
-        self._local.traces = {}
-        self._compiled_traces = None
-
-    # What a PyTorch user expects of a module
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """The watched layers, in the model's order."""
-        return tuple(layer_name(key) for key in self.coders)
-
-    @property
-    def _last_layer_traces(self) -> dict[str, CodingTrace]:
-        if self._compiled_traces is not None:
-            return self._compiled_traces
-        return getattr(self._local, "traces", {})
-
-    @property
-    def _device(self) -> torch.device:
-        tensors = chain(self.model.parameters(), self.model.buffers(), [torch.empty(0)])
-        return next(tensors).device
-
-    def coder(self, name: str) -> Coder:
-        """The coder of a watched layer.
-
-        Raises:
-            InputError: a layer that is not watched.
-        """
-        coder = self._coder(name)
-        if coder is None:
-            raise InputError(f"layer: unknown {name!r}; {did_you_mean(name, self.layer_names)}")
-        return coder
-
-    def coder_specs(self) -> dict[str, dict[str, Any]]:
-        """Layer name -> what rebuilds its coder, as plain JSON values."""
-        return {name: self.coder(name).spec() for name in self.layer_names}
+        return aggregate(traces, self.calibration, method)
 
     def save(self, path: str | Path) -> None:
         """Write coders and calibration (not the model) to a safetensors file."""
-        from nervecode.layers.storage import save
-
-        save(self, path)
-
-    def __getattr__(self, name: str) -> Any:
-        """Anything that the wrapper has not is the model's."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "model":
-                raise
-            return getattr(super().__getattr__("model"), name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles carry codes and calibration, and no trace."""
-        return {**self.__dict__, "_local": None, "_compiled_traces": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, with room for this process's traces."""
-        super().__setstate__(  # type: ignore[no-untyped-call]
-            {**state, "_local": threading.local()}
-        )
-
-    def __del__(self) -> None:
-        """No hook outlives its wrapper; replicas of DataParallel share the original's hooks."""
-        parts = self.__dict__
-        if "_taps" in parts and "model" in parts["_modules"] and not parts.get("_is_replica"):
-            parts["_taps"].remove(parts["_modules"]["model"])
+        storage.save(self, path)
 
 
-def _begin(coder: Coder, activation: Any) -> CodingTrace | Begun:
-    return coder.begin(activation)
+def load(path: str | Path, model: nn.Module) -> WrappedModel:
+    """Wrap a model with the coders and the calibration that `WrappedModel.save` wrote.
+
+    Args:
+        path: the file.
+        model: a model with the layers that the file was made for.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or of another kind.
+        InputError: the model lacks a layer of the file; the first one is named.
+    """
+    header, tensors = storage.read_tensors(Path(path), storage.FORMAT)
+    return restore(header, tensors, model, source=str(path))
 
 
-def _code(coder: Coder, activation: Any) -> CodingTrace:
-    trace: CodingTrace = coder(activation)
-    return trace
+def restore(
+    header: dict[str, Any], tensors: dict[str, Tensor], model: nn.Module, *, source: str
+) -> WrappedModel:
+    """Wrap a model with what `storage.pack` made; `source` is for errors.
+
+    Raises:
+        InputError: another architecture; its first difference is named.
+        ArtifactError: a header and tensors that do not fit each other.
+    """
+    coders, calibration = storage.unpack(header, tensors, model, source=source)
+    wrapped = WrappedModel(model, coders)
+    wrapped.calibration = calibration
+    return wrapped
+
+
+def _readings(wrapped: WrappedModel, loader: Iterable[Any]) -> dict[str, Tensor]:
+    """Layer -> `readings` of all inputs of a loader."""
+    rows = []
+    for x, _ in _batches(wrapped.model, loader):
+        _, traces = wrapped.forward_with_trace(x)
+        rows.append({name: readings(name, trace) for name, trace in traces.items()})
+    if not rows or not rows[0]:
+        raise NotReadyError("calibrate: the loader gave no batch, or coding is disabled")
+    return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+
+def _default_method(coders: nn.ModuleDict) -> str:
+    fitted = all(isinstance(coder, (FittedCoder, LabelCoder)) for coder in coders.values())
+    return CODE_LENGTH if fitted else "mean"
+
+
+def _batches(model: nn.Module, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """(x, labels or None) on the model's device, in evaluation mode and without gradients."""
+    device = device_of(model)
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in loader:
+                x, y = _split(batch)
+                yield x.to(device), None if y is None else y.to(device)
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _split(batch: Any) -> tuple[Tensor, Tensor | None]:
@@ -460,4 +247,6 @@ def _picks(model: nn.Module, layers: Selector) -> dict[str, str | int]:
     """Layer -> the part of its output that is watched, where `layers` is a mapping."""
     if not isinstance(layers, Mapping):
         return {}
-    return {name: part for one, part in layers.items() for name in select_layers(model, one)}
+    return {
+        name: part for selector, part in layers.items() for name in select_layers(model, selector)
+    }

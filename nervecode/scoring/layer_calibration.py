@@ -83,6 +83,33 @@ class LayerCalibration:
         return torch.stack(columns, dim=1)
 
 
+def aggregate(
+    traces: Mapping[str, CodingTrace], calibration: LayerCalibration | None, method: str | None
+) -> AggregatedSurprise:
+    """The layers of one forward as one surprise per input.
+
+    Args:
+        traces: layer -> trace, one at least.
+        calibration: what percentiles and p-values refer to, if there is one.
+        method: one of `METHODS`; None takes the calibrated one, or `mean` without a calibration.
+
+    Raises:
+        InputError: an unknown method.
+        NotReadyError: a method that needs a calibration for it.
+    """
+    if calibration is not None and method in (None, calibration.method):
+        return calibration.score(traces)
+    if method is not None and method not in METHODS:
+        raise InputError(f"surprise method: found {method!r}; {did_you_mean(method, METHODS)}")
+    if method not in (None, *AGGREGATIONS):
+        raise NotReadyError(
+            f"surprise: {method} is not calibrated; call calibrate(loader, method={method!r})"
+        )
+    result = AGGREGATIONS[method or "mean"](traces)
+    assert result is not None
+    return result
+
+
 def _terms(
     pairs: Mapping[str, Tensor], names: Iterable[str]
 ) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -36,7 +36,7 @@ def fitter_of(network: nn.Module, codes_per_class: int = 1) -> CodeFitter:
 
 def see(fitter: CodeFitter, x: Tensor, y: Tensor) -> None:
     with torch.no_grad(), fitter.watching():
-        fitter.wrapped.model(x)
+        fitter.watched.model(x)
     fitter.update(y, CLASSES)
 
 
@@ -65,8 +65,8 @@ def test_the_codes_of_shards_are_those_of_one_pass(cuts: list[int], codes_per_cl
         other.load_state_dict(merged)
     for fitter in fitters:
         fitter.finish()
-        for name, expected in codes(whole.wrapped).items():
-            found = codes(fitter.wrapped)[name]
+        for name, expected in codes(whole.watched).items():
+            found = codes(fitter.watched)[name]
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -103,11 +103,11 @@ def test_a_shard_whose_head_is_no_classifier_has_no_label_code() -> None:
     first, second = fitter_of(model()), fitter_of(model())
     see(first, x, y)
     with torch.no_grad(), second.watching():
-        second.wrapped.model(x)
-        second.wrapped.model(x)
+        second.watched.model(x)
+        second.watched.model(x)
     second.update(y, CLASSES)
     merged = copy.deepcopy(first)
     merged.merge(second.state_dict())
     for fitter, expected in ((first, True), (merged, False)):
         fitter.finish()
-        assert any("label" in name for name in fitter.wrapped.layer_names) == expected
+        assert any("label" in name for name in fitter.watched.layer_names) == expected

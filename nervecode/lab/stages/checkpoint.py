@@ -16,7 +16,9 @@ from nervecode.lab.models import Classifier, build_model
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import Config
 from nervecode.layers import WrappedModel
-from nervecode.layers.storage import pack, part, read_tensors, unpack
+from nervecode.layers.storage import pack, part, read_tensors
+from nervecode.layers.wrap import restore
+from nervecode.scoring.layer_calibration import LayerCalibration
 
 FORMAT = "nervecode-checkpoint-1"
 CALIBRATION_FORMAT = "nervecode-calibration-1"
@@ -28,6 +30,12 @@ class Trained:
 
     model: Classifier
     signals: dict[str, WrappedModel]
+
+    @property
+    def calibrations(self) -> dict[str, LayerCalibration]:
+        """Those of the signals that are calibrated, by name."""
+        known = {name: wrapped.calibration for name, wrapped in self.signals.items()}
+        return {name: calibration for name, calibration in known.items() if calibration}
 
 
 def load_checkpoint(path: Path, config: Config, splits: Splits, *, device: torch.device) -> Trained:
@@ -63,7 +71,7 @@ def unpack_signals(
 ) -> dict[str, WrappedModel]:
     """The signals that a header describes, watching a model."""
     return {
-        name: unpack(one, part(tensors, f"signals.{name}."), model, source=source)
+        name: restore(one, part(tensors, f"signals.{name}."), model, source=source)
         for name, one in header["signals"].items()
     }
 

@@ -107,7 +107,7 @@ def _run_split(
     """One pass over a split: features, and surprise and regret per signal and layer."""
     if split == "id_calibration":
         features = _cached(run, trained, seed, split, samples, progress)
-        return features, {n: w.calibration.layers for n, w in trained.signals.items()}
+        return features, {n: c.layers for n, c in trained.calibrations.items()}
     recorders = {name: TraceRecorder(wrapped) for name, wrapped in trained.signals.items()}
     features = extract(
         trained.model,
@@ -127,7 +127,7 @@ def _score(
     layers: Layers,
 ) -> Arrays:
     """Method -> (N,) scores; a baseline that fails or is not finite is entered in `failures`."""
-    scores = {n: w.calibration.aggregate(layers[n]) for n, w in trained.signals.items()}
+    scores = {n: c.aggregate(layers[n]) for n, c in trained.calibrations.items()}
     for name, scorer in fitted.items():
         try:
             found = torch.as_tensor(scorer(features)).detach().double().cpu()
