@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nervecode.layers import WrappedModel, load, wrap
+    from nervecode.monitor import Monitor
 
 __version__ = "0.2.0"
 
 # A name loads its module when it is first used, so that `import nervecode` costs nothing.
 _HOMES = {
+    "Monitor": "nervecode.monitor",
     "WrappedModel": "nervecode.layers",
     "load": "nervecode.layers",
     "wrap": "nervecode.layers",
 }
-_ROOMS = ("core", "errors", "lab", "layers", "scoring", "training", "viz")
+_ROOMS = ("core", "errors", "lab", "layers", "monitor", "scoring", "training", "viz")
 
-__all__ = ["WrappedModel", "__version__", "load", "wrap"]
+__all__ = ["Monitor", "WrappedModel", "__version__", "load", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

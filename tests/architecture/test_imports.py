@@ -216,6 +216,7 @@ OFFENCES = {
         "import nervecode.layers.wrap",
     ),
     "Training knows nothing of scoring": ("training/__init__.py", "import nervecode.scoring"),
+    "The monitor knows NumPy, errors and files alone": ("monitor/monitor.py", "import torch"),
     "Stages never import each other; only bench composes them": (
         "lab/stages/score.py",
         "import nervecode.lab.stages.train",
@@ -279,6 +280,12 @@ def test_help_loads_no_torch() -> None:
     modules = loaded(HELP)
     assert "typer" in modules
     assert modules.isdisjoint({"torch", "numpy", "sklearn", "matplotlib", "pytorch_ood"})
+
+
+def test_the_monitor_loads_no_torch() -> None:
+    modules = loaded("import nervecode; nervecode.Monitor")
+    assert "numpy" in modules
+    assert modules.isdisjoint(HEAVY | {"torch"})
 
 
 def test_using_the_library_loads_torch_and_nothing_heavier() -> None:

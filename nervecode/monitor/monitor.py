@@ -1,0 +1,231 @@
+"""Monitor: whether a stream of p-values is still what its calibration set promised."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nervecode.errors import InputError
+from nervecode.files import read_json, write_json
+from nervecode.monitor.alarm import Alarm
+from nervecode.monitor.ranks import StreamRanks
+from nervecode.monitor.settings import Label, MonitorSettings
+from nervecode.monitor.state import as_plain, from_plain, merged
+from nervecode.monitor.stream import StreamState
+
+BLOCK = 4096  # inputs of `update_many` that are worked on at a time
+REACH = 1000  # inputs, all of the smallest p-value, within which an alarm must be possible
+
+
+class Monitor:
+    """Evidence that a stream has changed, with a stated rate of false alarms, in constant memory.
+
+    While the stream and the calibration inputs are exchangeable, P(an alarm, ever) <= `alpha`; or,
+    with `run_length`, the mean number of inputs to an alarm is at least that. Both are averages
+    over calibration sets. docs/mathematics.md, section 9, has the proofs; docs/monitoring.md has
+    what an alarm means.
+
+    Args:
+        n_calibration: how many calibration inputs are behind the p-values. For p-values within the
+            predicted class (`ClassRanks`) a mapping class -> count: then classes are watched too.
+        alpha: the probability of a false alarm, however long the stream; 0.01 unless `run_length`.
+        run_length: in the place of `alpha`, the mean number of inputs to a false alarm.
+        layers: names of layers that come with a p-value of their own.
+        calibration: a name or hash of the calibration set, which a saved state must share.
+
+    Raises:
+        InputError: settings that make no sense, or that so few calibration inputs cannot serve.
+    """
+
+    def __init__(
+        self,
+        n_calibration: int | Mapping[Label, int],
+        *,
+        alpha: float | None = None,
+        run_length: float | None = None,
+        layers: Sequence[str] = (),
+        calibration: str = "",
+    ) -> None:
+        self.settings = MonitorSettings.checked(
+            n_calibration, alpha, run_length, layers, calibration
+        )
+        self._log_threshold = math.log(self.settings.threshold)
+        self._ranks = StreamRanks(self.settings)
+        self.quickest = self._quickest()
+        self._stream = StreamState(self.settings)
+
+    def _quickest(self) -> int:
+        """The fewest inputs to an alarm: all are more surprising than any calibration input."""
+        row = int(self._ranks.n.argmax())
+        n = self._ranks.n[row]
+        p = np.full(REACH, 1 / (n + 1))
+        layers = np.full((REACH, len(self.settings.layers)), 0.5)
+        evidence = StreamState(self.settings).block(p, np.full(REACH, row), layers)
+        reached = np.flatnonzero(evidence >= self._log_threshold)
+        if not len(reached):
+            name = "alpha" if self.settings.run_length is None else "run_length"
+            raise InputError(
+                f"{name}: found {getattr(self.settings, name):g}, which {n} calibration "
+                f"inputs cannot serve: {REACH} inputs in a row that surprise more than all of them "
+                "would raise no alarm; allowed: a weaker promise, or more calibration inputs"
+            )
+        return int(reached[0]) + 1
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs were taken, those before a restart included."""
+        return self._stream.inputs
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """The alarm, latched until `restart`."""
+        return self._stream.alarm
+
+    @property
+    def log10_evidence(self) -> float:
+        """Of the evidence now, as a power of ten."""
+        return self._stream.log_evidence() / math.log(10)
+
+    @property
+    def log10_threshold(self) -> float:
+        """Of the evidence that raises an alarm: 1 / alpha, or the run length."""
+        return self._log_threshold / math.log(10)
+
+    @property
+    def layers(self) -> dict[str, float]:
+        """Layer -> log10 of its own evidence."""
+        means = self._stream.layers.means / math.log(10)
+        return dict(zip(self.settings.layers, means.tolist(), strict=True))
+
+    @property
+    def named_layers(self) -> tuple[str, ...]:
+        """The layers that have changed, strongest first.
+
+        A layer is named at L times the threshold, so that with `alpha` the probability of ever
+        naming any of the L layers falsely is at most alpha, and with `run_length` each has L times
+        that run length.
+        """
+        return self._stream.named_layers()
+
+    def update(
+        self,
+        p_value: float,
+        *,
+        layers: Mapping[str, float] | Sequence[float] | None = None,
+        predicted: Label | None = None,
+    ) -> Alarm | None:
+        """Take one input; the alarm, if this input raises it.
+
+        Args:
+            p_value: conformal p-value of its score, in (0, 1].
+            layers: the p-value of each layer's surprise, by name or in the order of the settings.
+            predicted: its predicted class, where `n_calibration` is a mapping.
+
+        Raises:
+            InputError: NaN, a p-value that the calibration never gives, or a layer or class that is
+                missing or unknown. The monitor is as it was.
+        """
+        evidence = self._stream.step(*self._ranks.one(p_value, layers, predicted))
+        if evidence >= self._log_threshold and self._stream.alarm is None:
+            return self._stream.raise_alarm()
+        return None
+
+    def update_many(
+        self,
+        p_values: np.ndarray,
+        *,
+        layers: Mapping[str, np.ndarray] | np.ndarray | None = None,
+        predicted: Sequence[Label] | np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Take (N,) inputs in order, as N calls of `update` would.
+
+        Args:
+            p_values: (N,) conformal p-values.
+            layers: (N, L), or a mapping to (N,).
+            predicted: (N,) predicted classes.
+
+        Returns:
+            (N,) log10 of the evidence after each input.
+
+        Raises:
+            InputError: as `update`; none of the inputs was taken.
+        """
+        p, rows, by_layer = self._ranks.many(p_values, layers, predicted)
+        evidence = [np.empty(0)]
+        for start in range(0, len(p), BLOCK):
+            part = slice(start, start + BLOCK)
+            layer_part = None if by_layer is None else by_layer[part]
+            evidence.append(self._block(p[part], rows[part], layer_part))
+        return np.concatenate(evidence) / math.log(10)
+
+    def _block(self, p: np.ndarray, rows: np.ndarray, by_layer: np.ndarray | None) -> np.ndarray:
+        before = copy.deepcopy(self._stream)
+        evidence = self._stream.block(p, rows, by_layer)
+        raised = np.flatnonzero(evidence >= self._log_threshold)
+        if before.alarm is not None or not len(raised):
+            return evidence
+        # Back, and up to the input that raises it, for what is to be said there; then the rest.
+        first = int(raised[0]) + 1
+        head = None if by_layer is None else by_layer[:first]
+        self._stream = before
+        self._stream.block(p[:first], rows[:first], head)
+        self._stream.raise_alarm()
+        if first < len(p):
+            rest = None if by_layer is None else by_layer[first:]
+            self._stream.block(p[first:], rows[first:], rest)
+        return evidence
+
+    def restart(self, *, forget: bool = False) -> None:
+        """Begin to collect evidence anew, after an alarm that was looked into.
+
+        Args:
+            forget: also forget the stream, so that the reference is the calibration set alone. The
+                promise then holds for a new calibration set alone, which did not raise an alarm.
+        """
+        if not forget:
+            self._stream.restart()
+            return
+        inputs = self.inputs
+        self._stream = StreamState(self.settings)
+        self._stream.inputs = self._stream.restarted = inputs
+
+    def save(self, path: str | Path) -> None:
+        """Write all that the monitor knows as JSON; at any moment the file is whole."""
+        write_json(Path(path), as_plain(self._stream))
+
+    def load(self, path: str | Path) -> None:
+        """Go on where another monitor of the same settings was saved.
+
+        Raises:
+            ArtifactError: the file is missing or damaged; the monitor is as it was.
+            InputError: it is of other settings or another calibration; the monitor is as it was.
+        """
+        self._stream = from_plain(read_json(Path(path)), self.settings, str(path))
+
+    def merge(self, others: Sequence[Monitor], *, base: Monitor | None = None) -> None:
+        """Join the streams that other workers have watched, at a time fixed beforehand.
+
+        References add, and the evidence is the mean of the workers', which keeps the promise
+        whatever the dependence between the streams. The earliest alarm stays.
+
+        Args:
+            others: monitors of the same settings, each of inputs of its own.
+            base: the monitor that all of them, this one too, were copies of when they began; None
+                where each began without any input.
+
+        Raises:
+            InputError: a monitor of other settings; none was joined.
+        """
+        for number, other in enumerate([*others, *([] if base is None else [base])]):
+            if other.settings != self.settings:
+                raise InputError(
+                    f"merge: monitor {number}: found {other.settings}, allowed: {self.settings}"
+                )
+        start = StreamState(self.settings) if base is None else base._stream
+        self._stream = merged([self._stream, *(other._stream for other in others)], start)
+        if self.alarm is None and self._stream.log_evidence() >= self._log_threshold:
+            self._stream.raise_alarm()
