@@ -21,9 +21,10 @@ from pathlib import Path
 import torch
 
 from nervecode.lab.data import as_float, build_splits
+from nervecode.lab.data.samples import EVAL_BATCH
 from nervecode.lab.detectors import DETECTORS
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models.features import EVAL_BATCH, Features, extract
+from nervecode.lab.models.features import Features, extract
 from nervecode.lab.models.signals import TraceRecorder
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.stages.checkpoint import load_calibrated

@@ -23,14 +23,17 @@ from nervecode import load
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import MAX_PLAIN, read_npz, write_json
 from nervecode.lab.config.resolve import MAX_ALIASES, MAX_BYTES, read_yaml, resolve
-from nervecode.lab.data.image_files import decode
-from nervecode.lab.data.images import MAX_PIXELS
+from nervecode.lab.data.images import MAX_PIXELS, ImageFiles
 from nervecode.lab.models.features import Features
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed
 from tests.lab.inference.reading import read_inputs
 
 GREY = (1, 8, 8)
+IMAGE_READERS = [
+    lambda p: read_inputs(str(p), GREY),
+    lambda p: ImageFiles.listed([(p, 0)]).load(8),
+]
 model = torch.nn.Sequential(torch.nn.Linear(2, 3))
 
 
@@ -257,7 +260,7 @@ def png(path: Path, side: int, *, rows: int) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
 
-@pytest.mark.parametrize("read", [lambda p: read_inputs(str(p), GREY), lambda p: decode(p, 8)])
+@pytest.mark.parametrize("read", IMAGE_READERS)
 def test_an_image_bomb_is_refused_by_its_header(read: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     for side in (20_000, 60_000):
@@ -272,7 +275,7 @@ def test_an_image_bomb_is_refused_by_its_header(read: Any, tmp_path: Path) -> No
         assert np.array(naive).nbytes == 8_000**2
 
 
-@pytest.mark.parametrize("read", [lambda p: read_inputs(str(p), GREY), lambda p: decode(p, 8)])
+@pytest.mark.parametrize("read", IMAGE_READERS)
 def test_a_truncated_image_is_refused_whatever_another_library_chose(
     read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

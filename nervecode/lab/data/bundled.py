@@ -7,16 +7,12 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.transforms.functional import center_crop
 
-from nervecode.errors import InputError
-from nervecode.lab.data.registry import DATASETS, OUTLIERS, Dataset, Shape, register
-from nervecode.lab.data.samples import Samples, as_float
+from nervecode.lab.data.images import fit_images, image_tensor
+from nervecode.lab.data.registry import DATASETS, OUTLIERS, Dataset, register
+from nervecode.lab.data.samples import Samples, Shape
 
 OUTLIER_COUNT = 500
-# Bytes are converted so many images at a time, since floats take four times the room.
-FITTED = 4096
 
 
 @register(DATASETS)
@@ -86,13 +82,6 @@ def _photographs() -> list[Tensor]:
     return [image_tensor(image) for image in load_sample_images().images]
 
 
-def image_tensor(array: np.ndarray) -> Tensor:
-    """(H, W, 3) or (H, W) uint8 -> (3, H, W) float in [0, 1]."""
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)
-    return torch.from_numpy(np.array(array)).permute(2, 0, 1).float() / 255
-
-
 def patches(
     photographs: list[Tensor], shape: Shape, generator: torch.Generator, *, side: int
 ) -> Tensor:
@@ -105,32 +94,3 @@ def patches(
         left = int(torch.randint(width - side + 1, (1,), generator=generator))
         cut.append(photograph[:, top : top + side, left : left + side])
     return fit_images(torch.stack(cut), shape)
-
-
-def fit_images(images: Tensor, shape: Shape) -> Tensor:
-    """(N, c, h, w) images as (N, *shape), by the rule of OpenOOD 1.5.
-
-    Grey or RGB, resized bilinearly with antialiasing until they cover the shape, the centre
-    cropped. Bytes stay bytes.
-
-    Raises:
-        InputError: a shape that is not that of an image.
-    """
-    if len(shape) != 3 or images.ndim != 4:
-        raise InputError(f"inputs of shape {tuple(images.shape[1:])} do not fit inputs of {shape}")
-    if images.dtype == torch.uint8:
-        parts = [fit_images(as_float(part), shape) for part in images.split(FITTED)]
-        return torch.cat([part.mul_(255).round_().to(torch.uint8) for part in parts])
-    if shape[0] == 1 and images.shape[1] == 3:
-        # ITU-R 601 luma, as Pillow converts to grey.
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        images = (images * weights).sum(1, keepdim=True)
-    elif shape[0] == 3 and images.shape[1] == 1:
-        images = images.expand(-1, 3, -1, -1)
-    height, width = shape[1:]
-    h, w = images.shape[2:]
-    if (h, w) != (height, width):
-        cover = (height, w * height // h) if h * width <= w * height else (h * width // w, width)
-        images = F.interpolate(images, cover, mode="bilinear", antialias=True)
-        images = center_crop(images, [height, width])
-    return images.clamp(0, 1)

@@ -18,7 +18,7 @@ from nervecode.lab.data.catalogue import (
     raw_folder,
     require,
 )
-from nervecode.lab.data.idx import Checked, check_folder
+from nervecode.lab.data.idx_sets import Checked, check_folder
 from nervecode.lab.data.unpack import install, intact
 
 

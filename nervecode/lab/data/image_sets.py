@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import locate, require
-from nervecode.lab.data.image_files import SUFFIXES, ImageFiles, images_below
+from nervecode.lab.data.images import SUFFIXES, ImageFiles, images_below
 from nervecode.lab.data.registry import IMAGE_SETS, ImageDataset, register
 
 

@@ -1,18 +1,39 @@
-"""Images from files that nobody vouches for: known formats, a limit of pixels, and no gaps."""
+"""Images: files that nobody vouches for, decoded by one rule, and tensors fitted to a shape.
+
+The rule is that of OpenOOD 1.5 (https://arxiv.org/abs/2306.09301): RGB, the shorter side resized
+(bilinear, to bytes), the centre cropped. Data sets and inputs to score meet the network through it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms import functional as vision
+
+from nervecode.errors import InputError
+from nervecode.lab.data.samples import Samples, Shape, as_float
 
 if TYPE_CHECKING:
     from PIL import Image
 
 # Pillow knows more, and some of those run other programs (EPS).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 50_000_000  # 150 MB in RGB
+UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow and `open_image` raise
+SIDE = 32  # of pictures of many sizes, where a config names none
+# Bytes are converted so many images at a time, since floats take four times the room.
+FITTED = 4096
 
 
 @contextmanager
@@ -35,3 +56,113 @@ def open_image(path: Path | IO[bytes]) -> Iterator[Image.Image]:
         if width * height > MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels, allowed: {MAX_PIXELS:,}")
         yield image
+
+
+def decode(file: Path | IO[bytes], side: int) -> Tensor:
+    """(3, side, side) uint8 of an image file.
+
+    Raises:
+        UNREADABLE: no readable image.
+    """
+    with open_image(file) as image:
+        resized = vision.resize(image.convert("RGB"), side, vision.InterpolationMode.BILINEAR)
+    array = np.array(vision.center_crop(resized, [side, side]))
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """N pictures in files.
+
+    Attributes:
+        paths: the files.
+        labels: the class of each; -1 where there is no class.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+    @classmethod
+    def listed(cls, pairs: Iterable[tuple[Path, int]]) -> ImageFiles:
+        """Files from (path, label) pairs."""
+        found = list(pairs)
+        return cls(tuple(path for path, _ in found), tuple(label for _, label in found))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def of(self, classes: list[int] | None) -> ImageFiles:
+        """Those of some classes; None keeps all."""
+        if classes is None:
+            return self
+        pairs = zip(self.paths, self.labels, strict=True)
+        return ImageFiles.listed(pair for pair in pairs if pair[1] in classes)
+
+    def sample(self, limit: int | None, generator: torch.Generator) -> ImageFiles:
+        """At most so many of them at random, since files are sorted by class; in their order."""
+        if limit is None or limit >= len(self):
+            return self
+        chosen = sorted(torch.randperm(len(self), generator=generator)[:limit].tolist())
+        return ImageFiles.listed((self.paths[i], self.labels[i]) for i in chosen)
+
+    def load(self, side: int) -> Samples:
+        """Samples of (N, 3, side, side) uint8, by the rule of `decode`.
+
+        Raises:
+            InputError: a file that is no readable picture.
+        """
+
+        def read(path: Path) -> Tensor:
+            try:
+                return decode(path, side)
+            except UNREADABLE as error:
+                raise InputError(f"{path}: not a readable image ({error})") from None
+
+        images = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for index, image in enumerate(pool.map(read, self.paths)):
+                images[index] = image
+        return Samples(images, torch.tensor(self.labels, dtype=torch.int64))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Every picture in a folder and its sub-folders, sorted; hidden files are none."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in found if path.name[0] != ".")
+
+
+def image_tensor(array: np.ndarray) -> Tensor:
+    """(H, W, 3) or (H, W) uint8 -> (3, H, W) float in [0, 1]."""
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    return torch.from_numpy(np.array(array)).permute(2, 0, 1).float() / 255
+
+
+def fit_images(images: Tensor, shape: Shape) -> Tensor:
+    """(N, c, h, w) images as (N, *shape): grey or RGB, resized and cropped as `decode` does.
+
+    Bilinear with antialiasing, in floats. Bytes stay bytes; what has the shape stays as it is.
+
+    Raises:
+        InputError: a shape that is not that of an image.
+    """
+    if tuple(images.shape[1:]) == shape:
+        return images
+    if len(shape) != 3 or images.ndim != 4:
+        raise InputError(f"inputs of shape {tuple(images.shape[1:])} do not fit inputs of {shape}")
+    if images.dtype == torch.uint8:
+        parts = [fit_images(as_float(part), shape) for part in images.split(FITTED)]
+        return torch.cat([part.mul_(255).round_().to(torch.uint8) for part in parts])
+    if shape[0] == 1 and images.shape[1] == 3:
+        # ITU-R 601 luma, as Pillow converts to grey.
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        images = (images * weights).sum(1, keepdim=True)
+    elif shape[0] == 3 and images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    height, width = shape[1:]
+    h, w = images.shape[2:]
+    if (h, w) != (height, width):
+        cover = (height, w * height // h) if h * width <= w * height else (h * width // w, width)
+        images = F.interpolate(images, cover, mode="bilinear", antialias=True)
+        images = vision.center_crop(images, [height, width])
+    return images.clamp(0, 1)

@@ -8,10 +8,9 @@ from dataclasses import replace
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.bundled import fit_images
-from nervecode.lab.data.image_files import SIDE
-from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, Dataset, Shape
-from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.images import SIDE, fit_images
+from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, Dataset
+from nervecode.lab.data.samples import Samples, Shape
 
 
 def load_dataset(spec: str, *, side: int | None = None) -> Dataset:
@@ -65,10 +64,7 @@ def load_outside(
         _not_empty(len(wanted), spec)
         # Grey inputs are made from RGB, and others than squares from larger squares.
         samples = wanted.sample(limit, generator).load(max(shape[-2:]) if len(shape) == 3 else SIDE)
-    inputs = samples.inputs
-    return Samples.unlabelled(
-        inputs if tuple(inputs.shape[1:]) == shape else fit_images(inputs, shape)
-    )
+    return Samples.unlabelled(fit_images(samples.inputs, shape))
 
 
 def number(spec: str, argument: str) -> float | None:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nervecode.lab.data.bundled import fit_images, image_tensor, patches
+from nervecode.lab.data.bundled import patches
 from nervecode.lab.data.catalogue import CATALOGUE, pictures_folder, require
-from nervecode.lab.data.images import open_image
-from nervecode.lab.data.registry import OUTLIERS, Shape, register
+from nervecode.lab.data.images import fit_images, image_tensor, open_image
+from nervecode.lab.data.registry import OUTLIERS, register
+from nervecode.lab.data.samples import Shape
 
 FACES = 100
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from nervecode.lab.data.image_files import ImageFiles
-from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.images import ImageFiles
+from nervecode.lab.data.samples import Samples, Shape
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class ImageDataset:
     test: ImageFiles | None = None
 
 
-Shape = tuple[int, ...]
 LoadDataset = Callable[[], Dataset]
 ListImages = Callable[[str], ImageDataset]
 MakeOutliers = Callable[[Shape, torch.Generator], Tensor]

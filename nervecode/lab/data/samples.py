@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Shape = tuple[int, ...]  # of one input
+
+EVAL_BATCH = 256  # inputs that meet the network together outside of training
+
 
 def as_float(inputs: Tensor) -> Tensor:
     """Inputs as float32: bytes 0 to 255 become [0, 1], anything else stays as it is."""

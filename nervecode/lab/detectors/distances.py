@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nervecode.lab.data.samples import EVAL_BATCH
 from nervecode.lab.detectors.head import head_of
 from nervecode.lab.detectors.registry import Score, detector, library
 from nervecode.lab.models import Classifier
-from nervecode.lab.models.features import EVAL_BATCH, Features
+from nervecode.lab.models.features import Features
 
 
 def _on_features(found: Any, train: Features) -> Score:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from nervecode.lab.data.samples import EVAL_BATCH
 from nervecode.lab.detectors.registry import Score, detector, library
 from nervecode.lab.models import Classifier
-from nervecode.lab.models.features import EVAL_BATCH, Features
+from nervecode.lab.models.features import Features
 
 NAC_SAMPLES = 1000
 

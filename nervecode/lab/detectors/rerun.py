@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from nervecode.lab.data import as_float
+from nervecode.lab.data.samples import EVAL_BATCH
 from nervecode.lab.detectors.registry import Score, detector, library
 from nervecode.lab.models import Classifier
-from nervecode.lab.models.features import EVAL_BATCH, Features, block_modules
+from nervecode.lab.models.features import Features, block_modules
 
 GRAM_POWERS = range(1, 11)
 

@@ -11,8 +11,8 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.files import check_archive
-from nervecode.lab.inference.source import Inputs, Shape, Source
-from nervecode.lab.models.features import EVAL_BATCH
+from nervecode.lab.data.samples import EVAL_BATCH, Shape
+from nervecode.lab.inference.source import Inputs, Source
 
 SAMPLED = 64
 

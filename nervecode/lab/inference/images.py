@@ -9,16 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.bundled import fit_images
-from nervecode.lab.data.image_files import SUFFIXES
-from nervecode.lab.data.images import open_image
-from nervecode.lab.inference.source import Inputs, Shape, Source
-from nervecode.lab.models.features import EVAL_BATCH
+from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images
+from nervecode.lab.data.samples import EVAL_BATCH, Shape, as_float
+from nervecode.lab.inference.source import Inputs, Source
 
 
 class ImageInputs(Source):
@@ -65,7 +62,7 @@ def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor
     """
     try:
         return read()
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         if skip_bad:
             return name
         hint = "--skip-bad leaves it out"
@@ -73,12 +70,8 @@ def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor
 
 
 def fitted(file: Path | IO[bytes], shape: Shape) -> Tensor:
-    """(1, *shape) in [0, 1], by the rule of `fit_images`."""
-    with open_image(file) as image:
-        array = np.array(image.convert("L" if shape[0] == 1 else "RGB"))
-    planes = array[None] if shape[0] == 1 else array.transpose(2, 0, 1)
-    values = torch.from_numpy(np.ascontiguousarray(planes)).float() / 255
-    return fit_images(values.unsqueeze(0), shape)
+    """(1, *shape) in [0, 1], the same as the data set `folder:` makes of the file."""
+    return as_float(fit_images(decode(file, max(shape[1:])).unsqueeze(0), shape))
 
 
 def check_image_shape(name: Path | str, shape: Shape) -> None:

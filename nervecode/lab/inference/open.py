@@ -9,9 +9,10 @@ import torch
 from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS, as_float
 from nervecode.lab.data.load import load_outside
+from nervecode.lab.data.samples import Shape
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs, unpack
 from nervecode.lab.inference.images import ImageInputs
-from nervecode.lab.inference.source import Shape, Source
+from nervecode.lab.inference.source import Source
 from nervecode.lab.inference.tars import TarInputs
 
 

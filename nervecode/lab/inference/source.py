@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-Shape = tuple[int, ...]
-
 
 @dataclass(frozen=True)
 class Inputs:

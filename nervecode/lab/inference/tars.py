@@ -15,11 +15,10 @@ from types import ModuleType
 from torch import Tensor
 
 from nervecode.errors import InputError, MissingExtraError
-from nervecode.lab.data.image_files import SUFFIXES
-from nervecode.lab.data.images import MAX_PIXELS
+from nervecode.lab.data.images import MAX_PIXELS, SUFFIXES
+from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.inference.images import check_image_shape, fitted, gather, tolerant
-from nervecode.lab.inference.source import Inputs, Shape, Source
-from nervecode.lab.models.features import EVAL_BATCH
+from nervecode.lab.inference.source import Inputs, Source
 
 MAX_BYTES = 4 * MAX_PIXELS  # an image of so many pixels takes fewer, however it is stored
 END = 2 * tarfile.BLOCKSIZE  # the zeros that end every tar file

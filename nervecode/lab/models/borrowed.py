@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from nervecode.errors import InputError, MissingExtraError, did_you_mean
 from nervecode.lab.data.registry import register
-from nervecode.lab.models.classifier import FAMILIES, MODELS, Classifier, Shape, image_shape
+from nervecode.lab.data.samples import Shape
+from nervecode.lab.models.classifier import FAMILIES, MODELS, Classifier, image_shape
 from nervecode.lab.schema import ModelConfig
 
 COLOURS = 3

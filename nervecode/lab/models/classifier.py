@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.errors import InputError
-from nervecode.lab.data import Samples, as_float
+from nervecode.lab.data.samples import Samples, Shape, as_float
 from nervecode.lab.schema import ModelConfig
 
-Shape = tuple[int, ...]
 MAX_PARAMETERS = 1_000_000_000  # 4 GB, and as much again for gradients and for momentum
 MODELS: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
 """Name -> (config, shape of one input, number of classes) -> an untrained Classifier."""

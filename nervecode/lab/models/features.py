@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from nervecode.core.reduce import Reducer
 from nervecode.errors import ArtifactError, InputError
 from nervecode.files import replacing
-from nervecode.lab.data import Samples, as_float
+from nervecode.lab.data.samples import EVAL_BATCH, Samples, as_float
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.layers.select import select_layers
-
-EVAL_BATCH = 256
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from nervecode.lab.data.registry import register
-from nervecode.lab.models.classifier import MODELS, Classifier, Shape
+from nervecode.lab.data.samples import Shape
+from nervecode.lab.models.classifier import MODELS, Classifier
 from nervecode.lab.schema import ModelConfig
 
 

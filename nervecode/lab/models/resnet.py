@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nervecode.errors import InputError
 from nervecode.lab.data.registry import register
-from nervecode.lab.models.classifier import MODELS, Classifier, Shape, image_shape
+from nervecode.lab.data.samples import Shape
+from nervecode.lab.models.classifier import MODELS, Classifier, image_shape
 from nervecode.lab.schema import ModelConfig
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nervecode.lab.data.registry import register
-from nervecode.lab.models.classifier import MODELS, Classifier, Shape, image_shape
+from nervecode.lab.data.samples import Shape
+from nervecode.lab.models.classifier import MODELS, Classifier, image_shape
 from nervecode.lab.schema import ModelConfig
 
 

@@ -16,7 +16,7 @@ from torchvision.transforms import functional as V1
 
 from nervecode.errors import InputError
 from nervecode.lab.data import DATASETS, OUTLIERS, SHIFTS, Samples, build_splits
-from nervecode.lab.data.bundled import fit_images
+from nervecode.lab.data.images import fit_images
 from nervecode.lab.data.registry import Dataset, register
 from nervecode.lab.data.splits import Splits, set_name
 from nervecode.lab.schema import DataConfig

@@ -14,7 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data import DATASETS, Samples, as_float, build_splits
-from nervecode.lab.data.bundled import fit_images
+from nervecode.lab.data.images import fit_images
 from nervecode.lab.data.load import load_dataset
 from nervecode.lab.data.registry import Dataset
 from nervecode.lab.data.splits import set_name

@@ -31,9 +31,9 @@ from nervecode.lab.data import (
     build_splits,
     catalogue,
 )
-from nervecode.lab.data.bundled import fit_images
 from nervecode.lab.data.catalogue import CATALOGUE, EXTRA, data_root, locate, places, require
 from nervecode.lab.data.fetch import fetch
+from nervecode.lab.data.images import fit_images
 from nervecode.lab.models import MODELS, build_model
 from nervecode.lab.schema import DataConfig, ModelConfig
 from tests.lab.data.archives import arrays, own_root, shrink, write

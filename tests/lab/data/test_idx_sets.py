@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.idx import check_folder, read_idx
+from nervecode.lab.data.idx_sets import check_folder, read_idx
 from tests.lab.data.archives import idx_bytes
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)

@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.data import Samples, build_splits
+from nervecode.lab.data.samples import EVAL_BATCH
 from nervecode.lab.detectors import DETECTORS, Score
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models import Classifier, build_model
-from nervecode.lab.models.features import EVAL_BATCH, Features, extract
+from nervecode.lab.models.features import Features, extract
 from nervecode.lab.schema import DataConfig, ModelConfig
 
 CLASSES = 8

@@ -12,6 +12,8 @@ from PIL import Image
 
 from nervecode.errors import InputError
 from nervecode.lab.data import DATASETS, OUTLIERS
+from nervecode.lab.data.load import load_outside
+from nervecode.lab.data.samples import as_float
 from tests.lab.inference.reading import read_inputs
 
 GREY = (1, 8, 8)
@@ -51,6 +53,19 @@ def test_any_kind_of_image_fits(tmp_path: Path, mode: str, shape: tuple[int, ...
     found = read_inputs(str(tmp_path), shape)
     assert found.inputs.shape == (1, *shape)
     assert 0 <= float(found.inputs.min()) <= float(found.inputs.max()) <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (3, 6, 9)])
+def test_an_image_to_score_is_what_the_data_set_makes_of_it(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    random = np.random.default_rng(1)
+    for index, size in enumerate([(40, 30, 3), (13, 57, 3), (8, 8, 3)]):
+        image = Image.fromarray(random.integers(0, 256, size, dtype=np.uint8))
+        image.save(tmp_path / f"{index}.png")
+    generator = torch.Generator().manual_seed(0)
+    known = load_outside(f"folder:{tmp_path}", shape, generator=generator)
+    assert torch.equal(read_inputs(str(tmp_path), shape).inputs, as_float(known.inputs))
 
 
 @pytest.mark.parametrize("damage", [b"", b"not an image", None])
