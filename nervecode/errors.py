@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class NervecodeError(Exception):
@@ -38,6 +39,23 @@ class MissingExtraError(NervecodeError, ImportError):
     """An optional dependency is not installed; the message says what to install (exit status 2)."""
 
     exit_status = 2
+
+
+def need_extra(what: str, package: str, extra: str) -> None:
+    """Refuse to go on without a package that an extra brings; it is not imported here.
+
+    Args:
+        what: needs it, in the words of the user.
+        package: as it is imported.
+        extra: of this package, which installs it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if find_spec(package) is None:
+        raise MissingExtraError(
+            f"{what} needs {package}, which is not installed; pip install 'nervecode[{extra}]'"
+        )
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

@@ -5,13 +5,15 @@ A write takes a temporary name, flush, fsync, rename, and fsync of the folder.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from nervecode.errors import ArtifactError, NervecodeError
+from nervecode.errors import ArtifactError, InputError, NervecodeError
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -28,6 +30,31 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 MAX_PLAIN = 64 << 20
 MAX_RATIO = 100
 BUFFER = 1 << 20
+
+
+def check_new(
+    path: Path, suffixes: Sequence[str] = (), *, what: str = "output", force: bool = False
+) -> None:
+    """Refuse an output that cannot or must not be written, before any work is done.
+
+    Args:
+        path: of the output.
+        suffixes: that it may have; none are all.
+        what: the option or argument that named it.
+        force: it may exist.
+
+    Raises:
+        InputError: another suffix, no such folder, a folder, or a file that exists.
+    """
+    if suffixes and not path.name.endswith(tuple(suffixes)):
+        allowed = ", ".join(suffixes)
+        raise InputError(f"{what} {path}: unknown suffix {path.suffix!r}, allowed: {allowed}")
+    if not path.parent.is_dir():
+        raise InputError(f"{what} {path}: no such folder {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"{what} {path}: cannot be written")
+    if path.exists() and not force:
+        raise InputError(f"{what} {path}: exists; --force replaces it")
 
 
 @contextmanager
@@ -86,6 +113,17 @@ def write_json(path: Path, value: Any) -> None:
 def json_text(value: Any) -> str:
     """One JSON document, as `write_json` writes it."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as comma-separated text below a header; the columns are those of the first row."""
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def read_json(path: Path) -> Any:

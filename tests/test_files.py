@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nervecode.errors import ArtifactError, NervecodeError
+from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import (
+    check_new,
+    csv_text,
     read_json,
     read_npz,
     replacing,
@@ -130,3 +134,36 @@ def test_the_hash_is_sha_256(tmp_path: Path, size: int) -> None:
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     (tmp_path / "x").write_bytes(data)
     assert sha256(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_rows_are_what_the_csv_module_reads_back() -> None:
+    rows = [{"a": 'x,"y"', "b": 0.1 + 0.2}, {"a": "line\nbreak", "b": ""}]
+    assert csv_text([]) == ""
+    assert list(csv.DictReader(io.StringIO(csv_text(rows)))) == [
+        {key: str(value) for key, value in row.items()} for row in rows
+    ]
+    assert csv_text(rows, ["b", "a"]).startswith("b,a\n")
+    with pytest.raises(ValueError, match="'b'"):
+        csv_text(rows, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x.gif", "--output {}: unknown suffix '.gif', allowed: .png, .tar.gz"),
+        ("absent/x.png", "--output {}: no such folder {}"),
+        ("folder.png", "--output {}: cannot be written"),
+        ("there.tar.gz", "--output {}: exists; --force replaces it"),
+    ],
+)
+def test_an_output_that_must_not_be_written_is_refused(
+    tmp_path: Path, name: str, told: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "there.tar.gz").touch()
+    path = tmp_path / name
+    with pytest.raises(InputError) as caught:
+        check_new(path, (".png", ".tar.gz"), what="--output")
+    assert str(caught.value) == told.format(path, path.parent)
+    check_new(tmp_path / "there.tar.gz", (".tar.gz",), force=True)
+    check_new(tmp_path / "anything")

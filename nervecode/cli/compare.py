@@ -79,12 +79,13 @@ def _draw(
     path: Path, runs: list[RunDir], entries: list[Entry], metric: str, *, force: bool
 ) -> None:
     """A critical-difference picture, with each run as a setting."""
+    from nervecode.files import check_new
     from nervecode.lab.results.compare import HEADLINE, rank_methods
     from nervecode.lab.results.tables import stamp
     from nervecode.viz.critical_difference import plot_critical_difference
-    from nervecode.viz.style import check_new
+    from nervecode.viz.style import SUFFIXES
 
-    check_new(path, force=force)
+    check_new(path, SUFFIXES, force=force)
     marks = dict.fromkeys(m for run in runs for m in stamp(run.meta).split(": ") if m)
     plot_critical_difference(
         rank_methods(entries, metric),

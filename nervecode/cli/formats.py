@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +44,9 @@ def emit(
     if form == "json":
         typer.echo(json.dumps({"schema_version": 1, **document}, allow_nan=False))
     elif form == "csv":
-        typer.echo(_csv(rows), nl=False)
+        from nervecode.files import csv_text
+
+        typer.echo(csv_text(rows), nl=False)
     elif form == "md":
         from nervecode.lab.results.tables import as_markdown
 
@@ -58,12 +58,3 @@ def emit(
     else:
         for table in tables:
             show_table(table)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from nervecode.cli.show import next_step, show_table
-from nervecode.errors import InputError
 
 app = typer.Typer(
     help="List the presets; show or copy one.\n\nExample: nervecode presets show digits",
@@ -56,12 +55,11 @@ def copy(
 
     Example: nervecode presets copy digits my.yaml
     """
-    from nervecode.files import write_text
+    from nervecode.files import check_new, write_text
     from nervecode.lab.config.resolve import preset_path
 
     text = preset_path(name).read_text(encoding="utf-8")
-    if file.exists() and not force:
-        raise InputError(f"{file}: exists; --force replaces it")
+    check_new(file, what="FILE", force=force)
     write_text(file, text)
     typer.echo(file)
     next_step("bench", "--config", file)

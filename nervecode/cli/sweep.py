@@ -184,8 +184,8 @@ def _finish(sweep: Sweep, as_json: bool) -> None:
     Raises:
         NervecodeError: some are not done.
     """
-    from nervecode.files import write_json, write_text
-    from nervecode.lab.sweep.state import cell_table, config_table, csv_text, records, state_of
+    from nervecode.files import csv_text, write_json, write_text
+    from nervecode.lab.sweep.state import cell_table, config_table, records, state_of
 
     states: list[State] = [state_of(cell, sweep.folder) for cell in sweep.cells]
     rows = records(sweep.cells, states)

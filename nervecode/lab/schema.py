@@ -280,6 +280,20 @@ class Config(Section):
                 raise ValueError(f"signal names begin with {PRIMARY!r}, found {name!r}")
         return signals
 
+    def training_inputs(self) -> dict[str, Any]:
+        """The settings that a training depends on, beside its seed.
+
+        Without defaults, so that a key that a later release adds does not repeat the training.
+        """
+        inputs = self.model_dump(
+            mode="json", include={"data", "model", "train"}, exclude_defaults=True
+        )
+        for group in ("near", "far", "shift"):  # the classifier never sees them
+            inputs["data"].pop(group, None)
+        learned = {n: s.in_training() for n, s in self.signals.items() if s.recipe == "v0_1_1"}
+        inputs["signals"] = learned
+        return {**inputs, "deterministic": True} if self.deterministic else inputs
+
 
 def problems(values: Mapping[str, Any]) -> Config | list[tuple[str, str]]:
     """A Config, or every problem as (dotted key, what was found and what is allowed)."""

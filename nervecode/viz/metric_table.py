@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.lab.results.rows import METRICS, Row
+from nervecode.lab.results.rows import METRICS, Row, over_seeds
 from nervecode.lab.results.tables import Table
 
 # Metric -> its name in a header, and whether higher is better.
@@ -47,5 +47,5 @@ def metric_table(meta: Mapping[str, Any], rows: Sequence[Row]) -> Table:
 
 
 def _cell(values: np.ndarray) -> str:
-    deviation = f"±{values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{deviation}"
+    mean, deviation = over_seeds(values)
+    return f"{mean:.2f}±{deviation:.2f}" if len(values) > 1 else f"{mean:.2f}"

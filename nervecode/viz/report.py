@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.files import write_text
+from nervecode.files import check_new, write_text
 from nervecode.lab.config.resolve import read_yaml
 from nervecode.lab.results.rows import read_rows
 from nervecode.lab.results.tables import Table, failures, group_table, set_table
@@ -68,7 +68,7 @@ def write_report(run: Path, *, output: Path | None = None, force: bool = False) 
     """
     path = Path(run) / PAGE if output is None else Path(output)
     if output is not None:
-        _check_output(path, force=force)
+        check_new(path, (".html",), force=force)
     write_text(path, render_report(run))
     return path
 
@@ -160,12 +160,3 @@ def _collections(saved: Saved) -> list[dict[str, Any]]:
         for name, split in sets.items()
     ]
     return [one for one in found if one["specimens"]]
-
-
-def _check_output(path: Path, *, force: bool) -> None:
-    if path.suffix != ".html":
-        raise InputError(f"output {path}: unknown suffix {path.suffix!r}, allowed: .html")
-    if not path.parent.is_dir():
-        raise InputError(f"output {path}: no such folder {path.parent}")
-    if path.exists() and not force:
-        raise InputError(f"output {path}: exists; --force replaces it")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import ArtifactError, InputError, did_you_mean
-from nervecode.files import read_npz
+from nervecode.files import check_new, read_npz
 from nervecode.lab.run.directory import RunDir
-from nervecode.viz.style import check_new
+from nervecode.viz.style import SUFFIXES
 
 Arrays = dict[str, np.ndarray]
 
@@ -88,7 +88,7 @@ class Saved:
         """
         if output is None:
             return self.run.root / "plots" / f"{kind}_seed_{self.seed}.png"
-        check_new(Path(output), force=force)
+        check_new(Path(output), SUFFIXES, force=force)
         return Path(output)
 
     @property

@@ -128,19 +128,6 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def check_new(path: Path, *, force: bool) -> None:
-    """Refuse an output that cannot be drawn, or that is there.
-
-    Raises:
-        InputError: an unknown suffix, a missing folder, or a file that exists, without `force`.
-    """
-    check_output(path)
-    if not path.parent.is_dir():
-        raise InputError(f"output {path}: no such folder {path.parent}")
-    if path.exists() and not force:
-        raise InputError(f"output {path}: exists; --force replaces it")
-
-
 def check_output(path: Path) -> None:
     """Refuse a suffix that cannot be drawn.
 

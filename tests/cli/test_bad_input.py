@@ -303,7 +303,7 @@ ROWS = [
     bad("verify bad_meta", "meta.json: is damaged", status=4),
     bad("verify run --tolerance -1", "Invalid value for '--tolerance'"),
     bad("archive rum", "rum: no such run directory"),
-    bad("archive run --output x.zip", "found suffix '.zip', allowed: .tar.gz"),
+    bad("archive run --output x.zip", "unknown suffix '.zip', allowed: .tar.gz"),
     bad("archive run --output run/x.tar.gz", "run/x.tar.gz: lies in the run itself"),
     bad("archive bad_scores --output x.tar.gz", "ood_rotate_45.npz: changed", status=4),
     bad("report rum", "rum: no such run directory"),

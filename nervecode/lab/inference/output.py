@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -17,8 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from nervecode.errors import InputError
-from nervecode.files import replacing
+from nervecode.files import check_new, replacing
 from nervecode.lab.inference.scored import Scored
 
 OUTPUT_SUFFIXES = (".csv", ".jsonl", ".npz")
@@ -39,15 +37,7 @@ Member = tuple[str, dict[str, Any], Iterable[bytes]]  # name, header, and the by
 
 def check_output(path: Path, *, force: bool = False) -> None:
     """Refuse an output that cannot or must not be written, before any work is done."""
-    if path.suffix not in OUTPUT_SUFFIXES:
-        allowed = ", ".join(OUTPUT_SUFFIXES)
-        raise InputError(f"--output {path}: unknown suffix {path.suffix!r}, allowed: {allowed}")
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: no such folder {path.parent}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"--output {path}: cannot be written")
-    if path.exists() and not force:
-        raise InputError(f"--output {path}: exists; --force replaces it")
+    check_new(path, OUTPUT_SUFFIXES, what="--output", force=force)
 
 
 def write_scored(

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from nervecode.errors import InputError, MissingExtraError
+from nervecode.errors import InputError, need_extra
 from nervecode.lab.data.images import MAX_PIXELS, SUFFIXES
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.inference.images import check_image_shape, fitted, gather, tolerant
@@ -34,8 +34,11 @@ class TarInputs(Source):
     """
 
     def __init__(self, source: str, shape: Shape, *, skip_bad: bool, workers: int) -> None:
-        self.webdataset = _webdataset()
-        paths = [Path(one) for one in self.webdataset.shardlists.expand_urls(source)]
+        need_extra(f"--input {source}", "webdataset", "webdataset")
+        import webdataset
+
+        self.webdataset: ModuleType = webdataset
+        paths = [Path(one) for one in webdataset.shardlists.expand_urls(source)]
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -105,15 +108,3 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, lock: Lock) -> io.By
         file = tar.extractfile(member)
         assert file is not None
         return io.BytesIO(file.read())
-
-
-def _webdataset() -> ModuleType:
-    try:
-        import webdataset
-    except ImportError:
-        raise MissingExtraError(
-            "--input: tar files need webdataset, which is not installed; "
-            "pip install 'nervecode[webdataset]'"
-        ) from None
-    found: ModuleType = webdataset
-    return found

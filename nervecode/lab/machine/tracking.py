@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import importlib.util
 import os
 import queue
 import threading
@@ -19,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nervecode.errors import InputError, MissingExtraError, did_you_mean
+from nervecode.errors import InputError, did_you_mean, need_extra
 
 WAITING = 1000  # messages that a slow tracker may be behind before it misses some
 PATIENCE = 10.0  # seconds that a run waits, at its end, for trackers that are behind
@@ -151,12 +150,7 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if name not in TRACKERS:
             raise InputError(f"--track: unknown {name!r}; {did_you_mean(name, TRACKERS)}")
-        needed = TRACKERS[name].needs
-        if importlib.util.find_spec(needed) is None:
-            raise MissingExtraError(
-                f"--track {name}: {needed} is not installed; "
-                "python -m pip install 'nervecode[tracking]' gets it"
-            )
+        need_extra(f"--track {name}", TRACKERS[name].needs, "tracking")
 
 
 class Tracking:

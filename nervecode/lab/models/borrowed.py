@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nervecode.errors import InputError, MissingExtraError, did_you_mean
+from nervecode.errors import InputError, did_you_mean, need_extra
 from nervecode.lab.data.registry import register
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.models.classifier import FAMILIES, MODELS, Classifier, image_shape
@@ -66,12 +66,9 @@ def _torchvision_names() -> list[str]:
 
 
 def _timm() -> Any:
-    try:
-        import timm
-    except ImportError:
-        raise MissingExtraError(
-            "model.name: 'timm:' needs timm, which is not installed; pip install 'nervecode[timm]'"
-        ) from None
+    need_extra("model.name: 'timm:'", "timm", "timm")
+    import timm
+
     return timm
 
 

@@ -11,7 +11,14 @@ import numpy as np
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.config.resolve import read_yaml
-from nervecode.lab.results.rows import LOWER_IS_BETTER, Row, group_means, headlines, read_rows
+from nervecode.lab.results.rows import (
+    LOWER_IS_BETTER,
+    Row,
+    group_means,
+    headlines,
+    over_seeds,
+    read_rows,
+)
 from nervecode.lab.results.statistics import Ranks, ranks
 from nervecode.lab.run.directory import RunDir
 
@@ -95,13 +102,9 @@ def compare_runs(runs: Sequence[RunDir], metric: str) -> list[Entry]:
         for method, measures in methods.items():
             for measure, seeds in measures.items():
                 reference = first.get(method, {}).get(measure, {}) if number else {}
-                values = np.array(list(seeds.values()))
-                deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+                mean, deviation = over_seeds(seeds.values())
                 difference = paired(seeds, reference)
-                entries.append(
-                    Entry(run, method, measure, float(values.mean()), deviation, len(values),
-                          difference)
-                )  # fmt: skip
+                entries.append(Entry(run, method, measure, mean, deviation, len(seeds), difference))
     return entries
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.files import read_json, read_npz, write_json, write_text
+from nervecode.files import csv_text, read_json, read_npz, write_json, write_text
 from nervecode.lab.results.metrics import separation
 from nervecode.lab.run.directory import SCHEMA_VERSION, RunDir
 
@@ -82,7 +80,7 @@ def gate_reason(gate: Gate, seed: int) -> str:
 def summarise(rows: Iterable[Row]) -> list[Row]:
     """Per method and group: mean and deviation over seeds of the mean AUROC over the sets."""
     return [
-        {"method": method, "group": group, **_over_seeds(seeds)}
+        {"method": method, "group": group, **_summary(seeds)}
         for method, groups in group_means(rows).items()
         for group, seeds in groups.items()
     ]
@@ -90,7 +88,7 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
 
 def ranking(rows: Iterable[Row]) -> list[Row]:
     """Methods by the mean of near and far AUROC over seeds, best first."""
-    found = [{"method": m, **_over_seeds(seeds)} for m, seeds in headlines(rows).items()]
+    found = [{"method": m, **_summary(seeds)} for m, seeds in headlines(rows).items()]
     return sorted(found, key=lambda row: -row["auroc_mean"])
 
 
@@ -118,14 +116,15 @@ def group_means(rows: Iterable[Row]) -> dict[str, dict[str, dict[int, float]]]:
     }
 
 
-def _over_seeds(seeds: Mapping[int, float]) -> Row:
-    values = np.array(list(seeds.values()))
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return {
-        "auroc_mean": float(values.mean()),
-        "auroc_std": deviation,
-        "num_seeds": len(values),
-    }
+def over_seeds(values: Iterable[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over seeds; one seed has none, which is 0."""
+    array = np.array(list(values))
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
+
+
+def _summary(seeds: Mapping[int, float]) -> Row:
+    mean, deviation = over_seeds(seeds.values())
+    return {"auroc_mean": mean, "auroc_std": deviation, "num_seeds": len(seeds)}
 
 
 def document(run: RunDir, rows: Sequence[Row], gate: Gate) -> dict[str, Any]:
@@ -142,12 +141,8 @@ def document(run: RunDir, rows: Sequence[Row], gate: Gate) -> dict[str, Any]:
 
 def write_rows(run: RunDir, rows: Sequence[Row], gate: Gate) -> list[Path]:
     """Write `results.csv` and `results.json`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     paths = [run.root / "results.csv", run.root / "results.json"]
-    write_text(paths[0], text.getvalue())
+    write_text(paths[0], csv_text(rows, COLUMNS))
     write_json(paths[1], {"gate": gate, "rows": list(rows), "summary": summarise(rows)})
     return paths
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from nervecode.errors import NervecodeError
 from nervecode.files import read_json, replacing, sha256, write_json
 from nervecode.lab.run.directory import MANIFEST, RunDir, list_runs
 from nervecode.lab.schema import Config
-
-OOD = ("near", "far", "shift")  # no training depends on them
 
 
 def adopt(config: Config, outdir: Path, folders: Iterable[Path], *, command: str) -> RunDir | None:
@@ -56,7 +53,7 @@ def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | Non
 
 def _is_alike(run: RunDir, config: Config) -> bool:
     try:
-        return _training(run.config) == _training(config)
+        return run.config.training_inputs() == config.training_inputs()
     except NervecodeError:
         return False
 
@@ -67,11 +64,3 @@ def _created(run: RunDir) -> str:
 
 def _stage(seed: int) -> str:
     return f"train/seed_{seed}"
-
-
-def _training(config: Config) -> dict[str, Any]:
-    """What a training depends on; codes that are fitted after it do not count."""
-    found = config.model_dump(include={"data", "model", "train", "deterministic"})
-    data = {key: value for key, value in found["data"].items() if key not in OOD}
-    learned = {n: s.in_training() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
-    return found | {"data": data, "signals": learned}

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 from nervecode.errors import InputError
-from nervecode.files import replacing, sha256
+from nervecode.files import check_new, replacing, sha256
 from nervecode.lab.run.directory import CACHE, RunDir
 from nervecode.lab.run.verify import META, recorded, require_whole
 
@@ -32,7 +32,9 @@ def archive_run(run: RunDir, output: Path, *, force: bool = False) -> tuple[str,
         InputError: an output that exists, lies in the run, or is named otherwise.
         ArtifactError: a file of the run is missing, changed or unexpected.
     """
-    _check_output(run, output, force)
+    check_new(output, (".tar.gz",), what="--output", force=force)
+    if output.resolve().is_relative_to(run.root.resolve()):
+        raise InputError(f"--output {output}: lies in the run itself")
     digest = require_whole(run).digest
     names = sorted({META, *(n for n in recorded(run) if not n.startswith(CACHE))})
     with (
@@ -44,17 +46,6 @@ def archive_run(run: RunDir, output: Path, *, force: bool = False) -> tuple[str,
         for name in names:
             _add(tar, run.root / name, f"{run.root.resolve().name}/{name}")
     return sha256(output), digest
-
-
-def _check_output(run: RunDir, output: Path, force: bool) -> None:
-    if not output.name.endswith(".tar.gz"):
-        raise InputError(f"--output {output}: found suffix {output.suffix!r}, allowed: .tar.gz")
-    if not output.parent.is_dir():
-        raise InputError(f"--output {output}: no such folder {output.parent}")
-    if output.resolve().is_relative_to(run.root.resolve()):
-        raise InputError(f"--output {output}: lies in the run itself")
-    if output.exists() and not force:
-        raise InputError(f"--output {output}: exists; --force replaces it")
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from nervecode.files import sha256, write_json, write_npz
 from nervecode.lab.data import Samples, Splits, as_float
 from nervecode.lab.detectors import DETECTORS, Score
+from nervecode.lab.detectors.combination import Arrays, combine
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.features import Features, extract
 from nervecode.lab.models.signals import TraceRecorder
@@ -20,13 +20,10 @@ from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import Trained, load_calibrated
-from nervecode.scoring import id_zscore_equal, stack_layers
+from nervecode.scoring import stack_layers
 
-COMBINED = {"E": "energy", "M": "mahalanobis", "N": PRIMARY}
-COMBINATION = "combo_id_zscore_equal"
 SHOWN = 6  # the most surprising inputs of a split, which are kept for the report
 
-Arrays = dict[str, Tensor]
 Layers = dict[str, dict[str, Tensor]]
 
 
@@ -59,7 +56,7 @@ def score_seed(
         if not current().leads:
             return []
         for split, found in _drop_failed(scores, failures).items():
-            combined = found | _combinations(scores["id_calibration"], found)
+            combined = found | combine(scores["id_calibration"], found)
             write_npz(run.scores(seed, split), {n: s.float().numpy() for n, s in combined.items()})
             written.append(run.scores(seed, split))
         write_json(run.failures(seed), failures)
@@ -147,20 +144,6 @@ def _drop_failed(scores: dict[str, Arrays], failures: Mapping[str, str]) -> dict
         split: {name: s for name, s in found.items() if name not in failures}
         for split, found in scores.items()
     }
-
-
-def _combinations(calibration: Arrays, scores: Arrays) -> Arrays:
-    """Energy, Mahalanobis and Nervecode, and every pair of them, averaged as z-scores."""
-    letters = [letter for letter, method in COMBINED.items() if method in scores]
-    found = {}
-    for size in (2, 3):
-        for chosen in combinations(letters, size):
-            names = [COMBINED[letter] for letter in chosen]
-            suffix = "" if size == len(COMBINED) else f"_{'+'.join(chosen)}"
-            found[COMBINATION + suffix] = id_zscore_equal(
-                {name: calibration[name] for name in names}, {name: scores[name] for name in names}
-            )
-    return found
 
 
 def _most_surprising(samples: Samples, scores: Tensor) -> dict[str, np.ndarray]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import time
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.files import read_json, replacing, write_json, write_text
+from nervecode.files import csv_text, read_json, replacing, write_json, write_text
 from nervecode.files import sha256 as file_sha256
 from nervecode.lab.data import Splits
 from nervecode.lab.machine.device import seed_everything
@@ -63,11 +61,11 @@ def train_seed(
             raise Diverged(f"seed {seed}: {error}") from None
         if not current().leads:
             return []
-        _write_csv(run.metrics(seed), epochs)
+        write_text(run.metrics(seed), csv_text(epochs))
         _write_checkpoint(run, seed, trainer.model, trainer.signals, epochs[-1])
         written = [run.metrics(seed), run.checkpoint(seed)]
         if trainer.layer_rows:
-            _write_csv(run.diagnostics(seed), trainer.layer_rows)
+            write_text(run.diagnostics(seed), csv_text(trainer.layer_rows))
             written.append(run.diagnostics(seed))
         run.resume(seed).unlink(missing_ok=True)
         return written
@@ -77,17 +75,7 @@ def train_seed(
 
 def _inputs(run: RunDir, seed: int) -> dict[str, Any]:
     """What the training of a seed depends on."""
-    config = run.config
-    # Without defaults, so that a key that a later release adds does not repeat the training.
-    inputs: dict[str, Any] = config.model_dump(
-        mode="json", include={"data", "model", "train"}, exclude_defaults=True
-    )
-    for group in ("near", "far", "shift"):  # the classifier never sees them
-        inputs["data"].pop(group, None)
-    learned = {n: s.in_training() for n, s in config.signals.items() if s.recipe == "v0_1_1"}
-    inputs |= {"signals": learned, "seed": seed}
-    if config.deterministic:
-        inputs["deterministic"] = True
+    inputs = {**run.config.training_inputs(), "seed": seed}
     imported = run.meta.get("imported", {}).get(str(seed))
     return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
 
@@ -119,7 +107,7 @@ def import_seed(
     run.update(imported={**run.meta.get("imported", {}), str(seed): source})
 
     def work() -> list[Path]:
-        _write_csv(run.metrics(seed), [row])
+        write_text(run.metrics(seed), csv_text([row]))
         _write_checkpoint(run, seed, model, {}, row)
         return [run.metrics(seed), run.checkpoint(seed)]
 
@@ -237,11 +225,3 @@ def _write_checkpoint(
         "train_accuracy": last["accuracy"],
     }
     write_json(manifest_path, manifest)
-
-
-def _write_csv(path: Path, rows: list[Row]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nervecode.lab.detectors.combination import COMBINATION, COMBINED
 from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.study.oracle import COMBO, MEMBERS
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
 
@@ -66,9 +66,9 @@ def _leads(study: Study) -> list[Target]:
 
 
 def _combination(study: Study) -> Target:
-    best = max(MEMBERS.values(), key=study.average)
-    lead = study.average(COMBO) - study.average(best)
-    text = f"`{COMBO}` is at least as good as its best member on average"
+    best = max(COMBINED.values(), key=study.average)
+    lead = study.average(COMBINATION) - study.average(best)
+    text = f"`{COMBINATION}` is at least as good as its best member on average"
     return Target(text, f"{lead:+.2f} to `{best}`", lead >= 0)
 
 

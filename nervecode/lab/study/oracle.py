@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nervecode.files import read_npz
+from nervecode.lab.detectors.combination import COMBINED, subsets
 from nervecode.lab.schema import PRIMARY
 
 if TYPE_CHECKING:
     from nervecode.lab.study.setting import Setting
 
-COMBO = "combo_id_zscore_equal"
 ORACLE = "oracle_ood_calibrated_combo_"
-MEMBERS = {"E": "energy", "M": "mahalanobis", "N": PRIMARY}
 
 
 def oracle_auroc(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -43,8 +41,8 @@ def oracle_scores(setting: Setting) -> dict[str, float]:
     table: dict[str, list[float]] = {}
     for seed in setting.scores[PRIMARY]:
         inside = read_npz(setting.run.verified(setting.run.scores(seed, "id_test")))
-        for letters in _subsets([k for k, m in MEMBERS.items() if m in inside]):
-            names = [MEMBERS[letter] for letter in letters]
+        for letters in subsets(inside):
+            names = [COMBINED[letter] for letter in letters]
             by_group: dict[str, list[float]] = {}
             for ood, group in groups.items():
                 outside = read_npz(setting.run.verified(setting.run.scores(seed, f"ood_{ood}")))
@@ -53,7 +51,3 @@ def oracle_scores(setting: Setting) -> dict[str, float]:
             score = float(np.mean([np.mean(values) for values in by_group.values()]))
             table.setdefault(ORACLE + "+".join(letters), []).append(score)
     return {name: float(np.mean(values)) for name, values in table.items()}
-
-
-def _subsets(letters: list[str]) -> list[tuple[str, ...]]:
-    return [chosen for size in (2, 3) for chosen in combinations(letters, size)]

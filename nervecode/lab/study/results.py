@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from nervecode.lab.detectors.combination import COMBINATION, COMBINED
 from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.results.statistics import Interval
 from nervecode.lab.results.tables import Table, as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study import side_tables
 from nervecode.lab.study.claims import Target, claims
-from nervecode.lab.study.oracle import COMBO, MEMBERS
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
@@ -151,17 +151,17 @@ def parts(study: Study, title: str, key: Callable[[Setting], str]) -> Table:
 
 def combinations(study: Study) -> Table:
     """Equal-weight combinations and their members."""
-    members = list(MEMBERS.values())
-    names = [*members, *[m for m in study.methods if m.startswith(COMBO)]]
+    members = list(COMBINED.values())
+    names = [*members, *[m for m in study.methods if m.startswith(COMBINATION)]]
     names = sorted([m for m in names if study.ran(m)], key=study.average, reverse=True)
     body = [[f"`{m}`", *_figures(study, m)] for m in names]
-    if COMBO not in names:
+    if COMBINATION not in names:
         return Table("Combinations", [], [])
     best = max(members, key=study.average)
-    good = study.average(COMBO) >= study.average(best)
+    good = study.average(COMBINATION) >= study.average(best)
     caption = (
-        f"On average `{COMBO}` is {'at least as good as' if good else '**worse than**'} its best "
-        f"member, `{best}`; the best row of this table is `{names[0]}`."
+        f"On average `{COMBINATION}` is {'at least as good as' if good else '**worse than**'} "
+        f"its best member, `{best}`; the best row of this table is `{names[0]}`."
     )
     return Table("Combinations", ["method", "score", *GROUPS], body, caption=caption)
 

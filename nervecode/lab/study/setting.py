@@ -11,7 +11,7 @@ import numpy as np
 from nervecode.errors import NervecodeError
 from nervecode.files import read_npz
 from nervecode.lab.detectors import DETECTORS
-from nervecode.lab.results.rows import Row, group_means, headlines, read_rows
+from nervecode.lab.results.rows import Row, group_means, headlines, over_seeds, read_rows
 from nervecode.lab.results.statistics import Interval, interval, paired_inputs, placements
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
@@ -100,12 +100,11 @@ class Setting:
 
     def mean(self, method: str, group: str | None = None) -> float:
         """Score or AUROC of a group, mean over seeds."""
-        return float(np.mean(list(self.seeds(method, group).values())))
+        return over_seeds(self.seeds(method, group).values())[0]
 
     def std(self, method: str, group: str | None = None) -> float:
         """Its standard deviation over seeds."""
-        values = list(self.seeds(method, group).values())
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        return over_seeds(self.seeds(method, group).values())[1]
 
     def ahead(self, other: str, group: str | None = None) -> float:
         """Points of `nervecode` above a method, over the seeds in which that has a figure."""

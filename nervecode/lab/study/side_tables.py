@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from nervecode.lab.results.rows import GROUPS
+from nervecode.lab.detectors.combination import COMBINED
+from nervecode.lab.results.rows import GROUPS, over_seeds
 from nervecode.lab.results.tables import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.claims import joint_pairs
-from nervecode.lab.study.oracle import MEMBERS, ORACLE, oracle_scores
+from nervecode.lab.study.oracle import ORACLE, oracle_scores
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
@@ -40,11 +41,12 @@ def joint(side: Study) -> Table:
         for name in [m for m in one.scores if m.startswith(PRIMARY) and plain.has(m)]:
             ours, theirs = one.seeds(name), plain.seeds(name)
             both = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+            mean, deviation = over_seeds(both)
+            change = f"{mean:+.2f}±{deviation:.2f}" if len(both) > 1 else f"{mean:+.2f}"
             body.append([
                 one.name, f"{one.run.config.train.coding_weight:g}", f"`{name}`",
                 f"{one.accuracy:.2f}", f"{one.accuracy - plain.accuracy:+.2f}",
-                f"{one.mean(name):.2f}", f"{np.mean(both):+.2f}±{np.std(both, ddof=1):.2f}"
-                if len(both) > 1 else f"{np.mean(both):+.2f}",
+                f"{one.mean(name):.2f}", change,
             ])  # fmt: skip
     caption = (
         "Changes are to the same data, network and seeds trained without codes: in accuracy, and "
@@ -67,7 +69,7 @@ def oracles(study: Study) -> Table:
     ]
     body.append([f"`{PRIMARY}`, for comparison", f"{study.average(PRIMARY):.2f}"])
     caption = (
-        f"Logistic regressions on the scores of {', '.join(MEMBERS.values())}, fitted to half of "
+        f"Logistic regressions on the scores of {', '.join(COMBINED.values())}, fitted to half of "
         "ID test and of each OOD set and applied to the other half, and back. They have seen OOD "
         "test data, so they are no method and stand in no other table."
     )
@@ -103,5 +105,4 @@ def failures(plan: Plan, found: Sequence[Setting], failed: Mapping[str, str]) ->
 
 def _deviation(one: Setting, name: str) -> float:
     ours, theirs = one.seeds(PRIMARY), one.seeds(name)
-    both = [ours[seed] - theirs[seed] for seed in theirs]
-    return float(np.std(both, ddof=1)) if len(both) > 1 else 0.0
+    return over_seeds(ours[seed] - theirs[seed] for seed in theirs)[1]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import InputError, MissingExtraError, did_you_mean
+from nervecode.errors import InputError, did_you_mean, need_extra
 
 PAUSE = 0.1  # seconds between two looks at what runs
 PATIENCE = 60.0  # seconds that a process has to save what it does and end
@@ -237,10 +237,5 @@ def _package(name: str) -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        return importlib.import_module(PACKAGES[name])
-    except ImportError:
-        raise MissingExtraError(
-            f"--launcher {name}: needs {PACKAGES[name]}, which is not installed; "
-            f"pip install 'nervecode[{name}]'"
-        ) from None
+    need_extra(f"--launcher {name}", PACKAGES[name], name)
+    return importlib.import_module(PACKAGES[name])

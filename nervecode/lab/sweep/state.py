@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nervecode.errors import ArtifactError
-from nervecode.lab.results.rows import GROUPS, group_means, headlines, read_rows
+from nervecode.lab.results.rows import GROUPS, group_means, headlines, over_seeds, read_rows
 from nervecode.lab.results.tables import Table
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.verify import verify_run
@@ -93,15 +89,6 @@ def records(cells: Sequence[Cell], states: Sequence[State]) -> list[dict[str, An
     ]
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as comma-separated text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def cell_table(cells: Sequence[Cell], states: Sequence[State]) -> Table:
     """Every cell, with what became of it."""
     body = [
@@ -143,9 +130,8 @@ def _spread(values: Sequence[float]) -> str:
     """Mean ± deviation, x100; of one value, which has no deviation, the value."""
     if not values:
         return ""
-    found = 100 * np.array(values)
-    mean = f"{found.mean():.2f}"
-    return f"{mean} ± {found.std(ddof=1):.2f}" if len(found) > 1 else mean
+    mean, deviation = over_seeds(100 * value for value in values)
+    return f"{mean:.2f} ± {deviation:.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
 def _percent(value: float | None) -> str:

@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nervecode.errors import ArtifactError, InputError, MissingExtraError, NervecodeError
+from nervecode.files import csv_text
 from nervecode.lab.config.resolve import config_hash, resolve
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.sweep import launchers
 from nervecode.lab.sweep.cells import Cell, expand, grid_of, read_sweep, write_sweep
 from nervecode.lab.sweep.launchers import Pool, Task
-from nervecode.lab.sweep.state import State, config_table, csv_text, records, state_of
+from nervecode.lab.sweep.state import State, config_table, records, state_of
 
 
 def digits(settings: dict[str, Any]) -> Any:
