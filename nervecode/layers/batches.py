@@ -1,0 +1,272 @@
+"""Batches: what a loader gives, read into a call of the model and (B,) labels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.data import Dataset, IterableDataset
+
+from nervecode.errors import InputError, NotReadyError, did_you_mean
+from nervecode.layers.inputs import as_tensor, is_whole, kind, kinds, moved, place, whole_labels
+
+Call = Callable[[nn.Module, Any], Any]
+Labels = Callable[[Any], Any] | str
+
+LABEL_KEYS = ("labels", "label")
+ALLOWED = "allowed: x, (x, labels), a mapping or (mapping, labels)"
+HINT = "for others pass call=lambda model, batch: ... and labels=lambda batch: ..."
+TENSORS = (Tensor, np.ndarray)
+ITERABLE = "allowed: an iterable of batches, such as a DataLoader or a list"
+
+
+class Batch(NamedTuple):
+    """One batch.
+
+    Attributes:
+        run: calls the model on it, and gives what the model returns.
+        labels: (B,) int64 on the model's device, or None.
+    """
+
+    run: Callable[[], Any]
+    labels: Tensor | None
+
+
+def read_batches(
+    loader: Iterable[Any],
+    model: nn.Module,
+    *,
+    call: Call | None = None,
+    labels: Labels | None = None,
+    stage: str = "fit",
+) -> Iterator[Batch]:
+    """The batches of a loader, one by one.
+
+    A batch is x, (x, labels), a mapping of arguments of the model with the labels under `labels` or
+    `label`, or (mapping, labels). x is a tensor, an array, or a list of tensors for a model that
+    takes one. Inputs go to the model's device, and floating ones to the model's dtype.
+
+    Args:
+        loader: the batches.
+        model: what is called on them.
+        call: runs the model on a batch, whose tensors are on the model's device.
+        labels: the labels of a batch as the loader gave it, or the key that they have there.
+        stage: who asks, for errors.
+
+    Raises:
+        InputError: a loader or a batch of another kind; its number and the key or position are
+            named.
+        NotReadyError: there is no batch.
+    """
+    reader = BatchReader(model, call, labels)
+    number = -1
+    for number, batch in enumerate(_checked(loader, stage)):
+        try:
+            found = reader.read(batch)
+        except InputError as error:
+            raise InputError(f"{stage}: batch {number}: {error}") from None
+        yield found
+    if number < 0:
+        once = "; an iterator gives its batches once" if iter(loader) is loader else ""
+        raise NotReadyError(f"{stage}: the loader gave no batch{once}")
+
+
+def _checked(loader: Any, stage: str) -> Iterator[Any]:
+    """An iterator over batches; what gives rows, keys or single inputs instead is refused."""
+    if isinstance(loader, (Tensor, np.ndarray, Mapping)):
+        raise InputError(f"{stage}: found {kind(loader)}, {ITERABLE}; a single batch is [batch]")
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        name = type(loader).__name__
+        raise InputError(
+            f"{stage}: found a {name}, {ITERABLE}: DataLoader(dataset, batch_size=...)"
+        )
+    if isinstance(loader, (tuple, list)) and len(loader) == 2 and _is_labelled(*loader):
+        raise InputError(f"{stage}: found (x, labels), {ITERABLE}: [(x, labels)]")
+    try:
+        return iter(loader)
+    except TypeError:
+        raise InputError(f"{stage}: found {kind(loader)}, {ITERABLE}") from None
+
+
+def _is_labelled(x: Any, labels: Any) -> bool:
+    """Whether two things in a row are inputs and their labels, and not two batches."""
+    if not isinstance(labels, (Tensor, np.ndarray)) or labels.ndim != 1 or not is_whole(labels):
+        return False
+    many = isinstance(x, (Tensor, np.ndarray)) and x.ndim > 1 and len(x) == len(labels)
+    return many or isinstance(x, Mapping)
+
+
+@dataclass(frozen=True)
+class BatchReader:
+    """Reads batches for a model; see `read_batches`."""
+
+    model: nn.Module
+    call: Call | None = None
+    labels: Labels | None = None
+
+    def read(self, batch: Any) -> Batch:
+        """How to run the model on a batch, and its labels.
+
+        Raises:
+            InputError: a batch of a kind that is not known.
+        """
+        device, dtype = place(self.model)
+        move = partial(moved, device=device, dtype=dtype)
+        if self.call is not None:
+            labels = self._labels_of(batch) if self.labels else _plain_labels(batch)
+            run: Callable[[], Any] = partial(self.call, self.model, move(batch))
+        else:
+            inputs, labels = self._split(batch)
+            run = _runner(self.model, move(inputs))
+        return Batch(run, None if labels is None else whole_labels(labels).to(device))
+
+    def _split(self, batch: Any) -> tuple[Any, Any]:
+        """(inputs, labels or None) of a batch."""
+        if self.labels is None:
+            return split(batch, takes_list=_takes_list(self.model))
+        labels = self._labels_of(batch)
+        if isinstance(self.labels, str):
+            return {k: v for k, v in batch.items() if k != self.labels}, labels
+        if isinstance(batch, (tuple, list)) and len(batch) == 2:
+            return batch[0], labels
+        return split(batch, takes_list=_takes_list(self.model))[0], labels
+
+    def _labels_of(self, batch: Any) -> Any:
+        """What `labels` says of a batch."""
+        if not isinstance(self.labels, str):
+            assert self.labels is not None
+            return self.labels(batch)
+        if not isinstance(batch, Mapping):
+            raise InputError(f"labels={self.labels!r}: found {kind(batch)}, allowed: a mapping")
+        if self.labels not in batch:
+            allowed = did_you_mean(self.labels, map(str, batch))
+            raise InputError(f"labels={self.labels!r}: no such key; {allowed}")
+        return batch[self.labels]
+
+
+def split(batch: Any, *, takes_list: bool = False) -> tuple[Any, Any]:
+    """(inputs, labels or None) of a batch.
+
+    Args:
+        batch: what a loader gave.
+        takes_list: whether the model takes a list of tensors as its input.
+
+    Raises:
+        InputError: another kind of batch than `read_batches` knows.
+    """
+    if isinstance(batch, Mapping):
+        return _without_labels(batch)
+    if isinstance(batch, (*TENSORS, PackedSequence)):
+        return _inputs(batch), None
+    if not isinstance(batch, (tuple, list)) or not batch:
+        raise InputError(f"found {kind(batch)}, {ALLOWED}; {HINT}")
+    if _are_alike(batch) and (takes_list or len(batch) > 2):
+        return list(batch), None
+    if len(batch) == 1:
+        return split(batch[0])
+    if len(batch) != 2:
+        raise InputError(f"found {len(batch)} parts, {kinds(batch)}, {ALLOWED}; {HINT}")
+    return _pair(*batch)
+
+
+def _without_labels(batch: Mapping[Any, Any]) -> tuple[dict[Any, Any], Any]:
+    present = [key for key in LABEL_KEYS if key in batch]
+    if len(present) > 1:
+        raise InputError("keys 'labels' and 'label': found both, allowed: one; pass labels=KEY")
+    inputs = {key: value for key, value in batch.items() if key not in present}
+    return inputs, batch[present[0]] if present else None
+
+
+def _pair(x: Any, labels: Any) -> tuple[Any, Any]:
+    """(x, labels), (mapping, labels), or a detector's (images, targets), which has no labels."""
+    if isinstance(x, Mapping) and (within := [key for key in LABEL_KEYS if key in x]):
+        raise InputError(f"key {within[0]!r} and position 1: found labels in both, {ALLOWED}")
+    targets = isinstance(labels, (tuple, list)) and all(isinstance(t, Mapping) for t in labels)
+    return _inputs(x), None if targets else labels
+
+
+def _inputs(x: Any) -> Any:
+    """What the model is given, where a batch has it; a vector of floats is a single input."""
+    if isinstance(x, PackedSequence):
+        return x
+    if isinstance(x, Mapping):
+        return dict(x)
+    if isinstance(x, (tuple, list)) and x and all(isinstance(part, TENSORS) for part in x):
+        return list(x)
+    if not isinstance(x, TENSORS):
+        raise InputError(f"position 0: found {kind(x)}, {ALLOWED}; {HINT}")
+    x = as_tensor(x)
+    if x.ndim == 0 or (x.ndim == 1 and x.is_floating_point()):
+        raise InputError(f"found {kind(x)}, allowed: (B, ...); a batch of one input is x[None]")
+    return x
+
+
+def _are_alike(parts: Iterable[Any]) -> bool:
+    """Whether all parts are floating tensors of as many dimensions: (x, mask, labels) is not."""
+    return all(isinstance(one, Tensor) and one.is_floating_point() for one in parts) and (
+        len({one.ndim for one in parts}) == 1
+    )
+
+
+def _plain_labels(batch: Any) -> Any:
+    """Labels of a batch that `call` runs: those in their usual place, if they look like labels."""
+    if isinstance(batch, Mapping):
+        return _without_labels(batch)[1]
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        last = batch[1]
+        usual = isinstance(last, (Tensor, np.ndarray)) and last.ndim == 1 and is_whole(last)
+        return last if usual else None
+    return None
+
+
+def _takes_list(model: nn.Module) -> bool:
+    """Whether a model says that its input is a list of tensors, as torchvision's detectors do."""
+    parameters = list(_signature(model).parameters.values())
+    annotation = str(parameters[0].annotation if parameters else "")
+    return annotation.removeprefix("typing.").lower().startswith(("list[", "sequence["))
+
+
+def _signature(model: nn.Module) -> inspect.Signature:
+    """What the model's forward takes; anything, where it does not say, as a scripted one."""
+    try:
+        return inspect.signature(model.forward)
+    except (TypeError, ValueError):
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
+def _runner(model: nn.Module, inputs: Any) -> Callable[[], Any]:
+    """A call of the model; inputs of a kind that it does not take are refused by name."""
+    if isinstance(inputs, dict):
+        _check_keys(model, inputs)
+        return partial(model, **inputs)
+    return partial(_run_list, model, inputs) if isinstance(inputs, list) else partial(model, inputs)
+
+
+def _check_keys(model: nn.Module, inputs: dict[Any, Any]) -> None:
+    signature = _signature(model)
+    name = f"{type(model).__name__}.forward"
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for key in inputs:
+        if not isinstance(key, str) or not (takes_any or key in signature.parameters):
+            allowed = did_you_mean(str(key), [*signature.parameters, *LABEL_KEYS])
+            raise InputError(f"key {key!r}: no argument of {name}; {allowed}; {HINT}")
+    try:
+        signature.bind(**inputs)
+    except TypeError as error:
+        raise InputError(f"found keys {', '.join(inputs)}, but {name}: {error}; {HINT}") from None
+
+
+def _run_list(model: nn.Module, inputs: list[Any]) -> Any:
+    try:
+        return model(inputs)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"found {kinds(inputs)}, and {type(model).__name__} takes no list of tensors "
+            f"({error}); {ALLOWED}; {HINT}"
+        ) from error
