@@ -67,11 +67,12 @@ def read_batches(
     reader = BatchReader(model, call, labels)
     number = -1
     for number, batch in enumerate(_checked(loader, stage)):
+        where = f"{stage}: batch {number}"
         try:
-            found = reader.read(batch)
+            read = reader.read(batch, where)
         except InputError as error:
-            raise InputError(f"{stage}: batch {number}: {error}") from None
-        yield found
+            raise InputError(f"{where}: {error}") from None
+        yield read
     if number < 0:
         once = "; an iterator gives its batches once" if iter(loader) is loader else ""
         raise NotReadyError(f"{stage}: the loader gave no batch{once}")
@@ -110,8 +111,8 @@ class BatchReader:
     call: Call | None = None
     labels: Labels | None = None
 
-    def read(self, batch: Any) -> Batch:
-        """How to run the model on a batch, and its labels.
+    def read(self, batch: Any, where: str) -> Batch:
+        """How to run the model on a batch, and its labels; `where` it is, for errors of the run.
 
         Raises:
             InputError: a batch of a kind that is not known.
@@ -123,7 +124,7 @@ class BatchReader:
             run: Callable[[], Any] = partial(self.call, self.model, move(batch))
         else:
             inputs, labels = self._split(batch)
-            run = _runner(self.model, move(inputs))
+            run = _runner(self.model, move(inputs), where)
         return Batch(run, None if labels is None else whole_labels(labels).to(device))
 
     def _split(self, batch: Any) -> tuple[Any, Any]:
@@ -240,12 +241,14 @@ def _signature(model: nn.Module) -> inspect.Signature:
         return inspect.signature(lambda *args, **kwargs: None)
 
 
-def _runner(model: nn.Module, inputs: Any) -> Callable[[], Any]:
+def _runner(model: nn.Module, inputs: Any, where: str) -> Callable[[], Any]:
     """A call of the model; inputs of a kind that it does not take are refused by name."""
     if isinstance(inputs, dict):
         _check_keys(model, inputs)
         return partial(model, **inputs)
-    return partial(_run_list, model, inputs) if isinstance(inputs, list) else partial(model, inputs)
+    if isinstance(inputs, list):
+        return partial(_run_list, model, inputs, where)
+    return partial(model, inputs)
 
 
 def _check_keys(model: nn.Module, inputs: dict[Any, Any]) -> None:
@@ -262,11 +265,11 @@ def _check_keys(model: nn.Module, inputs: dict[Any, Any]) -> None:
         raise InputError(f"found keys {', '.join(inputs)}, but {name}: {error}; {HINT}") from None
 
 
-def _run_list(model: nn.Module, inputs: list[Any]) -> Any:
+def _run_list(model: nn.Module, inputs: list[Any], where: str) -> Any:
     try:
         return model(inputs)
     except (TypeError, AttributeError, ValueError) as error:
         raise InputError(
-            f"found {kinds(inputs)}, and {type(model).__name__} takes no list of tensors "
+            f"{where}: found {kinds(inputs)}; {type(model).__name__} takes no list of tensors "
             f"({error}); {ALLOWED}; {HINT}"
         ) from error

@@ -58,10 +58,11 @@ def _matches(model: nn.Module, modules: dict[str, nn.Module], one: str) -> list[
     else:
         found = [one] if one in modules else [name for name in modules if fnmatchcase(name, one)]
     if not found:
-        raise InputError(
-            f"layers: {one!r} matches no module of {type(model).__name__}; "
-            f"{did_you_mean(one, [*SHORTCUTS, *modules])}"
-        )
+        nothing = f"layers: {one!r} matches no module of {type(model).__name__}"
+        if not modules:
+            raise InputError(f"{nothing}, which has no parts; wrap nn.Sequential(model) instead")
+        allowed = modules if one in SHORTCUTS else [*SHORTCUTS, *modules]
+        raise InputError(f"{nothing}; {did_you_mean(one, allowed)}")
     return found
 
 

@@ -99,7 +99,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _row_hashes(tensor: Tensor) -> Tensor:
-    """(B, ...) -> (B,) int64: the sum over places of the mixed value times a factor of the place."""
+    """(B, ...) -> (B,) int64: the sum over places of mixed value times the place's factor."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     rows = tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]

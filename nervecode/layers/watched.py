@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -56,11 +57,15 @@ class Watched(nn.Module):
         The traces belong to this call, whatever other threads do. A module that runs twice in
         one forward gives `name` and `name#2`. Empty while coding is disabled or bypassed.
         """
+        return self.trace_of(partial(self.model, *args, **kwargs))
+
+    def trace_of(self, run: Callable[[], Any]) -> tuple[Any, dict[str, CodingTrace]]:
+        """What `run`, which calls the model, returns, and the traces as in `forward_with_trace`."""
         if not self.coding_enabled or self._bypassed:
-            return self.model(*args, **kwargs), {}
+            return run(), {}
         projected: dict[str, CodingTrace | Projected] = {}
         with self._taps.watched(reading(self, projected, _project)):
-            output = self.model(*args, **kwargs)
+            output = run()
         return output, price_together(projected)
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import storage
+from nervecode.layers.batches import Batch, Call, Labels, read_batches
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.select import Selector, select_layers
 from nervecode.layers.taps import activation_of
-from nervecode.layers.watched import Watched, device_of
+from nervecode.layers.watched import Watched
 from nervecode.layers.width import output_layout
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers
 from nervecode.scoring.code_length import readings
 from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration, aggregate
+
+CLASSLESS = "fit: call= is given without labels=, so that the codes know of no classes"
 
 
 def wrap(
@@ -93,20 +97,27 @@ class WrappedModel(Watched):
         codes_per_class: int = 8,
         label_code: bool = True,
         num_classes: int | None = None,
+        call: Call | None = None,
+        labels: Labels | None = None,
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
 
         Args:
-            loader: batches (x, y), or x alone for a code without classes; ID training data.
+            loader: ID training data, in batches: (x, labels), a mapping of the model's arguments
+                with the key `labels` or `label`, (mapping, labels), or x or a mapping alone for
+                codes without classes; see `nervecode.layers.batches`.
             reduce: how an activation becomes a vector; this and the next four as in `CodeFitter`.
             length_power: what the length of each vector is raised to.
             rank: directions with a variance of their own.
             codes_per_class: centres per class, at most.
             label_code: code the label of the head too.
             num_classes: number of classes; None takes the width of the model's output.
+            call: runs the model on a batch of any other kind: `lambda model, batch: ...`.
+            labels: gives the labels of a batch, or None: `lambda batch: ...`; or their key.
 
         Raises:
-            InputError: labels out of range, or activations with NaN or infinity.
+            InputError: a batch of another kind, labels out of range, or activations with NaN or
+                infinity.
             NotReadyError: fewer than two inputs.
         """
         fitter = CodeFitter(
@@ -117,25 +128,42 @@ class WrappedModel(Watched):
             codes_per_class=codes_per_class,
             label_code=label_code,
         )
-        for x, labels in _batches(self.model, loader):
+        told = call is None or labels is not None
+        for batch in _batches(self.model, loader, call, labels, "fit"):
             with fitter.watching():
-                output = self.model(x)
-            fitter.update(labels, num_classes or (1 if labels is None else _width(output)))
+                output = batch.run()
+            if batch.labels is not None:
+                num_classes = num_classes or _width(output)
+            elif not told:
+                warnings.warn(CLASSLESS, stacklevel=2)
+                told = True
+            fitter.update(batch.labels, num_classes or 1)
         fitter.finish()
         return self
 
-    def calibrate(self, loader: Iterable[Any], *, method: str | None = None) -> WrappedModel:
+    def calibrate(
+        self,
+        loader: Iterable[Any],
+        *,
+        method: str | None = None,
+        call: Call | None = None,
+        labels: Labels | None = None,
+    ) -> WrappedModel:
         """Learn the ID distribution of the surprise from held-out ID data.
 
         Args:
-            loader: batches (x, y) or x; not the data that fitted the codes.
+            loader: batches as in `fit`, whose labels are not used; not the data that fitted the
+                codes.
             method: `code_length` (default for fitted codes), `mean`, `max`, `total`, or the
                 combined p-values of the layers: `fisher`, `simes`, `harmonic`.
+            call: as in `fit`.
+            labels: as in `fit`; they are not given to the model.
 
         Raises:
-            InputError: an unknown method, or fewer than two inputs.
+            InputError: a batch of another kind, an unknown method, or fewer than two inputs.
         """
-        self.set_calibration(_readings(self, loader), method=method)
+        batches = _batches(self.model, loader, call, labels, "calibrate")
+        self.set_calibration(_readings(self, batches), method=method)
         return self
 
     def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
@@ -198,14 +226,14 @@ def restore(
     return wrapped
 
 
-def _readings(wrapped: WrappedModel, loader: Iterable[Any]) -> dict[str, Tensor]:
-    """Layer -> `readings` of all inputs of a loader."""
+def _readings(wrapped: WrappedModel, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    """Layer -> `readings` of all inputs."""
     rows = []
-    for x, _ in _batches(wrapped.model, loader):
-        _, traces = wrapped.forward_with_trace(x)
+    for batch in batches:
+        _, traces = wrapped.trace_of(batch.run)
         rows.append({name: readings(name, trace) for name, trace in traces.items()})
-    if not rows or not rows[0]:
-        raise NotReadyError("calibrate: the loader gave no batch, or coding is disabled")
+    if not rows[0]:
+        raise NotReadyError("calibrate: no watched layer ran, or coding is disabled")
     return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -214,26 +242,22 @@ def _default_method(coders: nn.ModuleDict) -> str:
     return CODE_LENGTH if fitted else "mean"
 
 
-def _batches(model: nn.Module, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """(x, labels or None) on the model's device, in evaluation mode and without gradients."""
-    device = device_of(model)
+def _batches(
+    model: nn.Module,
+    loader: Iterable[Any],
+    call: Call | None,
+    labels: Labels | None,
+    stage: str,
+) -> Iterator[Batch]:
+    """The batches of a loader, which run in evaluation mode and without gradients."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
-            for batch in loader:
-                x, y = _split(batch)
-                yield x.to(device), None if y is None else y.to(device)
+            yield from read_batches(loader, model, call=call, labels=labels, stage=stage)
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def _split(batch: Any) -> tuple[Tensor, Tensor | None]:
-    """(x, labels) of a batch: a tensor, (x,) or (x, labels, ...)."""
-    if isinstance(batch, Tensor):
-        return batch, None
-    return batch[0], batch[1] if len(batch) > 1 else None
 
 
 def _width(output: Any) -> int:

@@ -57,6 +57,23 @@ def test_a_shared_module_is_one_place() -> None:
     assert list(select_layers(nn.Sequential(layer, nn.ReLU(), layer), "all_linear")) == ["0"]
 
 
+@pytest.mark.parametrize("layers", ["all_blocks", "all_linear", "weight"])
+def test_a_model_without_parts_is_told_as_such(layers: str) -> None:
+    with pytest.raises(InputError) as caught:
+        select_layers(nn.Linear(3, 3), layers)
+    assert str(caught.value) == (
+        f"layers: '{layers}' matches no module of Linear, which has no parts; "
+        "wrap nn.Sequential(model) instead"
+    )
+
+
+def test_a_shortcut_is_not_the_nearest_match_of_itself() -> None:
+    with pytest.raises(InputError) as caught:
+        select_layers(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "all_conv")
+    text = "layers: 'all_conv' matches no module of Sequential; Allowed: 0, 1"
+    assert str(caught.value) == text
+
+
 @pytest.mark.parametrize(
     ("layers", "text"),
     [
