@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from nervecode.lab.data import as_float, build_splits
-from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.data.samples import EVAL_BATCH, as_float
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.features import Features, extract
 from nervecode.lab.models.signals import TraceRecorder

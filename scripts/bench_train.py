@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from nervecode.lab.data import Samples
+from nervecode.lab.data.samples import Samples
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import build_model
+from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.schema import ModelConfig, TrainConfig
 from nervecode.lab.trainer.trainer import Trainer

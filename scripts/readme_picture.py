@@ -64,7 +64,7 @@ def draw(run: Path, path: Path) -> None:
 
 def images(run: Path) -> dict[str, np.ndarray]:
     """Split -> its (N, 1, H, W) inputs, from the data sets that the config of the run names."""
-    from nervecode.lab.data import build_splits
+    from nervecode.lab.data.splits import build_splits
     from nervecode.lab.run.directory import RunDir
 
     config = RunDir(run).config

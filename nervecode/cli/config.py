@@ -59,7 +59,7 @@ def show(
     elif origin:
         _show_origins(settings)
     else:
-        from nervecode.lab.config.resolve import dump_config
+        from nervecode.lab.config.stored import dump_config
 
         typer.echo(dump_config(found.config, header=options.command_line()), nl=False)
     next_step("bench", *(("--preset", preset) if preset else ("--config", config)))
@@ -67,7 +67,7 @@ def show(
 
 def _preset_of(run: Path) -> str:
     """What whoever took a preset's name for an argument should have written."""
-    from nervecode.lab.config.resolve import presets
+    from nervecode.lab.config.presets import presets
 
     return f"; `nervecode config show --preset {run}` shows the preset" * (str(run) in presets())
 

@@ -28,7 +28,7 @@ def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]
 
 
 def _presets() -> Iterable[str]:
-    from nervecode.lab.config.resolve import presets
+    from nervecode.lab.config.presets import presets
 
     return presets()
 

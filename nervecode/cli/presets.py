@@ -21,7 +21,7 @@ def presets(context: typer.Context) -> None:
     """List the presets with their data, expected minutes and memory."""
     if context.invoked_subcommand is not None:
         return
-    from nervecode.lab.config.resolve import preset_info
+    from nervecode.lab.config.presets import preset_info
     from nervecode.lab.results.tables import Table
 
     body = [
@@ -39,7 +39,7 @@ def show(name: str) -> None:
 
     Example: nervecode presets show digits
     """
-    from nervecode.lab.config.resolve import preset_path
+    from nervecode.lab.config.presets import preset_path
 
     typer.echo(preset_path(name).read_text(encoding="utf-8"), nl=False)
     next_step("presets", "copy", name, "my.yaml")
@@ -56,7 +56,7 @@ def copy(
     Example: nervecode presets copy digits my.yaml
     """
     from nervecode.files import check_new, write_text
-    from nervecode.lab.config.resolve import preset_path
+    from nervecode.lab.config.presets import preset_path
 
     text = preset_path(name).read_text(encoding="utf-8")
     check_new(file, what="FILE", force=force)

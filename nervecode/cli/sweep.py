@@ -130,7 +130,8 @@ def _resolve(
     name: str, override: Sequence[str], fixed: dict[str, Any], settings: dict[str, Any]
 ) -> Resolved:
     """A config file, or a preset, with further settings."""
-    from nervecode.lab.config.resolve import preset_path, resolve
+    from nervecode.lab.config.presets import preset_path
+    from nervecode.lab.config.resolve import resolve
 
     is_file = name.endswith((".yaml", ".yml")) or Path(name).is_file()
     if not is_file:
@@ -144,7 +145,7 @@ def _resolve(
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any]:
-    from nervecode.lab.config.resolve import parse_value
+    from nervecode.lab.config.yaml import parse_value
 
     found = {}
     for text in texts:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nervecode import __version__
-from nervecode.lab.config.resolve import presets
+from nervecode.lab.config.presets import presets
 from nervecode.lab.data.catalogue import data_root, locations
 from nervecode.lab.machine.provenance import provenance
 

@@ -1,4 +1,7 @@
-"""The schema of a config: frozen pydantic models, and their problems as (key, text) pairs."""
+"""The schema of a config: types and ranges, as frozen pydantic models. It knows no name.
+
+`nervecode.lab.config.names` asks the registries for names.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from nervecode.errors import did_you_mean
 
@@ -25,6 +36,9 @@ PRIMARY = "nervecode"
 MAX_SEEDS = 1000
 MAX_OPTION = 1_000_000  # of a detector: neighbours, axes, components, temperatures
 
+Problem = tuple[str, str]
+"""A dotted key, and what was found there and what is allowed."""
+
 # What the reader of a YAML file calls pydantic's types, and the one pattern of this schema.
 YAML_TYPES = {
     "tuple_type": "a list",
@@ -32,6 +46,18 @@ YAML_TYPES = {
     "model_type": "a mapping",
     "string_pattern_mismatch": "at most 64 letters (a to z), digits, '.', '_' and '-'",
 }
+
+
+def _option(value: Any) -> Any:
+    # Here and not by the type, whose union would name each of its branches as a key.
+    if not isinstance(value, (bool, int, float)):
+        raise ValueError(f"found {value!r}, allowed: a number, true or false")
+    if not abs(value) <= MAX_OPTION:  # nor NaN
+        raise ValueError(f"found {value!r}, allowed: at most {MAX_OPTION:,}")
+    return value
+
+
+Option = Annotated[bool | int | float, BeforeValidator(_option)]
 
 
 class Section(BaseModel):
@@ -66,32 +92,13 @@ class DataConfig(Section):
 
     @field_validator("id")
     @classmethod
-    def _known_id(cls, spec: str) -> str:
-        from nervecode.lab.data import DATASETS, IMAGE_SETS
-
-        # A labelled set has no argument; `folder` has one.
-        name = "folder" if spec.startswith("folder:") else spec
-        _known("dataset", name, [*DATASETS, *IMAGE_SETS])
+    def _absolute_id(cls, spec: str) -> str:
         return _absolute(spec)
 
     @field_validator("near", "far")
     @classmethod
-    def _known_sets(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
-        from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS
-
-        for spec in specs:
-            allowed = ["held_out", *DATASETS, *IMAGE_SETS, *OUTLIERS]
-            _known("dataset", spec.partition(":")[0], allowed)
+    def _absolute_sets(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(_absolute, specs))
-
-    @field_validator("shift")
-    @classmethod
-    def _known_shifts(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
-        from nervecode.lab.data import SHIFTS
-
-        for spec in specs:
-            _known("shift", spec.partition(":")[0], SHIFTS)
-        return specs
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
@@ -118,14 +125,6 @@ class ModelConfig(Section):
     name: str
     width: Size = 32
     depth: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _known_model(cls, name: str) -> str:
-        from nervecode.lab.models import check_name
-
-        check_name(name)
-        return name
 
 
 class TrainConfig(Section):
@@ -192,42 +191,17 @@ class BenchConfig(Section):
 
     detectors: tuple[str, ...] = ()
     # Detector -> its hyperparameters, where they are not to be the authors'.
-    options: dict[str, dict[str, bool | int | float]] = {}
+    options: dict[str, dict[str, Option]] = {}
     accuracy_gate: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
     limit_eval: Count | None = None
     keep_features: bool = False
 
     @field_validator("detectors")
     @classmethod
-    def _known_detectors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        from nervecode.lab.detectors import DETECTORS
-
-        for name in names:
-            _known("detector", name, DETECTORS)
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) < len(names):
             raise ValueError("a detector is given twice")
         return names
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _known_options(cls, options: Any) -> Any:
-        from nervecode.lab.detectors import DETECTORS
-
-        for name, chosen in options.items() if isinstance(options, dict) else ():
-            _known("detector", name, DETECTORS)
-            for key, value in chosen.items() if isinstance(chosen, dict) else ():
-                _known(f"option of {name}", key, DETECTORS[name].options)
-                default = DETECTORS[name].options[key]
-                allowed = (int, float) if isinstance(default, float) else type(default)
-                if not isinstance(value, allowed) or isinstance(value, bool) != isinstance(
-                    default, bool
-                ):
-                    raise ValueError(f"{name}.{key}: found {value!r}, allowed: as {default!r}")
-                if not abs(value) <= MAX_OPTION:  # nor NaN
-                    raise ValueError(
-                        f"{name}.{key}: found {value!r}, allowed: at most {MAX_OPTION:,}"
-                    )
-        return options
 
 
 class CostConfig(Section):
@@ -295,15 +269,15 @@ class Config(Section):
         return {**inputs, "deterministic": True} if self.deterministic else inputs
 
 
-def problems(values: Mapping[str, Any]) -> Config | list[tuple[str, str]]:
-    """A Config, or every problem as (dotted key, what was found and what is allowed)."""
+def problems(values: Mapping[str, Any]) -> Config | list[Problem]:
+    """A Config, or every problem of its types and ranges."""
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
         return [_problem(one) for one in error.errors()]
 
 
-def _problem(error: Any) -> tuple[str, str]:
+def _problem(error: Any) -> Problem:
     key = ".".join(str(part) for part in error["loc"])
     found = error.get("input")
     if error["type"] == "extra_forbidden":
@@ -348,9 +322,3 @@ def _nested(one: str, other: str) -> bool:
         return False
     first, second = (Path(spec.partition(":")[2]) for spec in (one, other))
     return first.is_relative_to(second) or second.is_relative_to(first)
-
-
-def _known(kind: str, name: str, allowed: Any) -> str:
-    if name not in allowed:
-        raise ValueError(f"unknown {kind} {name!r}; {did_you_mean(name, allowed)}")
-    return name

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.lab.config.resolve import preset_values, presets
+from nervecode.lab.config.presets import preset_values, presets
 from nervecode.lab.results.rows import Row, group_means
 from nervecode.lab.results.tables import Table, stamp
+from nervecode.lab.schema import Config, SignalConfig
 
 HEADER = ("method", "training", "near", "far", "near here", "far here")
 SETS = ("id", "near", "far")
@@ -18,16 +19,14 @@ SETS = ("id", "near", "far")
 Means = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 
-def published_table(
-    meta: Mapping[str, Any], config: Mapping[str, Any], rows: Sequence[Row]
-) -> Table | None:
+def published_table(meta: Mapping[str, Any], config: Config, rows: Sequence[Row]) -> Table | None:
     """The published figures for the run's ID set and OOD groups; None where there are none.
 
     They lie in a CSV file beside the preset that has the same sets.
 
     Args:
         meta: of the run.
-        config: of the run, as plain values.
+        config: of the run.
         rows: of the run.
     """
     name = _preset_of(config)
@@ -36,8 +35,8 @@ def published_table(
     with presets()[name].with_suffix(".csv").open(newline="", encoding="utf-8") as file:
         theirs = list(csv.DictReader(file))
     means = group_means(rows)
-    training = "for the task" if any(map(_joint, config["signals"].values())) else "plain"
-    own = [[signal, training, "", "", *_here(signal, means)] for signal in config["signals"]]
+    training = "for the task" if any(map(_joint, config.signals.values())) else "plain"
+    own = [[signal, training, "", "", *_here(signal, means)] for signal in config.signals]
     body = [[*[one[c] for c in HEADER[:4]], *_here(one["here"], means)] for one in theirs]
     caption = (
         f"AUROC x100 of the near and of the far group; here: mean over {len(meta['seeds'])} "
@@ -48,19 +47,20 @@ def published_table(
     return Table(title, list(HEADER), own + body, caption=caption)
 
 
-def _preset_of(config: Mapping[str, Any]) -> str | None:
+def _preset_of(config: Config) -> str | None:
     """The preset with published figures whose sets are those of a config."""
+    ours = config.data.model_dump(mode="json")
     for name, path in presets().items():
         if path.with_suffix(".csv").is_file():
             data = preset_values(name)["data"]
-            if all(config.get("data", {}).get(key) == data[key] for key in SETS):
+            if all(ours[key] == data[key] for key in SETS):
                 return name
     return None
 
 
-def _joint(signal: Mapping[str, Any]) -> bool:
+def _joint(signal: SignalConfig) -> bool:
     """Whether the network was trained together with the codes of a signal."""
-    return signal.get("recipe") == "v0_1_1" and not signal.get("detach")
+    return signal.recipe == "v0_1_1" and not signal.detach
 
 
 def _here(method: str, means: Means) -> list[str]:

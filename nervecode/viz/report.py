@@ -6,9 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import ArtifactError, InputError
 from nervecode.files import check_new, write_text
-from nervecode.lab.config.resolve import read_yaml
 from nervecode.lab.results.rows import read_rows
 from nervecode.lab.results.tables import Table, failures, group_table, set_table
 from nervecode.lab.run.directory import RunDir
@@ -93,14 +91,14 @@ def _context(run: RunDir) -> dict[str, Any]:
     files = {name: digest for name, digest in run.meta["files"].items() if name != PAGE}
     meta = run.meta | {"gate": found["gate"], "files": files}
     withheld = any(row["status"] == "not_reported" for row in rows)
-    saved, config = Saved(run.root), _config(run)
+    saved, config = Saved(run.root), run.config
     return {
         "meta": meta,
         "stamp": saved.stamp,
         "withheld": withheld,
-        "claim": None if withheld else claim(meta, rows, own=tuple(config["signals"])),
+        "claim": None if withheld else claim(meta, rows, own=tuple(config.signals)),
         "reasons": reasons(meta, saved, withheld=withheld),
-        "description": config.get("description", ""),
+        "description": config.description,
         "accuracy": {f"seed {s}": f"{100 * v:.2f} %" for s, v in meta["gate"]["accuracy"].items()},
         "ood_groups": {
             group: [name for name, its in saved.groups.items() if its == group]
@@ -118,14 +116,6 @@ def _context(run: RunDir) -> dict[str, Any]:
         "seed": saved.seed,
         "config": (run.root / "config.yaml").read_text(encoding="utf-8"),
     }
-
-
-def _config(run: RunDir) -> dict[str, Any]:
-    """The settings as they stand in the file: to check their names would load torch."""
-    try:
-        return read_yaml(run.root / "config.yaml")
-    except InputError as error:
-        raise ArtifactError(f"{error}; `nervecode bench --config FILE` makes a new run") from None
 
 
 def _details(meta: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[str, str, Table]]:

@@ -18,7 +18,8 @@ import pytest
 import nervecode
 from nervecode.cli import main, show
 from nervecode.errors import NervecodeError
-from nervecode.lab.config.resolve import load_config, presets
+from nervecode.lab.config.presets import presets
+from nervecode.lab.config.stored import load_config
 from nervecode.lab.results.tables import Table
 
 ROOT = Path(__file__).parents[2]
@@ -266,7 +267,7 @@ def test_what_nobody_expected_is_one_line_and_status_1(
     def explode(name: str) -> Path:
         raise ZeroDivisionError("odd")
 
-    monkeypatch.setattr("nervecode.lab.config.resolve.preset_path", explode)
+    monkeypatch.setattr("nervecode.lab.config.presets.preset_path", explode)
     found = cli("presets", "show", "digits")
     assert found.status == 1
     assert found.err == (
@@ -281,7 +282,7 @@ def test_a_signal_ends_a_command_with_its_status(
     number: int, status: int, cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "nervecode.lab.config.resolve.preset_path", lambda name: os.kill(os.getpid(), number)
+        "nervecode.lab.config.presets.preset_path", lambda name: os.kill(os.getpid(), number)
     )
     found = cli("presets", "show", "digits")
     assert found.status == status

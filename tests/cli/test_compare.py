@@ -28,11 +28,11 @@ def runs(tmp_path: Path) -> list[Path]:
     folder = tmp_path / "runs"
     return [
         make_run(folder / "one", {"nervecode": [0.80, 0.82], "knn": [0.7, 0.75]},
-                 config={"name": "one", "train": {"epochs": 1, "batch": 2}}),
+                 config={"name": "one", "train": {"epochs": 1, "batch_size": 2}}),
         make_run(folder / "two", {"nervecode": [0.90, 0.97], "knn": [0.6, 0.75]},
-                 config={"name": "two", "train": {"epochs": 3, "batch": 2}},
+                 config={"name": "two", "train": {"epochs": 3, "batch_size": 2}},
                  gate=FAILED, status="gate_failed", demo=True),
-        make_run(folder / "x", {}, config={"name": "x", "train": {"epochs": 1, "batch": 2}},
+        make_run(folder / "x", {}, config={"name": "x", "train": {"epochs": 1, "batch_size": 2}},
                  status="failed", error="it | broke"),
     ]  # fmt: skip
 

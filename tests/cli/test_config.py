@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nervecode.lab.config.resolve import load_config, resolve
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.config.stored import load_config
 
 
 def origins(cli: Any, *arguments: object) -> dict[str, tuple[Any, str]]:

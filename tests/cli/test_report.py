@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.lab.config.resolve import load_config
-from nervecode.lab.data import build_splits
+from nervecode.lab.config.stored import load_config
+from nervecode.lab.data.splits import build_splits
 
 
 def meta(run: Path) -> dict[str, Any]:

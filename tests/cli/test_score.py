@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nervecode.lab.config.resolve import load_config
-from nervecode.lab.data import DATASETS, build_splits
+from nervecode.lab.config.stored import load_config
+from nervecode.lab.data.registry import DATASETS
+from nervecode.lab.data.splits import build_splits
 
 LAYERS = [*[f"blocks.{i}" for i in range(4)], "head:label"]
 COLUMNS = ["id", "surprise", "percentile", "p_value", "flag", "prediction"]

@@ -42,7 +42,8 @@ def make_run(
              "created": root.name, "demo": False, "seeds": [0, 1],
              "primary_method": "nervecode", "gate": gate, "stages": {}, "files": {}}  # fmt: skip
     (root / "meta.json").write_text(json.dumps(found | meta))
-    (root / "config.yaml").write_text(json.dumps(config or {"name": root.name}))
+    own = {"name": root.name, "data": {"id": "digits"}, "model": {"name": "mlp"}}
+    (root / "config.yaml").write_text(json.dumps(own | dict(config or {})))
     rows = [
         row(seed, ood, group, method, auroc)
         for method, values in aurocs.items()

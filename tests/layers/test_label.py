@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import nervecode
 from nervecode.core import ClassMoments, LabelCode
-from nervecode.lab.data import Samples
-from nervecode.lab.models import build_model
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.models.build import build_model
 from nervecode.lab.schema import ModelConfig
 from nervecode.layers import CodingLinear, WrappedModel
 

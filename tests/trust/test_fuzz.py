@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from nervecode.errors import NervecodeError
 from nervecode.files import read_npz
-from nervecode.lab.config.resolve import presets, resolve
-from nervecode.lab.data import build_splits
-from nervecode.lab.models import build_model
+from nervecode.lab.config.presets import presets
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.models.build import build_model
 from nervecode.lab.models.features import Features
 from nervecode.lab.results.rows import read_rows
 from nervecode.lab.run.directory import RunDir

@@ -22,7 +22,8 @@ from PIL import EpsImagePlugin, Image, ImageFile
 from nervecode import load
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import MAX_PLAIN, read_npz, write_json
-from nervecode.lab.config.resolve import MAX_ALIASES, MAX_BYTES, read_yaml, resolve
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.config.yaml import MAX_ALIASES, MAX_BYTES, read_yaml
 from nervecode.lab.data.images import MAX_PIXELS, ImageFiles
 from nervecode.lab.models.features import Features
 from nervecode.lab.run.directory import RunDir

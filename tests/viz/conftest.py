@@ -104,7 +104,8 @@ def finish_run(root: Path, **meta: Any) -> Path:
         _npz(path, **arrays)
     for seed in (0, 1):
         (root / f"scores/seed_{seed}/failures.json").write_text('{"vim": "too <few> inputs"}')
-    (root / "config.yaml").write_text("description: made <up>\nsignals: {nervecode: {}}\n")
+    config = {"name": "x", "data": {"id": "digits"}, "model": {"name": "mlp"}}
+    (root / "config.yaml").write_text(json.dumps({**config, "description": "made <up>"}))
     old = json.loads((root / "meta.json").read_text())
     outputs = _hashes(root)
     outputs.pop("meta.json")

@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.stats import ttest_rel
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.config.resolve import preset_values
+from nervecode.lab.config.presets import preset_values
 from nervecode.lab.results.rows import METRICS
 from nervecode.viz.report import render_report, write_report
 from nervecode.viz.specimens import draw_trace, thumbnail
@@ -171,7 +171,8 @@ def test_the_other_figures_are_those_of_the_files(finished: Path) -> None:
 def test_published_figures_stand_beside_those_of_the_same_sets(finished: Path) -> None:
     assert "published" not in Page(render_report(finished)).tables
     data = preset_values("openood_cifar10")["data"]
-    config: dict[str, Any] = {"data": data, "signals": {"nervecode": {"recipe": "bits"}}}
+    config: dict[str, Any] = {"name": "x", "data": data, "model": {"name": "mlp"}, "signals": {}}
+    config["signals"]["nervecode"] = {"recipe": "bits"}
 
     def published() -> list[list[str]] | None:
         (finished / "config.yaml").write_text(json.dumps(config))
@@ -360,5 +361,5 @@ def test_bad_input_is_refused_by_name(finished: Path, tmp_path: Path) -> None:
 
 def test_a_run_without_its_config_says_so(finished: Path) -> None:
     (finished / "config.yaml").unlink()
-    with pytest.raises(ArtifactError, match=r"config\.yaml: no such file"):
+    with pytest.raises(ArtifactError, match=r"config\.yaml: is missing or damaged"):
         render_report(finished)

@@ -14,29 +14,25 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import locate, require
-from nervecode.lab.data.registry import DATASETS, Dataset, register
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.samples import Samples
 
 
-@register(DATASETS)
 def cifar10() -> Dataset:
     """60,000 photographs, ten classes (Krizhevsky 2009)."""
     return load_arrays("cifar10")
 
 
-@register(DATASETS)
 def cifar100() -> Dataset:
     """60,000 photographs, a hundred classes (Krizhevsky 2009)."""
     return load_arrays("cifar100")
 
 
-@register(DATASETS)
 def svhn() -> Dataset:
     """99,289 digits of house numbers (Netzer et al. 2011); without the extra part."""
     return load_arrays("svhn")
 
 
-@register(DATASETS)
 def stl10() -> Dataset:
     """13,000 photographs, ten classes, 96x96 (Coates, Lee, Ng 2011)."""
     return load_arrays("stl10")

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.images import fit_images, image_tensor
-from nervecode.lab.data.registry import DATASETS, OUTLIERS, Dataset, register
 from nervecode.lab.data.samples import Samples, Shape
 
 OUTLIER_COUNT = 500
 
 
-@register(DATASETS)
 @cache
 def digits() -> Dataset:
     """1,797 handwritten digits, 8x8 grey, ten classes (UCI, with scikit-learn)."""
@@ -26,7 +25,6 @@ def digits() -> Dataset:
     return Dataset(Samples(images, torch.from_numpy(data.target).long()))
 
 
-@register(DATASETS)
 def wine() -> Dataset:
     """178 wines of three growers, 13 features as measured (UCI, with scikit-learn)."""
     from sklearn.datasets import load_wine
@@ -34,7 +32,6 @@ def wine() -> Dataset:
     return _table(load_wine(return_X_y=True))
 
 
-@register(DATASETS)
 def breast_cancer() -> Dataset:
     """569 tumours, malignant (0) or benign (1), 30 features as measured (UCI, scikit-learn)."""
     from sklearn.datasets import load_breast_cancer
@@ -42,7 +39,6 @@ def breast_cancer() -> Dataset:
     return _table(load_breast_cancer(return_X_y=True))
 
 
-@register(DATASETS)
 def blobs() -> Dataset:
     """2,000 points of the plane in four Gaussian blobs: three side by side, the fourth far away."""
     generator = torch.Generator().manual_seed(0)
@@ -52,19 +48,16 @@ def blobs() -> Dataset:
     return Dataset(Samples(points, labels))
 
 
-@register(OUTLIERS)
 def photo_patches(shape: Shape, generator: torch.Generator) -> Tensor:
     """Random 64x64 patches of scikit-learn's two sample photographs, resized."""
     return patches(_photographs(), shape, generator, side=64)
 
 
-@register(OUTLIERS)
 def uniform_noise(shape: Shape, generator: torch.Generator) -> Tensor:
     """Every value uniform in [0, 1], the range of an image."""
     return torch.rand(OUTLIER_COUNT, *shape, generator=generator)
 
 
-@register(OUTLIERS)
 def gaussian_noise(shape: Shape, generator: torch.Generator) -> Tensor:
     """Every value normal around 0.5 with deviation 0.25, clipped to [0, 1]."""
     return (0.5 + 0.25 * torch.randn(OUTLIER_COUNT, *shape, generator=generator)).clamp(0, 1)

@@ -20,31 +20,27 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import CATALOGUE, find_file, locate, require
-from nervecode.lab.data.registry import DATASETS, Dataset, register
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.samples import Samples
 
 UNSIGNED_BYTE = 0x08
 
 
-@register(DATASETS)
 def fashion_mnist() -> Dataset:
     """70,000 pieces of clothing, ten classes (https://arxiv.org/abs/1708.07747)."""
     return _load("fashion_mnist")
 
 
-@register(DATASETS)
 def mnist() -> Dataset:
     """70,000 handwritten digits, ten classes."""
     return _load("mnist")
 
 
-@register(DATASETS)
 def kmnist() -> Dataset:
     """70,000 cursive Japanese characters, ten classes (https://arxiv.org/abs/1812.01718)."""
     return _load("kmnist")
 
 
-@register(DATASETS)
 def emnist_letters() -> Dataset:
     """145,600 handwritten letters, classes 1 to 26 (https://arxiv.org/abs/1702.05373)."""
     # Its publisher stores images column by column, unlike MNIST.

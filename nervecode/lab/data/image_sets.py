@@ -6,11 +6,10 @@ from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import locate, require
+from nervecode.lab.data.dataset import ImageDataset
 from nervecode.lab.data.images import SUFFIXES, ImageFiles, images_below
-from nervecode.lab.data.registry import IMAGE_SETS, ImageDataset, register
 
 
-@register(IMAGE_SETS)
 def dtd(argument: str = "") -> ImageDataset:
     """5,640 textures, 47 classes (https://arxiv.org/abs/1311.3618); all three parts as one."""
     folder = _home("dtd") / "dtd/dtd"
@@ -21,13 +20,11 @@ def dtd(argument: str = "") -> ImageDataset:
     return ImageDataset(_numbered(sorted(pairs)))
 
 
-@register(IMAGE_SETS)
 def places365(argument: str = "") -> ImageDataset:
     """36,500 photographs of places, the validation part; without labels."""
     return ImageDataset(_unlabelled(_home("places365") / "val_256"))
 
 
-@register(IMAGE_SETS)
 def tiny_imagenet(argument: str = "") -> ImageDataset:
     """110,000 photographs, 200 classes; the published validation part is the test."""
     folder = _home("tiny_imagenet") / "tiny-imagenet-200"
@@ -40,7 +37,6 @@ def tiny_imagenet(argument: str = "") -> ImageDataset:
     return ImageDataset(train, ImageFiles.listed(pairs))
 
 
-@register(IMAGE_SETS)
 def folder(argument: str = "") -> ImageDataset:
     """Any folder of images: its sub-folders are the classes, in order of their names.
 

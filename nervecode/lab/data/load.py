@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 
 from nervecode.errors import InputError
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.images import SIDE, fit_images
-from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, Dataset
+from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
 from nervecode.lab.data.samples import Samples, Shape
 
 

@@ -14,13 +14,11 @@ from torch import Tensor
 from nervecode.lab.data.bundled import patches
 from nervecode.lab.data.catalogue import CATALOGUE, pictures_folder, require
 from nervecode.lab.data.images import fit_images, image_tensor, open_image
-from nervecode.lab.data.registry import OUTLIERS, register
 from nervecode.lab.data.samples import Shape
 
 FACES = 100
 
 
-@register(OUTLIERS)
 def textures(shape: Shape, generator: torch.Generator) -> Tensor:
     """Random 64x64 patches of brick, grass and gravel, resized."""
     photographs = []
@@ -30,7 +28,6 @@ def textures(shape: Shape, generator: torch.Generator) -> Tensor:
     return patches(photographs, shape, generator, side=64)
 
 
-@register(OUTLIERS)
 def faces(shape: Shape, generator: torch.Generator) -> Tensor:
     """100 faces, 25x25 grey, resized; always the same."""
     (path,) = _paths("faces")

@@ -1,56 +1,47 @@
-"""The registries of data sets, outliers and shifts: dicts, and a decorator that fills them."""
+"""The registries of data sets, outliers and shifts. They load a set's module with the set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from nervecode.lab.registry import Registry, functions
 
-from nervecode.lab.data.images import ImageFiles
-from nervecode.lab.data.samples import Samples, Shape
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
+    from nervecode.lab.data.dataset import Dataset, ImageDataset
+    from nervecode.lab.data.samples import Shape
 
-@dataclass(frozen=True)
-class Dataset:
-    """A labelled data set as its publisher made it; `test` is None where there is one part."""
+LoadDataset = Callable[[], "Dataset"]
+ListImages = Callable[[str], "ImageDataset"]
+MakeOutliers = Callable[["Shape", "Generator"], "Tensor"]
+MakeShift = Callable[["Tensor", "float | None", "Generator"], "Tensor"]
 
-    train: Samples
-    test: Samples | None = None
+HERE = "nervecode.lab.data"
 
-
-@dataclass(frozen=True)
-class ImageDataset:
-    """The same as `Dataset`, of pictures that are decoded once their size is known."""
-
-    train: ImageFiles
-    test: ImageFiles | None = None
-
-
-LoadDataset = Callable[[], Dataset]
-ListImages = Callable[[str], ImageDataset]
-MakeOutliers = Callable[[Shape, torch.Generator], Tensor]
-MakeShift = Callable[[Tensor, float | None, torch.Generator], Tensor]
-
-DATASETS: dict[str, LoadDataset] = {}
+DATASETS: Registry[LoadDataset] = Registry(
+    "dataset",
+    functions(
+        HERE,
+        array_sets="cifar10 cifar100 svhn stl10",
+        bundled="digits wine breast_cancer blobs",
+        idx_sets="fashion_mnist mnist kmnist emnist_letters",
+    ),
+)
 """Labelled sets: () -> Dataset."""
-IMAGE_SETS: dict[str, ListImages] = {}
+IMAGE_SETS: Registry[ListImages] = Registry(
+    "dataset", functions(HERE, image_sets="dtd places365 tiny_imagenet folder")
+)
 """Pictures in files, of any size: what follows `NAME:` -> ImageDataset."""
-OUTLIERS: dict[str, MakeOutliers] = {}
+OUTLIERS: Registry[MakeOutliers] = Registry(
+    "dataset",
+    functions(
+        HERE, bundled="photo_patches uniform_noise gaussian_noise", pictures="textures faces"
+    ),
+)
 """Unlabelled outliers: (shape of one ID input, generator) -> (N, *shape) inputs."""
-SHIFTS: dict[str, MakeShift] = {}
+SHIFTS: Registry[MakeShift] = Registry(
+    "shift", functions(HERE, shifts="noise hflip vflip rotate blur contrast")
+)
 """Shifts of ID inputs: (inputs, strength or None for the default, generator) -> inputs."""
-
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def register(registry: dict[str, F], name: str | None = None) -> Callable[[F], F]:
-    """A decorator that enters a function under its name."""
-
-    def enter(function: F) -> F:
-        registry[name or function.__name__] = function
-        return function
-
-    return enter

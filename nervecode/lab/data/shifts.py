@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from nervecode.errors import InputError
-from nervecode.lab.data.registry import SHIFTS, MakeShift, register
+from nervecode.lab.data.registry import MakeShift
 
 
 def of_images(shift: MakeShift) -> MakeShift:
@@ -27,7 +27,6 @@ def of_images(shift: MakeShift) -> MakeShift:
     return checked
 
 
-@register(SHIFTS)
 def noise(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Normal noise of a deviation (default 0.3): of images clipped to [0, 1], of features in units
     of each one's own deviation.
@@ -36,21 +35,18 @@ def noise(x: Tensor, strength: float | None, generator: torch.Generator) -> Tens
     return (x + step).clamp(0, 1) if x.ndim == 4 else x + x.std(0, correction=0) * step
 
 
-@register(SHIFTS)
 @of_images
 def hflip(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Mirrored left to right."""
     return x.flip(-1)
 
 
-@register(SHIFTS)
 @of_images
 def vflip(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Mirrored top to bottom."""
     return x.flip(-2)
 
 
-@register(SHIFTS)
 @of_images
 def rotate(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Rotated by degrees (default 90), bilinear, corners black."""
@@ -60,7 +56,6 @@ def rotate(x: Tensor, strength: float | None, generator: torch.Generator) -> Ten
     return turned
 
 
-@register(SHIFTS)
 @of_images
 def blur(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Gaussian blur of a deviation in pixels (default 1)."""
@@ -76,7 +71,6 @@ def blur(x: Tensor, strength: float | None, generator: torch.Generator) -> Tenso
     return blurred
 
 
-@register(SHIFTS)
 @of_images
 def contrast(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Contrast around each image's own mean, times a factor (default 0.4)."""

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import require
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.load import load_dataset, load_outside, number
-from nervecode.lab.data.registry import OUTLIERS, SHIFTS, Dataset
+from nervecode.lab.data.registry import OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.schema import DataConfig
 

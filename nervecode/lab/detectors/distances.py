@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nervecode.lab.data.samples import EVAL_BATCH
 from nervecode.lab.detectors.head import head_of
-from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.models import Classifier
+from nervecode.lab.detectors.library import library
+from nervecode.lab.detectors.registry import Score
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
 
@@ -42,8 +43,7 @@ def _default_double() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@detector("features", "https://arxiv.org/abs/1807.03888")
-def mahalanobis(train: Features, model: Classifier, *, shrinkage: float = 0.0) -> Score:
+def mahalanobis(train: Features, model: Classifier, *, shrinkage: float) -> Score:
     """Squared Mahalanobis distance to the nearest class centre, one covariance for all classes.
 
     Lee et al. 2018, on the input of the head, without their perturbation of inputs. With
@@ -57,7 +57,6 @@ def mahalanobis(train: Features, model: Classifier, *, shrinkage: float = 0.0) -
     return score
 
 
-@detector("blocks", "https://arxiv.org/abs/1807.03888")
 def multi_mahalanobis(train: Features, model: Classifier) -> Score:
     """Mahalanobis distances of the channel means of every block, added up.
 
@@ -76,7 +75,6 @@ def multi_mahalanobis(train: Features, model: Classifier) -> Score:
     return score
 
 
-@detector("features", "https://arxiv.org/abs/2106.09022")
 def rmd(train: Features, model: Classifier) -> Score:
     """Mahalanobis distance to the nearest class, less that to all of ID train.
 
@@ -85,8 +83,7 @@ def rmd(train: Features, model: Classifier) -> Score:
     return _in_double(library().RMD(None), train)
 
 
-@detector("features", "https://arxiv.org/abs/2204.06507")
-def knn(train: Features, model: Classifier, *, k: int = 50, normalise: bool = True) -> Score:
+def knn(train: Features, model: Classifier, *, k: int, normalise: bool) -> Score:
     """Distance to the 50th nearest neighbour in ID train, features scaled to unit length.
 
     Sun et al. 2022. k = 50, theirs for ten classes.
@@ -94,7 +91,6 @@ def knn(train: Features, model: Classifier, *, k: int = 50, normalise: bool = Tr
     return _on_features(library().KNN(None, k=k, normalize=normalise), train)
 
 
-@detector("features", "https://pytorch-ood.readthedocs.io")
 def gmm(train: Features, model: Classifier) -> Score:
     """Negative log-likelihood of Gaussians, one per class, each with a covariance of its own.
 
@@ -103,7 +99,6 @@ def gmm(train: Features, model: Classifier) -> Score:
     return _on_features(library().GMM(None), train)
 
 
-@detector("features", "https://arxiv.org/abs/2110.09246")
 def pnml(train: Features, model: Classifier) -> Score:
     """Regret of the predictive normalised maximum likelihood of the head.
 
@@ -112,7 +107,6 @@ def pnml(train: Features, model: Classifier) -> Score:
     return _on_features(library().PNML(None, head_of(model)), train)
 
 
-@detector("features", "https://arxiv.org/abs/2203.10807")
 def vim(train: Features, model: Classifier) -> Score:
     """Norm of the features outside ID train's principal subspace, as a logit, less the energy.
 
@@ -122,8 +116,7 @@ def vim(train: Features, model: Classifier) -> Score:
     return _on_features(_vim(train, model), train)
 
 
-@detector("features", "https://arxiv.org/abs/2203.10807")
-def residual(train: Features, model: Classifier, *, axes: int = 0) -> Score:
+def residual(train: Features, model: Classifier, *, axes: int) -> Score:
     """Norm of the features outside ID train's principal subspace.
 
     The residual of Wang et al. 2022, with the subspace that ViM fits: of as many axes, or as many

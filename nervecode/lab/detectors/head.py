@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.models import Classifier
+from nervecode.lab.detectors.library import library
+from nervecode.lab.detectors.registry import Score
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
 NAC_SAMPLES = 1000
@@ -27,7 +28,6 @@ def _in_batches(score: Callable[[Tensor], Tensor]) -> Score:
     return lambda split: torch.cat([score(part) for part in split.features.split(EVAL_BATCH)])
 
 
-@detector("features", "https://arxiv.org/abs/2111.12797")
 def react(train: Features, model: Classifier) -> Score:
     """Energy after features are clipped at a percentile of ID train.
 
@@ -38,7 +38,6 @@ def react(train: Features, model: Classifier) -> Score:
     return lambda split: found.predict_feature_maps(split.features)
 
 
-@detector("features", "https://arxiv.org/abs/2209.09858")
 def ash(train: Features, model: Classifier) -> Score:
     """Energy after each input's smaller features are cut and the others are scaled up (ASH-S).
 
@@ -49,7 +48,6 @@ def ash(train: Features, model: Classifier) -> Score:
     return lambda split: found.predict_feature_maps(_as_maps(split))
 
 
-@detector("features", "https://arxiv.org/abs/2310.00227")
 def scale(train: Features, model: Classifier) -> Score:
     """Energy after each input's features are scaled by how few of them carry its sum.
 
@@ -69,7 +67,6 @@ def _on_maps(model: Classifier) -> Callable[[Tensor], Tensor]:
     return lambda maps: head(maps.flatten(1))
 
 
-@detector("features", "https://openreview.net/forum?id=KkazG4lgKL")
 def she(train: Features, model: Classifier) -> Score:
     """Product with the mean of the features that ID train has in the predicted class, negated.
 
@@ -80,7 +77,6 @@ def she(train: Features, model: Classifier) -> Score:
     return lambda split: found.predict_features(split.features)
 
 
-@detector("features", "https://arxiv.org/abs/2311.01479")
 def nci(train: Features, model: Classifier) -> Score:
     """Product of the centred, unit-length features with the predicted class's weights, negated.
 
@@ -92,7 +88,6 @@ def nci(train: Features, model: Classifier) -> Score:
     return lambda split: found.predict_features(split.features)
 
 
-@detector("features", "https://arxiv.org/abs/2312.11536")
 def fdbd(train: Features, model: Classifier) -> Score:
     """Mean distance to the boundaries of the predicted class, by that to ID train's mean, negated.
 
@@ -103,7 +98,6 @@ def fdbd(train: Features, model: Classifier) -> Score:
     return lambda split: found.predict_features(split.features)
 
 
-@detector("features", "https://arxiv.org/abs/2309.14888")
 def nnguide(train: Features, model: Classifier) -> Score:
     """Energy times the similarity to neighbours in ID train, each scaled by its own energy.
 
@@ -114,7 +108,6 @@ def nnguide(train: Features, model: Classifier) -> Score:
     return _in_batches(found.predict_features)
 
 
-@detector("features", "https://arxiv.org/abs/2306.02879")
 def nac(train: Features, model: Classifier) -> Score:
     """How rare each feature's state is in ID train: its value times the gradient of the output.
 

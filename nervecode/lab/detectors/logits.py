@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.models import Classifier
+from nervecode.lab.detectors.library import library
+from nervecode.lab.detectors.registry import Score
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
 
@@ -13,7 +14,6 @@ def _on_logits(found: Any) -> Score:
     return lambda split: found.predict_logits(split.logits)
 
 
-@detector("logits", "https://arxiv.org/abs/1610.02136")
 def msp(train: Features, model: Classifier) -> Score:
     """The largest softmax probability, negated.
 
@@ -22,7 +22,6 @@ def msp(train: Features, model: Classifier) -> Score:
     return _on_logits(library().MaxSoftmax(None))
 
 
-@detector("logits", "https://arxiv.org/abs/1911.11132")
 def maxlogit(train: Features, model: Classifier) -> Score:
     """The largest logit, negated.
 
@@ -31,7 +30,6 @@ def maxlogit(train: Features, model: Classifier) -> Score:
     return _on_logits(library().MaxLogit(None))
 
 
-@detector("logits", "https://arxiv.org/abs/2010.03759")
 def energy(train: Features, model: Classifier) -> Score:
     """The log of the sum of the exponentiated logits, negated.
 
@@ -40,7 +38,6 @@ def energy(train: Features, model: Classifier) -> Score:
     return _on_logits(library().EnergyBased(None))
 
 
-@detector("logits", "https://arxiv.org/abs/2012.06575")
 def entropy(train: Features, model: Classifier) -> Score:
     """The entropy of the softmax probabilities.
 
@@ -49,8 +46,7 @@ def entropy(train: Features, model: Classifier) -> Score:
     return _on_logits(library().Entropy(None))
 
 
-@detector("logits", "https://github.com/XixiLiu95/GEN")
-def gen(train: Features, model: Classifier, *, gamma: float = 0.1) -> Score:
+def gen(train: Features, model: Classifier, *, gamma: float) -> Score:
     """A generalised entropy of the softmax probabilities, p^γ (1 - p)^γ.
 
     Liu et al. 2023. γ = 0.1, over all classes.

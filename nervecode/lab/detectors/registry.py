@@ -1,20 +1,21 @@
-"""The registry of detectors: a dict, and the decorator that fills it."""
+"""The registry of detectors: what is known of each before it is loaded."""
 
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+from nervecode.lab.registry import Function, Registry
 
-from nervecode.lab.models import Classifier
-from nervecode.lab.models.features import Features
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Score = Callable[[Features], Tensor]
-Fit = Callable[..., Score]
+    from nervecode.lab.models.classifier import Classifier
+    from nervecode.lab.models.features import Features
+
+Score = Callable[["Features"], "Tensor"]
 Option = bool | int | float
 Reads = Literal["logits", "features", "blocks", "inputs"]
 
@@ -24,30 +25,36 @@ class Detector:
     """A baseline, called with what the network said of ID train, and the network.
 
     Attributes:
-        fit: (features of ID train, classifier, *, options) -> scorer of the features of a split.
-        paper: where its authors describe it.
+        name: its own, and of its function: (features of ID train, classifier, *, options) ->
+            scorer of the features of a split.
+        module: which holds the function.
         reads: the part of a split that it scores. Detectors that read `inputs` run the network
             again, those that read anything else never do.
+        paper: where its authors describe it.
+        options: its hyperparameters that a config may set, with their defaults.
     """
 
-    fit: Fit
-    paper: str
+    name: str
+    module: str
     reads: Reads
+    paper: str
+    options: Mapping[str, Option] = field(default_factory=dict)
 
     def __call__(self, train: Features, model: Classifier, **options: Option) -> Score:
         """Fit on ID train; returns a scorer: features of a split -> (N,) scores."""
-        return self.fit(train, model, **options)
+        score: Score = self.function(train, model, **{**self.options, **options})
+        return score
 
     @property
-    def options(self) -> dict[str, Option]:
-        """Its hyperparameters that a config may set, with their defaults."""
-        found = inspect.signature(self.fit).parameters.values()
-        return {one.name: one.default for one in found if one.kind is one.KEYWORD_ONLY}
+    def function(self) -> Callable[..., Score]:
+        """What fits it."""
+        function: Callable[..., Score] = Function(f"{__package__}.{self.module}", self.name).load()
+        return function
 
     @property
     def summary(self) -> str:
         """One line on what it measures."""
-        return inspect.getdoc(self.fit).splitlines()[0]  # type: ignore[union-attr]
+        return inspect.getdoc(self.function).splitlines()[0]  # type: ignore[union-attr]
 
     @property
     def slow(self) -> bool:
@@ -55,24 +62,48 @@ class Detector:
         return self.reads == "inputs"
 
 
-DETECTORS: dict[str, Detector] = {}
+_DETECTORS = (
+    Detector("msp", "logits", "logits", "https://arxiv.org/abs/1610.02136"),
+    Detector("maxlogit", "logits", "logits", "https://arxiv.org/abs/1911.11132"),
+    Detector("energy", "logits", "logits", "https://arxiv.org/abs/2010.03759"),
+    Detector("entropy", "logits", "logits", "https://arxiv.org/abs/2012.06575"),
+    Detector("gen", "logits", "logits", "https://github.com/XixiLiu95/GEN", {"gamma": 0.1}),
+    Detector(
+        "mahalanobis",
+        "distances",
+        "features",
+        "https://arxiv.org/abs/1807.03888",
+        {"shrinkage": 0.0},
+    ),
+    Detector("multi_mahalanobis", "distances", "blocks", "https://arxiv.org/abs/1807.03888"),
+    Detector("rmd", "distances", "features", "https://arxiv.org/abs/2106.09022"),
+    Detector(
+        "knn",
+        "distances",
+        "features",
+        "https://arxiv.org/abs/2204.06507",
+        {"k": 50, "normalise": True},
+    ),
+    Detector("gmm", "distances", "features", "https://pytorch-ood.readthedocs.io"),
+    Detector("pnml", "distances", "features", "https://arxiv.org/abs/2110.09246"),
+    Detector("vim", "distances", "features", "https://arxiv.org/abs/2203.10807"),
+    Detector("residual", "distances", "features", "https://arxiv.org/abs/2203.10807", {"axes": 0}),
+    Detector("react", "head", "features", "https://arxiv.org/abs/2111.12797"),
+    Detector("ash", "head", "features", "https://arxiv.org/abs/2209.09858"),
+    Detector("scale", "head", "features", "https://arxiv.org/abs/2310.00227"),
+    Detector("she", "head", "features", "https://openreview.net/forum?id=KkazG4lgKL"),
+    Detector("nci", "head", "features", "https://arxiv.org/abs/2311.01479"),
+    Detector("fdbd", "head", "features", "https://arxiv.org/abs/2312.11536"),
+    Detector("nnguide", "head", "features", "https://arxiv.org/abs/2309.14888"),
+    Detector("nac", "head", "features", "https://arxiv.org/abs/2306.02879"),
+    Detector(
+        "odin",
+        "rerun",
+        "inputs",
+        "https://arxiv.org/abs/1706.02690",
+        {"temperature": 1000.0, "step": 0.0014},
+    ),
+    Detector("gram", "rerun", "inputs", "https://arxiv.org/abs/1912.12510"),
+)
+DETECTORS = Registry("detector", {detector.name: detector for detector in _DETECTORS})
 """Name -> baseline."""
-
-
-def detector(reads: Reads, paper: str) -> Callable[[Fit], Fit]:
-    """A decorator that enters a function as a detector under its name."""
-
-    def enter(fit: Fit) -> Fit:
-        DETECTORS[fit.__name__] = Detector(fit, paper, reads)
-        return fit
-
-    return enter
-
-
-def library() -> Any:
-    """pytorch-ood's detectors; imported late, since most commands need no baseline."""
-    from pytorch_ood import detector
-
-    # It warns where it chooses a device, and where ViM's subspace is as small as it is told to be.
-    logging.getLogger("pytorch_ood").setLevel(logging.ERROR)
-    return detector

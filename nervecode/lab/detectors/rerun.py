@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nervecode.lab.data import as_float
-from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors.registry import Score, detector, library
-from nervecode.lab.models import Classifier
+from nervecode.lab.data.samples import EVAL_BATCH, as_float
+from nervecode.lab.detectors.library import library
+from nervecode.lab.detectors.registry import Score
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features, block_modules
 
 GRAM_POWERS = range(1, 11)
@@ -29,10 +29,7 @@ def _over_inputs(predict: Callable[[Tensor], Tensor], device: torch.device) -> S
     )
 
 
-@detector("inputs", "https://arxiv.org/abs/1706.02690")
-def odin(
-    train: Features, model: Classifier, *, temperature: float = 1000.0, step: float = 0.0014
-) -> Score:
+def odin(train: Features, model: Classifier, *, temperature: float, step: float) -> Score:
     """Softmax at a high temperature, after a small step of the input towards its class, negated.
 
     Liang, Li and Srikant 2018. Temperature 1000, step 0.0014 in units of the raw input, pixels in
@@ -42,7 +39,6 @@ def odin(
     return _over_inputs(found.predict, model.head.weight.device)
 
 
-@detector("inputs", "https://arxiv.org/abs/1912.12510")
 def gram(train: Features, model: Classifier) -> Score:
     """How far the channels' correlations in every block leave the range of the predicted class.
 

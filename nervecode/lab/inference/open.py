@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.data import DATASETS, IMAGE_SETS, OUTLIERS, as_float
 from nervecode.lab.data.load import load_outside
-from nervecode.lab.data.samples import Shape
+from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
+from nervecode.lab.data.samples import Shape, as_float
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs, unpack
 from nervecode.lab.inference.images import ImageInputs
 from nervecode.lab.inference.source import Source

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nervecode.errors import InputError, did_you_mean, need_extra
-from nervecode.lab.data.registry import register
+from nervecode.errors import InputError, need_extra
 from nervecode.lab.data.samples import Shape
-from nervecode.lab.models.classifier import FAMILIES, MODELS, Classifier, image_shape
+from nervecode.lab.models.classifier import Classifier, image_shape
+from nervecode.lab.registry import Registry
 from nervecode.lab.schema import ModelConfig
 
 COLOURS = 3
@@ -59,10 +58,20 @@ def _from_torchvision(name: str, shape: Shape, num_classes: int) -> nn.Module:
     return net
 
 
-def _torchvision_names() -> list[str]:
+def torchvision_names() -> list[str]:
+    """The models of torchvision that classify images."""
     from torchvision import models
 
     return list(models.list_models(module=models))
+
+
+def timm_names() -> list[str]:
+    """The models of timm.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    return list(_timm().list_models())
 
 
 def _timm() -> Any:
@@ -81,43 +90,11 @@ def _from_timm(name: str, shape: Shape, num_classes: int) -> nn.Module:
     return net
 
 
-class Library(NamedTuple):
-    """Where models come from; `lister` is the function that a user would call."""
-
-    lister: str
-    names: Callable[[], list[str]]
-    build: Callable[[str, Shape, int], nn.Module]
+BUILDERS: Registry[Callable[[str, Shape, int], nn.Module]] = Registry(
+    "library of models", {"torchvision": _from_torchvision, "timm": _from_timm}
+)
 
 
-LIBRARIES = {
-    "torchvision": Library("torchvision.models.list_models", _torchvision_names, _from_torchvision),
-    "timm": Library("timm.list_models", lambda: list(_timm().list_models()), _from_timm),
-}
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that is no model's.
-
-    Raises:
-        ValueError: no such model; near names are shown.
-        MissingExtraError: a model of a library that is not installed.
-    """
-    library, colon, theirs = name.partition(":")
-    if not colon or library not in LIBRARIES:
-        if name not in MODELS:
-            allowed = [*MODELS, *(f"{one}:NAME" for one in LIBRARIES)]
-            raise ValueError(f"unknown model {name!r}; {did_you_mean(name, allowed)}")
-    elif theirs not in (names := LIBRARIES[library].names()):
-        near = get_close_matches(theirs, names, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise ValueError(
-            f"unknown {library} model {theirs!r}; {hint}Allowed: what "
-            f"`{LIBRARIES[library].lister}()` lists"
-        )
-
-
-@register(FAMILIES, "torchvision")
-@register(FAMILIES, "timm")
 def borrow(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """The model that `LIBRARY:NAME` names; width and depth are its own.
 
@@ -128,9 +105,10 @@ def borrow(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     channels, height, width = image_shape(config, shape)
     if channels not in (1, COLOURS):
         raise InputError(f"model.name: {config.name!r} takes 1 or 3 channels, found {channels}")
+    build = BUILDERS[library]
     x = torch.linspace(-1, 1, 2 * COLOURS * height * width).view(2, COLOURS, height, width)
     try:
-        net = LIBRARIES[library].build(name, shape, num_classes).eval()
+        net = build(name, shape, num_classes).eval()
         with torch.no_grad():
             logits = net(x)
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -1,9 +1,8 @@
-"""Classifier: normalisation, features and a linear head; the registry of models."""
+"""Classifier: normalisation, features and a linear head."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +10,6 @@ from torch import Tensor, nn
 from nervecode.errors import InputError
 from nervecode.lab.data.samples import Samples, Shape, as_float
 from nervecode.lab.schema import ModelConfig
-
-MAX_PARAMETERS = 1_000_000_000  # 4 GB, and as much again for gradients and for momentum
-MODELS: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
-"""Name -> (config, shape of one input, number of classes) -> an untrained Classifier."""
-FAMILIES: dict[str, Callable[[ModelConfig, Shape, int], Classifier]] = {}
-"""The same for names with a colon, by what stands before it."""
 
 
 class Classifier(nn.Module, ABC):
@@ -68,33 +61,3 @@ def image_shape(config: ModelConfig, shape: Shape) -> tuple[int, int, int]:
             "allowed for features: mlp"
         )
     return shape
-
-
-def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classifier:
-    """An untrained model of the registry, normalising by the training split.
-
-    Raises:
-        InputError: a config that the model does not take, or more than `MAX_PARAMETERS`.
-    """
-    family, colon, _ = config.name.partition(":")
-    shape = tuple(train.inputs.shape[1:])
-    if colon:
-        model = FAMILIES[family](config, shape, num_classes)
-    else:
-        _check_size(config, shape, num_classes)
-        model = MODELS[config.name](config, shape, num_classes)
-    model.set_normalisation(train)
-    return model
-
-
-def _check_size(config: ModelConfig, shape: Shape, num_classes: int) -> None:
-    """Refuse a model that would fill the memory, before it does: counted without any numbers."""
-    with torch.device("meta"):
-        empty = MODELS[config.name](config, shape, num_classes)
-    count = sum(parameter.numel() for parameter in empty.parameters())
-    if count > MAX_PARAMETERS:
-        depth = "" if config.depth is None else f" and model.depth {config.depth}"
-        raise InputError(
-            f"model.width: found {config.width}{depth}, which makes {count:,} parameters; "
-            f"allowed: {MAX_PARAMETERS:,}"
-        )

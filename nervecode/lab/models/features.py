@@ -18,7 +18,7 @@ from nervecode.errors import ArtifactError, InputError
 from nervecode.files import replacing
 from nervecode.lab.data.samples import EVAL_BATCH, Samples, as_float
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import Classifier
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.layers.select import select_layers
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.files import sha256 as file_sha256
-from nervecode.lab.data import Splits
-from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.data.splits import Splits
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.schema import Config
 
 # Before 2.6, `weights_only` ran code (CVE-2025-32434, GHSA-53q9-r3pm-6pq6); before 2.10 it could

@@ -7,9 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from nervecode.lab.data.registry import register
 from nervecode.lab.data.samples import Shape
-from nervecode.lab.models.classifier import MODELS, Classifier
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.schema import ModelConfig
 
 
@@ -33,7 +32,6 @@ class MLP(Classifier):
         return out
 
 
-@register(MODELS)
 def mlp(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """A perceptron with `depth` hidden layers (default 2)."""
     return MLP(math.prod(shape), config.width, config.depth or 2, num_classes)

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nervecode.errors import InputError
-from nervecode.lab.data.registry import register
 from nervecode.lab.data.samples import Shape
-from nervecode.lab.models.classifier import MODELS, Classifier, image_shape
+from nervecode.lab.models.classifier import Classifier, image_shape
 from nervecode.lab.schema import ModelConfig
 
 
@@ -154,27 +153,23 @@ class WideResNet(Classifier):
         return out.mean(dim=(2, 3))
 
 
-@register(MODELS)
 def resnet18(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """ResNet-18 with a stem for small images."""
     return ResNet18(image_shape(config, shape)[0], config.width, num_classes)
 
 
-@register(MODELS)
 def resnet34(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """ResNet-34 with a stem for small images."""
     channels = image_shape(config, shape)[0]
     return ResNet(BasicBlock, (3, 4, 6, 3), channels, config.width, num_classes)
 
 
-@register(MODELS)
 def resnet50(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """ResNet-50 with a stem for small images."""
     channels = image_shape(config, shape)[0]
     return ResNet(Bottleneck, (3, 4, 6, 3), channels, config.width, num_classes)
 
 
-@register(MODELS)
 def wide_resnet28_10(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """Wide ResNet, ten times as wide as its stem (16 as published), of 28 layers or `depth`.
 

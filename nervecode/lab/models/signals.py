@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core import SoftAssignment
-from nervecode.lab.models import Classifier
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import Config, SignalConfig
 from nervecode.layers import WrappedModel, wrap

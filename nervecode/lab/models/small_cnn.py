@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nervecode.lab.data.registry import register
 from nervecode.lab.data.samples import Shape
-from nervecode.lab.models.classifier import MODELS, Classifier, image_shape
+from nervecode.lab.models.classifier import Classifier, image_shape
 from nervecode.lab.schema import ModelConfig
 
 
@@ -43,7 +42,6 @@ class SmallCNN(Classifier):
         return out.mean(dim=(2, 3))
 
 
-@register(MODELS)
 def small_cnn(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """Four convolutional blocks."""
     return SmallCNN(image_shape(config, shape)[0], config.width, num_classes)

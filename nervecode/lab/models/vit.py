@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nervecode.lab.data.registry import register
 from nervecode.lab.data.samples import Shape
-from nervecode.lab.models.classifier import MODELS, Classifier, image_shape
+from nervecode.lab.models.classifier import Classifier, image_shape
 from nervecode.lab.schema import ModelConfig
 
 HEADS = 4
@@ -89,7 +88,6 @@ def patch_size(height: int, width: int) -> int:
     return int(2 ** max(1, math.floor(math.log2(max(height, width) / 7))))
 
 
-@register(MODELS)
 def vit(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """A Transformer over patches, with `depth` blocks (default 4)."""
     return ViT(image_shape(config, shape), config.width, config.depth or 4, num_classes)

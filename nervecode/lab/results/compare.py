@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.config.resolve import read_yaml
+from nervecode.errors import InputError
 from nervecode.lab.results.rows import (
     LOWER_IS_BETTER,
     Row,
@@ -146,7 +145,7 @@ def rank_methods(entries: Iterable[Entry], metric: str) -> Ranks:
 
 def differing_settings(runs: Sequence[RunDir]) -> dict[str, list[Any]]:
     """Dotted key -> its value in each run, for the keys whose values are not all alike."""
-    configs = [_flat(_config(run)) for run in runs]
+    configs = [_flat(run.config.model_dump(mode="json")) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     table = {key: [config.get(key) for config in configs] for key in keys}
     return {
@@ -169,14 +168,6 @@ def _rows(run: RunDir) -> list[Row]:
         return []
     rows: list[Row] = read_rows(run)["rows"]
     return rows
-
-
-def _config(run: RunDir) -> dict[str, Any]:
-    """The settings as they stand in the file: to check their names would load torch."""
-    try:
-        return read_yaml(run.root / "config.yaml")
-    except InputError as error:
-        raise ArtifactError(str(error)) from None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from nervecode import __version__
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import TEMPORARY, sha256, write_json, write_text
-from nervecode.lab.config.resolve import dump_config, load_config
+from nervecode.lab.config.stored import dump_config, load_config
 from nervecode.lab.run.lock import Lock, Owner, name_of
 from nervecode.lab.run.meta import SCHEMA_VERSION as SCHEMA_VERSION
 from nervecode.lab.run.meta import Meta, first_meta, now, read_meta, sealed

@@ -14,11 +14,11 @@ import torch
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.files import write_text
-from nervecode.lab.data import Splits, build_splits
+from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.machine.device import choose_device, set_determinism
 from nervecode.lab.machine.interrupt import Interrupted
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import build_model
+from nervecode.lab.models.build import build_model
 from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import check_devices, current, local_world
 from nervecode.lab.results.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nervecode.files import replacing, sha256
-from nervecode.lab.data import Splits
+from nervecode.lab.data.splits import Splits
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals

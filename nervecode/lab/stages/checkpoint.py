@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import ArtifactError
-from nervecode.lab.data import Splits
-from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.data.splits import Splits
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import Config
 from nervecode.layers import WrappedModel

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from nervecode.lab.data import Samples, build_splits
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.splits import build_splits
 from nervecode.lab.machine.device import choose_device, seed_everything
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import build_signals
 from nervecode.lab.schema import Config

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from nervecode.files import sha256, write_json, write_npz
-from nervecode.lab.data import Samples, Splits, as_float
-from nervecode.lab.detectors import DETECTORS, Score
+from nervecode.lab.data.samples import Samples, as_float
+from nervecode.lab.data.splits import Splits
 from nervecode.lab.detectors.combination import Arrays, combine
+from nervecode.lab.detectors.registry import DETECTORS, Score
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.features import Features, extract
 from nervecode.lab.models.signals import TraceRecorder

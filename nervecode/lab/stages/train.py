@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import csv_text, read_json, replacing, write_json, write_text
 from nervecode.files import sha256 as file_sha256
-from nervecode.lab.data import Splits
+from nervecode.lab.data.splits import Splits
 from nervecode.lab.machine.device import seed_everything
 from nervecode.lab.machine.interrupt import deferred
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.foreign import foreign_classifier
 from nervecode.lab.models.signals import build_signals

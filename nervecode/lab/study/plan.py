@@ -7,7 +7,9 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.config.resolve import presets, read_yaml, resolve
+from nervecode.lab.config.presets import presets
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.config.yaml import read_yaml
 from nervecode.lab.schema import Config, Section
 
 

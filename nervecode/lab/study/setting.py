@@ -10,7 +10,7 @@ import numpy as np
 
 from nervecode.errors import NervecodeError
 from nervecode.files import read_npz
-from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.results.rows import Row, group_means, headlines, over_seeds, read_rows
 from nervecode.lab.results.statistics import Interval, interval, paired_inputs, placements
 from nervecode.lab.run.directory import RunDir

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nervecode.errors import ArtifactError, NervecodeError
-from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.statistics import Interval, Ranks, over_settings, ranks
 from nervecode.lab.run.adopt import adopt

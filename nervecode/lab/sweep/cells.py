@@ -13,7 +13,9 @@ from pydantic import Field, ValidationError
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import read_json, write_json
-from nervecode.lab.config.resolve import Resolved, config_hash, parse_value
+from nervecode.lab.config.resolve import Resolved
+from nervecode.lab.config.stored import config_hash
+from nervecode.lab.config.yaml import parse_value
 from nervecode.lab.run.lock import Lock
 from nervecode.lab.schema import Config, Section
 

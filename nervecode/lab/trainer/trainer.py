@@ -15,11 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.data import Samples
+from nervecode.lab.data.samples import Samples
 from nervecode.lab.machine.device import choose_dtype, tensor_cores
 from nervecode.lab.machine.interrupt import Stopping
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import Classifier
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import TrainConfig
 from nervecode.lab.trainer.augment import Augmentation

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nervecode.lab.config.resolve import load_config, presets, resolve
+from nervecode.lab.config.presets import presets
+from nervecode.lab.config.resolve import resolve
 from nervecode.lab.schema import PRIMARY, Config
 
 ROOT = Path(__file__).parents[3]
@@ -59,7 +60,7 @@ def test_the_demo_is_labelled_and_small() -> None:
 @pytest.mark.parametrize("name", [name for name in presets() if name.startswith("v0_1_1/")])
 def test_the_settings_of_0_1_1(name: str) -> None:
     config = preset(name)
-    assert load_config(ROOT / f"configs/{name}.yaml") == config
+    assert resolve(file=ROOT / f"configs/{name}.yaml").config == config
     signal = config.signals[PRIMARY]
     assert list(config.signals) == [PRIMARY]
     assert config.seeds == (123,)

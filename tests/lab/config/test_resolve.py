@@ -10,16 +10,10 @@ import pytest
 import yaml
 
 from nervecode.errors import InputError
-from nervecode.lab.config.resolve import (
-    config_hash,
-    dump_config,
-    load_config,
-    preset_info,
-    preset_path,
-    presets,
-    read_yaml,
-    resolve,
-)
+from nervecode.lab.config.presets import preset_info, preset_path, presets
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.config.stored import config_hash, dump_config, load_config
+from nervecode.lab.config.yaml import read_yaml
 
 ROOT = Path(__file__).parents[3]
 MINIMAL = "name: mine\ndata: {id: digits}\nmodel: {name: mlp}\n"

@@ -15,10 +15,11 @@ from torch import Tensor
 from torchvision.transforms import functional as V1
 
 from nervecode.errors import InputError
-from nervecode.lab.data import DATASETS, OUTLIERS, SHIFTS, Samples, build_splits
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.images import fit_images
-from nervecode.lab.data.registry import Dataset, register
-from nervecode.lab.data.splits import Splits, set_name
+from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.splits import Splits, build_splits, set_name
 from nervecode.lab.schema import DataConfig
 
 HELD_OUT = (8, 9)
@@ -350,15 +351,3 @@ def test_batches_are_all_samples_in_order() -> None:
     assert [len(y) for _, y in batches] == [4, 4, 2]
     assert torch.equal(torch.cat([x for x, _ in batches]), samples.inputs)
     assert torch.equal(torch.cat([y for _, y in batches]), samples.labels)
-
-
-def test_registering_enters_a_function_under_its_name() -> None:
-    registry: dict[str, object] = {}
-
-    @register(registry)  # type: ignore[arg-type]
-    def something() -> int:
-        return 3
-
-    register(registry, "other")(something)  # type: ignore[arg-type]
-    assert registry == {"something": something, "other": something}
-    assert something() == 3

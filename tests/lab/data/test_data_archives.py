@@ -24,11 +24,13 @@ from torchvision.datasets import utils
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.data import DATASETS, IMAGE_SETS, build_splits, catalogue, unpack
+from nervecode.lab.data import catalogue, unpack
 from nervecode.lab.data.archives import ARCHIVES
 from nervecode.lab.data.catalogue import CATALOGUE, locate, require
 from nervecode.lab.data.fetch import fetch
 from nervecode.lab.data.load import load_dataset
+from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
+from nervecode.lab.data.splits import build_splits
 from nervecode.lab.schema import DataConfig
 from tests.lab.data.archives import own_root
 from tests.rehearsal import WRITERS, crops, make, trust

@@ -13,14 +13,15 @@ from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data import DATASETS, Samples, as_float, build_splits
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.images import fit_images
 from nervecode.lab.data.load import load_dataset
-from nervecode.lab.data.registry import Dataset
-from nervecode.lab.data.splits import set_name
-from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.data.registry import DATASETS
+from nervecode.lab.data.samples import Samples, as_float
+from nervecode.lab.data.splits import build_splits, set_name
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import build_model
+from nervecode.lab.models.build import build_model
 from nervecode.lab.models.features import extract
 from nervecode.lab.schema import DataConfig, ModelConfig
 from tests.rehearsal import photographs

@@ -21,20 +21,16 @@ from torchvision import datasets
 from torchvision.datasets.utils import calculate_md5
 
 from nervecode.errors import InputError, MissingExtraError, NervecodeError
-from nervecode.lab.config.resolve import presets, resolve
-from nervecode.lab.data import (
-    DATASETS,
-    IMAGE_SETS,
-    OUTLIERS,
-    SHIFTS,
-    Splits,
-    build_splits,
-    catalogue,
-)
+from nervecode.lab.config.presets import presets
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.data import catalogue
 from nervecode.lab.data.catalogue import CATALOGUE, EXTRA, data_root, locate, places, require
 from nervecode.lab.data.fetch import fetch
 from nervecode.lab.data.images import fit_images
-from nervecode.lab.models import MODELS, build_model
+from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
+from nervecode.lab.data.splits import Splits, build_splits
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.registry import MODELS
 from nervecode.lab.schema import DataConfig, ModelConfig
 from tests.lab.data.archives import arrays, own_root, shrink, write
 

@@ -12,10 +12,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data import Samples
-from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features, extract
 from nervecode.lab.schema import ModelConfig
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.data import Samples, build_splits
-from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors import DETECTORS, Score
+from nervecode.lab.data.samples import EVAL_BATCH, Samples
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.detectors.registry import DETECTORS, Score
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features, extract
 from nervecode.lab.schema import DataConfig, ModelConfig
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from nervecode.errors import InputError
-from nervecode.lab.data import DATASETS, OUTLIERS
 from nervecode.lab.data.load import load_outside
+from nervecode.lab.data.registry import DATASETS, OUTLIERS
 from nervecode.lab.data.samples import as_float
 from tests.lab.inference.reading import read_inputs
 

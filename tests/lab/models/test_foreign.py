@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data import Samples
-from nervecode.lab.models import Classifier, build_model
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.foreign import load_foreign, read_foreign
 from nervecode.lab.schema import ModelConfig
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.data import Samples, Splits, build_splits
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.machine.interrupt import Interrupted, interrupt
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.ranks.batch_norm import normalise_together

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import read_json, read_npz
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data import build_splits
-from nervecode.lab.detectors import DETECTORS
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.inference.scorer import score_inputs
 from nervecode.lab.inference.source import Inputs
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import build_model
+from nervecode.lab.models.build import build_model
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.bench import Outcome, guarded, load_primary, prepare, run_bench

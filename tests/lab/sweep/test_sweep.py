@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from nervecode.errors import ArtifactError, InputError, MissingExtraError, NervecodeError
 from nervecode.files import csv_text
-from nervecode.lab.config.resolve import config_hash, resolve
+from nervecode.lab.config.resolve import resolve
+from nervecode.lab.config.stored import config_hash
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.sweep import launchers
 from nervecode.lab.sweep.cells import Cell, expand, grid_of, read_sweep, write_sweep

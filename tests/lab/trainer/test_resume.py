@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nervecode.lab.data import build_splits
+from nervecode.lab.data.splits import build_splits
 from nervecode.lab.machine.interrupt import Interrupted, deferred, interrupt
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.directory import RunDir

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data import Samples
+from nervecode.lab.data.samples import Samples
 from nervecode.lab.machine.device import seed_everything, set_determinism, tensor_cores
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models import build_model
+from nervecode.lab.models.build import build_model
 from nervecode.lab.models.signals import build_signals
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import ModelConfig, TrainConfig

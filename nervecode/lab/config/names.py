@@ -1,0 +1,93 @@
+"""Names: those in a config against the registries, which alone know them.
+
+It reads plain values, whose types nobody has checked yet, so that unknown names are told together
+with all other problems of a config. A name that is no text is left to the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from nervecode.errors import did_you_mean
+from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
+from nervecode.lab.detectors.registry import DETECTORS, Option
+from nervecode.lab.models.registry import LIBRARIES, MODELS
+from nervecode.lab.schema import Problem
+
+
+def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
+    """Every name in a config that no registry knows, as (dotted key, what is allowed).
+
+    Raises:
+        MissingExtraError: a model of a library that is not installed.
+    """
+    data, model, bench = (_mapping(values.get(key)) for key in ("data", "model", "bench"))
+    return [*_sets(data), *_model(model.get("name")), *_detectors(bench)]
+
+
+def _sets(data: Mapping[str, Any]) -> Iterator[Problem]:
+    for spec in _texts([data.get("id")]):
+        # A labelled set has no argument; `folder` has one.
+        name = "folder" if spec.startswith("folder:") else spec
+        yield from _unknown("data.id", "dataset", name, [*DATASETS, *IMAGE_SETS])
+    outside = ["held_out", *DATASETS, *IMAGE_SETS, *OUTLIERS]
+    for key, kind, allowed in (
+        ("near", "dataset", outside), ("far", "dataset", outside), ("shift", "shift", SHIFTS)
+    ):  # fmt: skip
+        for spec in _texts(data.get(key)):
+            yield from _unknown(f"data.{key}", kind, spec.partition(":")[0], allowed)
+
+
+def _model(name: Any) -> Iterator[Problem]:
+    library, colon, theirs = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if colon and library in LIBRARIES:
+        names = LIBRARIES[library].names()
+        if theirs not in names:
+            near = get_close_matches(theirs, names, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            allowed = f"Allowed: what `{LIBRARIES[library].lister}()` lists"
+            yield "model.name", f"unknown {library} model {theirs!r}; {hint}{allowed}"
+    elif isinstance(name, str):
+        allowed_names = [*MODELS, *(f"{library}:NAME" for library in LIBRARIES)]
+        yield from _unknown("model.name", "model", name, allowed_names)
+
+
+def _detectors(bench: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in _texts(bench.get("detectors")):
+        yield from _unknown("bench.detectors", "detector", name, DETECTORS)
+    for name, options in _mapping(bench.get("options")).items():
+        key = f"bench.options.{name}"
+        if name not in DETECTORS:
+            yield from _unknown(key, "detector", name, DETECTORS)
+            continue
+        defaults = DETECTORS[name].options
+        for option, value in _mapping(options).items():
+            where = f"{key}.{option}"
+            if option not in defaults:
+                yield from _unknown(where, f"option of {name}", option, defaults)
+            elif not _alike(value, defaults[option]):
+                yield where, f"found {value!r}, allowed: as {defaults[option]!r}"
+
+
+def _alike(value: Any, default: Option) -> bool:
+    """Whether an option has the type of its default; a whole number is a number, a truth is not."""
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)
+
+
+def _unknown(key: str, kind: str, name: Any, allowed: Iterable[str]) -> Iterator[Problem]:
+    if name not in allowed:
+        yield key, f"unknown {kind} {name!r}; {did_you_mean(name, allowed)}"
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a list, each once."""
+    several = value if isinstance(value, (list, tuple)) else ()
+    return list(dict.fromkeys(text for text in several if isinstance(text, str)))

@@ -1,0 +1,104 @@
+"""YAML, read with suspicion: small files, no aliases within aliases, no key twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nervecode.errors import InputError
+
+MAX_BYTES = 128 << 10  # of a file: a config has some two thousand
+MAX_ALIASES = 32
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but `1e-3` is a number and a key given twice is an error.
+
+    An alias may not stand within what another alias repeats, so that no small file grows large.
+    """
+
+    aliases = anchored = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            self.aliases += 1
+            if self.anchored or self.aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases, or one within another")
+        repeated = getattr(event, "anchor", None) is not None
+        self.anchored += repeated
+        node = super().compose_node(parent, index)
+        self.anchored -= repeated
+        return node
+
+    def construct_yaml_int(self, node: Any) -> int:
+        number = int(super().construct_yaml_int(node))
+        if abs(number) > 1 << 64:
+            raise yaml.YAMLError(f"the number on line {node.start_mark.line + 1} is too large")
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            raise yaml.YAMLError(f"key {key!r} is given twice, on lines {seen[key]} and {line}")
+        seen[key] = line
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One mapping from a YAML file.
+
+    Raises:
+        InputError: the file is missing, unreadable, not YAML, or not a mapping.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: found {size:,} bytes, allowed: at most {MAX_BYTES:,}")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    values = parse_value(text, str(path))
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: found {type(values).__name__}, allowed: a mapping of settings")
+    return values
+
+
+def parse_value(text: str, source: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        InputError: it is not YAML; the message begins with `source`.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{source}: not valid YAML: {message}") from None
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Plain values as a YAML text, in their order."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

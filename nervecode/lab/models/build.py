@@ -1,0 +1,43 @@
+"""Building an untrained model that a config names."""
+
+from __future__ import annotations
+
+import torch
+
+from nervecode.errors import InputError
+from nervecode.lab.data.samples import Samples, Shape
+from nervecode.lab.models.borrowed import borrow
+from nervecode.lab.models.classifier import Classifier
+from nervecode.lab.models.registry import MODELS
+from nervecode.lab.schema import ModelConfig
+
+MAX_PARAMETERS = 1_000_000_000  # 4 GB, and as much again for gradients and for momentum
+
+
+def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classifier:
+    """An untrained model of the registry, normalising by the training split.
+
+    Raises:
+        InputError: a config that the model does not take, or more than `MAX_PARAMETERS`.
+    """
+    shape = tuple(train.inputs.shape[1:])
+    if ":" in config.name:
+        model = borrow(config, shape, num_classes)
+    else:
+        _check_size(config, shape, num_classes)
+        model = MODELS[config.name](config, shape, num_classes)
+    model.set_normalisation(train)
+    return model
+
+
+def _check_size(config: ModelConfig, shape: Shape, num_classes: int) -> None:
+    """Refuse a model that would fill the memory, before it does: counted without any numbers."""
+    with torch.device("meta"):
+        empty = MODELS[config.name](config, shape, num_classes)
+    count = sum(parameter.numel() for parameter in empty.parameters())
+    if count > MAX_PARAMETERS:
+        depth = "" if config.depth is None else f" and model.depth {config.depth}"
+        raise InputError(
+            f"model.width: found {config.width}{depth}, which makes {count:,} parameters; "
+            f"allowed: {MAX_PARAMETERS:,}"
+        )

@@ -1,0 +1,45 @@
+"""The registry of models. It loads a model's module with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from nervecode.lab.registry import Function, Registry, functions
+
+if TYPE_CHECKING:
+    from nervecode.lab.data.samples import Shape
+    from nervecode.lab.models.classifier import Classifier
+    from nervecode.lab.schema import ModelConfig
+
+HERE = "nervecode.lab.models"
+
+BuildModel = Callable[["ModelConfig", "Shape", int], "Classifier"]
+
+MODELS: Registry[BuildModel] = Registry(
+    "model",
+    functions(
+        HERE,
+        mlp="mlp",
+        resnet="resnet18 resnet34 resnet50 wide_resnet28_10",
+        small_cnn="small_cnn",
+        vit="vit",
+    ),
+)
+"""Name -> (config, shape of one input, number of classes) -> an untrained Classifier."""
+
+
+class Library(NamedTuple):
+    """Where other people's models come from; `lister` is the function that a user would call."""
+
+    lister: str
+    names: Callable[[], list[str]]
+
+
+LIBRARIES = {
+    "torchvision": Library(
+        "torchvision.models.list_models", Function(f"{HERE}.borrowed", "torchvision_names")
+    ),
+    "timm": Library("timm.list_models", Function(f"{HERE}.borrowed", "timm_names")),
+}
+"""The same for names with a colon, by what stands before it."""
