@@ -8,68 +8,103 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nervecode.core.batch import UNKNOWN, Batch
+from nervecode.core.ragged import padded
 from nervecode.errors import InputError, did_you_mean
 
 LENGTH_POWER = 0.25  # of fitted codes
 SHORTEST = 1e-12  # what is shorter counts as this long, so that a dead layer gives 0
-REDUCERS: dict[str, Callable[[Tensor], Tensor]] = {}
+Reduce = Callable[[Tensor, "Tensor | None"], Tensor]
+REDUCERS: dict[str, Reduce] = {}
 
 
-def _register(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _register(function: Reduce) -> Reduce:
     REDUCERS[function.__name__] = function
     return function
 
 
+# Each takes (B, C, S), and which of the S places are real, (B, S), or None where all are.
+
+
 @_register
-def mean(x: Tensor) -> Tensor:
+def mean(x: Tensor, real: Tensor | None = None) -> Tensor:
     """(B, C, S) -> (B, C): the mean of each channel over its S places."""
-    return x.mean(dim=2)
+    return x.mean(dim=2) if real is None else _filled(x, real, 0).sum(dim=2) / _count(real)
 
 
 @_register
-def tokens(x: Tensor) -> Tensor:
+def tokens(x: Tensor, real: Tensor | None = None) -> Tensor:
     """(B, C, S) -> (B, C): the mean over tokens, of (B, T, C) or (B, H, W, C) activations."""
-    return x.mean(dim=2)
+    return mean(x, real)
 
 
 @_register
-def max(x: Tensor) -> Tensor:
+def max(x: Tensor, real: Tensor | None = None) -> Tensor:
     """(B, C, S) -> (B, C): the largest value of each channel."""
-    return x.amax(dim=2)
+    return x.amax(dim=2) if real is None else _filled(x, real, -torch.inf).amax(dim=2)
 
 
 @_register
-def mean_std(x: Tensor) -> Tensor:
+def mean_std(x: Tensor, real: Tensor | None = None) -> Tensor:
     """(B, C, S) -> (B, 2C): mean and standard deviation of each channel; (B, C) where S is 1."""
-    centre = x.mean(dim=2)
+    centre = mean(x, real)
     if x.shape[2] == 1:
         return centre
+    if real is not None:
+        x = _filled(x, real, 0)
     # Not torch.var_mean: over inner dimensions it is not vectorised on CPU. The floor keeps the
     # gradient of the root finite at a dead channel.
-    power = torch.linalg.vector_norm(x, dim=2).square() / x.shape[2]
+    count = x.shape[2] if real is None else _count(real)
+    power = torch.linalg.vector_norm(x, dim=2).square() / count
     variance = (power - centre.square()).clamp_min(torch.finfo(x.dtype).tiny)
     return torch.cat([centre, variance.sqrt()], dim=1)
+
+
+@_register
+def last_token(x: Tensor, real: Tensor | None = None) -> Tensor:
+    """(B, C, S) -> (B, C): the last token, which alone has seen all others in a causal model."""
+    if real is None:
+        return x[:, :, -1]
+    steps = torch.arange(x.shape[2], device=x.device)
+    last = torch.where(real, steps, -1).amax(dim=1)
+    tokens = x.gather(2, last.clamp_min(0).view(-1, 1, 1).expand(-1, x.shape[1], 1)).squeeze(2)
+    return torch.where((last < 0).unsqueeze(1), torch.nan, tokens)
+
+
+def _filled(x: Tensor, real: Tensor, value: float) -> Tensor:
+    """Padding replaced, not multiplied by 0: it may hold NaN."""
+    return x.masked_fill(~real.unsqueeze(1), value)
+
+
+def _count(real: Tensor) -> Tensor:
+    """(B, 1) real places of each input. None at all: its vector is NaN, not that of another."""
+    return real.sum(dim=1, keepdim=True)
 
 
 class Reducer(nn.Module):
     """Turns a layer's activation into one float vector per input.
 
-    Activations: (B, C), maps (B, C, H, W), tokens (B, T, C) or (B, H, W, C). The sums run in
-    float32 at least, whatever the dtype of the activation.
+    Activations: (B, C), maps (B, C, H, W), tokens (B, T, C) or (B, H, W, C), sequences (T, B, C),
+    and packed, nested or jagged sequences. The sums run in float32 at least, whatever the dtype of
+    the activation.
 
     Args:
-        name: `mean`, `max`, `mean_std`, or `tokens`: the mean, with channels last.
-        channel_dim: where the channels are, 1 or -1. None finds the dimension of size `width`;
-            where that does not decide, 3-D activations are tokens and others are maps.
+        name: `mean`, `max`, `mean_std`; with channels last `tokens`, the mean, and `last_token`.
+        channel_dim: where the channels are, 1 or -1, in a batch-first activation. None finds the
+            dimension of size `width`; where that does not decide, 3-D activations are tokens and
+            others are maps.
         width: the number of channels, where it is known.
         length_power: p from 0 to 1; a vector keeps its direction, and its L2 norm is raised to p.
             1 leaves it as it is, 0 scales it to unit norm.
         pick: which part of a module's output is the activation: an index of a tuple, a key of a
             mapping; None takes the first tensor.
+        batch_dim: where the inputs are, 0 or 1. None: the one of the two that is as large as the
+            batch, where only one is.
+        ndim: the dimensions of an activation of a whole batch, where they are known.
 
     Raises:
         InputError: an unknown name, a power out of range, or an activation with fewer than two
-            dimensions.
+            dimensions, others than `ndim`, or of which the batch cannot be told.
     """
 
     def __init__(
@@ -80,43 +115,67 @@ class Reducer(nn.Module):
         width: int | None = None,
         length_power: float = 1.0,
         pick: str | int | None = None,
+        batch_dim: int | None = 0,
+        ndim: int | None = None,
     ) -> None:
         super().__init__()
         if name not in REDUCERS:
             raise InputError(f"reduce: found {name!r}; {did_you_mean(name, REDUCERS)}")
         if channel_dim not in (None, 1, -1):
             raise InputError(f"channel_dim: found {channel_dim}, allowed: 1, -1 or None")
+        if batch_dim not in (None, 0, 1):
+            raise InputError(f"batch_dim: found {batch_dim}, allowed: 0, 1 or None")
         if not 0 <= length_power <= 1:
             raise InputError(f"length_power: found {length_power}, allowed: 0 to 1")
         self.name = name
-        self.channel_dim = -1 if name == "tokens" else channel_dim
+        self.channel_dim = -1 if name in ("tokens", "last_token") else channel_dim
         self.width = width
         self.length_power = length_power
         self.pick = pick
+        self.batch_dim = batch_dim
+        self.ndim = ndim
 
-    def forward(self, activation: Tensor) -> Tensor:
-        """(B, ...) -> (B, D), float32 or float64."""
-        places = self._channels_then_places(activation)
-        # At a single place every reducer is the activation itself.
-        vector = REDUCERS[self.name](places) if places.ndim == 3 else places
+    def forward(self, activation: Any, batch: Batch = UNKNOWN) -> Tensor:
+        """(B, ...) or (T, B, C) -> (B, D), float32 or float64.
+
+        Args:
+            activation: a tensor or a `PackedSequence`.
+            batch: what is known of the call that it belongs to.
+        """
+        x, real = padded(activation)
+        ragged = real is not None
+        x = _floating(x) if ragged else self._batch_first(_floating(x), batch)
+        last = ragged or self._channels_last(x)
+        if batch.mask is not None and not ragged:
+            real = fitting_mask(batch.mask, x.shape[:1] + (x.shape[1:-1] if last else x.shape[2:]))
+        vector = self._reduce(x, last, real)
         if self.length_power == 1:
             return vector
         length = torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(SHORTEST)
         scaled: Tensor = vector * length.pow(self.length_power - 1)
         return scaled
 
-    def _channels_then_places(self, x: Tensor) -> Tensor:
-        """Any activation as (B, C, S), or (B, C) where it has a single place."""
-        if x.ndim < 2 or not x.is_floating_point():
-            raise InputError(
-                f"activation: found {x.dtype} of shape {tuple(x.shape)}, "
-                "allowed: floating point (B, C), (B, C, ...) or (B, ..., C)"
-            )
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()
-        if x.ndim == 2:
+    def _reduce(self, x: Tensor, channels_last: bool, real: Tensor | None) -> Tensor:
+        if x.ndim == 2:  # at a single place every reducer is the activation itself
             return x
-        return x.flatten(1, -2).transpose(1, 2) if self._channels_last(x) else x.flatten(2)
+        places = x.flatten(1, -2).transpose(1, 2) if channels_last else x.flatten(2)
+        return REDUCERS[self.name](places, real)
+
+    def _batch_first(self, x: Tensor, batch: Batch) -> Tensor:
+        if self.ndim not in (None, x.ndim):
+            raise InputError(
+                f"activation: found shape {tuple(x.shape)}, allowed: the {self.ndim} dimensions "
+                "that a batch of inputs gives"
+            )
+        if x.ndim == 2 or self.batch_dim == 0:
+            return x
+        dim = batch.batch_dim(x.shape) if self.batch_dim is None else 1
+        if dim is None:
+            raise InputError(
+                f"activation: found shape {tuple(x.shape)}, whose first two dimensions do not tell "
+                f"which of them is the batch of {batch}"
+            )
+        return x.transpose(0, 1) if dim == 1 else x
 
     def _channels_last(self, x: Tensor) -> bool:
         if self.channel_dim is not None:
@@ -136,4 +195,36 @@ class Reducer(nn.Module):
             "width": self.width,
             "length_power": self.length_power,
             "pick": self.pick,
+            "batch_dim": self.batch_dim,
+            "ndim": self.ndim,
         }
+
+
+def _floating(x: Tensor) -> Tensor:
+    """At least in float32."""
+    if x.ndim < 2 or not x.is_floating_point():
+        raise InputError(
+            f"activation: found {x.dtype} of shape {tuple(x.shape)}, "
+            "allowed: floating point (B, C), (B, C, ...) or (B, ..., C)"
+        )
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def fitting_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """(B, S) which of an activation's S places are real; None where it has a single place.
+
+    Args:
+        mask: (B, ...) of real positions.
+        shape: (B, ...) of the activation, without its channels.
+
+    Raises:
+        InputError: a mask of another shape.
+    """
+    if len(shape) == 1:
+        return None
+    if mask.shape != shape:
+        raise InputError(
+            f"activation: found positions of shape {tuple(shape)}, "
+            f"which a mask of shape {tuple(mask.shape)} does not fit"
+        )
+    return mask.flatten(1)

@@ -14,9 +14,9 @@ from torch.nn.parameter import is_lazy
 from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError, did_you_mean
 from nervecode.files import replacing
 from nervecode.layers.coder import Coder, coder_from_spec
+from nervecode.layers.layout import output_layout
 from nervecode.layers.names import key_of, module_name
 from nervecode.layers.watched import Watched
-from nervecode.layers.width import output_layout
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 FORMAT = "nervecode-1"
@@ -88,7 +88,7 @@ def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -
             f"{source}: made for a model with a layer {layer!r}; "
             f"{type(model).__name__}: {did_you_mean(layer, modules)}"
         )
-    found = output_layout(modules[name])[0]
+    found = output_layout(modules[name]).width
     if None not in (found, width) and found != width:
         raise InputError(
             f"{source}: made for a layer {layer!r} of width {width}; "

@@ -18,10 +18,10 @@ from nervecode.layers import storage
 from nervecode.layers.batches import Batch, Call, Labels, read_batches
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
+from nervecode.layers.layout import output_layouts
 from nervecode.layers.select import Selector, select_layers
 from nervecode.layers.taps import activation_of
 from nervecode.layers.watched import Watched
-from nervecode.layers.width import output_layout
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers
 from nervecode.scoring.code_length import readings
 from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration, aggregate
@@ -55,18 +55,18 @@ def wrap(
     Raises:
         InputError: a selector that matches nothing, or a size below 1.
     """
-    coders: dict[str, Coder] = {}
-    picks = _picks(model, layers)
-    for name, module in select_layers(model, layers).items():
-        width, channel_dim = output_layout(module)
-        coders[name] = LearnedCoder(
-            width,
+    modules, picks = select_layers(model, layers), _picks(model, layers)
+    coders: dict[str, Coder] = {
+        name: LearnedCoder(
+            layout.width,
             num_codes=num_codes,
             coding_dim=coding_dim,
             assignment=assignment,
-            reducer=Reducer("mean", channel_dim=channel_dim, width=width, pick=picks.get(name)),
+            reducer=Reducer("mean", **layout._asdict(), pick=picks.get(name)),
             detach=detach,
         )
+        for name, layout in output_layouts(model, modules, picks).items()
+    }
     return WrappedModel(model, coders)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
-from nervecode.core import Reducer
+from nervecode.core import Batch, Reducer
 from nervecode.errors import InputError
 
 ORACLES = {
@@ -103,3 +104,105 @@ def test_errors_name_what_was_found() -> None:
         Reducer()(torch.zeros(3))
     with pytest.raises(InputError, match=r"found torch.int64 of shape \(3, 2\)"):
         Reducer()(torch.zeros(3, 2, dtype=torch.long))
+
+
+# Where the batch is
+
+
+def test_a_sequence_first_activation_gives_the_vectors_of_its_transpose() -> None:
+    x = torch.randn(4, 7, 3)  # B, T, C
+    for name in ORACLES:
+        expected = Reducer(name, channel_dim=-1)(x)
+        found = Reducer(name, channel_dim=-1, batch_dim=1)(x.transpose(0, 1))
+        torch.testing.assert_close(found, expected)
+        open_ = Reducer(name, channel_dim=-1, batch_dim=None)
+        torch.testing.assert_close(open_(x, Batch((4,))), expected)
+        torch.testing.assert_close(open_(x.transpose(0, 1), Batch((4,))), expected)
+
+
+def test_a_batch_that_cannot_be_told_is_refused() -> None:
+    reducer = Reducer("mean", batch_dim=None)
+    for shape, batch in (((4, 4, 3), Batch((4,))), ((5, 7, 3), Batch((4,))), ((5, 4, 3), Batch())):
+        with pytest.raises(InputError, match=r"do not tell which of them is the batch of "):
+            reducer(torch.zeros(shape), batch)
+
+
+def test_an_unbatched_activation_is_refused() -> None:
+    with pytest.raises(InputError, match=r"found shape \(3, 5, 5\), allowed: the 4 dimensions"):
+        Reducer("mean", channel_dim=1, ndim=4)(torch.zeros(3, 5, 5))
+
+
+# Padding
+
+
+LENGTHS = (3, 1, 5)
+
+
+def sequences() -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Three sequences, padded with garbage to length 6, and the mask of what is real."""
+    alone = [torch.randn(length, 4) for length in LENGTHS]
+    padding = [torch.full((6 - length, 4), float("nan")) for length in LENGTHS]
+    rows = [torch.cat(pair) for pair in zip(alone, padding, strict=True)]
+    return alone, torch.stack(rows), torch.arange(6) < torch.tensor(LENGTHS).unsqueeze(1)
+
+
+@pytest.mark.parametrize("name", [*ORACLES, "tokens"])
+def test_padding_is_not_read(name: str) -> None:
+    alone, x, mask = sequences()
+    reducer = Reducer(name, channel_dim=-1)
+    oracle = ORACLES[name.replace("tokens", "mean")]
+    expected = np.concatenate([oracle(s.T.unsqueeze(0).numpy()) for s in alone])
+    np.testing.assert_allclose(reducer(x, Batch(mask=mask)), expected, rtol=1e-5, atol=1e-6)
+    first = Reducer(name, channel_dim=-1, batch_dim=1)(x.transpose(0, 1), Batch(mask=mask))
+    np.testing.assert_allclose(first, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", ["packed", "nested", "jagged"])
+@pytest.mark.parametrize("name", sorted(ORACLES))
+def test_ragged_sequences_are_read_as_padded_ones(name: str, kind: str) -> None:
+    alone, x, mask = sequences()
+    ragged = {
+        "packed": lambda: pack_sequence(alone, enforce_sorted=False),
+        "nested": lambda: torch.nested.nested_tensor(alone),
+        "jagged": lambda: torch.nested.nested_tensor(alone, layout=torch.jagged),
+    }[kind]()
+    expected = Reducer(name, channel_dim=-1)(x, Batch(mask=mask))
+    torch.testing.assert_close(Reducer(name)(ragged), expected)
+
+
+def test_a_mask_of_pixels() -> None:
+    x, mask = torch.randn(2, 3, 4, 4), torch.rand(2, 4, 4) < 0.5
+    expected = torch.stack([m[:, keep].mean(1) for m, keep in zip(x, mask, strict=True)])
+    torch.testing.assert_close(Reducer("mean", channel_dim=1)(x, Batch(mask=mask)), expected)
+    vectors = x[..., 0, 0]
+    assert torch.equal(Reducer("mean")(vectors, Batch(mask=mask)), vectors)
+
+
+def test_the_last_token_is_the_last_real_one() -> None:
+    alone, x, mask = sequences()
+    expected = torch.stack([s[-1] for s in alone])
+    torch.testing.assert_close(Reducer("last_token")(x, Batch(mask=mask)), expected)
+    first = torch.stack([s[0] for s in alone])  # of the reverse, which is padded on the left
+    torch.testing.assert_close(Reducer("last_token")(x.flip(1), Batch(mask=mask.flip(1))), first)
+    assert torch.equal(Reducer("last_token")(x.flip(1)), x[:, 0])
+
+
+def test_an_input_without_a_real_position_has_no_vector() -> None:
+    _, x, mask = sequences()
+    mask[1] = False
+    for name in (*ORACLES, "last_token"):
+        finite = Reducer(name, channel_dim=-1)(x, Batch(mask=mask)).isfinite().all(1)
+        assert finite.tolist() == [True, False, True]
+
+
+def test_a_mask_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"positions of shape \(2, 7\), which a mask of shape \(2, 6\)"
+    ):
+        Reducer("tokens")(torch.zeros(2, 7, 3), Batch(mask=torch.ones(2, 6, dtype=torch.bool)))
+
+
+def test_a_sparse_activation_is_refused() -> None:
+    with pytest.raises(InputError, match=r"found a torch\.sparse_coo tensor"):
+        Reducer()(torch.eye(3).to_sparse())

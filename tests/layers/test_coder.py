@@ -9,8 +9,6 @@ from nervecode.core import ClassMoments, GaussianCode, Reducer, SoftAssignment
 from nervecode.errors import InputError
 from nervecode.layers import FittedCoder, LearnedCoder
 from nervecode.layers.coder import coder_from_spec
-from nervecode.layers.width import output_layout
-from tests.layers.zoo import ZOO
 
 
 def test_learned_coder_by_hand() -> None:
@@ -68,20 +66,3 @@ def test_projection_of_unknown_width_is_drawn_without_touching_the_random_state(
 def test_a_vector_of_another_width_is_named() -> None:
     with pytest.raises(InputError, match="vector: found width 5, allowed: 6"):
         LearnedCoder(6)(torch.randn(4, 5))
-
-
-@pytest.mark.parametrize(
-    ("name", "part", "expected"),
-    [
-        ("resnet18", "conv1", (64, 1)),
-        ("resnet18", "bn1", (64, 1)),
-        ("resnet18", "layer2.0", (128, None)),
-        ("resnet18", "fc", (10, -1)),
-        ("resnet18", "relu", (None, None)),
-        ("swin", "features.0.2", (16, -1)),
-        ("attention", "attention", (8, None)),
-        ("lstm", "lstm", (None, None)),
-    ],
-)
-def test_layout_of_a_module(name: str, part: str, expected: tuple) -> None:
-    assert output_layout(ZOO[name].build().get_submodule(part)) == expected

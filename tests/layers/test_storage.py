@@ -65,7 +65,7 @@ def test_the_model_itself_is_not_in_the_file(saved: Path) -> None:
 
 
 def test_a_coder_without_a_width_cannot_be_saved(tmp_path: Path) -> None:
-    wrapped = nervecode.wrap(ZOO["lstm"].build(), "lstm")
+    wrapped = nervecode.wrap(ZOO["mlp"].build(), "1")
     with pytest.raises(NotReadyError, match="no width yet; run a forward or fit"):
         wrapped.save(tmp_path / "codes.safetensors")
     wrapped(torch.randn(2, 3, 6))
