@@ -1,6 +1,6 @@
 """Mathematics on tensors: codebooks, codes, traces, moments, reducers. Imports torch only."""
 
-from nervecode.core.batch import Batch
+from nervecode.core.batch import BatchShape
 from nervecode.core.code import SoftCode
 from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
 from nervecode.core.gaussian import GaussianCode
@@ -13,7 +13,7 @@ from nervecode.core.trace import CodingTrace
 __all__ = [
     "MIXTURE",
     "REDUCERS",
-    "Batch",
+    "BatchShape",
     "ClassMoments",
     "Codebook",
     "CodingTrace",

@@ -1,4 +1,4 @@
-"""Batch: what the arguments of a call tell of the inputs in it."""
+"""BatchShape: what the arguments of a call tell of the inputs in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Batch(NamedTuple):
+class BatchShape(NamedTuple):
     """How many inputs a call has, and which of their positions are real.
 
     Attributes:
@@ -27,4 +27,4 @@ class Batch(NamedTuple):
         return " or ".join(map(str, self.sizes)) or "an unknown number"
 
 
-UNKNOWN = Batch()
+UNKNOWN = BatchShape()

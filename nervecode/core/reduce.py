@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nervecode.core.batch import UNKNOWN, Batch
+from nervecode.core.batch import UNKNOWN, BatchShape
 from nervecode.core.ragged import padded
 from nervecode.errors import InputError, did_you_mean
 
@@ -135,7 +135,7 @@ class Reducer(nn.Module):
         self.batch_dim = batch_dim
         self.ndim = ndim
 
-    def forward(self, activation: Any, batch: Batch = UNKNOWN) -> Tensor:
+    def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> Tensor:
         """(B, ...) or (T, B, C) -> (B, D), float32 or float64.
 
         Args:
@@ -161,7 +161,7 @@ class Reducer(nn.Module):
         places = x.flatten(1, -2).transpose(1, 2) if channels_last else x.flatten(2)
         return REDUCERS[self.name](places, real)
 
-    def _batch_first(self, x: Tensor, batch: Batch) -> Tensor:
+    def _batch_first(self, x: Tensor, batch: BatchShape) -> Tensor:
         if self.ndim not in (None, x.ndim):
             raise InputError(
                 f"activation: found shape {tuple(x.shape)}, allowed: the {self.ndim} dimensions "

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from nervecode.core import Batch
+from nervecode.core import BatchShape
 
 
 def batch_of(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], *, sequence_first: bool = False
-) -> Batch:
+) -> BatchShape:
     """How many inputs a call has, by the first of its arguments that tells.
 
     A tensor's first dimension is the batch; a list of tensors may be a batch of inputs or several
@@ -25,7 +25,7 @@ def batch_of(
         sequence_first: the model has parts that take (T, B, C); so may the model itself, and a
             tensor's second dimension counts too.
     """
-    return Batch(_first(_sizes(value, sequence_first) for value in (*args, *kwargs.values())))
+    return BatchShape(_first(_sizes(value, sequence_first) for value in (*args, *kwargs.values())))
 
 
 def _sizes(value: Any, sequence_first: bool) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from nervecode.core import Batch, Reducer
+from nervecode.core import BatchShape, Reducer
 from nervecode.errors import InputError
 
 ORACLES = {
@@ -116,13 +116,17 @@ def test_a_sequence_first_activation_gives_the_vectors_of_its_transpose() -> Non
         found = Reducer(name, channel_dim=-1, batch_dim=1)(x.transpose(0, 1))
         torch.testing.assert_close(found, expected)
         open_ = Reducer(name, channel_dim=-1, batch_dim=None)
-        torch.testing.assert_close(open_(x, Batch((4,))), expected)
-        torch.testing.assert_close(open_(x.transpose(0, 1), Batch((4,))), expected)
+        torch.testing.assert_close(open_(x, BatchShape((4,))), expected)
+        torch.testing.assert_close(open_(x.transpose(0, 1), BatchShape((4,))), expected)
 
 
 def test_a_batch_that_cannot_be_told_is_refused() -> None:
     reducer = Reducer("mean", batch_dim=None)
-    for shape, batch in (((4, 4, 3), Batch((4,))), ((5, 7, 3), Batch((4,))), ((5, 4, 3), Batch())):
+    for shape, batch in (
+        ((4, 4, 3), BatchShape((4,))),
+        ((5, 7, 3), BatchShape((4,))),
+        ((5, 4, 3), BatchShape()),
+    ):
         with pytest.raises(InputError, match=r"do not tell which of them is the batch of "):
             reducer(torch.zeros(shape), batch)
 
@@ -152,8 +156,8 @@ def test_padding_is_not_read(name: str) -> None:
     reducer = Reducer(name, channel_dim=-1)
     oracle = ORACLES[name.replace("tokens", "mean")]
     expected = np.concatenate([oracle(s.T.unsqueeze(0).numpy()) for s in alone])
-    np.testing.assert_allclose(reducer(x, Batch(mask=mask)), expected, rtol=1e-5, atol=1e-6)
-    first = Reducer(name, channel_dim=-1, batch_dim=1)(x.transpose(0, 1), Batch(mask=mask))
+    np.testing.assert_allclose(reducer(x, BatchShape(mask=mask)), expected, rtol=1e-5, atol=1e-6)
+    first = Reducer(name, channel_dim=-1, batch_dim=1)(x.transpose(0, 1), BatchShape(mask=mask))
     np.testing.assert_allclose(first, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -167,24 +171,26 @@ def test_ragged_sequences_are_read_as_padded_ones(name: str, kind: str) -> None:
         "nested": lambda: torch.nested.nested_tensor(alone),
         "jagged": lambda: torch.nested.nested_tensor(alone, layout=torch.jagged),
     }[kind]()
-    expected = Reducer(name, channel_dim=-1)(x, Batch(mask=mask))
+    expected = Reducer(name, channel_dim=-1)(x, BatchShape(mask=mask))
     torch.testing.assert_close(Reducer(name)(ragged), expected)
 
 
 def test_a_mask_of_pixels() -> None:
     x, mask = torch.randn(2, 3, 4, 4), torch.rand(2, 4, 4) < 0.5
     expected = torch.stack([m[:, keep].mean(1) for m, keep in zip(x, mask, strict=True)])
-    torch.testing.assert_close(Reducer("mean", channel_dim=1)(x, Batch(mask=mask)), expected)
+    torch.testing.assert_close(Reducer("mean", channel_dim=1)(x, BatchShape(mask=mask)), expected)
     vectors = x[..., 0, 0]
-    assert torch.equal(Reducer("mean")(vectors, Batch(mask=mask)), vectors)
+    assert torch.equal(Reducer("mean")(vectors, BatchShape(mask=mask)), vectors)
 
 
 def test_the_last_token_is_the_last_real_one() -> None:
     alone, x, mask = sequences()
     expected = torch.stack([s[-1] for s in alone])
-    torch.testing.assert_close(Reducer("last_token")(x, Batch(mask=mask)), expected)
+    torch.testing.assert_close(Reducer("last_token")(x, BatchShape(mask=mask)), expected)
     first = torch.stack([s[0] for s in alone])  # of the reverse, which is padded on the left
-    torch.testing.assert_close(Reducer("last_token")(x.flip(1), Batch(mask=mask.flip(1))), first)
+    torch.testing.assert_close(
+        Reducer("last_token")(x.flip(1), BatchShape(mask=mask.flip(1))), first
+    )
     assert torch.equal(Reducer("last_token")(x.flip(1)), x[:, 0])
 
 
@@ -192,7 +198,7 @@ def test_an_input_without_a_real_position_has_no_vector() -> None:
     _, x, mask = sequences()
     mask[1] = False
     for name in (*ORACLES, "last_token"):
-        finite = Reducer(name, channel_dim=-1)(x, Batch(mask=mask)).isfinite().all(1)
+        finite = Reducer(name, channel_dim=-1)(x, BatchShape(mask=mask)).isfinite().all(1)
         assert finite.tolist() == [True, False, True]
 
 
@@ -200,7 +206,7 @@ def test_a_mask_that_does_not_fit_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"positions of shape \(2, 7\), which a mask of shape \(2, 6\)"
     ):
-        Reducer("tokens")(torch.zeros(2, 7, 3), Batch(mask=torch.ones(2, 6, dtype=torch.bool)))
+        Reducer("tokens")(torch.zeros(2, 7, 3), BatchShape(mask=torch.ones(2, 6, dtype=torch.bool)))
 
 
 def test_a_sparse_activation_is_refused() -> None:
