@@ -104,7 +104,7 @@ class Reducer(nn.Module):
 
     Raises:
         InputError: an unknown name, a power out of range, or an activation with fewer than two
-            dimensions, others than `ndim`, or of which the batch cannot be told.
+            dimensions, others than `ndim`, or with another batch than the call has.
     """
 
     def __init__(
@@ -145,6 +145,11 @@ class Reducer(nn.Module):
         x, real = padded(activation)
         ragged = real is not None
         x = _floating(x) if ragged else self._batch_first(_floating(x), batch)
+        if batch.sizes and x.shape[0] not in batch.sizes:
+            raise InputError(
+                f"activation: found {x.shape[0]} rows, shape {tuple(x.shape)}, "
+                f"in a call of {batch} inputs"
+            )
         last = ragged or self._channels_last(x)
         if batch.mask is not None and not ragged:
             real = fitting_mask(batch.mask, x.shape[:1] + (x.shape[1:-1] if last else x.shape[2:]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.core import BatchShape
+from nervecode.layers.taps import activation_of
 
 
 def batch_of(
@@ -45,3 +47,23 @@ def _sizes(value: Any, sequence_first: bool) -> tuple[int, ...]:
 
 def _first(sizes: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     return next(filter(None, sizes), ())
+
+
+def agreed_size(rows: Collection[int], batch: BatchShape, output: Any) -> int:
+    """How many inputs a call had whose arguments leave it open.
+
+    What the model returned for each input tells, where it may; else most of the layers.
+
+    Args:
+        rows: the rows of each layer.
+        batch: what the arguments tell.
+        output: what the model returned.
+    """
+    admissible = batch.sizes or tuple(rows)
+    returned = activation_of(output)
+    # Of three dimensions and more, the first may be steps in a model with sequence-first parts.
+    if isinstance(returned, Tensor) and (not batch.sizes or returned.ndim <= 2):
+        size = _sizes(returned, False)
+        if size and size[0] in admissible and size[0] in rows:
+            return size[0]
+    return Counter(rows).most_common(1)[0][0]

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.core import (
+    BatchShape,
     Codebook,
     CodingTrace,
     GaussianCode,
@@ -24,6 +26,7 @@ from nervecode.core import (
     SoftAssignment,
     SoftCode,
 )
+from nervecode.core.batch import UNKNOWN
 from nervecode.core.gaussian import Price, Projection, price
 from nervecode.errors import InputError
 from nervecode.layers.taps import activation_of
@@ -47,17 +50,17 @@ class Coder(nn.Module, ABC):
             raise InputError("its output has no tensor")
         return found
 
-    def forward(self, activation: Any) -> CodingTrace:
-        """Code a batch of activations."""
-        with without_autocast(activation.device.type):
-            return self.code(self.reducer(activation))
+    def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:
+        """Code a batch of activations; `batch` is what is known of their call."""
+        with without_autocast(device_type(activation)):
+            return self.code(self.reducer(activation, batch))
 
-    def project(self, activation: Any) -> CodingTrace | Projected:
+    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace | Projected:
         """Code a batch of activations, or as much of it as needs the activations themselves.
 
         `price_together` does the rest, for all layers of a forward at once.
         """
-        return self(activation)  # type: ignore[no-any-return]
+        return self(activation, batch)  # type: ignore[no-any-return]
 
     @abstractmethod
     def code(self, vector: Tensor) -> CodingTrace:
@@ -73,6 +76,11 @@ class Coder(nn.Module, ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """What `coder_from_spec` needs to build an equal coder, as plain JSON values."""
+
+
+def device_type(activation: Tensor | PackedSequence) -> str:
+    """`cpu`, `cuda`, ..."""
+    return (activation if isinstance(activation, Tensor) else activation.data).device.type
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
@@ -177,10 +185,10 @@ class FittedCoder(Coder):
         """Code (B, D) reduced vectors, in bits."""
         return _trace(vector, self.codes(vector.to(self.codes.mean.dtype)))
 
-    def project(self, activation: Any) -> Projected:
+    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> Projected:
         """Reduce and project a batch of activations; `price_together` prices it."""
-        with without_autocast(activation.device.type):
-            vector = self.reducer(activation)
+        with without_autocast(device_type(activation)):
+            vector = self.reducer(activation, batch)
             projection = self.codes.project(vector.to(self.codes.mean.dtype))
         return Projected(self.codes, vector, projection)
 
@@ -240,11 +248,11 @@ class LabelCoder(Coder):
             raise InputError("a label code needs a head that takes (B, D) and returns (B, classes)")
         return inputs[0], output
 
-    def forward(self, activation: Any) -> CodingTrace:
+    def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:
         """Code a batch of (features, logits)."""
         features, logits = activation
         with without_autocast(features.device.type):
-            vector, logits = self.reducer(features), logits.to(self.codes.factors.dtype)
+            vector, logits = self.reducer(features, batch), logits.to(self.codes.factors.dtype)
             log_probs = torch.log_softmax(logits, dim=1)
             # The label's distribution as a code: a mixture with N_k = p_k and flat priors.
             flat = log_probs.new_full(log_probs.shape[1:], -math.log(log_probs.shape[1]))

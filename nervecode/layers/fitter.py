@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nervecode.core import ClassMoments, GaussianCode, LabelCode, Reducer
+from nervecode.core import BatchShape, ClassMoments, GaussianCode, LabelCode, Reducer
 from nervecode.core.centres import Reservoir, several_codes
 from nervecode.core.moments import MomentStream
 from nervecode.core.precision import RANK, Precision
@@ -76,9 +76,9 @@ class CodeFitter:
         """Within the block, the model runs one batch, and each layer's vectors are kept."""
         by_coder = {id(self.watched.coder(name)): r for name, r in self.reducers.items()}
 
-        def reduce(coder: Coder, activation: Any) -> Tensor | None:
+        def reduce(coder: Coder, activation: Any, batch: BatchShape) -> Tensor | None:
             reducer = by_coder.get(id(coder))
-            return None if reducer is None else reducer(activation)
+            return None if reducer is None else reducer(activation, batch)
 
         with ExitStack() as stack:
             vectors = stack.enter_context(self.watched.recording(reduce))

@@ -9,31 +9,44 @@ a context variable cannot be traced.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from nervecode.errors import InputError
 
-Visit = Callable[[str, tuple[Any, ...], Any], None]
-"""Called with a tap's name, and what its module was given and returned."""
 
-_NOBODY: Mapping[int, Visit] = MappingProxyType({})
-_WATCHING: ContextVar[Mapping[int, Visit]] = ContextVar("nervecode_watching", default=_NOBODY)
+class Visitor(Protocol):
+    """Whoever watches a call of a model."""
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model is called with these arguments."""
+
+    def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """A tapped module was given `inputs` and returned `output`."""
+
+
+ACTIVATIONS = (Tensor, PackedSequence)
+_NOBODY: Mapping[int, Visitor] = MappingProxyType({})
+_WATCHING: ContextVar[Mapping[int, Visitor]] = ContextVar("nervecode_watching", default=_NOBODY)
 
 
 class TapSet:
-    """The taps of one wrapper on the modules of one model; gone from there when it is gone."""
+    """The taps of one wrapper on a model and its modules; gone from there when it is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self._channel = _Channel()
         self._handles: dict[str, RemovableHandle | None] = {}
+        if not isinstance(model, torch.jit.ScriptModule):
+            entry = _Entry(self._channel)
+            self._handles[""] = model.register_forward_pre_hook(entry, with_kwargs=True)
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
         """Tap further modules; names that are tapped already are left alone."""
@@ -53,14 +66,14 @@ class TapSet:
                 handle.remove()
 
     @contextmanager
-    def watched(self, visit: Visit) -> Iterator[None]:
-        """Within the block, each tapped output of this thread's calls goes to `visit`."""
+    def watched(self, visitor: Visitor) -> Iterator[None]:
+        """Within the block, `visitor` sees this thread's calls, and each tapped output."""
         if torch.compiler.is_compiling():
-            self._channel.traced = visit
+            self._channel.traced = visitor
             yield
             self._channel.traced = None
             return
-        token = _WATCHING.set({**_WATCHING.get(), id(self._channel): visit})
+        token = _WATCHING.set({**_WATCHING.get(), id(self._channel): visitor})
         try:
             yield
         finally:
@@ -73,9 +86,9 @@ class TapSet:
 class _Channel:
     """What the taps of one set know of their set: not the set itself, so that it can go."""
 
-    traced: Visit | None = None
+    traced: Visitor | None = None
 
-    def visit(self) -> Visit | None:
+    def visitor(self) -> Visitor | None:
         """Who is watching now."""
         if torch.compiler.is_compiling():
             return self.traced
@@ -90,13 +103,27 @@ class _Tap:
         self.channel = channel
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        visit = self.channel.visit()
-        if visit is not None:
-            visit(self.name, args, output)
+        visitor = self.channel.visitor()
+        if visitor is not None:
+            visitor.visit(self.name, args, output)
 
 
-def activation_of(output: Any, pick: str | int | None = None) -> Tensor | None:
+class _Entry:
+    """A pre-hook on the model itself: tells what it is called with."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self.channel = channel
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        visitor = self.channel.visitor()
+        if visitor is not None:
+            visitor.begin(args, kwargs)
+
+
+def activation_of(output: Any, pick: str | int | None = None) -> Tensor | PackedSequence | None:
     """The activation in a module's output: itself, the part that `pick` names, or the first tensor.
+
+    A `PackedSequence` counts as a tensor.
 
     Raises:
         InputError: a part that the output does not have.
@@ -107,10 +134,10 @@ def activation_of(output: Any, pick: str | int | None = None) -> Tensor | None:
         except (KeyError, IndexError, TypeError):
             parts = list(output) if isinstance(output, Mapping) else type(output).__name__
             raise InputError(f"output: found {parts}, which has no part {pick!r}") from None
-    if isinstance(output, Tensor):
+    if isinstance(output, ACTIVATIONS):
         return output
     if isinstance(output, Mapping):
         output = tuple(output.values())
     if isinstance(output, (tuple, list)):
-        return next((one for one in output if isinstance(one, Tensor)), None)
+        return next((part for part in output if isinstance(part, ACTIVATIONS)), None)
     return None

@@ -13,13 +13,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from nervecode.core import CodingTrace
+from nervecode.core import BatchShape, CodingTrace
+from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError, did_you_mean
+from nervecode.layers.call import agreed_size, batch_of
 from nervecode.layers.coder import Coder, Projected, price_together
+from nervecode.layers.layout import sequence_first_parts
 from nervecode.layers.names import key_of, layer_name, module_name, numbered
 from nervecode.layers.state import with_prefix, without_prefix
-from nervecode.layers.taps import TapSet, Visit
+from nervecode.layers.taps import TapSet
 from nervecode.scoring.layer_calibration import LayerCalibration
+
+Read = Callable[[Coder, Any, BatchShape], Any]
 
 
 class Watched(nn.Module):
@@ -39,7 +44,8 @@ class Watched(nn.Module):
         self._bypassed = 0
         self._told: set[str] = set()
         self._last = LastTraces()
-        self._taps = TapSet()
+        self._taps = TapSet(model)
+        self._sequence_first = bool(sequence_first_parts(model))
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
@@ -64,22 +70,22 @@ class Watched(nn.Module):
         if not self.coding_enabled or self._bypassed:
             return run(), {}
         projected: dict[str, CodingTrace | Projected] = {}
-        with self._taps.watched(reading(self, projected, _project)):
+        reading = Reading(self, projected, _project)
+        with self._taps.watched(reading):
             output = run()
+        reading.drop_strangers(output)
         return output, price_together(projected)
 
     @contextmanager
-    def recording(
-        self, read: Callable[[Coder, Any], Any] | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def recording(self, read: Read | None = None) -> Iterator[dict[str, Any]]:
         """Within the block, read the watched layers of any forward of the model, in this thread.
 
         Several wrappers of one model can record the same forward. The mapping that the block gets
-        is filled as the model runs: layer name -> CodingTrace, or what `read(coder, activation)`
-        returns. Clear it between forwards.
+        is filled as the model runs: layer name -> CodingTrace, or what `read(coder, activation,
+        batch)` returns. Clear it between forwards.
         """
         readings: dict[str, Any] = {}
-        with self._taps.watched(reading(self, readings, read or _code)):
+        with self._taps.watched(Reading(self, readings, read or _code)):
             yield readings
 
     def replace_coders(self, coders: Mapping[str, Coder]) -> None:
@@ -169,23 +175,51 @@ class LastTraces:
         return LastTraces, ()
 
 
-def reading(watched: Watched, readings: dict[str, Any], read: Callable[[Coder, Any], Any]) -> Visit:
-    """A visit that reads each tapped module; what cannot be coded is skipped, and told once."""
-    coders, told = watched.coders, watched._told
+class Reading:
+    """Reads the tapped modules of a call; what cannot be coded is skipped, and told once.
 
-    def visit(name: str, inputs: tuple[Any, ...], output: Any) -> None:
-        name = numbered(name, readings)
-        coder = coder_of(coders, name)
+    Args:
+        watched: whose coders read.
+        readings: what is filled, layer by layer.
+        read: makes a reading of an activation.
+    """
+
+    def __init__(self, watched: Watched, readings: dict[str, Any], read: Read) -> None:
+        self.watched = watched
+        self.readings = readings
+        self.read = read
+        self.batch = UNKNOWN
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model is called."""
+        self.batch = batch_of(args, kwargs, sequence_first=self.watched._sequence_first)
+
+    def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """A tapped module has run."""
+        name = numbered(name, self.readings)
+        coder = coder_of(self.watched.coders, name)
         if coder is None:
             return
         try:
-            readings[name] = read(coder, coder.activation(inputs, output))
+            self.readings[name] = self.read(coder, coder.activation(inputs, output), self.batch)
         except InputError as error:
-            if name not in told:
-                told.add(name)
-                warnings.warn(f"layer {name!r} is not coded: {error}", stacklevel=2)
+            self.skip(name, str(error))
 
-    return visit
+    def skip(self, name: str, why: str) -> None:
+        """Say once that a layer is not coded."""
+        if name not in self.watched._told:
+            self.watched._told.add(name)
+            warnings.warn(f"layer {name!r} is not coded: {why}", stacklevel=2)
+
+    def drop_strangers(self, output: Any) -> None:
+        """Drop layers that others contradict, where the call leaves open how many inputs it has."""
+        if len(self.batch.sizes) == 1 or not self.readings:
+            return
+        rows = {name: len(layer.vector) for name, layer in self.readings.items()}
+        size = agreed_size(rows.values(), self.batch, output)
+        for name in [name for name, number in rows.items() if number != size]:
+            del self.readings[name]
+            self.skip(name, f"found {rows[name]} rows, in a call of {size} inputs")
 
 
 def coder_of(coders: nn.ModuleDict, name: str) -> Coder | None:
@@ -204,10 +238,10 @@ def device_of(model: nn.Module) -> torch.device:
     return next(tensors).device
 
 
-def _project(coder: Coder, activation: Any) -> CodingTrace | Projected:
-    return coder.project(activation)
+def _project(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Projected:
+    return coder.project(activation, batch)
 
 
-def _code(coder: Coder, activation: Any) -> CodingTrace:
-    trace: CodingTrace = coder(activation)
+def _code(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace:
+    trace: CodingTrace = coder(activation, batch)
     return trace

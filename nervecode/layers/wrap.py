@@ -262,7 +262,7 @@ def _batches(
 
 def _width(output: Any) -> int:
     logits = activation_of(output)
-    if logits is None or logits.ndim != 2:
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise InputError("fit: the model's output is not (B, classes); pass num_classes")
     return logits.shape[1]
 

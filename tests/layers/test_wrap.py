@@ -432,6 +432,6 @@ def test_two_wrappers_record_one_forward() -> None:
     with one.recording() as first, two.recording() as second:
         model(x)
     assert (list(first), list(second)) == (["0"], ["0", "2"])
-    with one.recording(lambda coder, activation: activation.mean().item()) as means:
+    with one.recording(lambda coder, activation, batch: activation.mean().item()) as means:
         output = model[0](x)
     np.testing.assert_allclose(means["0"], output.mean().item())
