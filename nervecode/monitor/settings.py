@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from nervecode.errors import InputError
 
@@ -92,4 +93,4 @@ class MonitorSettings:
 
 
 def _is_count(n: Any) -> bool:
-    return isinstance(n, Integral) and not isinstance(n, bool) and n >= 0
+    return isinstance(n, int | np.integer) and not isinstance(n, bool) and bool(n >= 0)

@@ -12,6 +12,7 @@ from nervecode.lab.data.samples import Samples
 from nervecode.lab.models.build import build_model
 from nervecode.lab.schema import ModelConfig
 from nervecode.layers import CodingLinear, WrappedModel
+from tests.layers.zoo import hooks
 
 
 def data(n: int = 90) -> tuple[Tensor, Tensor]:
@@ -50,9 +51,9 @@ def test_the_label_code_reads_the_heads_input_and_output() -> None:
 def test_fitting_leaves_no_hook_of_its_own_and_unwrap_takes_all() -> None:
     model = mlp()
     wrapped = fitted(model)
-    assert all(not module._forward_pre_hooks for module in model.modules())
+    assert hooks(model) == 4  # the model, two layers, and the head once more for its label
     wrapped.unwrap()
-    assert all(not module._forward_hooks for module in model.modules())
+    assert hooks(model) == 0
 
 
 def test_outputs_stay_and_fitting_again_does_not_code_twice() -> None:
