@@ -105,6 +105,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a log, which grows and is not replaced.
+
+    Raises:
+        NervecodeError: the file cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise NervecodeError(f"{path}: cannot be written ({error.strerror})") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document."""
     write_text(path, json_text(value))

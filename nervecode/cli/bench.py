@@ -121,11 +121,12 @@ def _work(
     track: list[str] | None,
 ) -> tuple[Any, bool, list[Path], Path]:
     """The outcome, whether its figures are withheld, the pictures and the page."""
+    from nervecode.lab.run.directory import forget_damaged_stages
     from nervecode.lab.stages.bench import run_bench
 
     if config != run.config:
         run.replace_config(config)
-    for stage in run.forget_damaged_stages() if repair else ():
+    for stage in forget_damaged_stages(run) if repair else ():
         say(f"again: {stage}")
     with tracked(track, run) as tracking, progress(tracking) as shown:
         outcome = run_bench(run, prepared, allow_low_accuracy=allowed, progress=shown)

@@ -16,14 +16,15 @@ def calibrate(run: Run) -> None:
 
     Example: nervecode calibrate runs/digits-…
     """
+    from nervecode.lab.run.directory import require_stage
     from nervecode.lab.run.shared import open_shared
     from nervecode.lab.stages.bench import prepare
 
     found = open_shared(run)
-    found.require_stage("train")
+    require_stage(found, "train")
     prepared = prepare(found.config)
     say_takeover(found)
     do_stage(found, prepared, "calibrate")
     for seed in found.config.seeds:
-        typer.echo(found.calibration(seed))
+        typer.echo(found.paths.calibration(seed))
     next_step("bench", run)

@@ -63,9 +63,9 @@ def plot(
 
 def _claimed(run: Path, output: Path | None) -> AbstractContextManager[None]:
     """The run, for pictures that go into it; pictures that go elsewhere only read it."""
-    from nervecode.lab.run.directory import RunDir
+    from nervecode.lab.run.directory import RunDir, drawing
 
-    return RunDir(run).drawing() if output is None else nullcontext()
+    return drawing(RunDir(run)) if output is None else nullcontext()
 
 
 def _plot_all(run: Path, output: Path | None, **options: Any) -> None:

@@ -50,7 +50,7 @@ def make_plots(run: RunDir, shown: Progress) -> list[Path]:
     from nervecode.viz import KINDS
 
     seed = run.meta["seeds"][0]
-    learned = run.diagnostics(seed).is_file()
+    learned = run.paths.diagnostics(seed).is_file()
     kinds = [*PLOTS, "codebooks"] if learned else list(PLOTS)
 
     def work() -> list[Path]:

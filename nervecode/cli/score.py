@@ -107,8 +107,8 @@ def _settings(run: RunDir, seed: int | None, alpha: float, source: Source) -> di
     """What every score depends on: shards with other settings are of another scoring."""
     seed = run.config.seeds[0] if seed is None else seed
     return {
-        "checkpoint": run.recorded(run.checkpoint(seed)),
-        "calibration": run.recorded(run.calibration(seed)),
+        "checkpoint": run.recorded(run.paths.checkpoint(seed)),
+        "calibration": run.recorded(run.paths.calibration(seed)),
         "seed": seed,
         "alpha": alpha,
         "input": source.identity,

@@ -70,7 +70,7 @@ def train(
     say_takeover(found)
     do_stage(found, prepared, "train", config=new, track=track, **label)
     for seed in new.seeds:
-        typer.echo(found.checkpoint(seed))
+        typer.echo(found.paths.checkpoint(seed))
     next_step("calibrate", found.root)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import ArtifactError, InputError, did_you_mean
-from nervecode.files import check_new, read_npz
+from nervecode.files import check_new
 from nervecode.lab.run.directory import RunDir
 from nervecode.viz.style import SUFFIXES
 
@@ -56,15 +56,15 @@ class Saved:
 
     def layerwise(self, split: str) -> Arrays:
         """`layer_names` (L,) and `surprise` (N, L) of `id_test`, `id_calibration` or `ood_NAME`."""
-        return self._npz(self.run.layerwise(self.seed, split))
+        return self._npz(self.run.paths.layerwise(self.seed, split))
 
     def scores(self, split: str) -> Arrays:
         """Method -> (N,) scores of a split."""
-        return self._npz(self.run.scores(self.seed, split))
+        return self._npz(self.run.paths.scores(self.seed, split))
 
     def epochs(self, seed: int) -> Arrays:
         """Column -> (epochs,) of a seed's training metrics."""
-        return self._csv(self.run.metrics(seed))
+        return self._csv(self.run.paths.metrics(seed))
 
     def codebooks(self) -> Arrays:
         """Column -> (epochs x layers,) of the diagnostics of learned codebooks.
@@ -72,7 +72,7 @@ class Saved:
         Raises:
             ArtifactError: no file, as where no signal of the run is learned.
         """
-        path = self.run.diagnostics(self.seed)
+        path = self.run.paths.diagnostics(self.seed)
         if not path.is_file():
             raise ArtifactError(
                 f"{path}: is missing; `nervecode bench` writes it where a signal has "
@@ -102,7 +102,7 @@ class Saved:
     def _npz(self, path: Path) -> Arrays:
         if not path.is_file():
             raise self.run.absent(path)
-        return read_npz(self.run.verified(path))
+        return self.run.arrays(path)
 
     def _csv(self, path: Path) -> Arrays:
         if not path.is_file():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.directory import RunDir, forget_damaged_stages
 from tests.trust import processes
 
 STAGES = ("train", "calibrate", "score", "tables", "plots", "report")
@@ -80,7 +80,7 @@ def kill_until_done(root: Path, moments: list[float]) -> int:
         assert RunDir(root).status in ("interrupted", "complete")
         if process.exitcode == 0:
             (root / "report.html").unlink()  # there is always something left to do
-            RunDir(root).forget_damaged_stages()
+            forget_damaged_stages(RunDir(root))
     return killed
 
 
@@ -130,7 +130,7 @@ def test_twenty_kills_of_a_preset(cli: Any, tmp_path: Path) -> None:
 
 def check_two_writers(copy: Path) -> None:
     (copy / "report.html").unlink()
-    RunDir(copy).forget_damaged_stages()
+    forget_damaged_stages(RunDir(copy))
     before = len((copy / "log.jsonl").read_text().splitlines())
     both = [processes.start("bench", copy) for _ in range(2)]
     ends = [one.wait() for one in both]

@@ -225,7 +225,7 @@ def test_forged_metadata_are_read_or_refused(count: int, copy: Path) -> None:
         with in_bounds():
             run = RunDir(copy)
             verify_run(run)
-            run.verified(run.scores(0, "id_test"))
+            run.verified(run.paths.scores(0, "id_test"))
             assert run.status is not None
             Saved(copy).scores("id_test")
 

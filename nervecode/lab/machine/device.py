@@ -43,8 +43,8 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Older releases of PyTorch do not tell.
-    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 @contextmanager

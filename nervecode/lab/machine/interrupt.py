@@ -23,11 +23,11 @@ class Interrupted(BaseException):
         self.command = "nervecode bench RUN"
 
 
-class _Desk:
-    """Where a signal is left while a step is under way. A process has one, as it has signals."""
+class _Pending:
+    """The signal that waits for the end of a step. A process has one, as it has signals."""
 
-    open = False
-    waiting: Interrupted | None = None
+    deferred = False
+    interrupt: Interrupted | None = None
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -36,9 +36,9 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     Raises:
         Interrupted: at once, unless a block of `deferred` is to be let finish its step.
     """
-    if not _Desk.open or _Desk.waiting is not None:
+    if not _Pending.deferred or _Pending.interrupt is not None:
         raise Interrupted(number)
-    _Desk.waiting = Interrupted(number)
+    _Pending.interrupt = Interrupted(number)
 
 
 @contextmanager
@@ -51,17 +51,17 @@ def deferred(agree: Callable[[int], int] = lambda number: number) -> Iterator[St
         agree: signal (0: none) -> the one that any of several processes got, by which all of them
             stop after the same step.
     """
-    _Desk.open, _Desk.waiting = True, None
+    _Pending.deferred, _Pending.interrupt = True, None
     agreed = 0
 
     def stopping() -> bool:
         nonlocal agreed
-        agreed = agree(_Desk.waiting.number if _Desk.waiting is not None else agreed)
+        agreed = agree(_Pending.interrupt.number if _Pending.interrupt is not None else agreed)
         return agreed > 0
 
     try:
         yield stopping
     finally:
-        _Desk.open = False
-    if _Desk.waiting is not None or agreed:
-        raise _Desk.waiting or Interrupted(agreed)
+        _Pending.deferred = False
+    if _Pending.interrupt is not None or agreed:
+        raise _Pending.interrupt or Interrupted(agreed)

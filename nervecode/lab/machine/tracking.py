@@ -1,27 +1,22 @@
 """Tracking: what a run finds, told to TensorBoard or MLflow as well. They only watch.
 
-A run's own files are written first, and nothing is read back from a tracker. Trackers work in a
-thread of their own: one that fails is told about once and left out from then on, one that is slow
-misses figures, and neither stops or slows the run.
+A run's own files are written first, and nothing is read back from a tracker. One that fails is told
+about once and left out from then on; it does not stop the run. Both write to the disk on which the
+run lies: TensorBoard in a thread of its own, MLflow at once.
 """
 
 from __future__ import annotations
 
-import contextvars
-import functools
 import os
-import queue
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from nervecode.errors import InputError, did_you_mean, need_extra
 
-WAITING = 1000  # messages that a slow tracker may be behind before it misses some
-PATIENCE = 10.0  # seconds that a run waits, at its end, for trackers that are behind
 FOLDER = "tracking"  # beside the runs: what lies in a run is hashed
 
 Row = Mapping[str, Any]
@@ -79,8 +74,8 @@ class _TensorBoard(Tracker):
         import numpy as np
         from PIL import Image
 
-        with Image.open(path) as found:
-            pixels = np.asarray(found.convert("RGB"))
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
         self._writer("results").add_image(name, pixels, dataformats="HWC")
 
     def close(self) -> None:
@@ -103,10 +98,11 @@ class _MLflow(Tracker):
         from mlflow.tracking import MlflowClient
 
         self.client = MlflowClient(tracking_uri=(folder / "mlflow").resolve().as_uri())
-        found = self.client.get_experiment_by_name(run)
-        self.experiment = found.experiment_id if found else self.client.create_experiment(run)
+        there = self.client.get_experiment_by_name(run)
+        self.experiment = there.experiment_id if there else self.client.create_experiment(run)
         self.runs: dict[str, str] = {
-            one.info.run_name: one.info.run_id for one in self.client.search_runs([self.experiment])
+            part.info.run_name: part.info.run_id
+            for part in self.client.search_runs([self.experiment])
         }
 
     def _run(self, part: str) -> str:
@@ -154,19 +150,21 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Tracking:
-    """The trackers of one run, each fed by a thread of its own.
+    """The trackers of one run.
 
     Args:
         names: of `TRACKERS`, as `check_trackers` accepts them.
         run: the run directory; what trackers write lies beside it, in `tracking/`.
-        warn: told in one sentence where a tracker failed or fell behind.
+        warn: told in one sentence where a tracker failed.
     """
 
     def __init__(self, names: Sequence[str], run: Path, *, warn: Callable[[str], None]) -> None:
-        folder = run.resolve().parent / FOLDER
-        self.feeds = [
-            _Feed(name, TRACKERS[name], folder, run.resolve().name, warn) for name in names
-        ]
+        self.warn = warn
+        self.trackers: dict[str, Tracker] = {}
+        root = run.resolve()
+        for name in names:
+            with self._left_out_if_it_fails(name):
+                self.trackers[name] = TRACKERS[name](root.parent / FOLDER, root.name)
 
     def epoch(self, seed: int, row: Row, layers: Sequence[Row]) -> None:
         """The metrics of an epoch, and the diagnostics of each layer in it."""
@@ -190,58 +188,19 @@ class Tracking:
             self._tell("picture", name, path)
 
     def close(self) -> None:
-        """Let trackers finish, but not for longer than `PATIENCE`."""
+        """Let trackers write what is not yet written."""
         self._tell("close")
-        until = time.monotonic() + PATIENCE
-        for feed in self.feeds:
-            feed.join(until)
 
     def _tell(self, what: str, *values: Any) -> None:
-        for feed in self.feeds:
-            feed.tell(what, *values)
-
-
-class _Feed:
-    """A tracker, its thread, and what is waiting for it."""
-
-    def __init__(
-        self, name: str, kind: type[Tracker], folder: Path, run: str, warn: Callable[[str], None]
-    ) -> None:
-        self.name, self.warn = name, warn
-        self.waiting: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue(WAITING)
-        self.failed = self.missed = False
-        context = contextvars.copy_context()  # where warnings go is a matter of the thread
-        work = functools.partial(context.run, self._work, lambda: kind(folder, run))
-        self.thread = threading.Thread(target=work, name=name, daemon=True)
-        self.thread.start()
-
-    def tell(self, what: str, *values: Any) -> None:
-        if self.failed:
-            return
-        try:
-            self.waiting.put_nowait((what, values))
-        except queue.Full:
-            self._warn_once("is too slow and misses figures; the run's own files have them")
-
-    def join(self, until: float) -> None:
-        """Wait for the thread; one that is still busy is left behind, and dies with the process."""
-        self.thread.join(max(0.0, until - time.monotonic()))
-        if self.thread.is_alive():
-            self._warn_once("has not written everything; the run's own files have it")
-
-    def _warn_once(self, what: str) -> None:
-        if not self.missed and not self.failed:
-            self.missed = True
-            self.warn(f"tracking: {self.name} {what}")
-
-    def _work(self, build: Callable[[], Tracker]) -> None:
-        try:
-            tracker = build()
-            what = ""
-            while what != "close":
-                what, values = self.waiting.get()
+        for name, tracker in list(self.trackers.items()):
+            with self._left_out_if_it_fails(name):
                 getattr(tracker, what)(*values)
+
+    @contextmanager
+    def _left_out_if_it_fails(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # a tracker is no part of the run
-            self.failed = True
+            self.trackers.pop(name, None)
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            self.warn(f"tracking: {self.name} failed and is left out from here ({reason})")
+            self.warn(f"tracking: {name} failed and is left out from here ({reason})")

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.files import csv_text, read_json, read_npz, write_json, write_text
+from nervecode.files import csv_text, read_json, write_json, write_text
 from nervecode.lab.results.metrics import separation
-from nervecode.lab.run.directory import SCHEMA_VERSION, RunDir
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import SCHEMA_VERSION
 
 Row = dict[str, Any]
 Gate = dict[str, Any]
@@ -35,17 +36,17 @@ def gate_verdict(run: RunDir, seeds: Sequence[int]) -> Gate:
 
 def id_accuracy(run: RunDir, seed: int) -> float:
     """Fraction of ID test that the classifier gets right."""
-    arrays = read_npz(run.verified(run.layerwise(seed, "id_test")))
+    arrays = run.arrays(run.paths.layerwise(seed, "id_test"))
     return float((arrays["labels"] == arrays["predictions"]).mean())
 
 
 def seed_rows(run: RunDir, seed: int, groups: Mapping[str, str], gate: Gate) -> list[Row]:
     """The rows of one seed; methods that failed have a reason in the place of figures."""
-    failures: Mapping[str, str] = read_json(run.verified(run.failures(seed)))
-    inside = read_npz(run.verified(run.scores(seed, "id_test")))
+    failures: Mapping[str, str] = read_json(run.verified(run.paths.failures(seed)))
+    inside = run.arrays(run.paths.scores(seed, "id_test"))
     rows = []
     for ood, group in groups.items():
-        outside = read_npz(run.verified(run.scores(seed, f"ood_{ood}")))
+        outside = run.arrays(run.paths.scores(seed, f"ood_{ood}"))
         for method in [*inside, *failures]:
             row: Row = dict.fromkeys(COLUMNS, "")
             row |= {"seed": seed, "ood": ood, "group": group, "method": method}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nervecode.errors import NervecodeError
 from nervecode.files import read_json, replacing, sha256, write_json
-from nervecode.lab.run.directory import MANIFEST, RunDir, list_runs
+from nervecode.lab.run.directory import RunDir, list_runs
+from nervecode.lab.run.paths import MANIFEST
 from nervecode.lab.schema import Config
 
 
@@ -32,7 +33,7 @@ def adopt(config: Config, outdir: Path, folders: Iterable[Path], *, command: str
             for name in stage["outputs"]:
                 with replacing(run.root / name) as temporary:
                     shutil.copyfile(source.verified(source.root / name), temporary)
-            checkpoint = run.checkpoint(seed).name
+            checkpoint = run.paths.checkpoint(seed).name
             manifest[checkpoint] = read_json(source.verified(source.root / MANIFEST))[checkpoint]
             run.log("adopt", source=source.root.name, seed=seed)
         write_json(run.root / MANIFEST, manifest)
@@ -45,10 +46,10 @@ def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | Non
     """Seed -> the newest run that holds its training; None where a seed has none."""
     runs = [run for folder in folders if folder.is_dir() for run in list_runs(folder)]
     runs = sorted(filter(lambda run: _is_alike(run, config), runs), key=_created)
-    found = {
+    trained = {
         seed: run for run in runs for seed in config.seeds if _stage(seed) in run.meta["stages"]
     }
-    return {seed: found[seed] for seed in config.seeds} if len(found) == len(config.seeds) else None
+    return {s: trained[s] for s in config.seeds} if len(trained) == len(config.seeds) else None
 
 
 def _is_alike(run: RunDir, config: Config) -> bool:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.files import check_new, replacing, sha256
-from nervecode.lab.run.directory import CACHE, RunDir
-from nervecode.lab.run.verify import META, recorded, require_whole
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import hashes
+from nervecode.lab.run.paths import CACHE
+from nervecode.lab.run.verify import META, require_whole
 
 LEVEL = 6
 
@@ -36,7 +38,7 @@ def archive_run(run: RunDir, output: Path, *, force: bool = False) -> tuple[str,
     if output.resolve().is_relative_to(run.root.resolve()):
         raise InputError(f"--output {output}: lies in the run itself")
     digest = require_whole(run).digest
-    names = sorted({META, *(n for n in recorded(run) if not n.startswith(CACHE))})
+    names = sorted({META, *(n for n in hashes(run.meta) if not n.startswith(CACHE))})
     with (
         replacing(output) as temporary,
         temporary.open("wb") as raw,

@@ -15,6 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
+from nervecode.errors import NervecodeError
+
 BEAT = 15.0  # seconds between two signs of life
 DEAD = 300.0  # seconds without one, after which an owner on another host counts as gone
 
@@ -58,6 +60,29 @@ class Lock:
             self._close()
             if not self._lost():
                 self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self, doing: str) -> Iterator[Owner | None]:
+        """Own the lock within the block; gives the dead owner whose place was taken, if any.
+
+        Args:
+            doing: what another owner does, in words.
+
+        Raises:
+            NervecodeError: there is another owner, or the folder cannot be written.
+        """
+        folder = self.path.parent
+        try:
+            gone = self.take()
+        except FileExistsError:
+            raise NervecodeError(f"{folder}: {self.owner()} {doing}") from None
+        except OSError as error:
+            raise NervecodeError(f"{folder}: cannot be written ({error.strerror})") from None
+        try:
+            with self.beating():
+                yield gone
+        finally:
+            self.release()
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -114,8 +139,9 @@ class Lock:
     def _read(self) -> Owner | None:
         """The owner; None without a lock; empty where the file says nothing that makes sense."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            owner = {**found, "host": str(found["host"]), "process": int(found["process"])}
+            written = json.loads(self.path.read_text(encoding="utf-8"))
+            host, process = str(written["host"]), int(written["process"])
+            owner = {**written, "host": host, "process": process}
             return owner if owner["process"] > 0 else {}
         except FileNotFoundError:
             return None
@@ -180,8 +206,8 @@ def _runs(process: int, born: str) -> bool:
         pass
     except (OSError, OverflowError):
         return False
-    found = _born(process)
-    return found != "dead" and (not found or not born or found == born)
+    now_born = _born(process)
+    return now_born != "dead" and (not now_born or not born or now_born == born)
 
 
 def _born(process: int) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from nervecode import __version__
 from nervecode.errors import ArtifactError
-from nervecode.files import read_json
+from nervecode.files import read_json, sha256
 from nervecode.lab.machine.provenance import provenance
+from nervecode.lab.run.paths import CACHE, SHARED
 from nervecode.lab.schema import PRIMARY, Config
 
 SCHEMA_VERSION = 1
@@ -52,26 +55,63 @@ def read_meta(path: Path) -> Meta:
         ArtifactError: the file is missing, damaged, or not the metadata of a run; or it names a
             file outside the run.
     """
-    found = read_json(path)
+    meta = read_json(path)
     try:
-        shape = _Shape.model_validate(found)
+        shape = _Shape.model_validate(meta)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "document"
         raise ArtifactError(
             f"{path}: not the metadata of a run ({where}: {first['msg']})"
         ) from None
-    if "sha256" in found and found["sha256"] != seal(found):
+    if "sha256" in meta and meta["sha256"] != seal(meta):
         raise ArtifactError(f"{path}: is damaged (its SHA-256 of itself is another)")
-    for name in [*shape.files, *(name for one in shape.stages.values() for name in one.outputs)]:
+    for name in [
+        *shape.files,
+        *(name for stage in shape.stages.values() for name in stage.outputs),
+    ]:
         check_name(name, path)
-    return found  # type: ignore[no-any-return]
+    return meta  # type: ignore[no-any-return]
+
+
+def hashes(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> SHA-256 of every file that a run has written, caches too."""
+    outputs = (record["outputs"] for record in meta["stages"].values())
+    return {name: digest for part in (meta["files"], *outputs) for name, digest in part.items()}
+
+
+def lasting(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> SHA-256 of the shared files of a run, and of the outputs of its stages but caches."""
+    outputs = hashes({**meta, "files": {}})
+    shared = {name: digest for name, digest in meta["files"].items() if name in SHARED}
+    return shared | {n: digest for n, digest in outputs.items() if not n.startswith(CACHE)}
 
 
 def sealed(meta: Meta) -> Meta:
     """The metadata as they are written: plain JSON values, with a hash of themselves."""
     plain: Meta = json.loads(json.dumps(meta))
     return {**plain, "sha256": seal(plain)}
+
+
+def stage_record(root: Path, inputs: Any, outputs: Iterable[Path]) -> dict[str, Any]:
+    """What `meta.json` says of a stage that has just been done."""
+    return {
+        "inputs": inputs,
+        "outputs": {path.relative_to(root).as_posix(): sha256(path) for path in outputs},
+        "finished": now(),
+        "writer": f"nervecode {__version__}",
+    }
+
+
+def with_output(stages: Mapping[str, Any], root: Path, path: Path) -> dict[str, Any]:
+    """The records of stages, with a file that was written again, or outside of them as `plot`."""
+    name, digest = path.relative_to(root).as_posix(), sha256(path)
+    authors = [key for key, record in stages.items() if name in record["outputs"]] or ["plot"]
+    records = dict(stages)
+    for key in authors:
+        record = stages.get(key, {"inputs": None, "outputs": {}})
+        records[key] = {**record, "outputs": {**record["outputs"], name: digest}}
+    return records
 
 
 def seal(meta: Meta) -> str:

@@ -95,7 +95,3 @@ class FollowingRun(RunDir):
     def replace_config(self, config: Config) -> None:
         """Go on with another config, which the first process writes."""
         self.__dict__["config"] = config
-
-    def forget_damaged_stages(self) -> list[str]:
-        """The first process does it."""
-        return []

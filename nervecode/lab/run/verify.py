@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from nervecode.errors import ArtifactError
 from nervecode.files import TEMPORARY, json_text, sha256
-from nervecode.lab.run.directory import CACHE, RunDir, entries
-from nervecode.lab.run.meta import seal
+from nervecode.lab.run.directory import RunDir, entries
+from nervecode.lab.run.meta import hashes, seal
+from nervecode.lab.run.paths import CACHE
 
 META = "meta.json"
 # The first carries a hash of itself, the others grow with every event.
@@ -52,8 +53,8 @@ def verify_run(run: RunDir) -> Verdict:
     Raises:
         ArtifactError: a file cannot be read.
     """
-    known = recorded(run)
-    found: dict[str, str] = {}
+    known = hashes(run.meta)
+    read: dict[str, str] = {}
     faults = [] if _meta_is_whole(run) else [Fault(META, "changed")]
     size = 0
     writing = run.lock.is_held()
@@ -65,24 +66,18 @@ def verify_run(run: RunDir) -> Verdict:
         if path.is_symlink() or not path.is_file():
             faults.append(Fault(name, "link"))
             continue
-        found[name] = _hash(path)
+        read[name] = _hash(path)
         size += path.stat().st_size
         if name not in known:
             faults.append(Fault(name, "unexpected"))
-        elif found[name] != known[name]:
+        elif read[name] != known[name]:
             faults.append(Fault(name, "changed"))
     linked = {fault.path for fault in faults}
     lasting = {name for name in known if not name.startswith(CACHE)}
-    faults += [Fault(name, "missing") for name in lasting - found.keys() - linked]
-    digest = digest_of({n: d for n, d in found.items() if n in lasting}, run.meta)
+    faults += [Fault(name, "missing") for name in lasting - read.keys() - linked]
+    digest = digest_of({n: d for n, d in read.items() if n in lasting}, run.meta)
     faults.sort(key=lambda fault: fault.path)
-    return Verdict(digest, len(found), size, tuple(faults))
-
-
-def recorded(run: RunDir) -> dict[str, str]:
-    """Path -> SHA-256 of everything that `meta.json` knows, caches too."""
-    outputs = (stage["outputs"] for stage in run.meta["stages"].values())
-    return {name: digest for one in (*outputs, run.meta["files"]) for name, digest in one.items()}
+    return Verdict(digest, len(read), size, tuple(faults))
 
 
 def digest_of(files: Mapping[str, str], meta: Mapping[str, Any]) -> str:
@@ -123,12 +118,12 @@ def differences(
     Returns:
         A line for each difference beyond the tolerance, and the largest difference of figures.
     """
-    one, two = _by_cell(saved), _by_cell(again)
-    lines = [f"{_cell(key)}: on one side only" for key in sorted(one.keys() ^ two.keys())]
+    before, after = _by_cell(saved), _by_cell(again)
+    lines = [f"{_cell(key)}: on one side only" for key in sorted(before.keys() ^ after.keys())]
     largest = 0.0
-    for key in one.keys() & two.keys():
-        for column in one[key]:
-            first, second = one[key][column], two[key].get(column)
+    for key in before.keys() & after.keys():
+        for column in before[key]:
+            first, second = before[key][column], after[key].get(column)
             if first == second:
                 continue
             if isinstance(first, float) and isinstance(second, float):

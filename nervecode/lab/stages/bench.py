@@ -23,7 +23,7 @@ from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import check_devices, current, local_world
 from nervecode.lab.results.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
 from nervecode.lab.results.tables import markdown
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.directory import RunDir, require_stage
 from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.stages.calibrate import calibrate_seed
 from nervecode.lab.stages.checkpoint import load_calibrated
@@ -144,7 +144,7 @@ def load_primary(
     chosen = seeds[0] if seed is None else seed
     if chosen not in seeds:
         raise InputError(f"--seed: found {chosen}, allowed: {', '.join(map(str, seeds))}")
-    run.require_stage("calibrate")
+    require_stage(run, "calibrate")
     splits = build_splits(run.config.data)
     where = choose_device(device or run.config.device)
     trained = load_calibrated(run, splits, chosen, device=where)

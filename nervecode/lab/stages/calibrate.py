@@ -35,7 +35,7 @@ def calibrate_seed(
 
     The features of ID train and calibration are kept for the detectors, which need them too.
     """
-    checkpoint = run.verified(run.checkpoint(seed))
+    checkpoint = run.verified(run.paths.checkpoint(seed))
     signals = {name: s.model_dump() for name, s in run.config.signals.items()}
     inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
 
@@ -46,9 +46,9 @@ def calibrate_seed(
         _calibrate(run, trained, signals, splits, seed, progress)
         if not current().leads:
             return []
-        _write(run.calibration(seed), signals)
-        cached = [run.features(seed, split) for split in ("id_train", "id_calibration")]
-        return [run.calibration(seed), *cached]
+        _write(run.paths.calibration(seed), signals)
+        cached = [run.paths.features(seed, split) for split in ("id_train", "id_calibration")]
+        return [run.paths.calibration(seed), *cached]
 
     return run.stage("calibrate", seed, inputs, work)
 
@@ -78,7 +78,7 @@ def _fit(
         progress=progress,
     )
     if current().leads:
-        features.save(run.features(seed, "id_train"))
+        features.save(run.paths.features(seed, "id_train"))
     for fitter in fitters:
         _merge(fitter)
         fitter.finish()
@@ -122,7 +122,7 @@ def _calibrate(
         progress=progress,
     )
     if current().leads:
-        features.save(run.features(seed, "id_calibration"))
+        features.save(run.paths.features(seed, "id_calibration"))
     for name, recorder in recorders.items():
         method = run.config.signals[name].aggregation
         layers = recorder.layers()

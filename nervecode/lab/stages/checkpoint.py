@@ -83,9 +83,9 @@ def load_calibrated(run: RunDir, splits: Splits, seed: int, *, device: torch.dev
     Raises:
         ArtifactError: checkpoint or calibration are missing or damaged.
     """
-    checkpoint = run.verified(run.checkpoint(seed))
+    checkpoint = run.verified(run.paths.checkpoint(seed))
     model = load_checkpoint(checkpoint, run.config, splits, device=device).model
-    path = run.verified(run.calibration(seed))
+    path = run.verified(run.paths.calibration(seed))
     header, tensors = read_tensors(path, CALIBRATION_FORMAT)
     signals = unpack_signals(header, tensors, model, source=str(path))
     return Trained(model, {name: signals[name] for name in run.config.signals})

@@ -9,8 +9,9 @@ from pathlib import Path
 from nervecode.files import write_json
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.rows import Row, gate_verdict, read_rows, seed_rows, withhold
-from nervecode.lab.run.directory import CACHE, RunDir
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed
+from nervecode.lab.run.paths import CACHE
 from nervecode.lab.run.verify import differences
 from nervecode.lab.stages.bench import prepare, run_stages
 

@@ -34,7 +34,7 @@ def score_seed(
     """Score every split of one seed, or skip it; returns whether it was done now."""
     config = run.config
     inputs = {
-        "calibration": sha256(run.verified(run.calibration(seed))),
+        "calibration": sha256(run.verified(run.paths.calibration(seed))),
         "detectors": config.bench.detectors,
         "options": config.bench.options,
         "limit_eval": config.bench.limit_eval,
@@ -58,10 +58,12 @@ def score_seed(
             return []
         for split, found in _drop_failed(scores, failures).items():
             combined = found | combine(scores["id_calibration"], found)
-            write_npz(run.scores(seed, split), {n: s.float().numpy() for n, s in combined.items()})
-            written.append(run.scores(seed, split))
-        write_json(run.failures(seed), failures)
-        return [*written, run.failures(seed)]
+            write_npz(
+                run.paths.scores(seed, split), {n: s.float().numpy() for n, s in combined.items()}
+            )
+            written.append(run.paths.scores(seed, split))
+        write_json(run.paths.failures(seed), failures)
+        return [*written, run.paths.failures(seed)]
 
     return run.stage("score", seed, inputs, work)
 
@@ -87,7 +89,7 @@ def _cached(
     run: RunDir, trained: Trained, seed: int, split: str, samples: Samples, progress: Progress
 ) -> Features:
     """Features that `calibrate` kept, or a new pass where they were tidied away."""
-    path = run.features(seed, split)
+    path = run.paths.features(seed, split)
     if current().share(path.exists() and run.recorded(path) is not None):
         return Features.load(run.verified(path), samples.inputs)
     return extract(trained.model, samples, title=f"features seed {seed}", progress=progress)
@@ -173,8 +175,8 @@ def _write_layers(
         "sample_ids": np.arange(len(features.labels)),
         **most,
     }
-    write_npz(run.layerwise(seed, split), arrays)
-    return run.layerwise(seed, split)
+    write_npz(run.paths.layerwise(seed, split), arrays)
+    return run.paths.layerwise(seed, split)
 
 
 def _reason(error: Exception) -> str:

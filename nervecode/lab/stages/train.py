@@ -62,13 +62,13 @@ def train_seed(
             raise Diverged(f"seed {seed}: {error}") from None
         if not current().leads:
             return []
-        write_text(run.metrics(seed), csv_text(epochs))
+        write_text(run.paths.metrics(seed), csv_text(epochs))
         _write_checkpoint(run, seed, trainer.model, trainer.signals, epochs[-1])
-        written = [run.metrics(seed), run.checkpoint(seed)]
+        written = [run.paths.metrics(seed), run.paths.checkpoint(seed)]
         if trainer.layer_rows:
-            write_text(run.diagnostics(seed), csv_text(trainer.layer_rows))
-            written.append(run.diagnostics(seed))
-        run.resume(seed).unlink(missing_ok=True)
+            write_text(run.paths.diagnostics(seed), csv_text(trainer.layer_rows))
+            written.append(run.paths.diagnostics(seed))
+        run.paths.resume(seed).unlink(missing_ok=True)
         return written
 
     return run.stage("train", seed, inputs, work)
@@ -108,9 +108,9 @@ def import_seed(
     run.update(imported={**run.meta.get("imported", {}), str(seed): source})
 
     def work() -> list[Path]:
-        write_text(run.metrics(seed), csv_text([row]))
+        write_text(run.paths.metrics(seed), csv_text([row]))
         _write_checkpoint(run, seed, model, {}, row)
-        return [run.metrics(seed), run.checkpoint(seed)]
+        return [run.paths.metrics(seed), run.paths.checkpoint(seed)]
 
     run.stage("train", seed, _inputs(run, seed), work)
 
@@ -161,7 +161,7 @@ class _Store:
                 short = time.monotonic() - saved < SAVE_SECONDS or len(rows) == epochs
                 stop = stopping()
                 if job.share(stop or not short):
-                    save_training(self.run.resume(self.seed), trainer, rows, self.identity)
+                    save_training(self.run.paths.resume(self.seed), trainer, rows, self.identity)
                     job.share(None)  # a disk may take its time
                     saved = time.monotonic()
                 if row is not None:
@@ -176,7 +176,7 @@ class _Store:
     def _load(self, trainer: Trainer, progress: Progress) -> list[Row]:
         stage = f"train/seed_{self.seed}"
         try:
-            rows = load_training(self.run.resume(self.seed), trainer, self.identity)
+            rows = load_training(self.run.paths.resume(self.seed), trainer, self.identity)
         except ArtifactError as error:
             self.run.log("resume_refused", stage=stage, error=str(error))
             progress.tell(f"seed {self.seed}: starts over: {error}")
@@ -213,7 +213,7 @@ def _write_checkpoint(
 ) -> None:
     header, tensors = pack_signals(signals)
     tensors |= {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    path = run.checkpoint(seed)
+    path = run.paths.checkpoint(seed)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))
     manifest_path = path.parent / "checkpoint_manifest.json"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervecode.files import read_npz
 from nervecode.lab.detectors.combination import COMBINED, subsets
 from nervecode.lab.schema import PRIMARY
 
@@ -40,12 +39,12 @@ def oracle_scores(setting: Setting) -> dict[str, float]:
     groups = {row["ood"]: row["group"] for row in setting.rows if row["group"] != "shift"}
     table: dict[str, list[float]] = {}
     for seed in setting.scores[PRIMARY]:
-        inside = read_npz(setting.run.verified(setting.run.scores(seed, "id_test")))
+        inside = setting.run.arrays(setting.run.paths.scores(seed, "id_test"))
         for letters in subsets(inside):
             names = [COMBINED[letter] for letter in letters]
             by_group: dict[str, list[float]] = {}
             for ood, group in groups.items():
-                outside = read_npz(setting.run.verified(setting.run.scores(seed, f"ood_{ood}")))
+                outside = setting.run.arrays(setting.run.paths.scores(seed, f"ood_{ood}"))
                 columns = [np.stack([part[n] for n in names], 1) for part in (inside, outside)]
                 by_group.setdefault(group, []).append(oracle_auroc(*columns))
             score = float(np.mean([np.mean(values) for values in by_group.values()]))

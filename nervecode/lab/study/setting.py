@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import NervecodeError
-from nervecode.files import read_npz
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.results.rows import Row, group_means, headlines, over_seeds, read_rows
 from nervecode.lab.results.statistics import Interval, interval, paired_inputs, placements
@@ -129,10 +128,10 @@ class Setting:
         counted = ("near", "far") if self.has_near else ("far",)
         members = {g: [s for s, group in self.sets.items() if group == g] for g in counted}
         weights = {s: 1 / len(counted) / len(members[g]) for g in counted for s in members[g]}
-        inside = read_npz(self.run.verified(self.run.scores(seed, "id_test")))
+        inside = self.run.arrays(self.run.paths.scores(seed, "id_test"))
         parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         for name in weights:
-            outside = read_npz(self.run.verified(self.run.scores(seed, f"ood_{name}")))
+            outside = self.run.arrays(self.run.paths.scores(seed, f"ood_{name}"))
             for part, method in zip(parts, (PRIMARY, other), strict=True):
                 part[name] = placements(inside[method], outside[method])
         return paired_inputs(*parts, weights)

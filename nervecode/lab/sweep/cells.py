@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
+from nervecode.errors import ArtifactError, InputError, did_you_mean
 from nervecode.files import read_json, write_json
 from nervecode.lab.config.resolve import Resolved
 from nervecode.lab.config.stored import config_hash
@@ -90,16 +90,8 @@ class Sweep:
         Raises:
             NervecodeError: another process does so, on this machine or another.
         """
-        lock = Lock(self.folder / ".lock")
-        try:
-            lock.take()
-        except FileExistsError:
-            raise NervecodeError(f"{self.folder}: {lock.owner()} runs this sweep") from None
-        try:
-            with lock.beating():
-                yield
-        finally:
-            lock.release()
+        with Lock(self.folder / ".lock").held("runs this sweep"):
+            yield
 
 
 def read_sweep(folder: Path) -> Sweep:

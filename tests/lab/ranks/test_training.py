@@ -154,7 +154,7 @@ def config_of(*overrides: str) -> Any:
 
 
 def tensors_of(run: RunDir) -> dict[str, Tensor]:
-    return load_file(run.calibration(0))
+    return load_file(run.paths.calibration(0))
 
 
 @pytest.mark.parametrize("codes_per_class", [1, 2])
@@ -184,8 +184,8 @@ def test_codes_and_rows_after_training_are_those_of_one_process(
 
 
 def outcome(run: RunDir) -> tuple[dict[str, Tensor], list[str], str]:
-    rows = [line.rsplit(",", 1)[0] for line in run.metrics(0).read_text().splitlines()]
-    return load_file(run.checkpoint(0)), rows, run.diagnostics(0).read_text()
+    rows = [line.rsplit(",", 1)[0] for line in run.paths.metrics(0).read_text().splitlines()]
+    return load_file(run.paths.checkpoint(0)), rows, run.paths.diagnostics(0).read_text()
 
 
 def test_a_training_of_two_that_was_cut_ends_in_the_same_bits(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_rank_that_fails_in_a_stage_leaves_a_run_that_goes_on(tmp_path: Path) 
     assert "ValueError: a bad day" in left.meta["error"]
     assert not list(run.root.rglob(".*"))  # no lock, and no half of a file
     together(do, run.root, ("train",))
-    assert RunDir(run.root).checkpoint(0).is_file()
+    assert RunDir(run.root).paths.checkpoint(0).is_file()
 
 
 def fail_in_step_three(job: Job, root: Path) -> list[str]:

@@ -124,13 +124,13 @@ def run(tmp_path: Path) -> RunDir:
     for seed in (0, 1):
         labels = np.array([0, 1, 2, 3])
         right = labels if seed == 0 else np.array([0, 1, 2, 0])
-        write_npz(run.layerwise(seed, "id_test"), {"labels": labels, "predictions": right})
+        write_npz(run.paths.layerwise(seed, "id_test"), {"labels": labels, "predictions": right})
         methods = ["nervecode", "bad"] if seed == 0 else ["nervecode"]
         for split, n, shift in (("id_test", 30, 0), ("ood_x", 20, 1)):
-            write_npz(run.scores(seed, split), {m: rng.normal(shift, 1, n) for m in methods})
-        write_json(run.failures(seed), {} if seed == 0 else {"bad": "ValueError: no"})
-        written = [run.layerwise(seed, "id_test"), run.scores(seed, "id_test"),
-                   run.scores(seed, "ood_x"), run.failures(seed)]  # fmt: skip
+            write_npz(run.paths.scores(seed, split), {m: rng.normal(shift, 1, n) for m in methods})
+        write_json(run.paths.failures(seed), {} if seed == 0 else {"bad": "ValueError: no"})
+        written = [run.paths.layerwise(seed, "id_test"), run.paths.scores(seed, "id_test"),
+                   run.paths.scores(seed, "ood_x"), run.paths.failures(seed)]  # fmt: skip
         run.stage("score", seed, {}, lambda paths=written: paths)  # type: ignore[misc]
     return run
 
@@ -152,7 +152,7 @@ def test_rows_are_of_every_set_and_method(run: RunDir) -> None:
         (0, "nervecode", "ok"), (0, "bad", "ok"), (1, "nervecode", "ok"), (1, "bad", "failed"),
     ]  # fmt: skip
     assert all(list(r) == list(COLUMNS) for r in rows)
-    inside, outside = (dict(np.load(run.scores(0, s))) for s in ("id_test", "ood_x"))
+    inside, outside = (dict(np.load(run.paths.scores(0, s))) for s in ("id_test", "ood_x"))
     expected = separation(inside["bad"], outside["bad"])
     assert {m: rows[1][m] for m in METRICS} == vars(expected)
     assert (rows[1]["n_id"], rows[1]["n_ood"], rows[1]["accuracy"]) == (30, 20, 1.0)
@@ -163,7 +163,7 @@ def test_rows_are_of_every_set_and_method(run: RunDir) -> None:
 
 def test_rows_need_files_that_are_whole(run: RunDir) -> None:
     gate = gate_verdict(run, [0, 1])
-    run.scores(0, "ood_x").write_bytes(b"x")
+    run.paths.scores(0, "ood_x").write_bytes(b"x")
     with pytest.raises(ArtifactError, match=r"ood_x\.npz: is damaged"):
         seed_rows(run, 0, {"x": "near"}, gate)
 

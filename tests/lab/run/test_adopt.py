@@ -50,7 +50,7 @@ def test_a_setting_with_other_codes_and_outliers_trains_no_more(
     folders = [source.root.parent]
     run = run_setting(plan, "one", tmp_path, command="x", progress=Progress(), folders=folders)
     for seed in (0, 1):
-        assert run.checkpoint(seed).read_bytes() == source.checkpoint(seed).read_bytes()
+        assert run.paths.checkpoint(seed).read_bytes() == source.paths.checkpoint(seed).read_bytes()
         assert f'"event": "skip", "stage": "train/seed_{seed}"' in events(run)
     assert f'"event": "adopt", "source": "{source.root.name}"' in events(run)
     assert '"start", "stage": "train' not in events(run)
@@ -80,7 +80,7 @@ def test_fewer_seeds_are_taken_and_the_newest_run_and_no_folder_is_no_error(
     first = adopt(other(seeds=(1,)), tmp_path / "a", [source.root.parent], command="x")
     assert first is not None
     assert list(first.meta["stages"]) == ["train/seed_1"]
-    assert not first.checkpoint(0).exists()
+    assert not first.paths.checkpoint(0).exists()
     assert adopt(other(), tmp_path / "b", [tmp_path / "nowhere"], command="x") is None
 
 
@@ -92,9 +92,9 @@ def test_each_seed_may_come_from_another_run(source: RunDir, tmp_path: Path) -> 
     assert list(run.meta["stages"]) == ["train/seed_1", "train/seed_0"]
     for seed, cell in enumerate(cells):
         assert cell is not None
-        assert run.checkpoint(seed).read_bytes() == cell.checkpoint(seed).read_bytes()
+        assert run.paths.checkpoint(seed).read_bytes() == cell.paths.checkpoint(seed).read_bytes()
         assert f'"source": "{cell.root.name}", "seed": {seed}' in events(run)
-    manifest = json.loads((run.checkpoint(0).parent / "checkpoint_manifest.json").read_text())
+    manifest = json.loads((run.paths.checkpoint(0).parent / "checkpoint_manifest.json").read_text())
     assert sorted(manifest) == ["seed_0.safetensors", "seed_1.safetensors"]
     assert not verify_run(run).faults
 
@@ -102,6 +102,6 @@ def test_each_seed_may_come_from_another_run(source: RunDir, tmp_path: Path) -> 
 def test_a_damaged_training_is_refused(source: RunDir, tmp_path: Path) -> None:
     copy = adopt(other(), tmp_path / "a", [source.root.parent], command="x")
     assert copy is not None
-    copy.checkpoint(1).write_bytes(b"no weights")
+    copy.paths.checkpoint(1).write_bytes(b"no weights")
     with pytest.raises(ArtifactError, match=r"seed_1\.safetensors: is damaged"):
         adopt(other(), tmp_path / "b", [tmp_path / "a"], command="x")

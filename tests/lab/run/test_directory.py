@@ -19,7 +19,7 @@ import torch
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.machine import provenance
-from nervecode.lab.run.directory import RunDir, list_runs
+from nervecode.lab.run.directory import RunDir, forget_damaged_stages, list_runs, require_stage
 from nervecode.lab.schema import Config
 
 
@@ -234,9 +234,9 @@ def test_a_stage_whose_file_is_gone_or_changed_is_not_skipped(run: RunDir, damag
     assert f"`nervecode bench {run.root} --repair`" in str(caught.value)
     with pytest.raises(ArtifactError):
         run.verified(path)
-    assert run.forget_damaged_stages() == ["train/seed_0"]
+    assert forget_damaged_stages(run) == ["train/seed_0"]
     assert run.stage("train", 0, {}, lambda: [put(run, "x")])
-    assert run.forget_damaged_stages() == []
+    assert forget_damaged_stages(run) == []
 
 
 MANIFEST = "checkpoints/checkpoint_manifest.json"
@@ -255,7 +255,7 @@ def test_damage_to_a_shared_file_is_never_blessed_by_a_later_write(run: RunDir) 
         assert reopened.config
     with pytest.raises(ArtifactError, match=r"manifest\.json: is damaged"):
         reopened.stage("train", 3, {}, lambda: [])
-    assert reopened.forget_damaged_stages() == ["train/seed_0"]
+    assert forget_damaged_stages(reopened) == ["train/seed_0"]
     assert reopened.stage("train", 0, {}, lambda: [put(run, MANIFEST, "{}")][:0])
     reopened.verified(run.root / MANIFEST)
 
@@ -281,7 +281,7 @@ def test_a_cache_may_be_tidied_away_but_not_changed(run: RunDir) -> None:
         run.stage("calibrate", 0, {}, lambda: [path])
     path.unlink()
     assert not run.stage("calibrate", 0, {}, lambda: [path])
-    assert run.forget_damaged_stages() == []
+    assert forget_damaged_stages(run) == []
 
 
 def test_a_file_that_no_stage_wrote_is_not_verified(run: RunDir) -> None:
@@ -303,11 +303,11 @@ def test_a_stage_that_fails_is_not_done(run: RunDir) -> None:
 def test_a_stage_is_required_for_every_seed(run: RunDir) -> None:
     run.stage("train", 0, {}, lambda: [])
     with pytest.raises(ArtifactError) as caught:
-        run.require_stage("train")
+        require_stage(run, "train")
     assert "stage 'train' is not done for seed 3" in str(caught.value)
     assert f"`nervecode bench {run.root}` does it" in str(caught.value)
     run.stage("train", 3, {}, lambda: [])
-    run.require_stage("train")
+    require_stage(run, "train")
 
 
 def test_the_metadata_hash_what_stages_and_the_run_itself_wrote(run: RunDir) -> None:

@@ -111,9 +111,9 @@ def test_a_detector_that_fails_is_a_row_with_its_reason(
     }
     others = {row["method"] for row in outcome.rows if row["status"] == "ok"}
     assert others == {*METHODS, "energy"}
-    assert read_json(run.failures(0)) == {"broken": reason}
+    assert read_json(run.paths.failures(0)) == {"broken": reason}
     for split in ("id_calibration", "id_test", "ood_digits_8_9", "ood_uniform_noise"):
-        assert "broken" not in read_npz(run.scores(0, split))
+        assert "broken" not in read_npz(run.paths.scores(0, split))
     assert f"| broken | 0 | {reason} |" in (run.root / "tables.md").read_text()
     assert run.status == "complete"
 
@@ -167,7 +167,7 @@ def test_equal_configs_give_equal_weights_codes_and_scores(
 ) -> None:
     one = finished[0]
     other, _ = bench(one.config, tmp_path)
-    for path in (one.checkpoint(0), one.calibration(0)):
+    for path in (one.paths.checkpoint(0), one.paths.calibration(0)):
         back = load_file(other.root / path.relative_to(one.root))
         assert all(torch.equal(back[name], tensor) for name, tensor in load_file(path).items())
     for path in sorted([*one.root.rglob("*.npz"), one.root / "results.csv"]):
@@ -185,7 +185,7 @@ def test_the_layerwise_files_hold_what_the_calibrated_model_says(
     trained = load_calibrated(run, splits, 0, device=torch.device("cpu"))
     wrapped = trained.signals["nervecode"]
     for split, samples in splits.evaluated().items():
-        arrays = read_npz(run.layerwise(0, split))
+        arrays = read_npz(run.paths.layerwise(0, split))
         with torch.no_grad():
             logits, traces = wrapped.forward_with_trace(samples.inputs)
         assert arrays["layer_names"].tolist() == list(traces)
@@ -195,7 +195,7 @@ def test_the_layerwise_files_hold_what_the_calibrated_model_says(
         np.testing.assert_array_equal(arrays["labels"], samples.labels)
         np.testing.assert_array_equal(arrays["predictions"], logits.argmax(1))
         np.testing.assert_array_equal(arrays["sample_ids"], np.arange(len(samples)))
-        score = read_npz(run.scores(0, split))["nervecode"]
+        score = read_npz(run.paths.scores(0, split))["nervecode"]
         expected = wrapped.aggregate(traces).surprise
         np.testing.assert_allclose(score, expected, rtol=1e-3, atol=1e-3)
 
@@ -204,9 +204,9 @@ def test_a_combination_is_the_mean_of_scores_standardised_on_id_calibration(
     finished: tuple[RunDir, Outcome],
 ) -> None:
     run, _ = finished
-    calibration = read_npz(run.scores(0, "id_calibration"))
+    calibration = read_npz(run.paths.scores(0, "id_calibration"))
     for split in ("id_test", "ood_uniform_noise"):
-        scores = read_npz(run.scores(0, split))
+        scores = read_npz(run.paths.scores(0, split))
         standardised = [
             (scores[name] - calibration[name].mean(dtype=float))
             / calibration[name].std(dtype=float)
@@ -219,7 +219,7 @@ def test_a_combination_is_the_mean_of_scores_standardised_on_id_calibration(
 
 def test_a_checkpoint_is_complete_without_the_data(finished: tuple[RunDir, Outcome]) -> None:
     run, _ = finished
-    tensors = load_file(run.checkpoint(0))
+    tensors = load_file(run.paths.checkpoint(0))
     splits = build_splits(run.config.data)
     model = build_model(run.config.model, splits.train[:2], splits.num_classes)
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()
@@ -231,7 +231,7 @@ def test_a_checkpoint_is_complete_without_the_data(finished: tuple[RunDir, Outco
 
 def test_training_metrics_are_one_row_an_epoch(finished: tuple[RunDir, Outcome]) -> None:
     run, _ = finished
-    with run.metrics(0).open(newline="") as file:
+    with run.paths.metrics(0).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row in rows:
@@ -241,7 +241,7 @@ def test_training_metrics_are_one_row_an_epoch(finished: tuple[RunDir, Outcome])
         assert float(row["samples_per_second"]) > 0
     assert float(rows[0]["lr"]) == 0.05
     assert float(rows[1]["lr"]) == pytest.approx(0.025)
-    with run.diagnostics(0).open(newline="") as file:
+    with run.paths.diagnostics(0).open(newline="") as file:
         layers = list(csv.DictReader(file))
     assert len(layers) == 2 * 4
     assert all(0 < float(row["utilisation"]) <= 1 for row in layers)
@@ -260,12 +260,12 @@ def test_optimisers_and_schedules_without_learned_codes(
     )  # fmt: skip
     config = config.model_copy(update={"signals": {"nervecode": config.signals["nervecode"]}})
     run, outcome = bench(config, tmp_path)
-    with run.metrics(0).open(newline="") as file:
+    with run.paths.metrics(0).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["lr"]) for row in rows] == pytest.approx(rates)
     assert {float(row["coding_loss"]) for row in rows} == {0.0}
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
-    assert not run.diagnostics(0).exists()
+    assert not run.paths.diagnostics(0).exists()
     assert {row["method"] for row in outcome.rows} == {"nervecode"}
 
 
@@ -281,7 +281,7 @@ def test_percentiles_and_p_values_count_calibration_scores(
     test = build_splits(run.config.data).test.inputs
     inputs = Inputs(test, [str(i) for i in range(len(test))])
     found = score_inputs(wrapped, inputs, alpha=0.1)
-    calibration = read_npz(run.scores(0, "id_calibration"))["nervecode"].astype(float)
+    calibration = read_npz(run.paths.scores(0, "id_calibration"))["nervecode"].astype(float)
     scores, n = found.surprise.astype(float), len(calibration)
     # The saved scores are float32, so that a near tie may count either way.
     below = (calibration[None] <= scores[:, None]).mean(1)
@@ -290,7 +290,7 @@ def test_percentiles_and_p_values_count_calibration_scores(
     np.testing.assert_allclose(found.p_value, above, atol=1.5 / n)
     np.testing.assert_array_equal(found.flag, found.p_value <= 0.1)
     assert found.flag.mean() < 0.2
-    assert list(found.layers) == read_npz(run.layerwise(0, "id_test"))["layer_names"].tolist()
+    assert list(found.layers) == read_npz(run.paths.layerwise(0, "id_test"))["layer_names"].tolist()
 
 
 # What goes wrong
@@ -302,7 +302,7 @@ def test_training_that_diverges_is_told_and_noted(tmp_path: Path) -> None:
         again(run)
     assert RunDir(run.root).status == "failed"
     assert "the loss is" in RunDir(run.root).meta["error"]
-    assert not run.checkpoint(0).exists()
+    assert not run.paths.checkpoint(0).exists()
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt(), MemoryError("full")])
@@ -329,9 +329,9 @@ def test_a_damaged_checkpoint_is_an_artifacts_error(
     root = tmp_path / "copy"
     shutil.copytree(finished[0].root, root)
     run = RunDir(root)
-    run.checkpoint(0).unlink()
+    run.paths.checkpoint(0).unlink()
     if content is not None:
-        run.checkpoint(0).write_bytes(content)
+        run.paths.checkpoint(0).write_bytes(content)
     with pytest.raises(ArtifactError, match=r"seed_0\.safetensors: is"):
         load_primary(run, 0, device="cpu")
 

@@ -103,9 +103,8 @@ def test_a_finished_setting_is_not_run_again(plan: Plan, runs: Path) -> None:
 
 def test_a_seed_that_repeats_another_narrows_no_interval(study: Study) -> None:
     one = study.settings[0]
-    again = SimpleNamespace(
-        verified=one.run.verified, scores=lambda seed, split: one.run.scores(0, split)
-    )
+    paths = SimpleNamespace(scores=lambda seed, split: one.run.paths.scores(0, split))
+    again = SimpleNamespace(paths=paths, arrays=one.run.arrays)
     first = [row for row in one.rows if row["seed"] == 0]
     twice = [*first, *[{**row, "seed": 1} for row in first]]
     alone, both = (Setting("one", "", again, rows).lead("knn") for rows in (first, twice))  # type: ignore[arg-type]

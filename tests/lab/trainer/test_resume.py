@@ -54,8 +54,8 @@ def train_it(run: RunDir, progress: Progress) -> None:
 
 
 def outcome(run: RunDir) -> tuple[dict[str, torch.Tensor], list[str], str]:
-    rows = [line.rsplit(",", 1)[0] for line in run.metrics(0).read_text().splitlines()]
-    return load_file(run.checkpoint(0)), rows, run.diagnostics(0).read_text()
+    rows = [line.rsplit(",", 1)[0] for line in run.paths.metrics(0).read_text().splitlines()]
+    return load_file(run.paths.checkpoint(0)), rows, run.paths.diagnostics(0).read_text()
 
 
 OPTIMIZERS = {
@@ -94,7 +94,7 @@ def cut_after_an_epoch(parent: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     run = run_of(parent)
     with pytest.raises(Cut):
         train_it(run, Scissors(9))
-    assert run.resume(0).is_file()
+    assert run.paths.resume(0).is_file()
     return run
 
 
@@ -120,15 +120,15 @@ def test_a_damaged_resume_file_is_not_used(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = cut_after_an_epoch(tmp_path, monkeypatch)
-    content = run.resume(0).read_bytes()
+    content = run.paths.resume(0).read_bytes()
     damaged = DAMAGES[damage](content)
     assert damaged != content
-    run.resume(0).write_bytes(damaged)
+    run.paths.resume(0).write_bytes(damaged)
     again = Scissors()
     train_it(run, again)
     (told,) = again.told
     assert told.startswith("seed 0: starts over: ")
-    assert str(run.resume(0)) in told
+    assert str(run.paths.resume(0)) in told
     assert '"resume_refused"' in (run.root / "log.jsonl").read_text()
     assert not list(run.root.glob("resume/*"))
 
@@ -140,7 +140,7 @@ def test_other_settings_start_over(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     again = Scissors()
     train_it(run, again)
     assert again.told == [
-        f"seed 0: starts over: {run.resume(0)}: belongs to a training of other settings"
+        f"seed 0: starts over: {run.paths.resume(0)}: belongs to a training of other settings"
     ]
 
 
@@ -151,7 +151,7 @@ def test_short_epochs_do_not_write_each_time(
     run = run_of(tmp_path)
     with pytest.raises(Cut):
         train_it(run, Scissors(9))
-    assert not run.resume(0).exists()
+    assert not run.paths.resume(0).exists()
 
 
 # Signals

@@ -207,9 +207,9 @@ def test_a_seed_that_diverges_leaves_the_others_their_results(
     assert str(told.value).startswith(f"seed 0: training: the loss is nan in {where}, at learning")
     found = RunDir(run.root)
     assert (found.status, found.meta["error"]) == ("failed", str(told.value))
-    assert not found.checkpoint(0).exists()
-    assert found.resume(0).is_file()
-    assert found.verified(found.scores(1, "id_test"))
+    assert not found.paths.checkpoint(0).exists()
+    assert found.paths.resume(0).is_file()
+    assert found.verified(found.paths.scores(1, "id_test"))
     monkeypatch.undo()
     remarks: list[str] = []
     monkeypatch.setattr(Progress, "tell", lambda self, remark: remarks.append(remark))

@@ -1,0 +1,54 @@
+"""RunPaths: where the files of a run lie. They are named here alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MANIFEST = "checkpoints/checkpoint_manifest.json"
+# Files that a run writes more than once -> the stage that does.
+SHARED = {"config.yaml": "", "DEMO_MODE.txt": "", MANIFEST: "train", "GATE_FAILED.txt": "tables"}
+CACHE = ("features/", "resume/")  # what lies there may be gone, but not changed
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of a run, of which each stage has its own; those of `SHARED` lie beside them."""
+
+    root: Path
+
+    def checkpoint(self, seed: int) -> Path:
+        """Weights of the classifier and of learned codebooks."""
+        return self.root / "checkpoints" / f"seed_{seed}.safetensors"
+
+    def resume(self, seed: int) -> Path:
+        """A training after its last epoch; gone when the training is done."""
+        return self.root / "resume" / f"seed_{seed}.safetensors"
+
+    def calibration(self, seed: int) -> Path:
+        """Fitted codes and calibration scores of every signal."""
+        return self.root / "calibration" / f"seed_{seed}.safetensors"
+
+    def features(self, seed: int, split: str) -> Path:
+        """Cached logits and features of a split."""
+        return self.root / "features" / f"seed_{seed}" / f"{split}.safetensors"
+
+    def layerwise(self, seed: int, split: str) -> Path:
+        """Surprise per layer of a split."""
+        return self.root / "layerwise" / f"seed_{seed}" / f"{split}.npz"
+
+    def scores(self, seed: int, split: str) -> Path:
+        """Scores of every method on a split."""
+        return self.root / "scores" / f"seed_{seed}" / f"{split}.npz"
+
+    def failures(self, seed: int) -> Path:
+        """Method -> reason, for the baselines that failed."""
+        return self.root / "scores" / f"seed_{seed}" / "failures.json"
+
+    def metrics(self, seed: int) -> Path:
+        """Training metrics per epoch."""
+        return self.root / "metrics" / f"seed_{seed}.csv"
+
+    def diagnostics(self, seed: int) -> Path:
+        """Codebook diagnostics per layer and epoch."""
+        return self.root / "diagnostics" / f"seed_{seed}.csv"
