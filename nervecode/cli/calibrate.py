@@ -6,7 +6,7 @@ import typer
 
 from nervecode.cli.options import Run
 from nervecode.cli.several import several
-from nervecode.cli.show import next_step, say_takeover
+from nervecode.cli.show import next_step
 from nervecode.cli.stage import do_stage
 
 
@@ -23,7 +23,6 @@ def calibrate(run: Run) -> None:
     found = open_shared(run)
     require_stage(found, "train")
     prepared = prepare(found.config)
-    say_takeover(found)
     do_stage(found, prepared, "calibrate")
     for seed in found.config.seeds:
         typer.echo(found.paths.calibration(seed))

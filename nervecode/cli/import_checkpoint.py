@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervecode.cli import options
-from nervecode.cli.log import logged
 from nervecode.cli.opening import open_run
 from nervecode.cli.options import AnyRun, ConfigFile, Device, OutDir, Overrides, Preset
-from nervecode.cli.show import next_step, progress, say
+from nervecode.cli.show import next_step, say
+from nervecode.cli.stage import working
 
 if TYPE_CHECKING:
     from nervecode.lab.schema import Config
@@ -37,8 +37,8 @@ def import_checkpoint(
     seeds = None if seed is None or run is not None else str(seed)
     options.checkpoint_label(uri, sha256)
     from nervecode.lab.models.foreign import foreign_classifier
-    from nervecode.lab.stages.bench import guarded
     from nervecode.lab.stages.train import import_seed
+    from nervecode.lab.stages.trial import Trial
 
     def check(wanted: Config, prepared: Prepared) -> None:
         foreign_classifier(wanted, prepared.splits, chosen(wanted), file, sha256=sha256)
@@ -50,15 +50,7 @@ def import_checkpoint(
         "import-checkpoint", run, preset, config, seeds, device, outdir, override, {}, check=check
     )
     say(f"Run: {found.root}")
-
-    def work() -> None:
-        with logged(found.root, options.command_line()), progress() as shown:
-            if new != found.config:
-                found.replace_config(new)
-            import_seed(
-                found, prepared.splits, chosen(new), file,
-                uri=uri, sha256=sha256, device=prepared.device, progress=shown,
-            )  # fmt: skip
-
-    guarded(found, work)
+    with working(found, new) as (shown, _):
+        trial = Trial(found, prepared.splits, chosen(new), prepared.device, shown)
+        import_seed(trial, file, uri=uri, sha256=sha256)
     next_step("bench", found.root)

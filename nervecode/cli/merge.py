@@ -21,15 +21,8 @@ def merge(
 
     Example: nervecode merge scores.shard-*.npz --output scores.csv
     """
-    from nervecode.lab.inference.distinct import distinct
-    from nervecode.lab.inference.output import check_output, write_scored
-    from nervecode.lab.inference.scored import Tally, some
-    from nervecode.lab.inference.shards import check_shards, read_chunks
+    from nervecode.lab.inference.merge import merge_shards
 
-    check_output(output, force=force)
-    paths = check_shards(shards)
-    tally = Tally()
-    chunks = some((chunk for path in paths for chunk in read_chunks(path)), "the shards")
-    write_scored(distinct(tally.watching(chunks), output.parent), output, force=force)
+    summary = merge_shards(shards, output, force=force)
     typer.echo(output)
-    say(f"{tally.count} inputs of {len(paths)} shards: {tally.flagged} flagged")
+    say(f"{summary.count} inputs of {len(shards)} shards: {summary.flagged} flagged")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def open_run(
     command: str,
     run: Path | None,
-    preset: str | None,
-    config: Path | None,
-    seeds: str | None,
-    device: str | None,
-    outdir: Path,
-    override: list[str] | None,
-    settings: dict[str, Any],
+    preset: str | None = None,
+    config: Path | None = None,
+    seeds: str | None = None,
+    device: str | None = None,
+    outdir: Path = Path("runs"),
+    override: list[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     *,
     check: Callable[[Config, Prepared], object] = lambda config, prepared: None,
 ) -> tuple[RunDir, Config, Prepared]:
@@ -36,6 +36,8 @@ def open_run(
     from nervecode.lab.run.shared import create_shared, open_shared
     from nervecode.lab.stages.bench import prepare
 
+    given = settings or {}
+
     def checked(new: Config) -> Prepared:
         check_batch(new.train.batch_size, compiled=new.train.compile)
         prepared = prepare(new)
@@ -45,7 +47,7 @@ def open_run(
     if run is None:
         if preset is None and config is None:
             raise InputError(f"{command}: give one of --preset NAME, --config FILE and RUN")
-        new = options.resolve_options(preset, config, seeds, device, override, **settings).config
+        new = options.resolve_options(preset, config, seeds, device, override, **given).config
         prepared = checked(new)
         return create_shared(new, outdir, command=options.command_line()), new, prepared
     if preset is not None or config is not None:
@@ -53,5 +55,5 @@ def open_run(
     found = open_shared(run)
     assert found.config is not None  # damaged, it is an artifact's error and not the user's
     path = found.root / "config.yaml"
-    new = options.resolve_options(None, path, seeds, device, override, **settings).config
+    new = options.resolve_options(None, path, seeds, device, override, **given).config
     return found, new, checked(new)

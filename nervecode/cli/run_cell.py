@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nervecode.cli import bench as bench_command
+from nervecode.cli.opening import open_run
 from nervecode.cli.options import command_line
 from nervecode.cli.several import several
+from nervecode.cli.show import say
+from nervecode.cli.stage import do_bench
 from nervecode.errors import NervecodeError
 
 if TYPE_CHECKING:
@@ -41,13 +43,16 @@ def run_cell(
 
     if until_eof:
         threading.Thread(target=_listen, name="standard input", daemon=True).start()
-    found = read_sweep(folder).cell(cell)
-    root = found.root(folder)
+    chosen = read_sweep(folder).cell(cell)
+    root = chosen.root(folder)
     if current().leads:
-        run = RunDir.create(found.config, folder, command=command_line(), name=root.name)
+        run = RunDir.create(chosen.config, folder, command=command_line(), name=root.name)
         _wait_for(run)
     current().meet()
-    bench_command.bench.__wrapped__(run=root, repair=True)  # type: ignore[attr-defined]
+    began = time.monotonic()
+    opened, config, prepared = open_run("run-cell", root)
+    say(f"Run: {opened.root}")
+    do_bench(opened, prepared, config=config, began=began, repair=True)
 
 
 def _wait_for(run: RunDir) -> None:

@@ -44,19 +44,15 @@ def runs(
         next_step("report", folder / rows[-1]["run"])
 
 
-def gate_word(run: RunDir) -> str:
-    """The verdict of a run's gate, in a word."""
-    return {True: "passed", False: "failed", None: "open"}[run.meta["gate"]["passed"]]
-
-
 def _rows(folder: Path) -> list[dict[str, Any]]:
+    from nervecode.lab.results.rows import gate_word
     from nervecode.lab.run.directory import list_runs
 
     return [
         {
             "run": run.root.name,
             "status": run.status,
-            "gate": gate_word(run),
+            "gate": gate_word(run.meta["gate"]),
             "seeds": len(run.meta["seeds"]),
             "headline": _headline(run),
         }
@@ -76,5 +72,5 @@ def _headline(run: RunDir) -> str:
         ranked = ranking(read_rows(run)["rows"])
     except NervecodeError:
         return ""
-    found = [row for row in ranked if row["method"] == run.meta["primary_method"]]
-    return with_deviation(found[0], " ± ") if found else ""
+    primary = [row for row in ranked if row["method"] == run.meta["primary_method"]]
+    return with_deviation(primary[0], " ± ") if primary else ""

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections import deque
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nervecode import __version__
 from nervecode.cli.options import Device, Run
 from nervecode.cli.show import next_step, progress, say, show_table
-from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.inference.scored import Tally
-    from nervecode.lab.inference.shards import Shard
-    from nervecode.lab.inference.source import Source
-    from nervecode.lab.run.directory import RunDir
+    from nervecode.lab.inference.job import ScoringJob
+    from nervecode.lab.inference.scored import Summary
 
 
 def score(
@@ -55,93 +47,44 @@ def score(
 
     Example: nervecode score runs/digits-… --input pictures/ --output scores.csv
     """
-    from nervecode.lab.inference.distinct import distinct
-    from nervecode.lab.inference.open import open_inputs
-    from nervecode.lab.inference.output import check_output, write_scored
-    from nervecode.lab.inference.scored import Tally, some
-    from nervecode.lab.inference.scorer import check_alpha, score_source
+    from nervecode.lab.inference.job import ScoringJob
     from nervecode.lab.inference.shards import Shard
-    from nervecode.lab.run.directory import RunDir
-    from nervecode.lab.stages.bench import load_primary
 
-    check_alpha(alpha)
-    part = Shard.parse(shard or "1/1")
-    path = _shard_path(part, output) if shard else output
-    if path is not None:
-        check_output(path, force=force or bool(shard))
-    found = RunDir(run)
-    wrapped, shape = load_primary(found, seed, device=device)
-    source = open_inputs(input, shape, skip_bad=skip_bad, workers=workers or os.cpu_count() or 1)
-    part = replace(part, units=source.units, settings=_settings(found, seed, alpha, source))
-    if shard and path and path.exists() and not force:
-        return _keep(path, part, output)
-    tally, began = Tally(), time.monotonic()
+    part = None if shard is None else Shard.parse(shard)
+    job = ScoringJob(
+        run, input, output, part,
+        alpha=alpha, seed=seed, device=device, workers=workers, skip_bad=skip_bad, force=force,
+    )  # fmt: skip
     with progress() as shown:
-        chunks = score_source(wrapped, source, part.range, alpha=alpha, progress=shown)
-        chunks = tally.watching(chunks if shard else some(chunks, input))
-        if path is None:
-            deque(chunks, maxlen=0)
-        else:
-            extra = part.header() if shard else None
-            write_scored(distinct(chunks, path.parent), path, extra=extra, force=force)
-    seconds = time.monotonic() - began
-    _summary(tally, f"{input}, shard {shard}" if shard else input, alpha, seconds)
-    if path is None:
-        _show(tally)
+        summary = job.work(shown)
+    if summary is not None:
+        _say_summary(job, summary)
+    elif part is not None:
+        say(f"shard {part.index} of {part.count} was done before; --force scores it again")
+    if summary is not None and output is None:
+        _show(summary)
         next_step("score", run, "--input", input, "--output", "scores.csv")
         return
-    typer.echo(path)
-    if shard:
-        _then_merge(part, output)
+    typer.echo(job.path)
+    if part is not None and output is not None:
+        say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {output}")
     else:
         next_step("plot", run)
 
 
-def _shard_path(part: Shard, output: Path | None) -> Path:
-    if output is None:
-        raise InputError("--shard: needs --output FILE.npz")
-    return part.path(output)
-
-
-def _settings(run: RunDir, seed: int | None, alpha: float, source: Source) -> dict[str, Any]:
-    """What every score depends on: shards with other settings are of another scoring."""
-    seed = run.config.seeds[0] if seed is None else seed
-    return {
-        "checkpoint": run.recorded(run.paths.checkpoint(seed)),
-        "calibration": run.recorded(run.paths.calibration(seed)),
-        "seed": seed,
-        "alpha": alpha,
-        "input": source.identity,
-        "nervecode": __version__,
-    }
-
-
-def _keep(path: Path, part: Shard, output: Path | None) -> None:
-    """Leave a shard as it is, if it is this one and whole."""
-    if not part.is_done(path):
-        raise InputError(f"--output {path}: exists, and is another or damaged; --force replaces it")
-    say(f"shard {part.index} of {part.count} was done before; --force scores it again")
-    typer.echo(path)
-    _then_merge(part, output)
-
-
-def _then_merge(part: Shard, output: Path | None) -> None:
-    assert output is not None
-    say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {output}")
-
-
-def _summary(tally: Tally, source: str, alpha: float, seconds: float) -> None:
-    share = f" ({100 * tally.flagged / tally.count:.1f} %)" if tally.count else ""
+def _say_summary(job: ScoringJob, summary: Summary) -> None:
+    part = f", shard {job.shard.index}/{job.shard.count}" if job.shard else ""
+    share = f" ({100 * summary.flagged / summary.count:.1f} %)" if summary.count else ""
     say(
-        f"{tally.count} inputs from {source}: {tally.flagged} flagged at alpha {alpha:g}{share}; "
-        f"{tally.count / seconds:.0f} inputs a second"
+        f"{summary.count} inputs from {job.input}{part}: {summary.flagged} flagged at alpha "
+        f"{job.alpha:g}{share}; {summary.count / summary.seconds:.0f} inputs a second"
     )
 
 
-def _show(tally: Tally) -> None:
+def _show(summary: Summary) -> None:
     from nervecode.lab.results.tables import Table
 
-    top = tally.top
+    top = summary.top
     assert top is not None
     body = [
         [
@@ -156,4 +99,4 @@ def _show(tally: Tally) -> None:
     ]
     header = ["input", "percentile (%)", "p-value", "flag", "class", *top.layers]
     caption = "the most surprising first; the last columns are bits per layer"
-    show_table(Table(f"{len(body)} of {tally.count} inputs", header, body, caption=caption))
+    show_table(Table(f"{len(body)} of {summary.count} inputs", header, body, caption=caption))

@@ -1,19 +1,55 @@
-"""Stage: one stage of a run, shown while it works and written to the run's log."""
+"""Stages of a run, shown while they work and written to the run's log."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nervecode.cli.log import logged
+import typer
+
+from nervecode.cli.log import log, logged
 from nervecode.cli.options import command_line
-from nervecode.cli.show import progress
+from nervecode.cli.show import next_step, progress, say, say_takeover, show_table
 from nervecode.cli.track import tracked
+from nervecode.errors import GateError
 
 if TYPE_CHECKING:
+    from nervecode.lab.machine.progress import Progress
+    from nervecode.lab.machine.tracking import Tracking
     from nervecode.lab.run.directory import RunDir
     from nervecode.lab.schema import Config
-    from nervecode.lab.stages.bench import Prepared
+    from nervecode.lab.stages.bench import Outcome, Prepared
+
+
+@contextmanager
+def working(
+    run: RunDir,
+    config: Config | None = None,
+    *,
+    track: Sequence[str] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[Progress, Tracking | None]]:
+    """Claim a run within the block, whose log and display tell what is done.
+
+    Another `config` than the run's takes its place first, and `notes` enter `meta.json`. The
+    trackers named in `track` watch.
+    """
+    from nervecode.lab.stages.bench import guarded
+
+    say_takeover(run)
+    with (
+        guarded(run, config),
+        logged(run.root, command_line()),
+        tracked(track, run) as tracking,
+        progress(tracking) as shown,
+    ):
+        if notes:
+            run.update(**notes)
+        yield shown, tracking
 
 
 def do_stage(
@@ -23,25 +59,82 @@ def do_stage(
     *,
     config: Config | None = None,
     track: Sequence[str] | None = None,
-    **notes: Any,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Do the stage `name` for every seed; a run that fails in it says so.
+    """Do the stage `name` for every seed; a run that fails in it says so. See `working`."""
+    from nervecode.lab.stages.bench import run_stages
 
-    Another `config` than the run's takes its place first, and `notes` enter `meta.json`. The
-    trackers named in `track` watch.
+    with working(run, config, track=track, notes=notes) as (shown, _):
+        run_stages(run, prepared, (name,), progress=shown)
+
+
+def do_bench(
+    run: RunDir,
+    prepared: Prepared,
+    *,
+    config: Config,
+    began: float,
+    repair: bool = False,
+    allow_low_accuracy: bool = False,
+    as_json: bool = False,
+    track: Sequence[str] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """All stages with tables, pictures and the page, and what came of them. See `working`.
+
+    Raises:
+        GateError: a seed did not reach the accuracy gate, and figures are withheld.
     """
-    from nervecode.lab.stages.bench import guarded, run_stages
+    from nervecode.lab.run.directory import forget_damaged_stages
+    from nervecode.lab.stages.bench import run_bench
+    from nervecode.viz.stages import plots_and_report
 
-    def work() -> None:
-        if config not in (None, run.config):
-            run.replace_config(config)
-        if notes:
-            run.update(**notes)
-        with (
-            logged(run.root, command_line()),
-            tracked(track, run) as tracking,
-            progress(tracking) as shown,
-        ):
-            run_stages(run, prepared, (name,), progress=shown)
+    with working(run, config, track=track, notes=notes) as (shown, tracking):
+        for stage in forget_damaged_stages(run) if repair else ():
+            shown.tell(f"again: {stage}")
+        outcome = run_bench(
+            run, prepared, progress=shown, allow_low_accuracy=allow_low_accuracy,
+            after=plots_and_report,
+        )  # fmt: skip
+        if outcome is None:
+            return
+        if tracking is not None:
+            tracking.table("tables", (run.root / "tables.md").read_text(encoding="utf-8"))
+            for path in _plots(run, outcome):
+                tracking.picture(path.stem, path)
+        log(f"done: {run.status}")
+    _show_outcome(run, outcome, as_json=as_json)
+    say(f"Done in {time.monotonic() - began:.0f} s. Run: {run.root}")
+    if outcome.withheld:
+        raise GateError(_verdict(run))
+    next_step("plot", run.root, "--kind", "layerwise")
 
-    guarded(run, work)
+
+def _plots(run: RunDir, outcome: Outcome) -> list[Path]:
+    """The pictures of the rows; there are none without figures."""
+    drawn = outcome.rows and not outcome.withheld
+    names = run.meta["stages"]["plots"]["outputs"] if drawn else ()
+    return [run.root / name for name in names]
+
+
+def _show_outcome(run: RunDir, outcome: Outcome, *, as_json: bool) -> None:
+    from nervecode.lab.results.rows import document
+    from nervecode.lab.results.tables import all_tables
+
+    if as_json:
+        typer.echo(json.dumps(document(run, outcome.rows, outcome.gate)))
+    else:
+        for table in all_tables(run.meta, outcome.rows):
+            show_table(table)
+    if plots := _plots(run, outcome):
+        say(f"Plots: {plots[0].parent}")
+    say(f"Report: {run.root / 'report.html'}")
+
+
+def _verdict(run: RunDir) -> str:
+    gate = run.meta["gate"]
+    found = ", ".join(f"seed {seed}: {value:.4g}" for seed, value in gate["accuracy"].items())
+    return (
+        f"accuracy gate {gate['required']:.4g} not passed ({found}); tables are withheld. "
+        f"`nervecode bench {run.root} --allow-low-accuracy` shows them as failed-gate diagnostics"
+    )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +13,11 @@ import typer
 
 from nervecode.cli.options import Overrides, Seeds, parse_seeds
 from nervecode.cli.show import progress, say, show_table
-from nervecode.errors import InputError, NervecodeError
+from nervecode.errors import InputError
 
 if TYPE_CHECKING:
     from nervecode.lab.config.resolve import Resolved
     from nervecode.lab.sweep.cells import Cell, Sweep
-    from nervecode.lab.sweep.launchers import Task
-    from nervecode.lab.sweep.state import State
 
 PRINT = "print"
 
@@ -64,6 +60,7 @@ def sweep(
     """
     from nervecode.lab.sweep import launchers
     from nervecode.lab.sweep.cells import Sweep, read_sweep, write_sweep
+    from nervecode.lab.sweep.run import due_cells, require_data, run_cells
 
     start = None if launcher == PRINT else launchers.launcher(launcher)
     options = _options(launcher_option or [])
@@ -71,44 +68,22 @@ def sweep(
     if not configs and (seeds or grid or override):
         raise InputError("sweep: found --seeds, --grid or -o without a config to apply them to")
     cells = _cells(configs, seeds, grid or [], override or []) if configs else None
-    found = read_sweep(outdir) if cells is None else Sweep(outdir, tuple(cells))
-    due = _due(found, only_failed)
+    chosen = read_sweep(outdir) if cells is None else Sweep(outdir, tuple(cells))
+    due = due_cells(chosen, only_failed=only_failed)
     if launcher == "local":  # elsewhere, the data may be where the cells run
-        _require_data(due)
+        require_data(due)
     if cells is not None:
-        found = write_sweep(outdir, cells)
+        chosen = write_sweep(outdir, cells)
     if start is None:
         for cell in due:
             typer.echo(shlex.join(["nervecode", "run-cell", str(outdir), cell.id]))
         return
-    say(f"{len(found.cells)} cells in {outdir}, {len(found.cells) - len(due)} of them not due")
-    pool = launchers.Pool(outdir, jobs or launchers.cores(), options)
+    say(f"{len(chosen.cells)} cells in {outdir}, {len(chosen.cells) - len(due)} of them not due")
     if due:
-        _run(found, start([_task(cell, outdir) for cell in due], pool), len(due), fail_fast)
-    _finish(found, as_json)
-
-
-def _due(sweep: Sweep, only_failed: bool) -> list[Cell]:
-    """The cells that are to be run."""
-    from nervecode.lab.sweep.state import FAILED, UNFINISHED, state_of
-
-    wanted = FAILED if only_failed else (*FAILED, *UNFINISHED, "running")
-    words = {cell.id: state_of(cell, sweep.folder).word for cell in sweep.cells}
-    return [
-        cell
-        for cell in sweep.cells
-        if words[cell.id] in wanted
-        # What did not reach its gate would not another time.
-        and (only_failed or words[cell.id] != "gate failed")
-    ]
-
-
-def _require_data(cells: Sequence[Cell]) -> None:
-    """Tell every set that is absent before any cell is run."""
-    from nervecode.lab.data.catalogue import require
-
-    data = [cell.config.data for cell in cells]
-    require(spec for one in data for spec in (one.id, *one.near, *one.far))
+        pool = launchers.Pool(outdir, jobs or launchers.cores(), options)
+        with progress() as shown:
+            run_cells(chosen, due, start, pool, progress=shown, fail_fast=fail_fast)
+    _finish(chosen, as_json)
 
 
 def _cells(
@@ -147,51 +122,21 @@ def _resolve(
 def _options(texts: Sequence[str]) -> dict[str, Any]:
     from nervecode.lab.config.yaml import parse_value
 
-    found = {}
+    options = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise InputError(f"--launcher-option {text}: allowed: key=value")
-        found[key] = parse_value(value, f"--launcher-option {key}")
-    return found
-
-
-def _task(cell: Cell, folder: Path) -> Task:
-    from nervecode.lab.sweep.launchers import Task
-
-    words = (sys.executable, "-m", "nervecode", "run-cell", str(folder.resolve()), cell.id)
-    return Task(cell.id, words, folder / "logs" / f"{cell.id}.log")
-
-
-def _run(sweep: Sweep, ended: Iterator[tuple[Task, int]], total: int, fail_fast: bool) -> None:
-    """Follow the cells as they end."""
-    cells = {cell.id: cell for cell in sweep.cells}
-    failed = 0
-    with sweep.claimed(), progress() as shown, closing(ended):  # type: ignore[type-var]
-        shown.start("cells", total)
-        for task, status in ended:
-            failed += status != 0
-            shown.advance(failed=failed)
-            if status:
-                cell = cells[task.id]
-                shown.tell(f"{cell.label} seed {cell.seed}: exit status {status}; {task.log}")
-                if fail_fast:
-                    return
+        options[key] = parse_value(value, f"--launcher-option {key}")
+    return options
 
 
 def _finish(sweep: Sweep, as_json: bool) -> None:
-    """Show how every cell stands, and write it down.
+    """Show how every cell stands, and write it down."""
+    from nervecode.lab.sweep.run import check_done, write_states
+    from nervecode.lab.sweep.state import cell_table, config_table
 
-    Raises:
-        NervecodeError: some are not done.
-    """
-    from nervecode.files import csv_text, write_json, write_text
-    from nervecode.lab.sweep.state import cell_table, config_table, records, state_of
-
-    states: list[State] = [state_of(cell, sweep.folder) for cell in sweep.cells]
-    rows = records(sweep.cells, states)
-    write_text(sweep.folder / "sweep.csv", csv_text(rows))
-    write_json(sweep.folder / "results.json", rows)
+    states, rows = write_states(sweep)
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, "cells": rows}))
     else:
@@ -199,11 +144,4 @@ def _finish(sweep: Sweep, as_json: bool) -> None:
         summary = config_table(sweep.cells, states)
         if summary.body:
             show_table(summary)
-    left = [state.word for state in states if state.word != "done"]
-    if left:
-        counts = ", ".join(f"{left.count(word)} {word}" for word in dict.fromkeys(left))
-        raise NervecodeError(
-            f"{len(left)} of {len(states)} cells are not done: {counts}; "
-            f"`nervecode sweep --outdir {sweep.folder}` goes on, --only-failed repeats those that "
-            "failed"
-        )
+    check_done(sweep, states)

@@ -22,7 +22,7 @@ from nervecode.cli.options import (
     Seeds,
 )
 from nervecode.cli.several import several
-from nervecode.cli.show import next_step, say, say_takeover
+from nervecode.cli.show import next_step, say
 from nervecode.cli.stage import do_stage
 from nervecode.cli.track import Track
 
@@ -67,8 +67,7 @@ def train(
         "train", run, preset, config, seeds, device, outdir, override, settings
     )
     say(f"Run: {found.root}")
-    say_takeover(found)
-    do_stage(found, prepared, "train", config=new, track=track, **label)
+    do_stage(found, prepared, "train", config=new, track=track, notes=label)
     for seed in new.seeds:
         typer.echo(found.paths.checkpoint(seed))
     next_step("calibrate", found.root)

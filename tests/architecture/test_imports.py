@@ -226,6 +226,10 @@ OFFENCES = {
         "lab/stages/score.py",
         "import nervecode.lab.stages.train",
     ),
+    "Commands never import each other; they share what stands below them": (
+        "cli/compare.py",
+        "import nervecode.cli.runs",
+    ),
     "What reads saved files needs no torch": ("lab/run/directory.py", "import torch"),
     "Plots and tables know nothing of the stages": (
         "lab/results/tables.py",

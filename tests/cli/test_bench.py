@@ -315,6 +315,9 @@ def test_a_gate_counts_though_there_is_no_outlier(
                 "--seeds", "0", "--json", *overrides)  # fmt: skip
     assert found.status == 3
     assert json.loads(found.out)["rows"] == []
+    passed = cli("bench", *tmp_path.iterdir(), "--accuracy-gate", "0")
+    assert passed.status == 0, passed.err
+    assert "Plots:" not in passed.err and "Report:" in passed.err
 
 
 # Settings on the command line

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from nervecode.cli.compare import _marks
 from nervecode.lab.results.compare import HEADLINE, Entry, rank_methods
+from nervecode.lab.results.tables import best_and_second
 from tests.lab.made_up import make_run
 
 FAILED = {"required": 0.99, "passed": False, "accuracy": {"0": 0.4, "1": 0.95}}
@@ -189,12 +189,11 @@ def test_ranks_need_two_runs_and_three_methods(cli: Any, runs: list[Path], tmp_p
 
 
 def test_the_best_and_the_second_run_of_a_line_are_marked(cli: Any, runs: list[Path]) -> None:
-    means = [[0.8, 0.9, None], [0.7, 0.70001, 0.6], [None, None, None]]
-    best, second = _marks(means, lower=False)
-    assert best == {(0, 2), (1, 1), (1, 2)}  # equal as shown
-    assert second == {(0, 1), (1, 3)}
-    best, second = _marks(means, lower=True)
-    assert (best, second) == ({(0, 1), (1, 3)}, {(0, 2), (1, 1), (1, 2)})
+    assert best_and_second([0.8, 0.9, None]) == ({1}, {0})
+    assert best_and_second([0.8, 0.9, None], lower=True) == ({0}, {1})
+    assert best_and_second([0.7, 0.70001, 0.6]) == ({0, 1}, {2})  # equal as shown
+    assert best_and_second([0.7, None, 0.7]) == ({0, 2}, set())
+    assert best_and_second([None, None]) == (set(), set())
     text = cli("compare", *runs[:2], "--md").out
     assert "## auroc x100 ↑: near+far of every method" in text
     assert re.search(r"\| nervecode \| \*81\.00±.* \| \*\*93\.50±", text)

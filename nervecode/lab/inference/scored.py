@@ -58,11 +58,12 @@ def some(chunks: Iterable[Scored], source: str) -> Iterator[Scored]:
         raise InputError(f"{source}: none of the inputs is readable")
 
 
-class Tally:
+class Summary:
     """Counts scored inputs and those flagged, and keeps the most surprising."""
 
     def __init__(self) -> None:
         self.count = self.flagged = 0
+        self.seconds = 0.0
         self.top: Scored | None = None
 
     def watching(self, chunks: Iterable[Scored]) -> Iterator[Scored]:

@@ -70,12 +70,22 @@ def withhold(rows: Iterable[Row], gate: Gate) -> list[Row]:
     ]
 
 
+def is_withheld(rows: Iterable[Row]) -> bool:
+    """Whether rows are without their figures."""
+    return any(row["status"] == "not_reported" for row in rows)
+
+
 def gate_reason(gate: Gate, seed: int) -> str:
     """Why a seed's cells are empty."""
     found, required = gate["accuracy"][str(seed)], gate["required"]
     sign = "<" if found < required else ">="
     tail = "" if found < required else " (another seed did not pass)"
     return f"not reported: accuracy {found:.4g} {sign} {required:.4g}{tail}"
+
+
+def gate_word(gate: Gate) -> str:
+    """The verdict of a gate, in a word."""
+    return {True: "passed", False: "failed", None: "open"}[gate["passed"]]
 
 
 def summarise(rows: Iterable[Row]) -> list[Row]:

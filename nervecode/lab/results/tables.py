@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.lab.results.rows import GROUPS, Row, gate_reason, ranking, summarise
+from nervecode.lab.results.rows import (
+    GROUPS,
+    Row,
+    gate_reason,
+    is_withheld,
+    ranking,
+    summarise,
+)
 
 Meta = Mapping[str, Any]
 
@@ -76,7 +83,7 @@ def failures(rows: Iterable[Row]) -> Table | None:
 
 def all_tables(meta: Meta, rows: Sequence[Row]) -> list[Table]:
     """Every table of a run, in order."""
-    if any(row["status"] == "not_reported" for row in rows):
+    if is_withheld(rows):
         return [withheld(meta)]
     tables = [group_table(meta, rows), set_table(meta, rows), failures(rows)]
     return [table for table in tables if table is not None and table.body]
@@ -125,18 +132,27 @@ def _grid(
     body = [[m, *[_cell(cells.get((m, column))) for column in columns]] for m in methods]
     best, second = set(), set()
     for c, column in enumerate(columns, start=1):
-        values = [(m, cells[m, column]["auroc_mean"]) for m in methods if (m, column) in cells]
-        # Ranks are of what is shown, so that equal figures get equal marks.
-        shown = sorted({round(100 * value, 2) for _, value in values}, reverse=True)
-        for r, method in enumerate(methods):
-            value = dict(values).get(method)
-            if value is None:
-                continue
-            if round(100 * value, 2) == shown[0]:
-                best.add((r, c))
-            elif len(shown) > 1 and round(100 * value, 2) == shown[1]:
-                second.add((r, c))
+        means = [cells[m, column]["auroc_mean"] if (m, column) in cells else None for m in methods]
+        first, next_best = best_and_second(means)
+        best |= {(r, c) for r in first}
+        second |= {(r, c) for r in next_best}
     return Table(title, ["method", *columns], body, frozenset(best), frozenset(second), caption)
+
+
+def best_and_second(
+    means: Sequence[float | None], *, lower: bool = False
+) -> tuple[set[int], set[int]]:
+    """The places of the best and of the second of some means, as they are shown: x100, two digits.
+
+    Equal figures share a place; `lower` says which are better, and None is no figure.
+    """
+    shown = [None if mean is None else round(100 * mean, 2) for mean in means]
+    ranked = sorted({figure for figure in shown if figure is not None}, reverse=not lower)
+    best, second = (
+        {place for place, figure in enumerate(shown) if figure in ranked[rank : rank + 1]}
+        for rank in (0, 1)
+    )
+    return best, second
 
 
 def with_deviation(row: Row, sign: str = "±") -> str:

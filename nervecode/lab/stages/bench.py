@@ -1,14 +1,16 @@
-"""bench: all stages over the seeds of a run, resumed where they stand, and the gated rows."""
+"""bench: all stages over the seeds of a run, resumed where they stand, and the gated rows.
+
+Pictures and pages are not of the lab: what comes after the tables is handed in.
+"""
 
 from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,17 +25,17 @@ from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import check_devices, current, local_world
 from nervecode.lab.results.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
 from nervecode.lab.results.tables import markdown
-from nervecode.lab.run.directory import RunDir, require_stage
-from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.schema import Config
 from nervecode.lab.stages.calibrate import calibrate_seed
-from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.score import score_seed
 from nervecode.lab.stages.train import train_seed
+from nervecode.lab.stages.trial import Trial
 from nervecode.lab.trainer.trainer import Diverged
-from nervecode.layers import WrappedModel, select_layers
+from nervecode.layers import select_layers
 
-Stage = Callable[..., bool]
-STAGES: dict[str, Stage] = {
+After = Callable[[RunDir, Progress], object]
+STAGES: dict[str, Callable[[Trial], bool]] = {
     "train": train_seed,
     "calibrate": calibrate_seed,
     "score": score_seed,
@@ -42,10 +44,17 @@ STAGES: dict[str, Stage] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a bench found: its rows (withheld where the gate failed) and the gate's verdict."""
+    """What a bench found: its rows and the gate's verdict.
+
+    Attributes:
+        rows: without their figures where these are withheld.
+        gate: accuracy of every seed, and whether all are enough.
+        withheld: whether the gate was not passed, and figures were not asked for all the same.
+    """
 
     rows: list[Row]
     gate: Gate
+    withheld: bool
 
 
 @dataclass(frozen=True)
@@ -87,16 +96,16 @@ def run_stages(
     Raises:
         NervecodeError: a stage failed; the run is marked, and what is done stays.
     """
-    splits, device = prepared.splits, prepared.device
     _note_data(run, prepared)
     diverged: list[str] = []
     seeds = run.config.seeds
     parts = list(stages) * len(seeds)
     for number, seed in enumerate(seeds):
+        trial = Trial(run, prepared.splits, seed, prepared.device, progress)
         try:
             for place, name in enumerate(stages, start=1 + number * len(stages)):
                 progress.part(parts, place, f"seed {number + 1} of {len(seeds)}")
-                if not STAGES[name](run, splits, seed, device=device, progress=progress):
+                if not STAGES[name](trial):
                     progress.tell(f"seed {seed}: {name} was done before")
         except Diverged as error:  # the other seeds are worth having
             progress.tell(str(error))
@@ -107,56 +116,56 @@ def run_stages(
 
 
 def run_bench(
-    run: RunDir, prepared: Prepared, *, allow_low_accuracy: bool, progress: Progress
-) -> Outcome:
+    run: RunDir,
+    prepared: Prepared,
+    *,
+    progress: Progress,
+    allow_low_accuracy: bool = False,
+    after: After | None = None,
+) -> Outcome | None:
     """All stages, then rows, tables and the verdict of the gate.
 
     Args:
         run: a run, claimed by the caller.
         prepared: data and device of its config.
-        allow_low_accuracy: report figures of a run that did not pass its gate, marked as such.
         progress: told what is done.
+        allow_low_accuracy: report figures of a run that did not pass its gate, marked as such.
+        after: what comes after the tables, such as pictures.
+
+    Returns:
+        None in a process that follows another, whose part ends with the stages.
     """
     run_stages(run, prepared, tuple(STAGES), progress=progress)
+    if not current().leads:
+        return None
     gate = gate_verdict(run, run.config.seeds)
-    groups = {one.name: one.group for one in prepared.splits.ood}
+    groups = {ood.name: ood.group for ood in prepared.splits.ood}
     rows = [row for seed in run.config.seeds for row in seed_rows(run, seed, groups, gate)]
-    if not gate["passed"] and not allow_low_accuracy:
+    withheld = not gate["passed"] and not allow_low_accuracy
+    if withheld:
         rows = withhold(rows, gate)
     _write_tables(run, rows, gate, allow_low_accuracy)
     status = "complete" if gate["passed"] else "gate_failed"
     run.update(status=status, gate=gate)
     if not run.config.bench.keep_features:
         shutil.rmtree(run.root / "features", ignore_errors=True)
-    return Outcome(rows, gate)
+    if after is not None:
+        after(run, progress)
+    return Outcome(rows, gate, withheld)
 
 
-def load_primary(
-    run: RunDir, seed: int | None, *, device: str | None
-) -> tuple[WrappedModel, tuple[int, ...]]:
-    """The calibrated primary signal of a seed, and the shape of one input.
+@contextmanager
+def guarded(run: RunDir, config: Config | None = None) -> Iterator[None]:
+    """Claim a run within the block; if that fails or is interrupted, the metadata say so.
 
-    Raises:
-        InputError: a seed that the run does not have.
-        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+    Another `config` than the run's takes its place first.
     """
-    seeds = run.config.seeds
-    chosen = seeds[0] if seed is None else seed
-    if chosen not in seeds:
-        raise InputError(f"--seed: found {chosen}, allowed: {', '.join(map(str, seeds))}")
-    require_stage(run, "calibrate")
-    splits = build_splits(run.config.data)
-    where = choose_device(device or run.config.device)
-    trained = load_calibrated(run, splits, chosen, device=where)
-    return trained.signals[PRIMARY], tuple(splits.train.inputs.shape[1:])
-
-
-def guarded(run: RunDir, work: Callable[[], Any]) -> Any:
-    """Do work on a claimed run; if it fails or is interrupted, the metadata say so."""
     with run.claimed():
         run.update(status="running", error=None)
         try:
-            result = work()
+            if config is not None and config != run.config:
+                run.replace_config(config)
+            yield
         except Exception as error:
             with suppress(NervecodeError):  # on a full disk, the first error is the one to tell
                 run.log("failed", error=str(error))
@@ -171,7 +180,6 @@ def guarded(run: RunDir, work: Callable[[], Any]) -> Any:
             raise
         if run.meta["status"] == "running":
             run.update(status="partial")
-        return result
 
 
 def _note_data(run: RunDir, prepared: Prepared) -> None:
@@ -181,7 +189,7 @@ def _note_data(run: RunDir, prepared: Prepared) -> None:
         datasets={name: samples.fingerprint() for name, samples in parts.items()},
         split_sizes={name: len(samples) for name, samples in parts.items()},
         num_classes=splits.num_classes,
-        ood_groups={one.name: one.group for one in splits.ood},
+        ood_groups={ood.name: ood.group for ood in splits.ood},
         device={"type": device.type, "threads": torch.get_num_threads()},
         determinism={
             "deterministic": run.config.deterministic,

@@ -5,45 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from nervecode.files import replacing, sha256
-from nervecode.lab.data.splits import Splits
-from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals
 from nervecode.lab.ranks.job import current
-from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import SignalConfig
-from nervecode.lab.stages.checkpoint import (
-    CALIBRATION_FORMAT,
-    Trained,
-    load_checkpoint,
-    pack_signals,
-)
+from nervecode.lab.stages.checkpoint import CALIBRATION_FORMAT, load_checkpoint, pack_signals
+from nervecode.lab.stages.trial import Trial
 from nervecode.layers import WrappedModel
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.storage import metadata
 
 
-def calibrate_seed(
-    run: RunDir, splits: Splits, seed: int, *, device: torch.device, progress: Progress
-) -> bool:
+def calibrate_seed(trial: Trial) -> bool:
     """Fit and calibrate every signal of one seed, or skip it; returns whether it was done now.
 
     The features of ID train and calibration are kept for the detectors, which need them too.
     """
+    run, seed, config = trial.run, trial.seed, trial.config
     checkpoint = run.verified(run.paths.checkpoint(seed))
-    signals = {name: s.model_dump() for name, s in run.config.signals.items()}
+    signals = {name: s.model_dump() for name, s in config.signals.items()}
     inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
 
     def work() -> list[Path]:
-        trained = load_checkpoint(checkpoint, run.config, splits, device=device)
-        signals = {**trained.signals, **build_signals(run.config, trained.model, recipe="bits")}
-        _fit(run, trained, signals, splits, seed, progress)
-        _calibrate(run, trained, signals, splits, seed, progress)
+        trained = load_checkpoint(checkpoint, config, trial.splits, device=trial.device)
+        signals = {**trained.signals, **build_signals(config, trained.model, recipe="bits")}
+        _fit(trial, trained.model, signals)
+        _calibrate(trial, trained.model, signals)
         if not current().leads:
             return []
         _write(run.paths.calibration(seed), signals)
@@ -53,32 +45,25 @@ def calibrate_seed(
     return run.stage("calibrate", seed, inputs, work)
 
 
-def _fit(
-    run: RunDir,
-    trained: Trained,
-    signals: Mapping[str, WrappedModel],
-    splits: Splits,
-    seed: int,
-    progress: Progress,
-) -> None:
+def _fit(trial: Trial, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
     """One pass over ID train: the moments of every `bits` signal, and the features."""
-    settings = {n: s for n, s in run.config.signals.items() if s.recipe == "bits"}
-    fitters = [_fitter(signals[name], one) for name, one in settings.items()]
+    settings = {n: s for n, s in trial.config.signals.items() if s.recipe == "bits"}
+    fitters = [_fitter(signals[name], signal) for name, signal in settings.items()]
 
     def after(labels: Tensor) -> None:
         for fitter in fitters:
-            fitter.update(labels, splits.num_classes)
+            fitter.update(labels, trial.splits.num_classes)
 
     features = extract(
-        trained.model,
-        splits.train,
-        title=f"fit seed {seed}",
+        model,
+        trial.splits.train,
+        title=f"fit seed {trial.seed}",
         watching=[fitter.watching for fitter in fitters],
         after=after,
-        progress=progress,
+        progress=trial.progress,
     )
     if current().leads:
-        features.save(run.paths.features(seed, "id_train"))
+        features.save(trial.run.paths.features(trial.seed, "id_train"))
     for fitter in fitters:
         _merge(fitter)
         fitter.finish()
@@ -104,27 +89,20 @@ def _fitter(wrapped: WrappedModel, signal: SignalConfig) -> CodeFitter:
     )
 
 
-def _calibrate(
-    run: RunDir,
-    trained: Trained,
-    signals: Mapping[str, WrappedModel],
-    splits: Splits,
-    seed: int,
-    progress: Progress,
-) -> None:
+def _calibrate(trial: Trial, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
     """One pass over ID calibration: the ID distribution of every signal."""
     recorders = {name: TraceRecorder(wrapped) for name, wrapped in signals.items()}
     features = extract(
-        trained.model,
-        splits.calibration,
-        title=f"calibrate seed {seed}",
+        model,
+        trial.splits.calibration,
+        title=f"calibrate seed {trial.seed}",
         watching=[recorder.watching for recorder in recorders.values()],
-        progress=progress,
+        progress=trial.progress,
     )
     if current().leads:
-        features.save(run.paths.features(seed, "id_calibration"))
+        features.save(trial.run.paths.features(trial.seed, "id_calibration"))
     for name, recorder in recorders.items():
-        method = run.config.signals[name].aggregation
+        method = trial.config.signals[name].aggregation
         layers = recorder.layers()
         if current().leads:
             signals[name].set_calibration(layers, method=method)

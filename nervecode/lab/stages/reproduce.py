@@ -8,7 +8,14 @@ from pathlib import Path
 
 from nervecode.files import write_json
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.results.rows import Row, gate_verdict, read_rows, seed_rows, withhold
+from nervecode.lab.results.rows import (
+    Row,
+    gate_verdict,
+    is_withheld,
+    read_rows,
+    seed_rows,
+    withhold,
+)
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed
 from nervecode.lab.run.paths import CACHE
@@ -37,7 +44,7 @@ def reproduce(
     with tempfile.TemporaryDirectory(prefix="nervecode-") as folder:
         copy = _copy(run, Path(folder))
         again = _evaluate(copy, device, progress)
-    if any(row["status"] == "not_reported" for row in saved):
+    if is_withheld(saved):
         again = withhold(again, run.meta["gate"])
     return differences(saved, again, tolerance=tolerance)
 
@@ -59,5 +66,5 @@ def _evaluate(run: RunDir, device: str | None, progress: Progress) -> list[Row]:
     prepared = prepare(config)
     run_stages(run, prepared, ("calibrate", "score"), progress=progress)
     gate = gate_verdict(run, config.seeds)
-    groups = {one.name: one.group for one in prepared.splits.ood}
+    groups = {ood.name: ood.group for ood in prepared.splits.ood}
     return [row for seed in config.seeds for row in seed_rows(run, seed, groups, gate)]

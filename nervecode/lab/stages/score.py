@@ -11,16 +11,14 @@ from torch import Tensor
 
 from nervecode.files import sha256, write_json, write_npz
 from nervecode.lab.data.samples import Samples, as_float
-from nervecode.lab.data.splits import Splits
 from nervecode.lab.detectors.combination import Arrays, combine
 from nervecode.lab.detectors.registry import DETECTORS, Score
-from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.features import Features, extract
 from nervecode.lab.models.signals import TraceRecorder
 from nervecode.lab.ranks.job import current
-from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import Trained, load_calibrated
+from nervecode.lab.stages.trial import Trial
 from nervecode.scoring import stack_layers
 
 SHOWN = 6  # the most surprising inputs of a split, which are kept for the report
@@ -28,11 +26,9 @@ SHOWN = 6  # the most surprising inputs of a split, which are kept for the repor
 Layers = dict[str, dict[str, Tensor]]
 
 
-def score_seed(
-    run: RunDir, splits: Splits, seed: int, *, device: torch.device, progress: Progress
-) -> bool:
+def score_seed(trial: Trial) -> bool:
     """Score every split of one seed, or skip it; returns whether it was done now."""
-    config = run.config
+    run, seed, config = trial.run, trial.seed, trial.config
     inputs = {
         "calibration": sha256(run.verified(run.paths.calibration(seed))),
         "detectors": config.bench.detectors,
@@ -42,18 +38,17 @@ def score_seed(
     }
 
     def work() -> list[Path]:
-        trained = load_calibrated(run, splits, seed, device=device)
-        fitted, failures = _fit_detectors(run, trained, splits, seed, progress)
+        trained = load_calibrated(run, trial.splits, seed, device=trial.device)
+        fitted, failures = _fit_detectors(trial, trained)
         scores: dict[str, Arrays] = {}
         written = []
-        for split, samples in splits.evaluated().items():
-            title = f"score seed {seed} {split}"
-            features, layers = _run_split(run, trained, seed, split, samples, title, progress)
+        for split, samples in trial.splits.evaluated().items():
+            features, layers = _run_split(trial, trained, split, samples)
             if not current().leads:
                 continue
             scores[split] = _score(trained, fitted, failures, features, layers)
             most = _most_surprising(samples, scores[split][PRIMARY])
-            written.append(_write_layers(run, seed, split, features, layers[PRIMARY], most))
+            written.append(_write_layers(trial, split, features, layers[PRIMARY], most))
         if not current().leads:
             return []
         for split, found in _drop_failed(scores, failures).items():
@@ -68,53 +63,45 @@ def score_seed(
     return run.stage("score", seed, inputs, work)
 
 
-def _fit_detectors(
-    run: RunDir, trained: Trained, splits: Splits, seed: int, progress: Progress
-) -> tuple[dict[str, Score], dict[str, str]]:
+def _fit_detectors(trial: Trial, trained: Trained) -> tuple[dict[str, Score], dict[str, str]]:
     """Every baseline of the config, fitted; and the reason of each that failed."""
     fitted: dict[str, Score] = {}
     failures: dict[str, str] = {}
-    if run.config.bench.detectors:
-        train = _cached(run, trained, seed, "id_train", splits.train, progress)
-        for name in run.config.bench.detectors if current().leads else ():
+    bench = trial.config.bench
+    if bench.detectors:
+        train = _cached(trial, trained, "id_train", trial.splits.train)
+        for name in bench.detectors if current().leads else ():
             try:
-                options = run.config.bench.options.get(name, {})
+                options = bench.options.get(name, {})
                 fitted[name] = DETECTORS[name](train, trained.model, **options)
             except Exception as error:  # a baseline that fails is a row with its reason
                 failures[name] = _reason(error)
     return fitted, failures
 
 
-def _cached(
-    run: RunDir, trained: Trained, seed: int, split: str, samples: Samples, progress: Progress
-) -> Features:
+def _cached(trial: Trial, trained: Trained, split: str, samples: Samples) -> Features:
     """Features that `calibrate` kept, or a new pass where they were tidied away."""
-    path = run.paths.features(seed, split)
+    run, title = trial.run, f"features seed {trial.seed}"
+    path = run.paths.features(trial.seed, split)
     if current().share(path.exists() and run.recorded(path) is not None):
         return Features.load(run.verified(path), samples.inputs)
-    return extract(trained.model, samples, title=f"features seed {seed}", progress=progress)
+    return extract(trained.model, samples, title=title, progress=trial.progress)
 
 
 def _run_split(
-    run: RunDir,
-    trained: Trained,
-    seed: int,
-    split: str,
-    samples: Samples,
-    title: str,
-    progress: Progress,
+    trial: Trial, trained: Trained, split: str, samples: Samples
 ) -> tuple[Features, Layers]:
     """One pass over a split: features, and surprise and regret per signal and layer."""
     if split == "id_calibration":
-        features = _cached(run, trained, seed, split, samples, progress)
+        features = _cached(trial, trained, split, samples)
         return features, {n: c.layers for n, c in trained.calibrations.items()}
     recorders = {name: TraceRecorder(wrapped) for name, wrapped in trained.signals.items()}
     features = extract(
         trained.model,
         samples,
-        title=title,
+        title=f"score seed {trial.seed} {split}",
         watching=[recorder.watching for recorder in recorders.values()],
-        progress=progress,
+        progress=trial.progress,
     )
     return features, {name: recorder.layers() for name, recorder in recorders.items()}
 
@@ -159,8 +146,7 @@ def _most_surprising(samples: Samples, scores: Tensor) -> dict[str, np.ndarray]:
 
 
 def _write_layers(
-    run: RunDir,
-    seed: int,
+    trial: Trial,
     split: str,
     features: Features,
     layers: Mapping[str, Tensor],
@@ -175,8 +161,9 @@ def _write_layers(
         "sample_ids": np.arange(len(features.labels)),
         **most,
     }
-    write_npz(run.paths.layerwise(seed, split), arrays)
-    return run.paths.layerwise(seed, split)
+    path = trial.run.paths.layerwise(trial.seed, split)
+    write_npz(path, arrays)
+    return path
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,6 @@ from nervecode.files import sha256 as file_sha256
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.machine.device import seed_everything
 from nervecode.lab.machine.interrupt import deferred
-from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
@@ -28,9 +27,9 @@ from nervecode.lab.models.foreign import foreign_classifier
 from nervecode.lab.models.signals import build_signals
 from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import current
-from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.checkpoint import FORMAT, pack_signals
+from nervecode.lab.stages.trial import Trial
 from nervecode.lab.trainer.resume import load_training, save_training
 from nervecode.lab.trainer.trainer import Diverged, Row, Trainer
 from nervecode.layers import WrappedModel
@@ -39,31 +38,28 @@ from nervecode.layers.storage import metadata
 SAVE_SECONDS = 2.0  # short epochs share a resume file: an interrupt costs no more than that
 
 
-def train_seed(
-    run: RunDir, splits: Splits, seed: int, *, device: torch.device, progress: Progress
-) -> bool:
+def train_seed(trial: Trial) -> bool:
     """Train one seed of a run, or skip it if it is done; returns whether it was done now.
 
     Raises:
         InputError: the seed's checkpoint was imported for other settings.
     """
-    config, inputs = run.config, _inputs(run, seed)
+    run, seed, inputs = trial.run, trial.seed, _inputs(trial)
 
     def work() -> list[Path]:
         if "imported" in inputs:
             raise InputError(
                 f"seed {seed}: its checkpoint was imported for other settings; import it again"
             )
-        trainer = build_trainer(config, splits, seed, device=device)
-        store = _Store(run, seed, digest(inputs))
+        trainer = build_trainer(trial.config, trial.splits, seed, device=trial.device)
         try:
-            epochs = store.train(trainer, progress)
+            epochs = _Store(trial, digest(inputs)).train(trainer)
         except Diverged as error:
             raise Diverged(f"seed {seed}: {error}") from None
         if not current().leads:
             return []
         write_text(run.paths.metrics(seed), csv_text(epochs))
-        _write_checkpoint(run, seed, trainer.model, trainer.signals, epochs[-1])
+        _write_checkpoint(trial, trainer.model, trainer.signals, epochs[-1])
         written = [run.paths.metrics(seed), run.paths.checkpoint(seed)]
         if trainer.layer_rows:
             write_text(run.paths.diagnostics(seed), csv_text(trainer.layer_rows))
@@ -74,45 +70,36 @@ def train_seed(
     return run.stage("train", seed, inputs, work)
 
 
-def _inputs(run: RunDir, seed: int) -> dict[str, Any]:
+def _inputs(trial: Trial) -> dict[str, Any]:
     """What the training of a seed depends on."""
-    inputs = {**run.config.training_inputs(), "seed": seed}
-    imported = run.meta.get("imported", {}).get(str(seed))
+    inputs = {**trial.config.training_inputs(), "seed": trial.seed}
+    imported = trial.run.meta.get("imported", {}).get(str(trial.seed))
     return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
 
 
-def import_seed(
-    run: RunDir,
-    splits: Splits,
-    seed: int,
-    path: Path,
-    *,
-    uri: str | None,
-    sha256: str | None,
-    device: torch.device,
-    progress: Progress,
-) -> None:
+def import_seed(trial: Trial, path: Path, *, uri: str | None, sha256: str | None) -> None:
     """Take a classifier that was trained elsewhere for one seed of a run.
 
     Raises:
         InputError: as `foreign_classifier`.
     """
-    model = foreign_classifier(run.config, splits, seed, path, sha256=sha256)
-    seen = extract(model.to(device), splits.train, title="import", progress=progress)
+    run, seed, train = trial.run, trial.seed, trial.splits.train
+    model = foreign_classifier(trial.config, trial.splits, seed, path, sha256=sha256)
+    seen = extract(model.to(trial.device), train, title="import", progress=trial.progress)
     loss = float(F.cross_entropy(seen.logits, seen.labels))
     right = float((seen.predictions == seen.labels).double().mean())
     row: Row = {"epoch": 0, "loss": loss, "task_loss": loss, "coding_loss": 0.0,
                 "accuracy": right, "lr": 0.0, "samples_per_second": 0.0}  # fmt: skip
-    progress.tell(f"seed {seed}: {right:.1%} of ID train are classified right")
+    trial.progress.tell(f"seed {seed}: {right:.1%} of ID train are classified right")
     source = {"file": path.name, "uri": uri, "sha256": file_sha256(path)}
     run.update(imported={**run.meta.get("imported", {}), str(seed): source})
 
     def work() -> list[Path]:
         write_text(run.paths.metrics(seed), csv_text([row]))
-        _write_checkpoint(run, seed, model, {}, row)
+        _write_checkpoint(trial, model, {}, row)
         return [run.paths.metrics(seed), run.paths.checkpoint(seed)]
 
-    run.stage("train", seed, _inputs(run, seed), work)
+    run.stage("train", seed, _inputs(trial), work)
 
 
 def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.device) -> Trainer:
@@ -135,22 +122,22 @@ class _Store:
         identity: what the training was asked to do; a file of another is not used.
     """
 
-    run: RunDir
-    seed: int
+    trial: Trial
     identity: str
 
-    def train(self, trainer: Trainer, progress: Progress) -> list[Row]:
+    def train(self, trainer: Trainer) -> list[Row]:
         """Train from where an interrupted training stood; the epochs' rows.
 
         Raises:
             Diverged: the loss became NaN or infinite; the last epoch that was saved stays.
             Interrupted: a signal came; the training is saved as it stood after the step.
         """
-        rows = self._load(trainer, progress)
+        run, seed, progress = self.trial.run, self.trial.seed, self.trial.progress
+        rows = self._load(trainer)
         _check_position(trainer, rows)
         epochs = trainer.config.epochs
         steps = trainer.steps_per_epoch * (epochs - len(rows)) - len(trainer.done)
-        progress.start(f"train seed {self.seed}", steps)
+        progress.start(f"train seed {seed}", steps)
         saved = time.monotonic()
         job = trainer.job
         with deferred(job.most) as stopping:
@@ -161,29 +148,30 @@ class _Store:
                 short = time.monotonic() - saved < SAVE_SECONDS or len(rows) == epochs
                 stop = stopping()
                 if job.share(stop or not short):
-                    save_training(self.run.paths.resume(self.seed), trainer, rows, self.identity)
+                    save_training(run.paths.resume(seed), trainer, rows, self.identity)
                     job.share(None)  # a disk may take its time
                     saved = time.monotonic()
                 if row is not None:
-                    layers = [one for one in trainer.layer_rows if one["epoch"] == row["epoch"]]
-                    progress.epoch(self.seed, row, layers, of=epochs)
+                    layers = [r for r in trainer.layer_rows if r["epoch"] == row["epoch"]]
+                    progress.epoch(seed, row, layers, of=epochs)
                 if stop:
-                    progress.tell(f"seed {self.seed}: saved {_position(trainer, rows)}")
+                    progress.tell(f"seed {seed}: saved {_position(trainer, rows)}")
                     job.part()
                     break
         return rows
 
-    def _load(self, trainer: Trainer, progress: Progress) -> list[Row]:
-        stage = f"train/seed_{self.seed}"
+    def _load(self, trainer: Trainer) -> list[Row]:
+        run, seed, progress = self.trial.run, self.trial.seed, self.trial.progress
+        stage = f"train/seed_{seed}"
         try:
-            rows = load_training(self.run.paths.resume(self.seed), trainer, self.identity)
+            rows = load_training(run.paths.resume(seed), trainer, self.identity)
         except ArtifactError as error:
-            self.run.log("resume_refused", stage=stage, error=str(error))
-            progress.tell(f"seed {self.seed}: starts over: {error}")
+            run.log("resume_refused", stage=stage, error=str(error))
+            progress.tell(f"seed {seed}: starts over: {error}")
             return []
         if rows or trainer.done:
-            self.run.log("resume", stage=stage, epochs=len(rows), steps=len(trainer.done))
-            progress.tell(f"seed {self.seed}: goes on {_position(trainer, rows)}")
+            run.log("resume", stage=stage, epochs=len(rows), steps=len(trainer.done))
+            progress.tell(f"seed {seed}: goes on {_position(trainer, rows)}")
         return rows
 
 
@@ -209,11 +197,11 @@ def digest(inputs: Any) -> str:
 
 
 def _write_checkpoint(
-    run: RunDir, seed: int, model: Classifier, signals: Mapping[str, WrappedModel], last: Row
+    trial: Trial, model: Classifier, signals: Mapping[str, WrappedModel], last: Row
 ) -> None:
     header, tensors = pack_signals(signals)
     tensors |= {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    path = run.paths.checkpoint(seed)
+    path = trial.run.paths.checkpoint(trial.seed)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))
     manifest_path = path.parent / "checkpoint_manifest.json"
@@ -221,7 +209,7 @@ def _write_checkpoint(
     manifest[path.name] = {
         "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
-        "seed": seed,
+        "seed": trial.seed,
         "epochs": last["epoch"],
         "train_accuracy": last["accuracy"],
     }

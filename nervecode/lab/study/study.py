@@ -39,13 +39,8 @@ def run_setting(
         or adopt(config, outdir, [outdir, *folders], command=command)
         or RunDir.create(config, outdir, command=command)
     )
-
-    def work() -> None:
-        if run.config != config:
-            run.replace_config(config)
-        run_bench(run, prepared, allow_low_accuracy=False, progress=progress)
-
-    guarded(run, work)
+    with guarded(run, config):
+        run_bench(run, prepared, progress=progress)
     return run
 
 

@@ -28,7 +28,7 @@ from nervecode.lab.inference import output as files
 from nervecode.lab.inference import shards as shards_module
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.output import MEMBERS, OUTPUT_SUFFIXES, write_scored
-from nervecode.lab.inference.scored import Scored, Tally, some
+from nervecode.lab.inference.scored import Scored, Summary, some
 from nervecode.lab.inference.scorer import ahead, score_inputs, score_source
 from nervecode.lab.inference.shards import Shard, check_shards, read_chunks, read_shard
 from nervecode.lab.inference.source import Inputs, Source
@@ -238,15 +238,15 @@ def test_the_next_batch_is_read_while_this_one_is_used() -> None:
         list(ahead(failing()))
 
 
-def test_a_tally_keeps_the_most_surprising() -> None:
-    rows, tally = made_up(500), Tally()
+def test_a_summary_keeps_the_most_surprising() -> None:
+    rows, summary = made_up(500), Summary()
     parts = [made_up(500, slice(start, start + 7)) for start in range(0, 500, 7)]
-    assert sum(len(part) for part in tally.watching(parts)) == 500
-    assert (tally.count, tally.flagged) == (500, int(rows.flag.sum()))
+    assert sum(len(part) for part in summary.watching(parts)) == 500
+    assert (summary.count, summary.flagged) == (500, int(rows.flag.sum()))
     order = np.argsort(-rows.surprise, kind="stable")[:10]
-    assert tally.top is not None
-    assert tally.top.ids.tolist() == rows.ids[order].tolist()
-    np.testing.assert_array_equal(tally.top.by_layer, rows.by_layer[order])
+    assert summary.top is not None
+    assert summary.top.ids.tolist() == rows.ids[order].tolist()
+    np.testing.assert_array_equal(summary.top.by_layer, rows.by_layer[order])
 
 
 def test_no_row_at_all_is_refused(tmp_path: Path) -> None:

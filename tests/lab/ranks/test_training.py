@@ -129,7 +129,8 @@ def do(job: Job, root: Path, stages: tuple[str, ...], cut: int = 0) -> list[str]
     told = Told(cut if job.rank == job.world - 1 else 0)
     run = open_shared(root)
     prepared = prepare(run.config)
-    guarded(run, lambda: run_stages(run, prepared, stages, progress=told))
+    with guarded(run):
+        run_stages(run, prepared, stages, progress=told)
     return told.remarks
 
 
@@ -164,7 +165,8 @@ def test_codes_and_rows_after_training_are_those_of_one_process(
     several = f"signals.nervecode.codes_per_class={codes_per_class}"
     one = RunDir.create(config_of(several), tmp_path, command="x")
     prepared = prepare(one.config)
-    guarded(one, lambda: run_stages(one, prepared, ("train",), progress=Progress()))
+    with guarded(one):
+        run_stages(one, prepared, ("train",), progress=Progress())
     two = RunDir(shutil.copytree(one.root, tmp_path / "two"))
     before = set(two.root.rglob("*"))
     remarks = together(do, two.root, ("train", "calibrate", "score"))
@@ -172,8 +174,8 @@ def test_codes_and_rows_after_training_are_those_of_one_process(
     assert before < set(two.root.rglob("*"))
     two = RunDir(two.root)
     for run in (one, two):
-        guarded(run, lambda run=run: run_bench(
-            run, prepared, allow_low_accuracy=True, progress=Progress()))  # fmt: skip
+        with guarded(run):
+            run_bench(run, prepared, allow_low_accuracy=True, progress=Progress())
     expected, found = tensors_of(one), tensors_of(two)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -247,5 +249,6 @@ def fail_in_step_three(job: Job, root: Path) -> list[str]:
 
     run = open_shared(root)
     prepared = prepare(run.config)
-    guarded(run, lambda: run_stages(run, prepared, ("train",), progress=Fails(0)))
+    with guarded(run):
+        run_stages(run, prepared, ("train",), progress=Fails(0))
     return []

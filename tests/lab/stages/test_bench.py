@@ -19,13 +19,14 @@ from nervecode.files import read_json, read_npz
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.detectors.registry import DETECTORS
+from nervecode.lab.inference.job import load_primary
 from nervecode.lab.inference.scorer import score_inputs
 from nervecode.lab.inference.source import Inputs
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.build import build_model
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import Config
-from nervecode.lab.stages.bench import Outcome, guarded, load_primary, prepare, run_bench
+from nervecode.lab.stages.bench import Outcome, guarded, prepare, run_bench
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.dry_run import dry_run
 
@@ -47,10 +48,10 @@ def bench(config: Config, parent: Path) -> tuple[RunDir, Outcome]:
 
 def again(run: RunDir, *, allow: bool = False) -> Outcome:
     prepared = prepare(run.config)
-    found: Outcome = guarded(
-        run, lambda: run_bench(run, prepared, allow_low_accuracy=allow, progress=Progress())
-    )
-    return found
+    with guarded(run):
+        outcome = run_bench(run, prepared, allow_low_accuracy=allow, progress=Progress())
+    assert outcome is not None
+    return outcome
 
 
 def done(run: RunDir) -> list[str]:
@@ -308,17 +309,14 @@ def test_training_that_diverges_is_told_and_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt(), MemoryError("full")])
 def test_whatever_ends_a_run_is_noted(tmp_path: Path, error: BaseException) -> None:
     run = RunDir.create(tiny(), tmp_path, command="x")
-
-    def work() -> None:
+    with pytest.raises(type(error)), guarded(run):
         assert RunDir(run.root).status == "running"
         raise error
-
-    with pytest.raises(type(error)):
-        guarded(run, work)
     found = RunDir(run.root)
     assert found.status == ("failed" if isinstance(error, Exception) else "interrupted")
     assert found.meta["error"] == (str(error) if isinstance(error, Exception) else None)
-    assert guarded(found, lambda: 3) == 3
+    with guarded(found):
+        pass
     assert (found.status, found.meta["error"]) == ("partial", None)
 
 

@@ -17,6 +17,7 @@ from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.stages import train
 from nervecode.lab.stages.train import train_seed
+from nervecode.lab.stages.trial import Trial
 from tests.lab.stages.test_bench import tiny
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ def run_of(parent: Path, *overrides: str) -> RunDir:
 def train_it(run: RunDir, progress: Progress) -> None:
     splits = build_splits(run.config.data, limit_eval=30)
     with run.claimed():
-        train_seed(run, splits, 0, device=CPU, progress=progress)
+        train_seed(Trial(run, splits, 0, CPU, progress))
 
 
 def outcome(run: RunDir) -> tuple[dict[str, torch.Tensor], list[str], str]:

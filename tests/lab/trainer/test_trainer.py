@@ -195,11 +195,8 @@ def test_a_seed_that_diverges_leaves_the_others_their_results(
     monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(train, "Trainer", Poison)
     prepared = prepare(config)
-    with pytest.raises(NervecodeError) as told:
-        guarded(
-            run,
-            lambda: run_bench(run, prepared, allow_low_accuracy=True, progress=Progress()),
-        )
+    with pytest.raises(NervecodeError) as told, guarded(run):
+        run_bench(run, prepared, allow_low_accuracy=True, progress=Progress())
     steps = -(-len(prepared.splits.train) // 128)
     epoch, step = divmod(14, steps)
     assert epoch > 0
@@ -213,7 +210,8 @@ def test_a_seed_that_diverges_leaves_the_others_their_results(
     monkeypatch.undo()
     remarks: list[str] = []
     monkeypatch.setattr(Progress, "tell", lambda self, remark: remarks.append(remark))
-    guarded(run, lambda: run_bench(run, prepared, allow_low_accuracy=True, progress=Progress()))
+    with guarded(run):
+        run_bench(run, prepared, allow_low_accuracy=True, progress=Progress())
     assert f"seed 0: goes on after epoch {epoch} of 3" in remarks
     assert "seed 1: train was done before" in remarks
     assert RunDir(run.root).status == "complete"

@@ -1,0 +1,155 @@
+"""Job: new inputs scored by a finished run, whole or a shard, into a file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nervecode import __version__
+from nervecode.errors import InputError
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.inference.distinct import distinct
+from nervecode.lab.inference.open import open_inputs
+from nervecode.lab.inference.output import check_output, write_scored
+from nervecode.lab.inference.scored import Summary, some
+from nervecode.lab.inference.scorer import check_alpha, score_source
+from nervecode.lab.inference.shards import Shard
+from nervecode.lab.inference.source import Source
+from nervecode.lab.machine.device import choose_device
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.run.directory import RunDir, require_stage
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.stages.checkpoint import load_calibrated
+from nervecode.layers import WrappedModel
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """Which inputs are scored, by which model, and where the scores go.
+
+    Attributes:
+        root: of a calibrated run.
+        input: as `open_inputs` takes it.
+        output: a `.csv`, `.jsonl` or `.npz` file; None only counts.
+        shard: the part of the inputs, which has a file of its own; None for all of them.
+        alpha: p-values up to here are flagged.
+        seed: whose model; None takes the run's first.
+        device: None takes the config's.
+        workers: threads that decode images; None is one a core.
+        skip_bad: leave unreadable images out.
+        force: replace a file that exists.
+    """
+
+    root: Path
+    input: str
+    output: Path | None = None
+    shard: Shard | None = None
+    alpha: float = 0.05
+    seed: int | None = None
+    device: str | None = None
+    workers: int | None = None
+    skip_bad: bool = False
+    force: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """The file that is written.
+
+        Raises:
+            InputError: a shard without an output, or with one that is no `.npz`.
+        """
+        if self.shard is None:
+            return self.output
+        if self.output is None:
+            raise InputError("--shard: needs --output FILE.npz")
+        return self.shard.path(self.output)
+
+    def work(self, progress: Progress) -> Summary | None:
+        """Score, in memory that does not grow with the number of inputs.
+
+        Returns:
+            What was scored; None where the shard was done before.
+
+        Raises:
+            InputError: an output that cannot or must not be written, or inputs that cannot be read.
+            ArtifactError: the run is not calibrated, or a file is missing or damaged.
+        """
+        check_alpha(self.alpha)
+        path = self.path
+        if path is not None:
+            check_output(path, force=self.force or self.shard is not None)
+        run = RunDir(self.root)
+        wrapped, shape = load_primary(run, self.seed, device=self.device)
+        source = open_inputs(
+            self.input, shape, skip_bad=self.skip_bad, workers=self.workers or os.cpu_count() or 1
+        )
+        settings = self._settings(run, source)
+        part = replace(self.shard or Shard(1, 1), units=source.units, settings=settings)
+        if self._is_done(part):
+            return None
+        return self._score(wrapped, source, part, progress)
+
+    def _settings(self, run: RunDir, source: Source) -> dict[str, Any]:
+        """What every score depends on: shards with other settings are of another scoring."""
+        seed = run.config.seeds[0] if self.seed is None else self.seed
+        return {
+            "checkpoint": run.recorded(run.paths.checkpoint(seed)),
+            "calibration": run.recorded(run.paths.calibration(seed)),
+            "seed": seed,
+            "alpha": self.alpha,
+            "input": source.identity,
+            "nervecode": __version__,
+        }
+
+    def _is_done(self, part: Shard) -> bool:
+        """Whether the file is there, and holds this very shard.
+
+        Raises:
+            InputError: it holds something else.
+        """
+        path = self.path
+        if self.shard is None or self.force or path is None or not path.exists():
+            return False
+        if not part.is_done(path):
+            raise InputError(
+                f"--output {path}: exists, and is another or damaged; --force replaces it"
+            )
+        return True
+
+    def _score(
+        self, wrapped: WrappedModel, source: Source, part: Shard, progress: Progress
+    ) -> Summary:
+        summary, began, path = Summary(), time.monotonic(), self.path
+        scored = score_source(wrapped, source, part.range, alpha=self.alpha, progress=progress)
+        chunks = summary.watching(scored if self.shard else some(scored, self.input))
+        if path is None:
+            deque(chunks, maxlen=0)
+        else:
+            extra = part.header() if self.shard else None
+            write_scored(distinct(chunks, path.parent), path, extra=extra, force=self.force)
+        summary.seconds = time.monotonic() - began
+        return summary
+
+
+def load_primary(
+    run: RunDir, seed: int | None, *, device: str | None
+) -> tuple[WrappedModel, tuple[int, ...]]:
+    """The calibrated primary signal of a seed, and the shape of one input.
+
+    Raises:
+        InputError: a seed that the run does not have.
+        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+    """
+    seeds = run.config.seeds
+    chosen = seeds[0] if seed is None else seed
+    if chosen not in seeds:
+        raise InputError(f"--seed: found {chosen}, allowed: {', '.join(map(str, seeds))}")
+    require_stage(run, "calibrate")
+    splits = build_splits(run.config.data)
+    where = choose_device(device or run.config.device)
+    trained = load_calibrated(run, splits, chosen, device=where)
+    return trained.signals[PRIMARY], tuple(splits.train.inputs.shape[1:])

@@ -1,0 +1,100 @@
+"""Run: the cells of a sweep that are due, and how each stands then, written down."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from nervecode.errors import NervecodeError
+from nervecode.files import csv_text, write_json, write_text
+from nervecode.lab.data.catalogue import require
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.sweep.cells import Cell, Sweep
+from nervecode.lab.sweep.launchers import Launcher, Pool, Task
+from nervecode.lab.sweep.state import FAILED, UNFINISHED, State, records, state_of
+
+
+def due_cells(sweep: Sweep, *, only_failed: bool = False) -> list[Cell]:
+    """The cells that are to be run: what failed, and without `only_failed` what is not finished.
+
+    What did not reach its gate would not another time, and is run again only on request.
+    """
+    wanted = FAILED if only_failed else ("failed", "damaged", "running", *UNFINISHED)
+    return [cell for cell in sweep.cells if state_of(cell, sweep.folder).word in wanted]
+
+
+def require_data(cells: Sequence[Cell]) -> None:
+    """Tell every set that is absent before any cell is run.
+
+    Raises:
+        InputError: names them, and the commands that get them.
+    """
+    configs = [cell.config.data for cell in cells]
+    require(spec for data in configs for spec in (data.id, *data.near, *data.far))
+
+
+def run_cells(
+    sweep: Sweep,
+    cells: Sequence[Cell],
+    launcher: Launcher,
+    pool: Pool,
+    *,
+    progress: Progress,
+    fail_fast: bool = False,
+) -> None:
+    """Run cells and follow them as they end; one that fails is told, and does not stop the others.
+
+    Args:
+        sweep: whose folder is claimed meanwhile.
+        cells: those that are due.
+        launcher: what starts their commands.
+        pool: how many at a time, and the launcher's options.
+        progress: told what is done.
+        fail_fast: stop at the first that fails.
+    """
+    names = {cell.id: f"{cell.label} seed {cell.seed}" for cell in cells}
+    failed = 0
+    ended = launcher([task_of(cell, sweep.folder) for cell in cells], pool)
+    with sweep.claimed(), closing(ended):  # type: ignore[type-var]
+        progress.start("cells", len(cells))
+        for task, status in ended:
+            failed += status != 0
+            progress.advance(failed=failed)
+            if status:
+                progress.tell(f"{names[task.id]}: exit status {status}; {task.log}")
+                if fail_fast:
+                    return
+
+
+def task_of(cell: Cell, folder: Path) -> Task:
+    """The command that runs a cell, on any machine that sees the folder."""
+    words = (sys.executable, "-m", "nervecode", "run-cell", str(folder.resolve()), cell.id)
+    return Task(cell.id, words, folder / "logs" / f"{cell.id}.log")
+
+
+def write_states(sweep: Sweep) -> tuple[list[State], list[dict[str, Any]]]:
+    """How every cell stands, and the rows of it that are written: `sweep.csv`, `results.json`."""
+    states = [state_of(cell, sweep.folder) for cell in sweep.cells]
+    rows = records(sweep.cells, states)
+    write_text(sweep.folder / "sweep.csv", csv_text(rows))
+    write_json(sweep.folder / "results.json", rows)
+    return states, rows
+
+
+def check_done(sweep: Sweep, states: Sequence[State]) -> None:
+    """Refuse to call a sweep done before all its cells are.
+
+    Raises:
+        NervecodeError: counts those that are not.
+    """
+    left = [state.word for state in states if state.word != "done"]
+    if left:
+        counts = ", ".join(f"{left.count(word)} {word}" for word in dict.fromkeys(left))
+        raise NervecodeError(
+            f"{len(left)} of {len(states)} cells are not done: {counts}; "
+            f"`nervecode sweep --outdir {sweep.folder}` goes on, --only-failed repeats those that "
+            "failed"
+        )
