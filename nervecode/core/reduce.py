@@ -157,7 +157,8 @@ class Reducer(nn.Module):
         if self.length_power == 1:
             return vector
         length = torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(SHORTEST)
-        scaled: Tensor = vector * length.pow(self.length_power - 1)
+        # A length that overflows would make its vector 0, which looks like any other: it is NaN.
+        scaled: Tensor = vector * (length.pow(self.length_power - 1) + 0 * length)
         return scaled
 
     def _reduce(self, x: Tensor, channels_last: bool, real: Tensor | None) -> Tensor:

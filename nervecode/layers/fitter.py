@@ -19,6 +19,7 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
 from nervecode.layers.names import module_name
 from nervecode.layers.select import watchable
+from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, device_of
 from nervecode.scoring.code_length import LABEL
 
@@ -68,6 +69,7 @@ class CodeFitter:
             if not name.endswith(LABEL)
         }
         self.head = _Head(watched.model, rank) if label_code else None
+        self.inputs = InputSketch()
         self._layers: dict[str, _LayerFit] = {}
         self._vectors: dict[str, Tensor] = {}
 
@@ -81,6 +83,7 @@ class CodeFitter:
             return None if reducer is None else reducer(activation, batch)
 
         with ExitStack() as stack:
+            stack.enter_context(self.inputs.watching(self.watched.model))
             vectors = stack.enter_context(self.watched.recording(reduce))
             if self.head is not None:
                 stack.enter_context(self.head.watching())
@@ -116,6 +119,7 @@ class CodeFitter:
         states = {f"layers.{name}": layer.state_dict() for name, layer in self._layers.items()}
         if self.head is not None:
             states[f"head.{self.head.name}"] = self.head.state_dict()
+        states["inputs"] = {"hashes": self.inputs.hashes}
         return {f"{owner}.{key}": t for owner, state in states.items() for key, t in state.items()}
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
@@ -132,11 +136,14 @@ class CodeFitter:
             kind, _, name = owner.partition(".")
             if kind == "layers":
                 self._layer(name, len(own["counts"]), own["means"]).merge(own)
+            elif kind == "inputs":
+                self.inputs.add(own["hashes"])
             elif self.head is not None:
                 self.head.merge(name, own)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state, whatever was seen here."""
+        self.inputs = InputSketch()
         self._layers = {}
         if self.head is not None:
             self.head.moments = None
@@ -157,6 +164,7 @@ class CodeFitter:
         if self.head is not None:
             coders |= self.head.coders()
         self.watched.replace_coders(coders)
+        self.watched.fit_inputs = self.inputs
 
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""

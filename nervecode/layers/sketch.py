@@ -41,7 +41,7 @@ class InputSketch:
         """Add inputs by their hashes, or another sketch by its own."""
         self._parts.append(hashes)
         if sum(map(len, self._parts)) > 8 * SIZE:
-            _ = self.hashes
+            _ = self.hashes  # which leaves the smallest alone
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:

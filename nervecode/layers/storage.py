@@ -28,6 +28,8 @@ def pack(watched: Watched) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise NotReadyError("save: a coder has no width yet; run a forward or fit(loader) first")
     tensors = {f"coders.{k}": v.contiguous() for k, v in watched.coders.state_dict().items()}
     header: dict[str, Any] = {"coders": coder_specs(watched)}
+    if watched.fit_inputs is not None:
+        tensors["fit_inputs"] = watched.fit_inputs.hashes
     calibration = watched.calibration
     if calibration is not None:
         tensors |= {f"calibration.{n}": p.contiguous() for n, p in calibration.layers.items()}

@@ -20,6 +20,7 @@ from nervecode.layers.call import agreed_size, batch_of
 from nervecode.layers.coder import Coder, Projected, price_together
 from nervecode.layers.layout import sequence_first_parts
 from nervecode.layers.names import key_of, layer_name, module_name, numbered
+from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
 from nervecode.layers.taps import TapSet
 from nervecode.scoring.layer_calibration import LayerCalibration
@@ -35,6 +36,7 @@ class Watched(nn.Module):
         coders: one coder per watched layer; see `layer_names`.
         coding_enabled: set by `enable_coding` and `disable_coding`.
         calibration: what the coders were calibrated to; None before.
+        fit_inputs: which inputs the coders were fitted to; None where that is not known.
     """
 
     def __init__(self, model: nn.Module, coders: Mapping[str, Coder]) -> None:
@@ -93,6 +95,7 @@ class Watched(nn.Module):
         self.coders = nn.ModuleDict({key_of(name): coder for name, coder in coders.items()})
         self.coders.to(device_of(self.model))
         self.calibration: LayerCalibration | None = None
+        self.fit_inputs: InputSketch | None = None
         modules = dict(self.model.named_modules())
         # `name#2` shares the tap of `name`.
         self._taps.add({(tap := n.split("#")[0]): modules[module_name(tap)] for n in coders})

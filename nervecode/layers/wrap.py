@@ -20,6 +20,7 @@ from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.layout import output_layouts
 from nervecode.layers.select import Selector, select_layers
+from nervecode.layers.sketch import InputSketch
 from nervecode.layers.taps import activation_of
 from nervecode.layers.watched import Watched
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers
@@ -27,6 +28,8 @@ from nervecode.scoring.code_length import readings
 from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration, aggregate
 
 CLASSLESS = "fit: call= is given without labels=, so that the codes know of no classes"
+
+OVERLAP = 0.05  # the share of calibration inputs that `fit` may have seen, as duplicates are
 
 
 def wrap(
@@ -162,13 +165,22 @@ class WrappedModel(Watched):
         Raises:
             InputError: a batch of another kind, an unknown method, or fewer than two inputs.
         """
-        batches = _batches(self.model, loader, call, labels, "calibrate")
-        self.set_calibration(_readings(self, batches), method=method)
+        inputs = InputSketch()
+        with inputs.watching(self.model):
+            layers = _readings(self, _batches(self.model, loader, call, labels, "calibrate"))
+        self.set_calibration(layers, method=method)
+        for remark in _overlap(self, inputs):
+            warnings.warn(f"calibrate: {remark}", stacklevel=2)
         return self
 
     def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
-        """Calibrate on scores that are there already: layer -> `readings` of ID data."""
+        """Calibrate on scores that are there already: layer -> `readings` of ID data.
+
+        Warns of inputs with NaN or infinity, and of too few for `nervecode.scoring.ALPHA`.
+        """
         self.calibration = LayerCalibration(layers, method or _default_method(self.coders))
+        for remark in self.calibration.remarks():
+            warnings.warn(f"calibrate: {remark}", stacklevel=3)
 
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
         """The surprise of the last forward of this thread, one number per input.
@@ -223,7 +235,22 @@ def restore(
     coders, calibration = storage.unpack(header, tensors, model, source=source)
     wrapped = WrappedModel(model, coders)
     wrapped.calibration = calibration
+    if "fit_inputs" in tensors:
+        wrapped.fit_inputs = InputSketch(tensors["fit_inputs"])
     return wrapped
+
+
+def _overlap(wrapped: WrappedModel, inputs: InputSketch) -> Iterator[str]:
+    """A remark, where the codes were fitted to what they are to be calibrated on."""
+    fitted = wrapped.fit_inputs
+    if fitted is None:
+        if any(isinstance(coder, FittedCoder) for coder in wrapped.coders.values()):
+            yield "the codes do not tell which inputs fitted them; see that these are others"
+    elif (share := fitted.share_of(inputs.hashes)) > OVERLAP:
+        yield (
+            f"{share:.0%} of the inputs were fitted to, and such p-values raise too many false "
+            "alarms; calibrate on held-out inputs"
+        )
 
 
 def _readings(wrapped: WrappedModel, batches: Iterable[Batch]) -> dict[str, Tensor]:

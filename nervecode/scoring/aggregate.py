@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -82,18 +83,25 @@ def stack_layers(traces: Traces) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def finite_layers(traces: Traces) -> Tensor:
-    """`stack_layers`, checked: a score of NaN would pass for an unsurprising one.
+def finite_inputs(by_layer: Tensor, layers: Iterable[str]) -> Tensor:
+    """(B,) whether all of an input's surprises are finite; warns of inputs for which they are not.
 
-    Raises:
-        InputError: NaN or infinity; the first layer that has it is named.
+    NaN would pass for an unsurprising score, so that such an input counts as surprising as any.
+
+    Args:
+        by_layer: (B, L) surprises.
+        layers: the L names; the first that has NaN or infinity is named.
     """
-    by_layer = stack_layers(traces)
-    finite = by_layer.isfinite().all(0)
+    finite = by_layer.isfinite()
     if not finite.all():
-        name = list(traces)[int(finite.int().argmin())]
-        raise InputError(f"surprise of layer {name!r}: found NaN or infinity, as in its input")
-    return by_layer
+        name = list(layers)[int(finite.all(0).int().argmin())]
+        count = int((~finite.all(1)).sum())
+        warnings.warn(
+            f"surprise of layer {name!r}: NaN or infinity in {count} of {len(finite)} inputs, "
+            "which count as the most surprising",
+            stacklevel=2,
+        )
+    return finite.all(1)
 
 
 def mean_surprise(traces: Traces) -> AggregatedSurprise | None:
@@ -139,5 +147,6 @@ def _aggregate(
 ) -> AggregatedSurprise | None:
     if not traces:
         return None
-    by_layer = finite_layers(traces)
-    return AggregatedSurprise(reduce(by_layer), by_layer, tuple(traces), method)
+    by_layer = stack_layers(traces)
+    surprise = reduce(by_layer).masked_fill(~finite_inputs(by_layer, traces), torch.inf)
+    return AggregatedSurprise(surprise, by_layer, tuple(traces), method)

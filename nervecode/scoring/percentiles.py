@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from nervecode.errors import ArtifactError, InputError, NotReadyError
 from nervecode.files import replacing
 
+ALPHA = 0.01  # the rate of false alarms that a calibration should be large enough for
+
 
 def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
     """(1 + #{calibration >= s}) / (n + 1) for each score.
@@ -22,13 +25,13 @@ def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
 
     Args:
         calibration: (n,) scores of ID calibration inputs, any order.
-        scores: any shape; higher means more surprising.
+        scores: any shape; higher means more surprising, and NaN as surprising as any.
 
     Returns:
         p-values in the shape of `scores`, float64.
     """
     ordered = calibration.double().sort().values
-    below = torch.searchsorted(ordered, scores.double().contiguous(), right=False)
+    below = torch.searchsorted(ordered, _surprising(scores), right=False)
     return (1 + len(ordered) - below).double() / (len(ordered) + 1)
 
 
@@ -50,6 +53,11 @@ class CalibrationState:
     def num_samples(self) -> int:
         """n, the number of calibration scores."""
         return len(self.scores)
+
+    @property
+    def smallest_alpha(self) -> float:
+        """1 / (n + 1), the smallest p-value: at an alpha below it nothing is flagged."""
+        return 1 / (len(self.scores) + 1)
 
 
 class EmpiricalPercentileCalibrator:
@@ -73,12 +81,24 @@ class EmpiricalPercentileCalibrator:
         self.state: CalibrationState | None = None
 
     def fit(self, scores: Tensor, *, aggregation: str = "mean") -> CalibrationState:
-        """Learn from (n,) ID scores.
+        """Learn from (n,) ID scores; those that are NaN or infinite are left out with a warning.
 
         Raises:
-            InputError: fewer than two scores, or NaN or infinity among them.
+            InputError: fewer than two finite scores.
         """
-        scores = _vector("calibration scores", scores)
+        scores = scores.detach().double().cpu()
+        if scores.ndim != 1:
+            raise InputError(
+                f"calibration scores: found shape {tuple(scores.shape)}, allowed: (n,)"
+            )
+        finite = scores.isfinite()
+        if not finite.all():
+            warnings.warn(
+                f"calibration scores: {int((~finite).sum())} of {len(scores)} are NaN or infinite, "
+                "and left out",
+                stacklevel=2,
+            )
+            scores = scores[finite]
         if len(scores) < 2:
             raise InputError(f"calibration scores: found {len(scores)}, allowed: at least 2")
         quantiles = torch.tensor(self.threshold_quantiles, dtype=torch.float64)
@@ -89,14 +109,14 @@ class EmpiricalPercentileCalibrator:
         return self.state
 
     def percentiles(self, scores: Tensor) -> Tensor:
-        """Fraction (0 to 1) of calibration scores at or below each score; keeps the shape."""
+        """Fraction (0 to 1) of calibration scores at or below each score; 1 for NaN."""
         ordered = self._fitted().scores
-        rank = torch.searchsorted(ordered, _finite("scores", scores), right=True)
+        rank = torch.searchsorted(ordered, _surprising(scores.cpu()), right=True)
         return rank.double() / len(ordered)
 
     def p_values(self, scores: Tensor) -> Tensor:
-        """Conformal p-value of each score; keeps the shape."""
-        return conformal_p_values(self._fitted().scores, _finite("scores", scores))
+        """Conformal p-value of each score, in its shape; the smallest for NaN."""
+        return conformal_p_values(self._fitted().scores, scores.cpu())
 
     def threshold_for(self, quantile: float | None = None) -> float:
         """The score below which a quantile of the calibration scores lies.
@@ -114,8 +134,8 @@ class EmpiricalPercentileCalibrator:
         return thresholds[wanted]
 
     def is_ood(self, scores: Tensor, quantile: float | None = None) -> Tensor:
-        """Whether each score lies above the threshold of a quantile, bool."""
-        return _finite("scores", scores) > self.threshold_for(quantile)
+        """Whether each score lies above the threshold of a quantile, or is NaN, bool."""
+        return _surprising(scores.cpu()) > self.threshold_for(quantile)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that was learned, as tensors and plain values."""
@@ -169,14 +189,6 @@ class EmpiricalPercentileCalibrator:
         return self.state
 
 
-def _vector(name: str, scores: Tensor) -> Tensor:
-    if scores.ndim != 1:
-        raise InputError(f"{name}: found shape {tuple(scores.shape)}, allowed: (n,)")
-    return _finite(name, scores)
-
-
-def _finite(name: str, scores: Tensor) -> Tensor:
-    scores = scores.detach().double().cpu()
-    if not scores.isfinite().all():
-        raise InputError(f"{name}: found NaN or infinity, allowed: finite numbers")
-    return scores.contiguous()
+def _surprising(scores: Tensor) -> Tensor:
+    """Scores as contiguous float64, without NaN: it would pass for an unsurprising score."""
+    return scores.detach().double().nan_to_num(torch.inf, torch.inf, -torch.inf).contiguous()

@@ -193,13 +193,22 @@ def test_errors_name_the_bad_input(wrapped: WrappedModel) -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("name", ["wrapped", "ready"])
-def test_nan_in_is_a_clear_error_out(name: str, value: float, request) -> None:
+def test_nan_in_is_the_greatest_surprise_of_its_row_alone(name: str, value: float, request) -> None:
     wrapped = request.getfixturevalue(name)
     x = torch.randn(4, 6)
+    wrapped(x)
+    before = wrapped.surprise()
     x[2, 3] = value
     assert wrapped(x)[2].isnan().any()  # the model's own answer stays what it is
-    with pytest.raises(InputError, match="surprise of layer '0': found NaN or infinity"):
-        wrapped.surprise()
+    with pytest.warns(UserWarning, match="surprise of layer '0': NaN or infinity in 1 of 4 inpu"):
+        found = wrapped.surprise()
+    assert found.surprise[2] == torch.inf
+    rest = [0, 1, 3]
+    torch.testing.assert_close(found.surprise[rest], before.surprise[rest])
+    if name == "ready":
+        assert found.p_value[2] == wrapped.calibration.smallest_alpha
+        assert found.percentile[2] == 1
+        torch.testing.assert_close(found.p_value[rest], before.p_value[rest])
 
 
 def test_fit_needs_the_number_of_classes_where_the_output_does_not_tell() -> None:

@@ -9,7 +9,7 @@ from nervecode.core import Codebook, CodingTrace
 from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
-from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
 from nervecode.scoring.rarity import rarity
 
 
@@ -166,5 +166,39 @@ def test_calibration_errors() -> None:
     calibration = LayerCalibration({"a": pair}, "code_length")
     with pytest.raises(InputError, match=r"layers: found \['b'\], calibrated were \['a'\]"):
         calibration.score({"b": trace(pair)})
-    with pytest.raises(InputError, match="surprise of layer 'a': found NaN"):
-        calibration.score({"a": trace(torch.full((2, 2), torch.nan))})
+    with pytest.raises(InputError, match="surprise of layer 'b': found NaN or infinity in every"):
+        LayerCalibration({"a": pair, "b": torch.full((5, 2), torch.nan)}, "code_length")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_that_are_not_finite_are_left_out_of_a_calibration(method: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    known = {name: torch.randn(200, 2, generator=random) for name in ("a", "b", "head:label")}
+    known["head:label"][:, 1] = torch.arange(200) % 3
+    new = {name: pair[:6].clone() + 0.1 for name, pair in known.items()}
+    new["head:label"][:, 1] = 0
+    plain = LayerCalibration(known, method)
+    assert plain.remarks() == []
+
+    odd = {name: torch.cat([pair[:1], pair]) for name, pair in known.items()}
+    odd["b"][0, 0] = torch.inf
+    calibration = LayerCalibration(odd, method)
+    assert calibration.num_samples == 200 and calibration.smallest_alpha == 1 / 201
+    assert calibration.remarks() == ["1 of 201 inputs have NaN or infinity, and are left out"]
+    assert torch.equal(calibration.aggregate(new), plain.aggregate(new))
+    assert calibration.aggregate(odd)[0] == torch.inf
+
+    new["a"][3, 1] = torch.nan
+    assert plain.aggregate(new)[3] == torch.inf
+    assert plain.aggregate(new)[[0, 1, 2, 4, 5]].isfinite().all()
+
+
+@pytest.mark.parametrize(("n", "told"), [(16, True), (98, True), (99, False)])
+def test_too_few_inputs_for_an_alpha_are_told(n: int, told: bool) -> None:
+    remarks = LayerCalibration({"a": torch.randn(n, 2)}, "mean").remarks()
+    assert len(remarks) == told
+    if n == 16:
+        assert remarks == [
+            "16 inputs give no p-value below 1/17 = 0.059, so that a smaller alpha flags nothing; "
+            "99 serve alpha 0.01"
+        ]

@@ -79,6 +79,28 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
         EmpiricalPercentileCalibrator.load(path)
 
 
+def test_scores_that_are_not_finite_are_as_surprising_as_any() -> None:
+    calibrator = fitted()
+    odd = torch.tensor([torch.nan, torch.inf, 3.0, -torch.inf])
+    np.testing.assert_allclose(calibrator.percentiles(odd), [1, 1, 0.04, 0])
+    np.testing.assert_allclose(calibrator.p_values(odd), np.array([1, 1, 98, 101]) / 101)
+    assert calibrator.is_ood(odd).tolist() == [True, True, False, False]
+
+
+def test_calibration_scores_that_are_not_finite_are_left_out_with_a_warning() -> None:
+    scores = torch.arange(100.0)
+    calibrator = EmpiricalPercentileCalibrator()
+    with pytest.warns(UserWarning, match="calibration scores: 2 of 102 are NaN or infinite, and l"):
+        state = calibrator.fit(torch.cat([scores, torch.tensor([torch.nan, torch.inf])]))
+    assert torch.equal(state.scores, scores.double())
+    assert state.smallest_alpha == 1 / 101
+    with (
+        pytest.warns(UserWarning, match="1 of 2 are NaN"),
+        pytest.raises(InputError, match="found 1, allowed: at least 2"),
+    ):
+        calibrator.fit(torch.tensor([1.0, torch.nan]))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
@@ -87,16 +109,6 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
         (lambda: EmpiricalPercentileCalibrator((95,)), InputError, "numbers between 0 and 1"),
         (lambda: fitted().fit(torch.ones(1)), InputError, "found 1, allowed: at least 2"),
         (lambda: fitted().fit(torch.ones(2, 2)), InputError, r"shape \(2, 2\), allowed: \(n,\)"),
-        (
-            lambda: fitted().fit(torch.tensor([1.0, torch.nan])),
-            InputError,
-            "calibration scores: found NaN or infinity",
-        ),
-        (
-            lambda: fitted().percentiles(torch.tensor([torch.inf])),
-            InputError,
-            "scores: found NaN or infinity",
-        ),
         (lambda: fitted().threshold_for(0.9), InputError, "found 0.9, allowed: 0.95, 0.5"),
         (
             lambda: EmpiricalPercentileCalibrator().percentiles(torch.ones(2)),
