@@ -8,13 +8,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import rich.progress
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+)
+from rich.table import Column
+from rich.text import Text
+
 from nervecode.cli.log import log
 from nervecode.lab.machine.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from nervecode.lab.machine.tracking import Tracking
 
 QUIET_SECONDS = 10.0
@@ -94,27 +103,38 @@ def display(
     if console is None:
         yield _Lines(write, tracking)
         return
-    bars = _Bars(console, tracking)
-    with bars.live:
-        yield bars
+    shown = _Bars(console, tracking)
+    with shown.bars:
+        yield shown
 
 
-class _Shown(Progress):
-    """What both ways of showing share: a clock, and what a tracker is told."""
+class _Lines(Progress):
+    """A line every ten seconds, with the time left; the log has each piece of work as well."""
 
-    def __init__(self, tracking: Tracking | None = None) -> None:
+    def __init__(self, write: Callable[[str], None], tracking: Tracking | None = None) -> None:
         self.clock = Clock()
-        self.tracking = tracking
+        self.write, self.tracking = write, tracking
+        self.last = -math.inf
 
     def part(self, parts: Sequence[str], number: int, whose: str) -> None:
         self.clock.part(parts, number, whose)
 
     def start(self, title: str, total: int) -> None:
         self.clock.begin(title, total)
+        tell = self.write if self._due() else log
+        tell(f"{title} …")
 
     def advance(self, steps: int = 1, **shown: float | str) -> None:
-        self.clock.done += steps
-        self.clock.shown |= shown
+        clock = self.clock
+        clock.done += steps
+        clock.shown |= shown
+        if clock.left is None or not self._due():
+            return
+        parts = [f"{clock.title}: {clock.done}/{clock.total}", f"{duration(clock.left)} left"]
+        parts += [clock.place] if clock.place else []
+        if clock.left_of_all is not None:
+            parts.append(f"{duration(clock.left_of_all)} left of all")
+        self.write(", ".join([*parts, *figures(clock.shown)]))
 
     def epoch(
         self, seed: int, row: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], *, of: int
@@ -123,30 +143,8 @@ class _Shown(Progress):
         if self.tracking is not None:
             self.tracking.epoch(seed, row, layers)
 
-
-class _Lines(_Shown):
-    """A line every ten seconds, with the time left; the log has each piece of work as well."""
-
-    def __init__(self, write: Callable[[str], None], tracking: Tracking | None = None) -> None:
-        super().__init__(tracking)
-        self.write = write
-        self.last = -math.inf
-
-    def start(self, title: str, total: int) -> None:
-        super().start(title, total)
-        tell = self.write if self._due() else log
-        tell(f"{title} …")
-
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
-        super().advance(steps, **shown)
-        clock = self.clock
-        if clock.left is None or not self._due():
-            return
-        parts = [f"{clock.title}: {clock.done}/{clock.total}", f"{duration(clock.left)} left"]
-        parts += [clock.place] if clock.place else []
-        if clock.left_of_all is not None:
-            parts.append(f"{duration(clock.left_of_all)} left of all")
-        self.write(", ".join([*parts, *figures(clock.shown)]))
+    def tell(self, remark: str) -> None:
+        self.write(remark)
 
     def _due(self) -> bool:
         """Whether it is time for a line; however many pieces there are, they make no flood."""
@@ -156,71 +154,61 @@ class _Lines(_Shown):
         self.last = now
         return True
 
-    def tell(self, remark: str) -> None:
-        self.write(remark)
 
-
-class _Bars(_Shown):
-    """One display of two bars, of the run and of the piece at hand, and a line of figures."""
+class _Bars(_Lines):
+    """Bars on a terminal; the lines go to the log."""
 
     def __init__(self, console: Console, tracking: Tracking | None = None) -> None:
-        from rich.live import Live
-
-        super().__init__(tracking)
-        self.lines = _Lines(log)
-        self.live = Live(
-            get_renderable=self.draw,
-            console=console,
-            transient=True,
-            refresh_per_second=REFRESHES,
-        )
-
-    def part(self, parts: Sequence[str], number: int, whose: str) -> None:
-        super().part(parts, number, whose)
-        self.lines.part(parts, number, whose)
-
-    def start(self, title: str, total: int) -> None:
-        super().start(title, total)
-        self.lines.start(title, total)
-
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
-        super().advance(steps, **shown)
-        self.lines.advance(steps, **shown)
+        super().__init__(log, tracking)
+        self.bars = _TwoBars(self.clock, console)
 
     def tell(self, remark: str) -> None:
-        self.lines.tell(remark)
-        self.live.console.print(remark, markup=False, highlight=False)
+        super().tell(remark)
+        self.bars.console.print(remark, markup=False, highlight=False)
 
-    def draw(self) -> Table:
-        """The display as it stands."""
-        from rich.table import Table
-        from rich.text import Text
 
-        clock = self.clock
-        grid = Table.grid(expand=True)
-        bars = Table.grid(padding=(0, 1), expand=True)
-        bars.add_column(no_wrap=True, overflow="ellipsis", max_width=TITLE)
-        bars.add_column(ratio=1, min_width=8)
-        for _ in range(2):
-            bars.add_column(justify="right", no_wrap=True)
-        if clock.place:
-            before = min(clock.number - 1, len(clock.parts))
-            _row(bars, clock.place, before, len(clock.parts), clock.left_of_all)
-        if clock.title:
-            _row(bars, clock.title, clock.done, clock.total, clock.left)
-        grid.add_row(bars)
+class _TwoBars(rich.progress.Progress):
+    """The run and the piece at hand as two bars, and a line of figures below."""
+
+    def __init__(self, clock: Clock, console: Console) -> None:
+        self.clock = clock  # first, since Rich draws while it is made
+        title = Column(no_wrap=True, overflow="ellipsis", max_width=TITLE)
+        numbers = (Column(justify="right", no_wrap=True) for _ in range(2))
+        super().__init__(
+            TextColumn("{task.description}", markup=False, table_column=title),
+            BarColumn(None, table_column=Column(ratio=1, min_width=8)),
+            MofNCompleteColumn(table_column=next(numbers)),
+            _TimeLeft(table_column=next(numbers)),
+            console=console,
+            transient=True,
+            expand=True,
+            refresh_per_second=REFRESHES,
+        )
+        for _ in ("run", "piece"):
+            self.add_task("", left=None)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The display as the clock stands."""
+        clock, parts = self.clock, len(self.clock.parts)
+        whole = (clock.place, min(clock.number - 1, parts), parts, clock.left_of_all)
+        piece = (clock.title, clock.done, clock.total, clock.left)
+        for task, (title, done, total, left) in zip(self.task_ids, (whole, piece), strict=False):
+            self.update(
+                task, description=title, completed=done, total=total, left=left, visible=title != ""
+            )
+        yield self.make_tasks_table(self.tasks)
         said = figures(clock.shown)
         if clock.done:
             said.append(f"{clock.rate:,.{0 if clock.rate >= 10 else 1}f} steps/s")
-        grid.add_row(Text(" · ".join(said), style="dim", no_wrap=True, overflow="ellipsis"))
-        return grid
+        yield Text(" · ".join(said), style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def _row(bars: Table, title: str, done: int, total: int, left: float | None) -> None:
-    from rich.progress_bar import ProgressBar
+class _TimeLeft(ProgressColumn):
+    """Rich knows a rate from the second step on, the clock from the first."""
 
-    time_left = "" if left is None else f"{duration(left)} left"
-    bars.add_row(title, ProgressBar(max(total, 1), done), f"{done}/{total}", time_left)
+    def render(self, task: Task) -> Text:
+        left = task.fields["left"]
+        return Text("" if left is None else f"{duration(left)} left")
 
 
 def figures(shown: Mapping[str, float | str]) -> list[str]:

@@ -55,7 +55,7 @@ def drawn(time: Time, **options: Any) -> str:
     with display(lambda line: None, console=console) as shown:
         at_work(shown, time)
         terminal.seek(terminal.truncate(0))
-        shown.live.refresh()  # type: ignore[attr-defined]
+        shown.bars.refresh()  # type: ignore[attr-defined]
         return terminal.getvalue()
 
 
@@ -87,7 +87,7 @@ def test_long_titles_make_room_for_the_figures(time: Time, title: str) -> None:
         time.passes(5)
         terminal.seek(terminal.truncate(0))
         shown.advance(500, **{f"figure_{i}": 0.5 for i in range(12)})
-        shown.live.refresh()  # type: ignore[attr-defined]
+        shown.bars.refresh()  # type: ignore[attr-defined]
         lines = plain(terminal.getvalue())[-3:]
     assert all(len(line) <= 80 for line in lines)
     assert lines[1].endswith("500/1000 5 s left")
