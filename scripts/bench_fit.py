@@ -46,10 +46,10 @@ def fit(data: Iterable[Batch]) -> GaussianCode:
     """One streaming pass and the codes made from it."""
     layer: _LayerFit | None = None
     for z, y in data:
-        layer = layer or _LayerFit(CLASSES, z, codes_per_class=8)
+        layer = layer or _LayerFit(CLASSES, z, codes_per_class=8, rank=RANK)
         layer.update(z, y)
     assert layer is not None
-    return layer.codes(RANK)
+    return layer.codes()
 
 
 def only_read(data: Iterable[Batch]) -> None:

@@ -5,8 +5,9 @@ from nervecode.core.code import SoftCode
 from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
 from nervecode.core.gaussian import GaussianCode
 from nervecode.core.label import LabelCode
-from nervecode.core.moments import ClassMoments, oas
+from nervecode.core.moments import ClassMoments
 from nervecode.core.reduce import REDUCERS, Reducer
+from nervecode.core.scatter import Spectrum, oas
 from nervecode.core.temperature import CosineTemperature, FixedTemperature
 from nervecode.core.trace import CodingTrace
 
@@ -24,5 +25,6 @@ __all__ = [
     "Reducer",
     "SoftAssignment",
     "SoftCode",
+    "Spectrum",
     "oas",
 ]

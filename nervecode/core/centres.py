@@ -6,11 +6,14 @@ classes, so that it is k-means on whitened vectors.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from nervecode.core.moments import ClassMoments
 from nervecode.core.precision import Precision
+from nervecode.core.scatter import dtype_of
 
 SAMPLE = 4096  # vectors that a reservoir keeps, over all classes
 LEAST = 8  # vectors of the sample to a centre, on average
@@ -38,11 +41,7 @@ class Reservoir:
         if counts.amin() >= self.per_class:
             return
         sizes = torch.bincount(classes, minlength=len(counts))
-        order = classes.argsort(stable=True)
-        place = torch.empty_like(order)  # of each vector among those of its class in this batch
-        first = (sizes.cumsum(0) - sizes)[classes[order]]
-        place[order] = torch.arange(len(order), device=order.device) - first
-        kept = counts[classes] + place < self.per_class
+        kept = counts[classes] + _place(classes, sizes) < self.per_class
         self._rows.append(vectors[kept].detach())
         self._classes.append(classes[kept])
         self._counts = counts + sizes
@@ -73,33 +72,58 @@ def several_codes(
     numbers = (sizes // LEAST).clamp(1, codes_per_class)
     if numbers.amax() < 2:
         return None
-    codes = torch.zeros_like(classes)
-    weights: list[Tensor] = []
-    for k in (sizes > 0).nonzero().squeeze(1).tolist():
-        own = (classes == k).nonzero().squeeze(1)
-        nearest = k_means(vectors[own].double(), int(numbers[k]), metric)
-        used, nearest = nearest.unique(return_inverse=True)
-        codes[own] = nearest + sum(map(len, weights))
-        weights.append((moments.counts[k] / sizes[k]).expand(len(used)))
-    if len(weight := torch.cat(weights)) == len(weights):
+    rows, place = _by_class(vectors.to(dtype_of(vectors.shape[1])), classes, sizes)
+    nearest = k_means(rows, sizes, numbers, metric)[classes, place]
+    used, codes = (classes * codes_per_class + nearest).unique(return_inverse=True)
+    classes_of = used // codes_per_class
+    if len(used) == (sizes > 0).sum():
         return None
-    found = ClassMoments.of(vectors, codes, len(weight))
-    counts = found.counts * weight * (len(vectors) / moments.counts.sum())
-    return ClassMoments(counts, found.means, found.scatter)
+    columns = moments.scatter.shape[1]
+    sample = ClassMoments.of(vectors, codes, len(used), sketch=columns)
+    weights = (moments.counts / sizes)[classes_of] * (len(vectors) / moments.counts.sum())
+    return replace(sample, counts=sample.counts * weights)
 
 
-def k_means(vectors: Tensor, number: int, metric: Precision) -> Tensor:
-    """(N,) the cluster of each of (N, D) vectors, below `number`.
+def _place(classes: Tensor, sizes: Tensor) -> Tensor:
+    """(B,) of each vector, how many of its class come before it."""
+    order = classes.argsort(stable=True)
+    place = torch.empty_like(order)
+    first = (sizes.cumsum(0) - sizes)[classes[order]]
+    place[order] = torch.arange(len(order), device=order.device) - first
+    return place
+
+
+def _by_class(vectors: Tensor, classes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """(K, N, D) the vectors of each class in their order, then zeros; (B,) the place of each."""
+    place = _place(classes, sizes)
+    rows = vectors.new_zeros(len(sizes), int(sizes.amax()), vectors.shape[1])
+    rows[classes, place] = vectors
+    return rows, place
+
+
+def k_means(rows: Tensor, sizes: Tensor, numbers: Tensor, metric: Precision) -> Tensor:
+    """(K, N) the cluster of each of the (K, N, D) vectors of K classes, all classes at once.
 
     Lloyd's steps from the first vectors, in the metric of a precision; an empty cluster stays
     where it is.
+
+    Args:
+        rows: the vectors of each class, and zeros behind them.
+        sizes: (K,) vectors of each class.
+        numbers: (K,) clusters of each class; what is not a vector or a cluster is not counted.
+        metric: the precision.
     """
-    middle = vectors[:number]
-    nearest = torch.zeros(len(vectors), dtype=torch.long, device=vectors.device)
-    for _ in range(STEPS if number > 1 else 0):
+    index = torch.arange(max(rows.shape[1], int(numbers.amax())), device=rows.device)
+    real = (index[: rows.shape[1]] < sizes.unsqueeze(1)).to(rows.dtype).unsqueeze(2)  # (K, N, 1)
+    middle = rows[:, : int(numbers.amax())]  # (K, C, D)
+    absent = index[: middle.shape[1]] >= numbers.unsqueeze(1)  # (K, C)
+    nearest = rows.new_zeros(rows.shape[:2], dtype=torch.long)
+    for _ in range(STEPS):
         tilt = metric.times(middle)
-        nearest = (vectors @ tilt.T - 0.5 * (tilt * middle).sum(1)).argmax(1)
-        counts = torch.bincount(nearest, minlength=number).to(middle).unsqueeze(1)
-        sums = torch.zeros_like(middle).index_add_(0, nearest, vectors)
-        middle = torch.where(counts > 0, sums / counts.clamp_min(1), middle)
+        offset = (0.5 * (tilt * middle).sum(2)).masked_fill(absent, torch.inf)
+        nearest = (rows @ tilt.mT - offset.unsqueeze(1)).argmax(2)
+        member = torch.zeros_like(real).expand(-1, -1, middle.shape[1])
+        member = member.scatter(2, nearest.unsqueeze(2), real)  # (K, N, C)
+        counts = member.sum(1).unsqueeze(2)
+        middle = torch.where(counts > 0, member.mT @ rows / counts.clamp_min(1), middle)
     return nearest

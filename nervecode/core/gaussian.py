@@ -129,23 +129,23 @@ class GaussianCode(nn.Module):
             precision = Precision.within(codes, rank)
             kinds.append(_Centres.of(codes, origin, precision))
         classes, own = kinds[0], kinds[-1]
-        mixing, scatter = _axes(classes.priors, classes.tilts @ classes.steps.T)
-        factors = torch.cat([precision.directions, *[one.tilts.T for one in kinds]], dim=1)
+        saving, gap = _background(classes.priors, classes.tilts @ classes.steps.T)
+        columns = [precision.directions.T, *[one.tilts for one in kinds]]
         code = cls(
             len(own.priors), dim, precision.directions.shape[1], num_classes=len(classes.priors)
         )
         values = {
             "mean": origin,
-            "factors": factors,
-            "shift": -origin @ factors,
+            "factors": torch.cat([rows.float() for rows in columns]).T,
+            "shift": torch.cat([-rows @ origin for rows in columns]),
             "isotropic": precision.isotropic,
             "sign": precision.sign,
             "offsets": own.offsets,
             "log_priors": own.priors.log(),
             "log_norm": 0.5 * (precision.log_det - dim * math.log(2 * math.pi)),
             "base": torch.cat([one.priors.log() - 0.5 * one.offsets for one in kinds]),
-            "saving": mixing * (0.5 * scatter / (1 + scatter)).sqrt(),
-            "gap": -0.5 * torch.log1p(scatter).sum(),
+            "saving": saving,
+            "gap": gap,
         }
         for name, value in values.items():
             setattr(code, name, value.float().contiguous())
@@ -250,17 +250,16 @@ class _Centres(NamedTuple):
         return cls(priors, steps, tilts, (tilts * steps).sum(1))
 
 
-def _axes(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Axes of the centres' scatter in the whitened space: (mixing (K, K), scatter (K,)).
+def _background(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """(saving (K, K), gap ()) of the background code.
 
-    With X the (K, D) whitened centres, each times sqrt(pi): X X' = P diag(scatter) P'. Column j of
-    E = X' P / sqrt(scatter_j) is an axis, so t' Lambda^(1/2) E = y' sqrt(pi) P / sqrt(scatter), and
-    the mixing is what follows y'.
+    With X the (K, D) whitened centres, each times sqrt(pi), and L L' = 1 + X X': whitened, the
+    background has the covariance 1 + X'X, so that it saves u'X'(1 + X X')^-1 X u / 2 nats of the
+    whitened vector u, and X u = sqrt(pi) y.
     """
     root = priors.sqrt()
-    scatter, rotation = torch.linalg.eigh(root.unsqueeze(1) * gram * root)
-    scatter = scatter.clamp_min(0)
-    # The centres span at most K - 1 dimensions: the others are rounding, and count for nothing.
-    real = scatter > scatter.max() * 1e-10 + 1e-20
-    scale = torch.where(real, scatter, torch.inf).rsqrt()
-    return root.unsqueeze(1) * rotation * scale, torch.where(real, scatter, 0.0)
+    scatter = root.unsqueeze(1) * gram * root
+    identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
+    factor = torch.linalg.cholesky(identity + 0.5 * (scatter + scatter.T))
+    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return math.sqrt(0.5) * (inverse * root).T, -factor.diagonal().log().sum()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nervecode.core.code import LN2
 from nervecode.core.moments import ClassMoments
 from nervecode.core.precision import RANK, Precision, squared_length
+from nervecode.core.scatter import Spectrum
 from nervecode.errors import InputError, NotReadyError
 
 EPSILON = 1e-12
@@ -49,9 +50,9 @@ class LabelCode(nn.Module):
         """
         if moments.total < 2:
             raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
-        mean = moments.mean
-        second = moments.total * (moments.within + moments.between + torch.outer(mean, mean))
-        precision = Precision(second, rank, power=second.new_zeros(()))
+        second = moments.about_zero
+        spectrum = Spectrum.of(second.scatter, second.power, rank)
+        precision = Precision(spectrum, power=second.power.new_zeros(()))
         code = cls(*precision.directions.shape)
         code.factors = precision.directions.float().contiguous()
         code.isotropic, code.sign = precision.isotropic.float(), precision.sign.float()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nervecode.core.moments import ClassMoments, oas
+from nervecode.core.moments import ClassMoments
+from nervecode.core.scatter import Spectrum, oas
 from nervecode.errors import InputError, NotReadyError
 
 RANK = 128
@@ -20,8 +21,7 @@ class Precision:
     """Lambda, the inverse of a covariance.
 
     Args:
-        covariance: (D, D), float64.
-        rank: directions with a variance of their own; D or more keeps all of them.
+        covariance: its eigenvalues, and the directions with a variance of their own.
         power: mean square of the vectors behind it; it bounds what rounding left of them.
 
     Attributes:
@@ -29,45 +29,51 @@ class Precision:
         isotropic: () b.
         sign: () s.
         log_det: () log|Lambda|, nats.
-
-    Raises:
-        InputError: a rank below 1.
     """
 
-    def __init__(self, covariance: Tensor, rank: int, *, power: Tensor) -> None:
-        if rank < 1:
-            raise InputError(f"rank: found {rank}, allowed: at least 1")
-        values, vectors = torch.linalg.eigh(covariance)
-        values = values.clamp_min(0) + _floor(covariance, power)
-        kept = min(rank, len(values))
+    def __init__(self, covariance: Spectrum, *, power: Tensor) -> None:
+        values, vectors, rest = covariance
+        dim, others = len(vectors), len(vectors) - len(values)
+        floor = _floor((values.sum() + others * rest) / dim, power)
+        values = values.clamp_min(0) + floor
+        kept = vectors.shape[1]
         own = values[-kept:]
-        if kept == len(values):
+        if kept == dim:
             self.isotropic, self.sign = values.new_zeros(()), values.new_ones(())
             weights = own.reciprocal()
             self.log_det = -own.log().sum()
         else:
             # The leading variances are the larger ones, so their precision lies below the shared.
-            shared = values[:-kept].mean()
+            shared = (values[:-kept].sum() + others * (rest + floor)) / (dim - kept)
             self.isotropic, self.sign = shared.reciprocal(), -values.new_ones(())
             weights = (self.isotropic - own.reciprocal()).clamp_min(0)
-            self.log_det = -own.log().sum() - (len(values) - kept) * shared.log()
-        self.directions = vectors[:, -kept:] * weights.sqrt()
+            self.log_det = -own.log().sum() - (dim - kept) * shared.log()
+        self.directions = vectors * weights.sqrt()
 
     @classmethod
     def within(cls, moments: ClassMoments, rank: int = RANK) -> Precision:
         """Of the covariance within groups, shrunk by OAS.
 
+        Args:
+            moments: of at least two inputs.
+            rank: directions with a variance of their own; D or more keeps all of them.
+
         Raises:
             NotReadyError: fewer than two inputs.
+            InputError: a rank below 1.
         """
-        if moments.total < 2:
-            raise NotReadyError(f"fit: found {moments.total} inputs, a code needs at least 2")
-        covariance = oas(moments.within, moments.total)
-        return cls(covariance, rank, power=moments.mean.square().mean())
+        if rank < 1:
+            raise InputError(f"rank: found {rank}, allowed: at least 1")
+        total = moments.total
+        if total < 2:
+            raise NotReadyError(f"fit: found {total} inputs, a code needs at least 2")
+        covariance = oas(Spectrum.of(moments.within, moments.power / total, rank), total)
+        return cls(covariance, power=moments.mean.square().mean())
 
     def times(self, rows: Tensor) -> Tensor:
-        """(K, D) rows -> (K, D) Lambda row."""
-        explained = (rows @ self.directions) @ self.directions.T
+        """(..., D) rows -> (..., D) Lambda row, in the dtype of the rows."""
+        directions = self.directions.to(rows.dtype)
+        explained = (rows @ directions) @ directions.T
         scaled: Tensor = self.isotropic * rows + self.sign * explained
         return scaled
 
@@ -78,13 +84,11 @@ def squared_length(rows: Tensor) -> Tensor:
     return length.square()
 
 
-def _floor(covariance: Tensor, power: Tensor) -> Tensor:
+def _floor(variance: Tensor, power: Tensor) -> Tensor:
     """What is added to every variance, so that dead directions stay finite.
 
     A millionth of the mean variance, and never less than what rounding to float32 leaves of a
     constant vector with mean square `power`.
     """
-    relative = covariance.trace() / covariance.shape[0] * 1e-6
     rounding = power * torch.finfo(torch.float32).eps ** 2
-    floor: Tensor = torch.maximum(relative, rounding).clamp_min(1e-20)
-    return floor
+    return torch.maximum(variance * 1e-6, rounding).clamp_min(1e-20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from nervecode.core.centres import Reservoir, several_codes
 from nervecode.core.moments import MomentStream
 from nervecode.core.precision import RANK, Precision
 from nervecode.core.reduce import LENGTH_POWER
+from nervecode.core.scatter import sketch_of
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
 from nervecode.layers.names import module_name
@@ -106,7 +108,7 @@ class CodeFitter:
     def _layer(self, name: str, num_classes: int, like: Tensor) -> _LayerFit:
         """The fit of a layer; `like` has as many columns as its vectors, on the same device."""
         if name not in self._layers:
-            self._layers[name] = _LayerFit(num_classes, like, self.codes_per_class)
+            self._layers[name] = _LayerFit(num_classes, like, self.codes_per_class, self.rank)
         return self._layers[name]
 
     # Shards
@@ -146,7 +148,7 @@ class CodeFitter:
         self.inputs = InputSketch()
         self._layers = {}
         if self.head is not None:
-            self.head.moments = None
+            self.head.stream = None
         self.merge(state)
 
     def finish(self) -> None:
@@ -158,7 +160,7 @@ class CodeFitter:
         if not self._layers:
             raise NotReadyError("fit: the loader gave no batch, or no watched layer ran")
         coders: dict[str, Coder] = {
-            name: FittedCoder(layer.codes(self.rank), reducer=self._reducer(name))
+            name: FittedCoder(layer.codes(), reducer=self._reducer(name))
             for name, layer in self._layers.items()
         }
         if self.head is not None:
@@ -174,10 +176,11 @@ class CodeFitter:
 class _LayerFit:
     """One layer: moments per class, and a sample where classes may have several codes."""
 
-    def __init__(self, num_classes: int, like: Tensor, codes_per_class: int) -> None:
-        self.stream = MomentStream(num_classes, like.shape[1], device=like.device)
+    def __init__(self, num_classes: int, like: Tensor, codes_per_class: int, rank: int) -> None:
+        self.stream = _stream(num_classes, like, rank)
         self.reservoir = Reservoir(num_classes) if codes_per_class > 1 else None
         self.codes_per_class = codes_per_class
+        self.rank = rank
 
     def update(self, z: Tensor, groups: Tensor) -> None:
         self.stream.add(z, groups)
@@ -192,16 +195,25 @@ class _LayerFit:
         return {**vars(moments), "sample": vectors, "sample_classes": classes}
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
-        self.stream.merge(ClassMoments(state["counts"], state["means"], state["scatter"]))
+        self.stream.merge(_moments(state))
         if self.reservoir is not None:
             self.reservoir.add(state["sample"], state["sample_classes"])
 
-    def codes(self, rank: int) -> GaussianCode:
+    def codes(self) -> GaussianCode:
         moments, codes = self.stream.moments, None
-        within = Precision.within(moments, rank)
+        within = Precision.within(moments, self.rank)
         if self.reservoir is not None:
             codes = several_codes(moments, self.reservoir, self.codes_per_class, within)
-        return GaussianCode.fit(moments, rank=rank, within=within, codes=codes)
+        return GaussianCode.fit(moments, rank=self.rank, within=within, codes=codes)
+
+
+def _stream(num_classes: int, like: Tensor, rank: int) -> MomentStream:
+    """For vectors with as many columns as `like`, on its device."""
+    return MomentStream(num_classes, like.shape[1], sketch=sketch_of(rank), device=like.device)
+
+
+def _moments(state: Mapping[str, Tensor]) -> ClassMoments:
+    return ClassMoments(**{field.name: state[field.name] for field in fields(ClassMoments)})
 
 
 class _Head:
@@ -218,7 +230,7 @@ class _Head:
             if isinstance(module, nn.Linear)
         }
         self.rank = rank
-        self.moments: ClassMoments | None = None
+        self.stream: MomentStream | None = None
         self._seen: dict[str, list[Any]] = {}
 
     @property
@@ -251,24 +263,26 @@ class _Head:
         self.candidates = {name: self.candidates[name] for name in ran[-1:]}
         if ran:
             z = LabelCode.unit(self._seen[ran[-1]][0].float())
-            self._add(ClassMoments.of(z, z.new_zeros(len(z), dtype=torch.long), 1))
+            self._stream_of(z).add(z, z.new_zeros(len(z), dtype=torch.long))
 
-    def _add(self, moments: ClassMoments) -> None:
-        self.moments = moments if self.moments is None else self.moments + moments
+    def _stream_of(self, like: Tensor) -> MomentStream:
+        self.stream = self.stream or _stream(1, like, self.rank)
+        return self.stream
 
     def state_dict(self) -> dict[str, Tensor]:
         if not self.candidates:
             return {"left_alone": torch.ones(1)}
-        return {} if self.moments is None else vars(self.moments)
+        return {} if self.stream is None else vars(self.stream.moments)
 
     def merge(self, name: str, state: Mapping[str, Tensor]) -> None:
         found = {n: module for n, module in self.candidates.items() if n == name}
         self.candidates = {} if "left_alone" in state else found
         if self.candidates:
-            self._add(ClassMoments(**state))
+            self._stream_of(state["means"]).merge(_moments(state))
 
     def coders(self) -> dict[str, Coder]:
         """The label coder by its name, or nothing where there is no head."""
-        if not self.candidates or self.moments is None:
+        if not self.candidates or self.stream is None:
             return {}
-        return {f"{self.name}{LABEL}": LabelCoder(LabelCode.fit(self.moments, rank=self.rank))}
+        codes = LabelCode.fit(self.stream.moments, rank=self.rank)
+        return {f"{self.name}{LABEL}": LabelCoder(codes)}

@@ -36,10 +36,19 @@ def whiten(precision: Precision) -> np.ndarray:
 def test_k_means_is_that_of_scikit_learn_on_whitened_vectors() -> None:
     z, labels = data()
     precision = Precision.within(ClassMoments.of(z, labels, 2))
-    own = z[labels == 1]
-    x = own.numpy() @ whiten(precision)
-    reference = KMeans(CLUSTERS, init=x[:CLUSTERS], n_init=1, max_iter=STEPS, tol=0).fit(x)
-    np.testing.assert_array_equal(k_means(own, CLUSTERS, precision), reference.labels_)
+    own = [z[labels == 0], z[labels == 1]]
+    rows = torch.zeros(2, max(map(len, own)), DIM, dtype=torch.float64)
+    for k, vectors in enumerate(own):
+        rows[k, : len(vectors)] = vectors
+    sizes, numbers = (
+        torch.tensor([len(own[0]), len(own[1])]),
+        torch.tensor([CLUSTERS - 1, CLUSTERS]),
+    )
+    found = k_means(rows, sizes, numbers, precision)
+    for k, number in enumerate(numbers.tolist()):
+        x = own[k].numpy() @ whiten(precision)
+        reference = KMeans(number, init=x[:number], n_init=1, max_iter=STEPS, tol=0).fit(x)
+        np.testing.assert_array_equal(found[k, : len(x)], reference.labels_)
 
 
 def test_codes_are_the_clusters_of_each_class() -> None:
@@ -50,7 +59,8 @@ def test_codes_are_the_clusters_of_each_class() -> None:
     clusters = torch.empty_like(labels)
     for group in range(2):
         own = labels == group
-        clusters[own] = CLUSTERS * group + k_means(z[own], CLUSTERS, precision)
+        sizes, numbers = own.sum().view(1), torch.tensor([CLUSTERS])
+        clusters[own] = CLUSTERS * group + k_means(z[own][None], sizes, numbers, precision)[0]
     expected = ClassMoments.of(z, clusters, 2 * CLUSTERS)
     for name, tensor in vars(expected).items():
         torch.testing.assert_close(getattr(codes, name), tensor, msg=name)

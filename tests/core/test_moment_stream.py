@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core.moments import BUFFER, SMALLEST_BUFFER, ClassMoments, MomentStream
+from nervecode.core.scatter import EXACT, product
 from nervecode.errors import InputError
 
 
@@ -25,19 +26,22 @@ def streamed(z: Tensor, y: Tensor, groups: int, sizes: int) -> ClassMoments:
 
 
 @pytest.mark.parametrize("sizes", [7, 256, 900, 3000])
-@pytest.mark.parametrize("dim", [3, 2048])  # one strip, and several strips and buffers
+@pytest.mark.parametrize("dim", [3, EXACT, 2048])  # one strip, several, and several buffers
 def test_equals_numpy(dim: int, sizes: int) -> None:
     assert BUFFER // 2048 == SMALLEST_BUFFER  # 700 inputs fill this buffer more than twice
     z, y = data(700, dim, 4)
+    exact = 1e-12 if dim <= EXACT else 1e-6
     found = streamed(z, y, 5, sizes)
     x, labels = z.double().numpy(), y.numpy()
     means = np.stack([x[labels == k].mean(0) for k in range(4)])
     centred = x - means[labels]
     assert found.counts.tolist() == [*np.bincount(labels), 0]
     np.testing.assert_allclose(found.means[:4], means, rtol=1e-12)
-    scale = np.abs(centred.T @ centred).max()
-    np.testing.assert_allclose(found.scatter, centred.T @ centred, rtol=0, atol=1e-12 * scale)
-    assert torch.equal(found.scatter, found.scatter.T)
+    expected = product(torch.from_numpy(centred), found.scatter.shape[1]).numpy()
+    np.testing.assert_allclose(found.scatter, expected, rtol=0, atol=exact * np.abs(expected).max())
+    assert found.power.item() == pytest.approx(np.square(centred).sum(), rel=exact)
+    if dim < 2048:
+        assert torch.equal(found.scatter, found.scatter.T)
 
 
 def test_reading_does_not_end_the_stream() -> None:
