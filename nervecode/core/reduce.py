@@ -161,11 +161,20 @@ class Reducer(nn.Module):
         scaled: Tensor = vector * (length.pow(self.length_power - 1) + 0 * length)
         return scaled
 
+    def both(self, activation: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) of an activation read batch first, and (T, D) or so of it sequence first."""
+        pair = [Reducer(**{**self.spec(), "batch_dim": dim})(activation) for dim in (0, 1)]
+        return pair[0], pair[1]
+
     def _reduce(self, x: Tensor, channels_last: bool, real: Tensor | None) -> Tensor:
         if x.ndim == 2:  # at a single place every reducer is the activation itself
             return x
         places = x.flatten(1, -2).transpose(1, 2) if channels_last else x.flatten(2)
-        return REDUCERS[self.name](places, real)
+        vector = REDUCERS[self.name](places, real)
+        if x.ndim == 3 and x.shape[1] == 1 and self.name == "mean_std" and channels_last:
+            # A sequence of one step has no deviation; its vector is as wide as that of any other.
+            return torch.cat([vector, torch.zeros_like(vector)], dim=1)
+        return vector
 
     def _batch_first(self, x: Tensor, batch: BatchShape) -> Tensor:
         if self.ndim not in (None, x.ndim):

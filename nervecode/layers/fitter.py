@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -18,6 +19,7 @@ from nervecode.core.precision import RANK, Precision
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.core.scatter import sketch_of
 from nervecode.errors import InputError, NotReadyError
+from nervecode.layers.batch_fit import BatchFit, Vectors
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
 from nervecode.layers.names import module_name
 from nervecode.layers.select import watchable
@@ -73,24 +75,28 @@ class CodeFitter:
         self.head = _Head(watched.model, rank) if label_code else None
         self.inputs = InputSketch()
         self._layers: dict[str, _LayerFit] = {}
-        self._vectors: dict[str, Tensor] = {}
+        self._refused: set[str] = set()
+        self._last = BatchFit(watched.model)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within the block, the model runs one batch, and each layer's vectors are kept."""
         by_coder = {id(self.watched.coder(name)): r for name, r in self.reducers.items()}
+        self._last = last = BatchFit(self.watched.model)
 
-        def reduce(coder: Coder, activation: Any, batch: BatchShape) -> Tensor | None:
+        def read(coder: Coder, activation: Any, batch: BatchShape) -> Vectors | None:
             reducer = by_coder.get(id(coder))
-            return None if reducer is None else reducer(activation, batch)
+            return None if reducer is None else last.read(reducer, activation, batch)
 
         with ExitStack() as stack:
             stack.enter_context(self.inputs.watching(self.watched.model))
-            vectors = stack.enter_context(self.watched.recording(reduce))
+            vectors = stack.enter_context(self.watched.recording(read))
+            if any(reducer.batch_dim is None for reducer in self.reducers.values()):
+                stack.enter_context(last.watching_steps())
             if self.head is not None:
                 stack.enter_context(self.head.watching())
             yield
-        self._vectors = {name: z for name, z in vectors.items() if z is not None}
+        last.vectors = {name: z for name, z in vectors.items() if z is not None}
 
     def update(self, labels: Tensor | None, num_classes: int) -> None:
         """Add the batch that was watched last.
@@ -99,11 +105,46 @@ class CodeFitter:
             labels: (B,) classes below `num_classes`; None codes without classes.
             num_classes: K.
         """
-        for name, z in self._vectors.items():
+        size = self._last.size(labels)
+        for name, vectors in self._last.vectors.items():
+            try:
+                z = self._settled(name, vectors, size)
+            except InputError as error:
+                self._refuse(name, str(error))
+                continue
+            if name in self._refused:
+                continue
             groups = z.new_zeros(len(z), dtype=torch.long) if labels is None else labels
-            self._layer(name, num_classes, z).update(z, groups)
+            with naming(name):
+                self._layer(name, num_classes, z).update(z, groups)
         if self.head is not None:
             self.head.update(None if labels is None else num_classes)
+
+    def _settled(self, name: str, vectors: Vectors, size: int) -> Tensor:
+        """The vectors of a layer; where its reducer leaves the batch open, now it is settled.
+
+        Raises:
+            InputError: they are not one for each of `size` inputs, or it cannot be told.
+        """
+        if isinstance(vectors, InputError):
+            raise vectors
+        if isinstance(vectors, Tensor):
+            if len(vectors) != size:
+                raise InputError(f"found {len(vectors)} rows, in a call of {size} inputs")
+            return vectors
+        fitting = [dim for dim in (0, 1) if len(vectors[dim]) == size]
+        if len(fitting) != 1:
+            which = "both dimensions" if fitting else "neither dimension"
+            raise InputError(f"{which} of {tuple(map(len, vectors))} could be its {size} inputs")
+        self._reducer(name).batch_dim = fitting[0]
+        return vectors[fitting[0]]
+
+    def _refuse(self, name: str, why: str) -> None:
+        """A layer that does not fit one batch is not coded, whatever the others were."""
+        self._layers.pop(name, None)
+        if name not in self._refused:
+            self._refused.add(name)
+            warnings.warn(f"layer {name!r} is not coded: {why}", stacklevel=4)
 
     def _layer(self, name: str, num_classes: int, like: Tensor) -> _LayerFit:
         """The fit of a layer; `like` has as many columns as its vectors, on the same device."""
@@ -158,11 +199,14 @@ class CodeFitter:
             NotReadyError: no batch was seen.
         """
         if not self._layers:
-            raise NotReadyError("fit: the loader gave no batch, or no watched layer ran")
-        coders: dict[str, Coder] = {
-            name: FittedCoder(layer.codes(), reducer=self._reducer(name))
-            for name, layer in self._layers.items()
-        }
+            names = ", ".join(map(repr, self.watched.layer_names))
+            raise NotReadyError(
+                f"fit: no batch was seen, or none of the watched layers could be coded: {names}"
+            )
+        coders: dict[str, Coder] = {}
+        for name, layer in self._layers.items():
+            with naming(name):
+                coders[name] = FittedCoder(layer.codes(), reducer=self._reducer(name))
         if self.head is not None:
             coders |= self.head.coders()
         self.watched.replace_coders(coders)
@@ -173,16 +217,28 @@ class CodeFitter:
         return self.reducers[name if name in self.reducers else module_name(name)]
 
 
+@contextmanager
+def naming(layer: str) -> Iterator[None]:
+    """Errors within the block name the layer."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"layer {layer!r}: {error}") from None
+
+
 class _LayerFit:
     """One layer: moments per class, and a sample where classes may have several codes."""
 
     def __init__(self, num_classes: int, like: Tensor, codes_per_class: int, rank: int) -> None:
+        self.dim = like.shape[1]
         self.stream = _stream(num_classes, like, rank)
         self.reservoir = Reservoir(num_classes) if codes_per_class > 1 else None
         self.codes_per_class = codes_per_class
         self.rank = rank
 
     def update(self, z: Tensor, groups: Tensor) -> None:
+        if z.shape[1] != self.dim:
+            raise InputError(f"found width {z.shape[1]}, in earlier batches {self.dim}")
         self.stream.add(z, groups)
         if self.reservoir is not None:
             self.reservoir.add(z, groups)

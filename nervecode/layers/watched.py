@@ -16,9 +16,8 @@ from torch import nn
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError, did_you_mean
-from nervecode.layers.call import agreed_size, batch_of
+from nervecode.layers.call import Arguments, agreed_size
 from nervecode.layers.coder import Coder, Projected, price_together
-from nervecode.layers.layout import sequence_first_parts
 from nervecode.layers.names import key_of, layer_name, module_name, numbered
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
@@ -47,7 +46,7 @@ class Watched(nn.Module):
         self._told: set[str] = set()
         self._last = LastTraces()
         self._taps = TapSet(model)
-        self._sequence_first = bool(sequence_first_parts(model))
+        self._arguments = Arguments(model)
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
@@ -195,7 +194,7 @@ class Reading:
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is called."""
-        self.batch = batch_of(args, kwargs, sequence_first=self.watched._sequence_first)
+        self.batch = self.watched._arguments.batch(args, kwargs)
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """A tapped module has run."""

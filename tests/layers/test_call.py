@@ -6,12 +6,25 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from nervecode.layers.call import batch_of
+from nervecode.core import BatchShape
+from nervecode.layers.call import Arguments, agreed_size
 
 X = torch.zeros(4, 3)
 IMAGES = [torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)]
+
+
+class Takes(nn.Module):
+    def forward(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+class TakesMask(nn.Module):
+    def forward(self, input_ids: Any, attention_mask: Any = None) -> None: ...
+
+
+TAKES = Arguments(Takes())
 
 
 @pytest.mark.parametrize(
@@ -33,16 +46,52 @@ IMAGES = [torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)]
     ],
 )
 def test_the_first_argument_that_tells(args: Any, kwargs: Any, sizes: tuple[int, ...]) -> None:
-    assert batch_of(args, kwargs).sizes == sizes
+    assert TAKES.batch(args, kwargs).sizes == sizes
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_nested_tensors() -> None:
     for layout in (torch.strided, torch.jagged):
         nested = torch.nested.nested_tensor([X[:3], X[:2]], layout=layout)
-        assert batch_of((nested,), {}).sizes == (2,)
+        assert TAKES.batch((nested,), {}).sizes == (2,)
 
 
 def test_a_model_with_sequence_first_parts_may_be_so_itself() -> None:
-    assert batch_of((torch.zeros(5, 4, 3),), {}, sequence_first=True).sizes == (5, 4)
-    assert batch_of((torch.zeros(5),), {}, sequence_first=True).sizes == (5,)
+    arguments = Arguments(nn.LSTM(3, 4))
+    assert arguments.batch((torch.zeros(5, 4, 3),), {}).sizes == (5, 4)
+    assert arguments.batch((torch.zeros(5),), {}).sizes == (5,)
+    assert Arguments(nn.LSTM(3, 4, batch_first=True)).batch((X,), {}).sizes == (4,)
+
+
+MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "kwargs"),
+    [
+        (TakesMask(), (X, MASK), {}),
+        (TakesMask(), (X,), {"attention_mask": MASK.float()}),
+        (Takes(), (X,), {"attention_mask": MASK}),
+        (Takes(), ({"input_ids": X, "attention_mask": MASK},), {}),
+        (Takes(), (X,), {"src_key_padding_mask": MASK == 0}),
+        (Takes(), (X,), {"src_key_padding_mask": (MASK == 0) * torch.tensor(-1e9)}),
+        (nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 1), 1), (X, None, MASK == 0), {}),
+    ],
+)
+def test_the_mask_of_a_call(model: nn.Module, args: Any, kwargs: Any) -> None:
+    mask = Arguments(model).batch(args, kwargs).mask
+    assert mask is not None
+    assert torch.equal(mask, MASK.bool())
+
+
+def test_no_mask() -> None:
+    assert Arguments(TakesMask()).batch((X,), {}).mask is None
+    assert Arguments(nn.Linear(3, 4)).batch((X,), {}).mask is None
+
+
+def test_the_output_or_most_of_the_layers_agree_on_a_size() -> None:
+    batch = BatchShape()
+    assert agreed_size([7, 7, 3], batch, None) == 7
+    assert agreed_size([7, 7, 3], batch, torch.zeros(3, 2)) == 3
+    assert agreed_size([7, 7, 3], batch, torch.zeros(5, 2)) == 7
+    assert agreed_size([7, 7, 3], BatchShape((3, 7)), torch.zeros(3, 9, 2)) == 7
