@@ -34,7 +34,7 @@ from nervecode.monitor.bettors import LOG_WEIGHTS, UNIT, prices
 
 SIZES = (100, 1000, 10_000)  # calibration inputs
 HELD_OUT = (2, 8)  # pullovers and bags
-BEFORE, AFTER = 500, 5000  # inputs before and after the change
+BEFORE, AFTER = 500, 3000  # inputs before and after the change
 RUN_LENGTH = 10_000
 STRENGTHS = np.round(np.arange(1, 11) * 0.05, 2)  # of noise, in units of the pixels' range
 RIVALS = Path(__file__).with_name("bench_monitor_rivals.py")

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Monitor:
 
     def __init__(
         self,
-        n_calibration: int | Mapping[Label, int],
+        n_calibration: int | Mapping[Any, int],
         *,
         alpha: float | None = None,
         run_length: float | None = None,
@@ -193,18 +194,30 @@ class Monitor:
         self._stream = StreamState(self.settings)
         self._stream.inputs = self._stream.restarted = inputs
 
-    def save(self, path: str | Path) -> None:
-        """Write all that the monitor knows as JSON; at any moment the file is whole."""
-        write_json(Path(path), as_plain(self._stream))
+    def state_dict(self) -> dict[str, Any]:
+        """All that the monitor knows, as JSON holds it."""
+        return as_plain(self._stream)
 
-    def load(self, path: str | Path) -> None:
-        """Go on where another monitor of the same settings was saved.
+    def load_state_dict(self, state: Any, *, where: str = "state") -> None:
+        """Go on where another monitor of the same settings stood.
+
+        Args:
+            state: what `state_dict` gave.
+            where: what errors call it.
 
         Raises:
-            ArtifactError: the file is missing or damaged; the monitor is as it was.
+            ArtifactError: it is damaged; the monitor is as it was.
             InputError: it is of other settings or another calibration; the monitor is as it was.
         """
-        self._stream = from_plain(read_json(Path(path)), self.settings, str(path))
+        self._stream = from_plain(state, self.settings, where)
+
+    def save(self, path: str | Path) -> None:
+        """Write `state_dict` as JSON; at any moment the file is whole."""
+        write_json(Path(path), self.state_dict())
+
+    def load(self, path: str | Path) -> None:
+        """Take the state that `save` wrote; raises as `load_state_dict`, or where it is missing."""
+        self.load_state_dict(read_json(Path(path)), where=str(path))
 
     def merge(self, others: Sequence[Monitor], *, base: Monitor | None = None) -> None:
         """Join the streams that other workers have watched, at a time fixed beforehand.

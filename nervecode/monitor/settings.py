@@ -38,7 +38,7 @@ class MonitorSettings:
     @classmethod
     def checked(
         cls,
-        n_calibration: int | Mapping[Label, int],
+        n_calibration: int | Mapping[Any, int],
         alpha: float | None,
         run_length: float | None,
         layers: Sequence[str],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.monitor import ClassRanks, Monitor
+from nervecode.monitor import ClassRanks, LayerRanks, Monitor
 
 LAYERS = ("stem", "body", "head")
 N = 200
@@ -326,3 +326,29 @@ def test_ranks_within_a_class_follow_from_those_among_all() -> None:
         ClassRanks(scores, classes[:5])
     with pytest.raises(InputError, match="NaN"):
         ClassRanks(np.array([np.nan]), np.array([0]))
+
+
+def test_ranks_of_layers_are_uniform_though_most_inputs_tie() -> None:
+    rng = np.random.default_rng(0)
+    p = []
+    for number in range(3000):
+        scores = np.maximum(rng.normal(size=(10, 2)), 0)  # half are 0
+        ranks = LayerRanks({"a": scores[:9, 0], "b": scores[:9, 1]})
+        p.append(ranks.p_values(scores[9].tolist(), number))
+        assert (p[-1] == ranks.p_values(scores[9].tolist(), number)).all()
+    counts = np.stack([np.bincount(np.rint(np.array(p)[:, i] * 10).astype(int)) for i in (0, 1)])
+    assert counts.shape == (2, 11) and (counts[:, 0] == 0).all()
+    assert (abs(counts[:, 1:] - 300) < 4 * np.sqrt(300 * 0.9)).all()
+
+
+def test_a_layer_without_ties_has_its_conformal_p_value() -> None:
+    values = np.arange(9.0)
+    ranks = LayerRanks({"a": values})
+    for score in (-1.0, 2.5, 9.0):
+        assert ranks.p_values([score], 0)[0] == (1 + (values >= score).sum()) / 10
+    with pytest.raises(InputError, match=r"layers: found \[nan\], allowed: 1 numbers"):
+        ranks.p_values([float("nan")], 0)
+    with pytest.raises(InputError, match="layers: found"):
+        ranks.p_values([1.0, 2.0], 0)
+    with pytest.raises(InputError, match="calibration layers"):
+        LayerRanks({})
