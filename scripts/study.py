@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""The benchmark matrix: run or resume every setting, print the ranking, write docs/results.md.
+"""The benchmark matrix: run what is not done, print the ranking, write docs/results.md.
 
     python scripts/study.py                        # everything; resumes where it stands
     python scripts/study.py --only digits wine_1   # some settings
     python scripts/study.py --runs runs            # begin with equal trainings that lie there
+    python scripts/study.py --jobs 4               # so many cells at a time, one by default
     python scripts/study.py --report-only          # the page from what is finished
 
 A setting that fails does not stop the others; it is named with its reason, and the status is 1.
@@ -21,10 +22,12 @@ from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_
 from nervecode.files import write_text
 from nervecode.lab.results.tables import as_markdown
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.study.plan import Plan, read_plan
+from nervecode.lab.study.plan import Plan, cells_of, read_plan
 from nervecode.lab.study.results import headline, page
-from nervecode.lab.study.setting import Setting
-from nervecode.lab.study.study import Study, attempt, finished, run_setting
+from nervecode.lab.study.study import Study, attempt, finished, run_cells_of
+from nervecode.lab.sweep.cells import Cell
+from nervecode.lab.sweep.launchers import LAUNCHERS
+from nervecode.lab.sweep.run import require_data
 from nervecode.viz.critical_difference import plot_critical_difference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,26 +44,32 @@ def chosen(plans: Sequence[Plan], only: list[str] | None) -> list[str]:
     return only or known
 
 
-def study(plan: Plan, names: list[str], given: argparse.Namespace) -> tuple[Study, dict[str, str]]:
-    """Run what is to be run, and read all settings of the plan."""
+def run(plans: Sequence[Plan], names: list[str], given: argparse.Namespace) -> dict[str, str]:
+    """Run the cells of some settings; setting -> why it could not even begin."""
+    ready: list[Cell] = []
+    failed: dict[str, str] = {}
+    for plan in plans:
 
-    def work(name: str) -> Setting:
-        say(f"Setting {name}")
-        with progress() as shown:
-            run_setting(
-                plan, name, given.outdir, command=COMMAND, progress=shown, folders=given.runs
-            )
-        return read(name)
+        def prepare(name: str, plan: Plan = plan) -> None:
+            cells = cells_of(plan, name)
+            require_data(cells)
+            ready.extend(cells)
 
-    def read(name: str) -> Setting:
-        return finished(plan, name, given.outdir, command=COMMAND)
-
-    wanted = [name for name in names if name in plan.settings and not given.report_only]
-    failed = attempt(wanted, work)[1]
+        failed |= attempt([name for name in names if name in plan.settings], prepare)[1]
     for name, why in failed.items():
         say(f"Setting {name} failed: {why}")
-    done, absent = attempt(plan.settings, read)
-    return Study(done), {**absent, **failed}
+    with progress() as shown:
+        run_cells_of(ready, given.outdir, command=COMMAND, progress=shown, folders=given.runs,
+                     launcher=LAUNCHERS[given.launcher], jobs=given.jobs)  # fmt: skip
+    return failed
+
+
+def study(plan: Plan, given: argparse.Namespace) -> tuple[Study, dict[str, str]]:
+    """All settings of a plan that are finished, and why the others are not."""
+    done, absent = attempt(
+        plan.settings, lambda name: finished(plan, name, given.outdir, command=COMMAND)
+    )
+    return Study(list(done.values())), absent
 
 
 def parse() -> argparse.Namespace:
@@ -69,6 +78,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ablations", type=Path, default=ROOT / "configs/study/ablations.yaml")
     parser.add_argument("--outdir", type=Path, default=Path("runs/study"))
     parser.add_argument("--runs", type=Path, nargs="+", default=[], metavar="DIR")
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="local")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
     parser.add_argument("--only", nargs="+", metavar="SETTING")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
     parser.add_argument("--report-only", action="store_true")
@@ -82,11 +93,12 @@ def main() -> int:
     if given.seeds:
         plans = [plan.model_copy(update={"seeds": tuple(given.seeds)}) for plan in plans]
     names = chosen(plans, given.only)
-    (matrix, lost), (side, side_lost) = (study(plan, names, given) for plan in plans)
+    failed = {} if given.report_only else run(plans, names, given)
+    (matrix, lost), (side, side_lost) = (study(plan, given) for plan in plans)
     # Reasons may name files; a page is not the place for the folders of a machine.
     failed = {
         name: why.replace(f"{given.outdir}/", "").replace(str(Path.home()), "~")
-        for name, why in {**lost, **side_lost}.items()
+        for name, why in {**lost, **side_lost, **failed}.items()
     }
     if len(matrix.near) < 2:
         raise ArtifactError(f"{given.outdir}: fewer than two settings are finished: {failed}")

@@ -28,7 +28,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "matplotlib": ("viz/*",),
     "jinja2": ("viz/*",),
     "nervecode.cli": ("cli/*", "__main__.py"),
-    "nervecode.lab.stages.bench": ("cli/*", "lab/stages/reproduce.py", "lab/study/study.py"),
+    "nervecode.lab.stages.bench": ("cli/*", "lab/stages/reproduce.py"),
     **dict.fromkeys(
         [f"nervecode.lab.stages.{stage}" for stage in STAGES], ("lab/stages/bench.py", "cli/*")
     ),

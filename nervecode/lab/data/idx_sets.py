@@ -110,13 +110,13 @@ def check_folder(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     absent = [name for name, path in paths.items() if path is None]
     if absent:
         raise InputError(f"{folder}: holds no {', '.join(absent)} (plain or .gz)")
-    found = {}
+    checked = {}
     for name, path in paths.items():
         assert path is not None
         content = _content(path)
         _check(path, content, shapes[name])
-        found[name] = Checked(path, hashlib.sha256(content).hexdigest())
-    return found
+        checked[name] = Checked(path, hashlib.sha256(content).hexdigest())
+    return checked
 
 
 def _content(path: Path) -> bytes:
@@ -143,9 +143,9 @@ def _check(path: Path, content: bytes, shape: tuple[int, ...]) -> None:
     header = _header_size(shape)
     if len(content) < header:
         raise InputError(f"{path}: is cut short (found {len(content)} bytes)")
-    found = struct.unpack(f">{len(shape)}I", content[4:header])
-    if found != shape:
-        raise InputError(f"{path}: found shape {found}, allowed: {shape}")
+    written = struct.unpack(f">{len(shape)}I", content[4:header])
+    if written != shape:
+        raise InputError(f"{path}: found shape {written}, allowed: {shape}")
     size = header + math.prod(shape)
     if len(content) != size:
         what = "is cut short" if len(content) < size else "is too long"

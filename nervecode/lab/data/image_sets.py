@@ -48,11 +48,11 @@ def folder(argument: str = "") -> ImageDataset:
     require([f"folder:{argument}"])
     root = Path(argument)
     classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    found = _numbered([(path, one.name) for one in classes for path in images_below(one)])
-    found = found if len(found) else _unlabelled(root)
-    if not len(found):
+    files = _numbered([(path, one.name) for one in classes for path in images_below(one)])
+    files = files if len(files) else _unlabelled(root)
+    if not len(files):
         raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")
-    return ImageDataset(found)
+    return ImageDataset(files)
 
 
 def _home(name: str) -> Path:

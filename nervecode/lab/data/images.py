@@ -85,8 +85,8 @@ class ImageFiles:
     @classmethod
     def listed(cls, pairs: Iterable[tuple[Path, int]]) -> ImageFiles:
         """Files from (path, label) pairs."""
-        found = list(pairs)
-        return cls(tuple(path for path, _ in found), tuple(label for _, label in found))
+        listed = list(pairs)
+        return cls(tuple(path for path, _ in listed), tuple(label for _, label in listed))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -127,8 +127,8 @@ class ImageFiles:
 
 def images_below(folder: Path) -> list[Path]:
     """Every picture in a folder and its sub-folders, sorted; hidden files are none."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if path.name[0] != ".")
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in paths if path.name[0] != ".")
 
 
 def image_tensor(array: np.ndarray) -> Tensor:

@@ -32,9 +32,9 @@ def load_dataset(spec: str, *, side: int | None = None) -> Dataset:
     files = IMAGE_SETS[name](argument)
     classes = set(files.train.labels)
     if len(classes) < 2:
-        found = 0 if classes == {-1} else len(classes)
+        count = 0 if classes == {-1} else len(classes)
         raise InputError(
-            f"data: {spec}: found {found} class sub-folders, allowed as ID data: two or more"
+            f"data: {spec}: found {count} class sub-folders, allowed as ID data: two or more"
         )
     test = files.test.load(side or SIDE) if files.test else None
     return Dataset(files.train.load(side or SIDE), test)
@@ -73,12 +73,12 @@ def number(spec: str, argument: str) -> float | None:
     if not argument:
         return None
     try:
-        found = float(argument)
+        value = float(argument)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        value = math.nan
+    if not math.isfinite(value):
         raise InputError(f"data: the set {spec!r}: found {argument!r}, allowed: numbers")
-    return found
+    return value
 
 
 def _resized(dataset: Dataset, side: int) -> Dataset:

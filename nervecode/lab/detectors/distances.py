@@ -17,20 +17,20 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
 
-def _on_features(found: Any, train: Features) -> Score:
-    found.fit_features(train.features, train.labels)
-    return lambda split: found.predict_features(split.features)
+def _on_features(detector: Any, train: Features) -> Score:
+    detector.fit_features(train.features, train.labels)
+    return lambda split: detector.predict_features(split.features)
 
 
-def _in_double(found: Any, train: Features) -> Score:
+def _in_double(detector: Any, train: Features) -> Score:
     """As above, in float64 throughout.
 
     pytorch-ood inverts covariances in the default dtype. In float32 the inverse is noise wherever
     features have directions without variance: dead channels, or the sum behind a LayerNorm.
     """
     with _default_double():
-        found.fit_features(train.features.double(), train.labels)
-    return lambda split: found.predict_features(split.features.double())
+        detector.fit_features(train.features.double(), train.labels)
+    return lambda split: detector.predict_features(split.features.double())
 
 
 @contextmanager
@@ -49,11 +49,12 @@ def mahalanobis(train: Features, model: Classifier, *, shrinkage: float) -> Scor
     Lee et al. 2018, on the input of the head, without their perturbation of inputs. With
     shrinkage s, the covariance is (1 - s) S + s tr(S) / D.
     """
-    found = library().Mahalanobis(None)
-    score = _in_double(found, train)
+    detector = library().Mahalanobis(None)
+    score = _in_double(detector, train)
     if shrinkage:
-        ridge = found.cov.trace() / len(found.cov) * torch.eye(len(found.cov)).to(found.cov)
-        found.precision = torch.linalg.inv((1 - shrinkage) * found.cov + shrinkage * ridge)
+        cov = detector.cov
+        ridge = cov.trace() / len(cov) * torch.eye(len(cov)).to(cov)
+        detector.precision = torch.linalg.inv((1 - shrinkage) * cov + shrinkage * ridge)
     return score
 
 
@@ -63,14 +64,14 @@ def multi_mahalanobis(train: Features, model: Classifier) -> Score:
     Lee et al. 2018. They weigh layers by a regression on outliers, which no split here may be used
     for; pytorch-ood's weights, 1 each, take its place.
     """
-    found = library().MultiMahalanobis(list(train.blocks))  # it reads but the number of modules
+    detector = library().MultiMahalanobis(list(train.blocks))  # it reads but the number of modules
     with _default_double():
-        found.fit_structured([block.double() for block in train.blocks], train.labels)
+        detector.fit_structured([block.double() for block in train.blocks], train.labels)
 
     def score(split: Features) -> Tensor:
         # In batches: it forms a matrix of all pairs of inputs, to read its diagonal.
         parts = zip(*[block.double().split(EVAL_BATCH) for block in split.blocks], strict=True)
-        return torch.cat([found.predict_structured(list(part)) for part in parts])
+        return torch.cat([detector.predict_structured(list(part)) for part in parts])
 
     return score
 
@@ -122,9 +123,9 @@ def residual(train: Features, model: Classifier, *, axes: int) -> Score:
     The residual of Wang et al. 2022, with the subspace that ViM fits: of as many axes, or as many
     as theirs where that is 0.
     """
-    found = _vim(train, model, axes=axes)
-    found.fit_features(train.features, train.labels)
-    return lambda split: ((split.features - found.u) @ found.principal_subspace).norm(dim=1)
+    detector = _vim(train, model, axes=axes)
+    detector.fit_features(train.features, train.labels)
+    return lambda split: ((split.features - detector.u) @ detector.principal_subspace).norm(dim=1)
 
 
 def _vim(train: Features, model: Classifier, *, axes: int = 0) -> Any:

@@ -33,9 +33,9 @@ def react(train: Features, model: Classifier) -> Score:
 
     Sun, Guo and Li 2021, on the input of the head as theirs. 90th percentile.
     """
-    found = library().ReAct(None, head_of(model), percentile=0.9)
-    found.fit_feature_maps(train.features, train.labels)
-    return lambda split: found.predict_feature_maps(split.features)
+    detector = library().ReAct(None, head_of(model), percentile=0.9)
+    detector.fit_feature_maps(train.features, train.labels)
+    return lambda split: detector.predict_feature_maps(split.features)
 
 
 def ash(train: Features, model: Classifier) -> Score:
@@ -44,8 +44,8 @@ def ash(train: Features, model: Classifier) -> Score:
     Djurisic et al. 2023, on pooled features as their ResNet. 65 % are cut, pytorch-ood's default:
     their 90 % leave next to nothing of a narrow network.
     """
-    found = library().ASH(None, _on_maps(model), variant="ash-s", percentile=0.65)
-    return lambda split: found.predict_feature_maps(_as_maps(split))
+    detector = library().ASH(None, _on_maps(model), variant="ash-s", percentile=0.65)
+    return lambda split: detector.predict_feature_maps(_as_maps(split))
 
 
 def scale(train: Features, model: Classifier) -> Score:
@@ -54,8 +54,8 @@ def scale(train: Features, model: Classifier) -> Score:
     Xu et al. 2024, on pooled features as theirs. Percentile 65, pytorch-ood's default, for the
     reason given for `ash`; theirs is 85.
     """
-    found = library().SCALE(None, _on_maps(model), percentile=0.65)
-    return lambda split: found.predict_feature_maps(_as_maps(split))
+    detector = library().SCALE(None, _on_maps(model), percentile=0.65)
+    return lambda split: detector.predict_feature_maps(_as_maps(split))
 
 
 def _as_maps(split: Features) -> Tensor:
@@ -72,9 +72,9 @@ def she(train: Features, model: Classifier) -> Score:
 
     Zhang et al. 2023. No hyperparameter.
     """
-    found = library().SHE(None, head_of(model))
-    found.fit_features(train.features, train.labels)
-    return lambda split: found.predict_features(split.features)
+    detector = library().SHE(None, head_of(model))
+    detector.fit_features(train.features, train.labels)
+    return lambda split: detector.predict_features(split.features)
 
 
 def nci(train: Features, model: Classifier) -> Score:
@@ -83,9 +83,9 @@ def nci(train: Features, model: Classifier) -> Score:
     Liu and Qin 2025. The weight α of their term for the norm is chosen on outliers, which no split
     here may be used for: it is pytorch-ood's 0.
     """
-    found = library().NCI(None, head_of(model), alpha=0.0)
-    found.fit_features(train.features)
-    return lambda split: found.predict_features(split.features)
+    detector = library().NCI(None, head_of(model), alpha=0.0)
+    detector.fit_features(train.features)
+    return lambda split: detector.predict_features(split.features)
 
 
 def fdbd(train: Features, model: Classifier) -> Score:
@@ -93,9 +93,9 @@ def fdbd(train: Features, model: Classifier) -> Score:
 
     Liu and Qin 2024. No hyperparameter.
     """
-    found = library().fDBD(None, head_of(model))
-    found.fit_features(train.features)
-    return lambda split: found.predict_features(split.features)
+    detector = library().fDBD(None, head_of(model))
+    detector.fit_features(train.features)
+    return lambda split: detector.predict_features(split.features)
 
 
 def nnguide(train: Features, model: Classifier) -> Score:
@@ -103,9 +103,9 @@ def nnguide(train: Features, model: Classifier) -> Score:
 
     Park, Jung and Teoh 2023. k = 10, as theirs; the bank is all of ID train.
     """
-    found = library().NNGuide(None, head_of(model), k=10)
-    found.fit_features(train.features, train.labels)
-    return _in_batches(found.predict_features)
+    detector = library().NNGuide(None, head_of(model), k=10)
+    detector.fit_features(train.features, train.labels)
+    return _in_batches(detector.predict_features)
 
 
 def nac(train: Features, model: Classifier) -> Score:
@@ -115,9 +115,9 @@ def nac(train: Features, model: Classifier) -> Score:
     slope 100, 50 counts for full coverage, from 1000 inputs of ID train.
     """
     leaf = _Leaf()
-    found = library().NACUE(nn.Sequential(leaf, head_of(model)), [leaf])
-    found.fit(list(_nac_sample(train.features).split(EVAL_BATCH)))
-    return _in_batches(found.predict)
+    detector = library().NACUE(nn.Sequential(leaf, head_of(model)), [leaf])
+    detector.fit(list(_nac_sample(train.features).split(EVAL_BATCH)))
+    return _in_batches(detector.predict)
 
 
 def _nac_sample(rows: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ def odin(train: Features, model: Classifier, *, temperature: float, step: float)
     Liang, Li and Srikant 2018. Temperature 1000, step 0.0014 in units of the raw input, pixels in
     [0, 1]; two forward passes and a backward one.
     """
-    found = library().ODIN(model, eps=step, temperature=temperature)
-    return _over_inputs(found.predict, model.head.weight.device)
+    detector = library().ODIN(model, eps=step, temperature=temperature)
+    return _over_inputs(detector.predict, model.head.weight.device)
 
 
 def gram(train: Features, model: Classifier) -> Score:
@@ -47,12 +47,13 @@ def gram(train: Features, model: Classifier) -> Score:
     """
     device = model.head.weight.device
     run = _BlockByBlock(model)
-    found = library().Gram(run.logits, run.blocks, model.head.out_features, GRAM_POWERS).to(device)
+    classes = model.head.out_features
+    detector = library().Gram(run.logits, run.blocks, classes, GRAM_POWERS).to(device)
     batches = [as_float(part) for part in train.inputs.split(EVAL_BATCH)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # it draws what it holds out
-        found.fit(list(zip(batches, train.labels.split(EVAL_BATCH), strict=True)))
-    return _over_inputs(found.to(device).predict, device)  # its bounds are on the CPU until then
+        detector.fit(list(zip(batches, train.labels.split(EVAL_BATCH), strict=True)))
+    return _over_inputs(detector.to(device).predict, device)  # its bounds are on the CPU until then
 
 
 class _BlockByBlock:

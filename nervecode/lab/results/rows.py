@@ -99,19 +99,19 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
 
 def ranking(rows: Iterable[Row]) -> list[Row]:
     """Methods by the mean of near and far AUROC over seeds, best first."""
-    found = [{"method": m, **_summary(seeds)} for m, seeds in headlines(rows).items()]
-    return sorted(found, key=lambda row: -row["auroc_mean"])
+    means = [{"method": m, **_summary(seeds)} for m, seeds in headlines(rows).items()]
+    return sorted(means, key=lambda row: -row["auroc_mean"])
 
 
 def headlines(rows: Iterable[Row]) -> dict[str, dict[int, float]]:
     """Method -> seed -> mean of near and far AUROC; what lacks one of them is left out."""
-    found = {}
+    means = {}
     for method, groups in group_means(rows).items():
         near, far = groups.get("near", {}), groups.get("far", {})
         both = {seed: (near[seed] + far[seed]) / 2 for seed in sorted(near.keys() & far.keys())}
         if both:
-            found[method] = both
-    return found
+            means[method] = both
+    return means
 
 
 def group_means(rows: Iterable[Row]) -> dict[str, dict[str, dict[int, float]]]:
@@ -167,5 +167,5 @@ def read_rows(run: RunDir) -> dict[str, Any]:
     path = run.root / "results.json"
     if not path.is_file():
         raise run.absent(path)
-    found: dict[str, Any] = json.loads(run.verified(path).read_text(encoding="utf-8"))
-    return found
+    document: dict[str, Any] = json.loads(run.verified(path).read_text(encoding="utf-8"))
+    return document

@@ -60,12 +60,12 @@ def paired_inputs(
     """
     random = np.random.default_rng(seed)
     inside = sum(weights[s] * (ours[s][0] - theirs[s][0]) for s in weights)
-    found = float(np.mean(inside))
+    difference = float(np.mean(inside))
     draws = _resampled(np.asarray(inside), random)
     for name, weight in weights.items():
         outside = weight * (ours[name][1] - theirs[name][1])
         draws += _resampled(outside, random) - outside.mean()
-    result: np.ndarray = np.r_[found, draws]
+    result: np.ndarray = np.r_[difference, draws]
     return result
 
 
@@ -107,15 +107,15 @@ class Ranks:
     def groups(self) -> list[tuple[str, str]]:
         """(best, worst) of every longest run of methods that are not told apart."""
         names = list(self.average)
-        found: list[tuple[int, int]] = []
+        runs: list[tuple[int, int]] = []
         for start, name in enumerate(names):
             limit = self.average[name] + self.critical_difference
             end = max(
                 i for i, other in enumerate(names) if self.average[other] < limit or i == start
             )
-            if end > start and (not found or end > found[-1][1]):
-                found.append((start, end))
-        return [(names[start], names[end]) for start, end in found]
+            if end > start and (not runs or end > runs[-1][1]):
+                runs.append((start, end))
+        return [(names[start], names[end]) for start, end in runs]
 
 
 def ranks(scores: Mapping[str, Sequence[float]]) -> Ranks:

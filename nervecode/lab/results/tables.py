@@ -74,10 +74,10 @@ def withheld(meta: Meta) -> Table:
 
 def failures(rows: Iterable[Row]) -> Table | None:
     """The methods that failed, each with its reason; None where there are none."""
-    found = {(r["method"], r["seed"], r["reason"]) for r in rows if r["status"] == "failed"}
-    if not found:
+    reasons = {(r["method"], r["seed"], r["reason"]) for r in rows if r["status"] == "failed"}
+    if not reasons:
         return None
-    body = [[method, str(seed), reason] for method, seed, reason in sorted(found)]
+    body = [[method, str(seed), reason] for method, seed, reason in sorted(reasons)]
     return Table("Methods that failed", ["method", "seed", "reason"], body)
 
 

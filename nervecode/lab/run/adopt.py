@@ -13,11 +13,19 @@ from nervecode.lab.run.paths import MANIFEST
 from nervecode.lab.schema import Config
 
 
-def adopt(config: Config, outdir: Path, folders: Iterable[Path], *, command: str) -> RunDir | None:
+def adopt(
+    config: Config,
+    outdir: Path,
+    folders: Iterable[Path],
+    *,
+    command: str,
+    name: str | None = None,
+) -> RunDir | None:
     """A new run in `outdir` with the newest equal trainings in `folders`; None if one is missing.
 
     Each seed may come from another run, as from the cells of a sweep. What follows the training is
-    done anew. Should the stage `train` see a difference all the same, it trains again.
+    done anew; should the stage `train` see a difference all the same, it trains again. `name` is as
+    in `RunDir.create`.
 
     Raises:
         ArtifactError: a file of such a training is missing or damaged.
@@ -25,7 +33,7 @@ def adopt(config: Config, outdir: Path, folders: Iterable[Path], *, command: str
     sources = _sources(config, folders)
     if sources is None:
         return None
-    run = RunDir.create(config, outdir, command=command)
+    run = RunDir.create(config, outdir, command=command, name=name)
     with run.claimed():
         stages, manifest = {}, {}
         for seed, source in sources.items():

@@ -30,8 +30,8 @@ def oracle_auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     y = np.r_[np.zeros(len(inside)), np.ones(len(outside))]
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
     halves = StratifiedKFold(2, shuffle=True, random_state=0)
-    found = cross_val_predict(model, x, y, cv=halves, method="decision_function")
-    return float(roc_auc_score(y, found))
+    decisions = cross_val_predict(model, x, y, cv=halves, method="decision_function")
+    return float(roc_auc_score(y, decisions))
 
 
 def oracle_scores(setting: Setting) -> dict[str, float]:
@@ -39,12 +39,12 @@ def oracle_scores(setting: Setting) -> dict[str, float]:
     groups = {row["ood"]: row["group"] for row in setting.rows if row["group"] != "shift"}
     table: dict[str, list[float]] = {}
     for seed in setting.scores[PRIMARY]:
-        inside = setting.run.arrays(setting.run.paths.scores(seed, "id_test"))
+        inside = setting.scored(seed, "id_test")
         for letters in subsets(inside):
             names = [COMBINED[letter] for letter in letters]
             by_group: dict[str, list[float]] = {}
             for ood, group in groups.items():
-                outside = setting.run.arrays(setting.run.paths.scores(seed, f"ood_{ood}"))
+                outside = setting.scored(seed, f"ood_{ood}")
                 columns = [np.stack([part[n] for n in names], 1) for part in (inside, outside)]
                 by_group.setdefault(group, []).append(oracle_auroc(*columns))
             score = float(np.mean([np.mean(values) for values in by_group.values()]))

@@ -11,6 +11,7 @@ from nervecode.lab.config.presets import presets
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.config.yaml import read_yaml
 from nervecode.lab.schema import Config, Section
+from nervecode.lab.sweep.cells import Cell
 
 
 class PlannedSetting(Section):
@@ -71,3 +72,9 @@ def config_of(plan: Plan, name: str) -> Config:
     settings = {"seeds": list(plan.seeds), "name": name}
     overrides = [*plan.overrides, *cell.overrides]
     return resolve(preset=cell.preset, overrides=overrides, settings=settings).config
+
+
+def cells_of(plan: Plan, name: str) -> list[Cell]:
+    """The cells of one setting, one a seed."""
+    config = config_of(plan, name)
+    return [Cell.of(config, seed, {}) for seed in config.seeds]

@@ -47,13 +47,13 @@ def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> st
         targets(claims(study, side), _missing(plan, study)),
         ranking(study),
         by_setting(study),
-        parts(study, "By role", lambda one: one.role),
-        parts(study, "By data set", lambda one: one.run.config.data.id),
-        parts(study, "By network", lambda one: one.run.config.model.name),
+        parts(study, "By role", lambda setting: setting.role),
+        parts(study, "By data set", lambda setting: setting.config.data.id),
+        parts(study, "By network", lambda setting: setting.config.model.name),
         combinations(study),
         *[every(study, group) for group in (None, "near", "shift")],
-        *[alone(one) for one in study.settings if not one.has_near],
-        *[side_tables.ablation(one) for one in side.settings if one.role != "joint"],
+        *[alone(setting) for setting in study.settings if not setting.has_near],
+        *[side_tables.ablation(setting) for setting in side.settings if setting.role != "joint"],
         side_tables.joint(side),
         side_tables.oracles(study),
         side_tables.settings([*study.settings, *side.settings]),
@@ -65,11 +65,11 @@ def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> st
     return "\n".join([head, *texts]).rstrip() + "\n"
 
 
-def targets(found: Sequence[Target], missing: str = "") -> Table:
+def targets(targets: Sequence[Target], missing: str = "") -> Table:
     """The targets, each with what was found, and what that lacks."""
-    body = [[claim.text, claim.found, MARKS[claim.reached]] for claim in found]
-    reached = sum(claim.reached is True for claim in found)
-    caption = f"{reached} of {len(found)} are reached.{missing}"
+    body = [[claim.text, claim.found, MARKS[claim.reached]] for claim in targets]
+    reached = sum(claim.reached is True for claim in targets)
+    caption = f"{reached} of {len(targets)} are reached.{missing}"
     return Table("Targets", ["the signal", "found", "verdict"], body, caption=caption)
 
 
@@ -100,7 +100,7 @@ def headline(study: Study, rows: int = 8) -> Table:
     ranks, rival = study.ranks().average, study.best()
     first = [m for m in study.methods if m in ranks][:rows]
     body = [[f"`{m}`", *_figures(study, m), f"{ranks[m]:.1f}"] for m in first]
-    wins = sum(one.ahead(one.best()) > 0 for one in study.near)
+    wins = sum(setting.ahead(setting.best()) > 0 for setting in study.near)
     caption = (
         f"On average `{PRIMARY}` is {interval_text(study.ahead(rival))} points ahead of "
         f"`{rival}`, the best of {len(study.rivals)} baselines; in {wins} of {len(study.near)} "
@@ -112,13 +112,15 @@ def headline(study: Study, rows: int = 8) -> Table:
 def by_setting(study: Study) -> Table:
     """`nervecode` beside the best baseline of each setting, and beside the best on average."""
     rival, body = study.best(), []
-    for one in study.near:
-        best, near = one.best(), one.best("near")
+    for setting in study.near:
+        best, near = setting.best(), setting.best("near")
         body.append([
-            one.name, one.role, spread(one, PRIMARY), f"{spread(one, best)} `{best}`",
-            interval_text(one.lead(best)),
-            interval_text(one.lead(rival)) if one.has(rival) else "",
-            f"{one.mean(PRIMARY, 'near'):.2f}", f"{one.ahead(near, 'near'):+.2f} to `{near}`",
+            setting.name, setting.role, spread(setting, PRIMARY),
+            f"{spread(setting, best)} `{best}`",
+            interval_text(setting.lead(best)),
+            interval_text(setting.lead(rival)) if setting.has(rival) else "",
+            f"{setting.mean(PRIMARY, 'near'):.2f}",
+            f"{setting.ahead(near, 'near'):+.2f} to `{near}`",
         ])  # fmt: skip
     header = [
         "setting", "role", PRIMARY, "best baseline", "ahead of it", f"ahead of `{rival}`",
@@ -137,9 +139,9 @@ def parts(study: Study, title: str, key: Callable[[Setting], str]) -> Table:
     """The study cut into parts, each compared with the best baseline of its own."""
     body = []
     for name in dict.fromkeys(map(key, study.near)):
-        part = Study([one for one in study.near if key(one) == name])
+        part = Study([setting for setting in study.near if key(setting) == name])
         best, near = part.best(), part.best("near")
-        wins = sum(one.ahead(one.best()) > 0 for one in part.near)
+        wins = sum(setting.ahead(setting.best()) > 0 for setting in part.near)
         body.append([
             name, str(len(part.near)), figure(part.average(PRIMARY)),
             f"{part.ahead(best).mean:+.2f} to `{best}`",
@@ -171,23 +173,26 @@ def every(study: Study, group: str | None) -> Table:
     methods = [m for m in study.methods if study.ran(m, group)]
     body = []
     for method in methods:
-        cells = [spread(one, method, group) if one.has(method, group) else "" for one in study.near]
+        cells = [
+            spread(setting, method, group) if setting.has(method, group) else ""
+            for setting in study.near
+        ]
         body.append([f"`{method}`", *cells])
-    header = ["method", *[one.name for one in study.near]]
+    header = ["method", *[setting.name for setting in study.near]]
     caption = "Empty: failed or not run; the reasons stand at the end."
     return Table(f"Every method: {group or 'score'}", header, body, caption=caption)
 
 
-def alone(one: Setting) -> Table:
+def alone(setting: Setting) -> Table:
     """A setting without near-OOD; it counts in no average."""
-    groups = [g for g in GROUPS if g in one.sets.values()]
-    order = [m for m in sorted(one.scores, key=one.mean, reverse=True) if "combo_" not in m]
-    body = [[f"`{m}`", *[spread(one, m, group) for group in groups]] for m in order]
+    groups = [g for g in GROUPS if g in setting.sets.values()]
+    order = [m for m in sorted(setting.scores, key=setting.mean, reverse=True) if "combo_" not in m]
+    body = [[f"`{m}`", *[spread(setting, m, group) for group in groups]] for m in order]
     caption = (
-        f"Nothing near is in {one.name}, so it counts in no average and in no rank. "
-        f"ID accuracy {one.accuracy:.2f} %."
+        f"Nothing near is in {setting.name}, so it counts in no average and in no rank. "
+        f"ID accuracy {setting.accuracy:.2f} %."
     )
-    return Table(f"{one.name}: without near-OOD", ["method", *groups], body, caption=caption)
+    return Table(f"{setting.name}: without near-OOD", ["method", *groups], body, caption=caption)
 
 
 def interval_text(found: Interval) -> str:
@@ -195,9 +200,9 @@ def interval_text(found: Interval) -> str:
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
-def spread(one: Setting, method: str, group: str | None = None) -> str:
+def spread(setting: Setting, method: str, group: str | None = None) -> str:
     """A mean over seeds and its standard deviation."""
-    return f"{one.mean(method, group):.2f}±{one.std(method, group):.2f}"
+    return f"{setting.mean(method, group):.2f}±{setting.std(method, group):.2f}"
 
 
 def figure(value: float) -> str:
@@ -206,7 +211,7 @@ def figure(value: float) -> str:
 
 
 def _missing(plan: Plan, study: Study) -> str:
-    names = [name for name in plan.settings if name not in {one.name for one in study.settings}]
+    names = [name for name in plan.settings if name not in {done.name for done in study.settings}]
     if not names:
         return ""
     return (

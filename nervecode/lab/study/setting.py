@@ -1,19 +1,19 @@
-"""Setting: one finished run of a study, and how far `nervecode` is ahead in it."""
+"""Setting: the finished runs of one config, one a seed, and how far `nervecode` is ahead in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from nervecode.errors import NervecodeError
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.results.rows import Row, group_means, headlines, over_seeds, read_rows
 from nervecode.lab.results.statistics import Interval, interval, paired_inputs, placements
 from nervecode.lab.run.directory import RunDir
-from nervecode.lab.schema import PRIMARY
+from nervecode.lab.schema import PRIMARY, Config
 
 
 @dataclass(frozen=True)
@@ -23,29 +23,42 @@ class Setting:
     Attributes:
         name: in the plan.
         role: `development` where its figures were seen while the signal was chosen.
-        run: its run.
-        rows: of that run.
+        runs: seed -> its run.
+        rows: of those runs.
         note: what a reader of its figures should know.
     """
 
     name: str
     role: str
-    run: RunDir
+    runs: Mapping[int, RunDir]
     rows: list[Row] = field(repr=False)
     note: str = ""
 
     @classmethod
-    def of(cls, name: str, role: str, run: RunDir, note: str = "") -> Setting:
-        """Read the rows of a run.
+    def of(cls, name: str, role: str, runs: Mapping[int, RunDir], note: str = "") -> Setting:
+        """Read the rows of finished runs.
 
         Raises:
-            ArtifactError: the bench has not come to its end.
-            NervecodeError: the accuracy gate was not passed, so that there are no figures.
+            ArtifactError: a file is missing or damaged.
         """
-        rows = read_rows(run)["rows"]
-        if any(row["status"] == "not_reported" for row in rows):
-            raise NervecodeError(f"accuracy gate not passed: {run.meta['gate']['accuracy']}")
-        return cls(name, role, run, rows, note)
+        rows = [row for run in runs.values() for row in read_rows(run)["rows"]]
+        return cls(name, role, runs, rows, note)
+
+    @property
+    def config(self) -> Config:
+        """The config, with the first seed alone."""
+        return next(iter(self.runs.values())).config
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Split -> how many inputs it has, the same for every seed."""
+        sizes: dict[str, int] = next(iter(self.runs.values())).meta["split_sizes"]
+        return sizes
+
+    def scored(self, seed: int, split: str) -> dict[str, np.ndarray]:
+        """Method -> scores of a split."""
+        run = self.runs[seed]
+        return run.arrays(run.paths.scores(seed, split))
 
     @cached_property
     def groups(self) -> dict[str, dict[str, dict[int, float]]]:
@@ -71,7 +84,10 @@ class Setting:
     @property
     def accuracies(self) -> dict[int, float]:
         """Seed -> ID test accuracy in percent."""
-        return {int(s): 100 * float(a) for s, a in self.run.meta["gate"]["accuracy"].items()}
+        return {
+            seed: 100 * float(run.meta["gate"]["accuracy"][str(seed)])
+            for seed, run in self.runs.items()
+        }
 
     @property
     def accuracy(self) -> float:
@@ -94,8 +110,8 @@ class Setting:
 
     def seeds(self, method: str, group: str | None = None) -> dict[int, float]:
         """Seed -> score, or AUROC of a group."""
-        found = self.scores[method] if group is None else self.groups[method][group]
-        return {seed: 100 * value for seed, value in found.items()}
+        figures = self.scores[method] if group is None else self.groups[method][group]
+        return {seed: 100 * value for seed, value in figures.items()}
 
     def mean(self, method: str, group: str | None = None) -> float:
         """Score or AUROC of a group, mean over seeds."""
@@ -128,10 +144,10 @@ class Setting:
         counted = ("near", "far") if self.has_near else ("far",)
         members = {g: [s for s, group in self.sets.items() if group == g] for g in counted}
         weights = {s: 1 / len(counted) / len(members[g]) for g in counted for s in members[g]}
-        inside = self.run.arrays(self.run.paths.scores(seed, "id_test"))
+        inside = self.scored(seed, "id_test")
         parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         for name in weights:
-            outside = self.run.arrays(self.run.paths.scores(seed, f"ood_{name}"))
+            outside = self.scored(seed, f"ood_{name}")
             for part, method in zip(parts, (PRIMARY, other), strict=True):
                 part[name] = placements(inside[method], outside[method])
         return paired_inputs(*parts, weights)

@@ -17,36 +17,39 @@ from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
 
 
-def ablation(one: Setting) -> Table:
+def ablation(setting: Setting) -> Table:
     """The signals of one run, which share one training; the default first."""
-    names = [m for m in one.scores if m.startswith(PRIMARY)]
-    names.sort(key=lambda m: (m != PRIMARY, -one.mean(m)))
+    names = [m for m in setting.scores if m.startswith(PRIMARY)]
+    names.sort(key=lambda m: (m != PRIMARY, -setting.mean(m)))
     body = []
     for name in names:
-        found = one.run.config.signals[name].model_dump(exclude_defaults=True)
-        options = ", ".join(f"{key}: {value}" for key, value in found.items()) or "the default"
-        lead = "" if name == PRIMARY else f"{-one.ahead(name):+.2f}±{_deviation(one, name):.2f}"
-        score = f"{one.mean(name):.2f}±{one.std(name):.2f}"
-        figures = [f"{one.mean(name, g):.2f}" if one.has(name, g) else "" for g in GROUPS]
+        settings = setting.config.signals[name].model_dump(exclude_defaults=True)
+        options = ", ".join(f"{key}: {value}" for key, value in settings.items()) or "the default"
+        ahead = f"{-setting.ahead(name):+.2f}±{_deviation(setting, name):.2f}"
+        lead = "" if name == PRIMARY else ahead
+        score = f"{setting.mean(name):.2f}±{setting.std(name):.2f}"
+        figures = [f"{setting.mean(name, g):.2f}" if setting.has(name, g) else "" for g in GROUPS]
         body.append([options, score, lead, *figures])
-    caption = f"One training for all rows; ID accuracy {one.accuracy:.2f} %. {one.note}".strip()
+    caption = (
+        f"One training for all rows; ID accuracy {setting.accuracy:.2f} %. {setting.note}".strip()
+    )
     header = ["signal", "score", "less the first", *GROUPS]
-    return Table(f"{one.role.capitalize()}: {one.name}", header, body, caption=caption)
+    return Table(f"{setting.role.capitalize()}: {setting.name}", header, body, caption=caption)
 
 
 def joint(side: Study) -> Table:
     """Codebooks of recipe v0_1_1 trained with the task, against codes that only watch."""
     body = []
-    for one, plain in joint_pairs(side):
-        for name in [m for m in one.scores if m.startswith(PRIMARY) and plain.has(m)]:
-            ours, theirs = one.seeds(name), plain.seeds(name)
+    for setting, plain in joint_pairs(side):
+        for name in [m for m in setting.scores if m.startswith(PRIMARY) and plain.has(m)]:
+            ours, theirs = setting.seeds(name), plain.seeds(name)
             both = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
             mean, deviation = over_seeds(both)
             change = f"{mean:+.2f}±{deviation:.2f}" if len(both) > 1 else f"{mean:+.2f}"
             body.append([
-                one.name, f"{one.run.config.train.coding_weight:g}", f"`{name}`",
-                f"{one.accuracy:.2f}", f"{one.accuracy - plain.accuracy:+.2f}",
-                f"{one.mean(name):.2f}", change,
+                setting.name, f"{setting.config.train.coding_weight:g}", f"`{name}`",
+                f"{setting.accuracy:.2f}", f"{setting.accuracy - plain.accuracy:+.2f}",
+                f"{setting.mean(name):.2f}", change,
             ])  # fmt: skip
     caption = (
         "Changes are to the same data, network and seeds trained without codes: in accuracy, and "
@@ -61,10 +64,10 @@ def joint(side: Study) -> Table:
 def oracles(study: Study) -> Table:
     """Combinations that were fitted to OOD data: an upper bound, and no method."""
     names = [f"{ORACLE}{suffix}" for suffix in ("E+M", "E+N", "M+N", "E+M+N")]
-    found = [oracle_scores(one) for one in study.near]
-    known = [name for name in names if all(name in scores for scores in found)]
+    upper_bounds = [oracle_scores(setting) for setting in study.near]
+    known = [name for name in names if all(name in scores for scores in upper_bounds)]
     body = [
-        [f"`{name}`", f"{100 * float(np.mean([scores[name] for scores in found])):.2f}"]
+        [f"`{name}`", f"{100 * float(np.mean([scores[name] for scores in upper_bounds])):.2f}"]
         for name in known
     ]
     body.append([f"`{PRIMARY}`, for comparison", f"{study.average(PRIMARY):.2f}"])
@@ -76,17 +79,17 @@ def oracles(study: Study) -> Table:
     return Table("Appendix: oracles", ["combination", "score"], body, caption=caption)
 
 
-def settings(found: Iterable[Setting]) -> Table:
+def settings(finished: Iterable[Setting]) -> Table:
     """What every setting is made of."""
     body = []
-    for one in found:
-        config, sizes = one.run.config, one.run.meta["split_sizes"]
-        sets = [", ".join(s for s, group in one.sets.items() if group == g) for g in GROUPS]
-        rate = f"{one.accuracy:.2f} (gate {100 * config.bench.accuracy_gate:g})"
+    for setting in finished:
+        config, sizes = setting.config, setting.split_sizes
+        sets = [", ".join(s for s, group in setting.sets.items() if group == g) for g in GROUPS]
+        rate = f"{setting.accuracy:.2f} (gate {100 * config.bench.accuracy_gate:g})"
         held = ", ".join(map(str, config.data.hold_out))
         n = " / ".join(f"{sizes[s]:,}" for s in ("id_train", "id_calibration", "id_test"))
         model = f"{config.model.name}, width {config.model.width}, {config.train.epochs} epochs"
-        body.append([one.name, config.data.id, held, model, rate, n, *sets, one.note])
+        body.append([setting.name, config.data.id, held, model, rate, n, *sets, setting.note])
     header = [
         "setting", "ID", "classes held out", "network", "accuracy %", "train / calibration / test",
         *GROUPS, "note",
@@ -94,15 +97,17 @@ def settings(found: Iterable[Setting]) -> Table:
     return Table("The settings", header, body)
 
 
-def failures(plan: Plan, found: Sequence[Setting], failed: Mapping[str, str]) -> Table:
+def failures(plan: Plan, finished: Sequence[Setting], failed: Mapping[str, str]) -> Table:
     """What has no figure, and why."""
     body = [["by plan", f"`{name}`", why] for name, why in plan.excluded.items()]
-    body += [[one.name, f"`{m}`", why] for one in found for m, why in one.failures.items()]
+    body += [
+        [setting.name, f"`{m}`", why] for setting in finished for m, why in setting.failures.items()
+    ]
     body += [[name, "the whole setting", why] for name, why in failed.items()]
     header = ["setting", "what", "reason"]
     return Table("Left out and failed", header, body or [["none", "", ""]])
 
 
-def _deviation(one: Setting, name: str) -> float:
-    ours, theirs = one.seeds(PRIMARY), one.seeds(name)
+def _deviation(setting: Setting, name: str) -> float:
+    ours, theirs = setting.seeds(PRIMARY), setting.seeds(name)
     return over_seeds(ours[seed] - theirs[seed] for seed in theirs)[1]

@@ -2,82 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from nervecode.errors import ArtifactError, NervecodeError
+from nervecode.errors import ArtifactError, GateError, NervecodeError
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.statistics import Interval, Ranks, over_settings, ranks
 from nervecode.lab.run.adopt import adopt
-from nervecode.lab.run.directory import RunDir, list_runs
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.stages.bench import guarded, prepare, run_bench
-from nervecode.lab.study.plan import Plan, config_of
+from nervecode.lab.study.plan import Plan, cells_of
 from nervecode.lab.study.setting import Setting
+from nervecode.lab.sweep.cells import Cell, add_cells
+from nervecode.lab.sweep.launchers import Launcher, Pool, local
+from nervecode.lab.sweep.run import due_cells, run_cells
+from nervecode.lab.sweep.state import state_of
+
+T = TypeVar("T")
 
 
-def run_setting(
-    plan: Plan,
-    name: str,
+def run_cells_of(
+    cells: Sequence[Cell],
     outdir: Path,
     *,
     command: str,
     progress: Progress,
     folders: Sequence[Path] = (),
-) -> RunDir:
-    """Run or resume one setting; its run is the newest of that name in `outdir`, or a new one.
+    launcher: Launcher = local,
+    jobs: int = 1,
+) -> None:
+    """Run the cells that are not done, as `nervecode sweep` does; those that are stay as they are.
 
-    A new run begins with an equal training, where one lies in `outdir` or in `folders`.
+    Args:
+        cells: of one study, or of some of its settings.
+        outdir: the folder of the study's sweep, which may hold other cells.
+        command: that the metadata of adopted runs name.
+        progress: told what is done.
+        folders: a new cell begins with an equal training, where one lies in them or in `outdir`.
+        launcher: what starts the cells.
+        jobs: cells at a time.
     """
-    config = config_of(plan, name)
-    prepared = prepare(config)
-    run = (
-        latest(outdir, name)
-        or adopt(config, outdir, [outdir, *folders], command=command)
-        or RunDir.create(config, outdir, command=command)
-    )
-    with guarded(run, config):
-        run_bench(run, prepared, progress=progress)
-    return run
-
-
-def latest(outdir: Path, name: str) -> RunDir | None:
-    """The newest run of a setting."""
-    runs = list_runs(outdir) if outdir.is_dir() else []
-    found = [run for run in runs if run.meta["name"] == name]
-    return max(found, key=lambda run: run.root.name) if found else None
+    sweep = add_cells(outdir, cells)
+    due = due_cells(sweep)
+    for cell in due:
+        root = cell.root(outdir)
+        if not root.exists():
+            adopt(cell.config, outdir, [outdir, *folders], command=command, name=root.name)
+    if due:
+        run_cells(sweep, due, launcher, Pool(outdir, jobs), progress=progress)
 
 
 def finished(plan: Plan, name: str, outdir: Path, *, command: str) -> Setting:
-    """A setting that has been run as the plan says.
+    """A setting whose cells are all done.
 
     Raises:
-        ArtifactError: it has not, or not to its end.
+        ArtifactError: a cell is not, or a file of it is damaged.
+        GateError: the accuracy gate was not passed, so that there are no figures.
     """
-    cell, run, hint = plan.settings[name], latest(outdir, name), f"`{command} --only {name}`"
-    if run is None:
-        raise ArtifactError(f"not run yet; {hint} does it")
-    if run.config != config_of(plan, name):
-        raise ArtifactError(f"its run has another config; {hint} takes it up")
-    if "tables" not in run.meta["stages"]:
-        raise ArtifactError(f"not finished; {hint} goes on")
-    return Setting.of(name, cell.role, run, cell.note)
+    setting, runs, hint = plan.settings[name], {}, f"`{command} --only {name}`"
+    for cell in cells_of(plan, name):
+        state = state_of(cell, outdir)
+        if state.word == "gate failed":
+            raise GateError(f"accuracy gate not passed: seed {cell.seed}: {state.accuracy:.4f}")
+        if state.word != "done":
+            reason = f" ({state.reason})" if state.reason else ""
+            raise ArtifactError(f"seed {cell.seed} is {state.word}{reason}; {hint} runs it")
+        runs[cell.seed] = RunDir(cell.root(outdir))
+    return Setting.of(name, setting.role, runs, setting.note)
 
 
-def attempt(
-    names: Iterable[str], work: Callable[[str], Setting]
-) -> tuple[list[Setting], Mapping[str, str]]:
+def attempt(names: Iterable[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:
     """Do each setting; one that fails is named with its reason and does not stop the others."""
-    done, failed = [], {}
+    done, failed = {}, {}
     for name in names:
         try:
-            done.append(work(name))
-        except Exception as error:  # whatever it is, hours of other settings are waiting
-            kind = "" if isinstance(error, NervecodeError) else f"{type(error).__name__}: "
-            failed[name] = kind + " ".join(str(error).split())
+            done[name] = work(name)
+        except NervecodeError as error:
+            failed[name] = " ".join(str(error).split())
     return done, failed
 
 
@@ -86,12 +91,12 @@ class Study:
 
     def __init__(self, settings: Sequence[Setting]) -> None:
         self.settings = list(settings)
-        self.near = [one for one in self.settings if one.has_near]
+        self.near = [setting for setting in self.settings if setting.has_near]
 
     @property
     def methods(self) -> list[str]:
         """Every method, best average first; those that lack a setting after the others."""
-        names = list(dict.fromkeys(m for one in self.settings for m in one.scores))
+        names = list(dict.fromkeys(m for setting in self.settings for m in setting.scores))
         return sorted(names, key=lambda m: (self.missing(m), -self.average(m)))
 
     @property
@@ -106,23 +111,23 @@ class Study:
 
     def ran(self, method: str, group: str | None = None) -> list[Setting]:
         """The settings in which a method has a figure."""
-        return [one for one in self.near if one.has(method, group)]
+        return [setting for setting in self.near if setting.has(method, group)]
 
     def missing(self, method: str) -> int:
         """In how many settings a method lacks the figure of some seed."""
-        return sum(not one.has(method) or method in one.failures for one in self.near)
+        return sum(not setting.has(method) or method in setting.failures for setting in self.near)
 
     def average(self, method: str, group: str | None = None) -> float:
         """AUROC x100 over the settings in which the method ran; NaN where there is none."""
-        ran = self.ran(method, group)
-        return float(np.mean([one.mean(method, group) for one in ran])) if ran else float("nan")
+        means = [setting.mean(method, group) for setting in self.ran(method, group)]
+        return float(np.mean(means)) if means else float("nan")
 
     def ahead(self, method: str, group: str | None = None) -> Interval:
         """Points of `nervecode` above a method, over the settings in which that ran.
 
         The interval is over settings, drawn anew.
         """
-        return over_settings([one.ahead(method, group) for one in self.ran(method, group)])
+        return over_settings([setting.ahead(method, group) for setting in self.ran(method, group)])
 
     def best(self, group: str | None = None) -> str:
         """The baseline that `nervecode` is least ahead of on average.
@@ -136,4 +141,4 @@ class Study:
     def ranks(self) -> Ranks:
         """Average ranks of `nervecode` and the baselines that ran everywhere."""
         methods = [PRIMARY, *self.complete]
-        return ranks({m: [one.mean(m) for one in self.near] for m in methods})
+        return ranks({m: [setting.mean(m) for setting in self.near] for m in methods})

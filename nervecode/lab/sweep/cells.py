@@ -118,6 +118,20 @@ def read_sweep(folder: Path) -> Sweep:
     return Sweep(folder, cells)
 
 
+def add_cells(folder: Path, cells: Sequence[Cell]) -> Sweep:
+    """A sweep of some cells in a folder, whose file keeps those that it has already.
+
+    Raises:
+        InputError: the folder cannot be made.
+        ArtifactError: its file is damaged.
+    """
+    there = read_sweep(folder).cells if (folder / FILE).exists() else ()
+    together = {cell.id: cell for cell in (*there, *cells)}
+    if len(together) > len(there):
+        _write(folder, list(together.values()))
+    return Sweep(folder, tuple(cells))
+
+
 def write_sweep(folder: Path, cells: Sequence[Cell]) -> Sweep:
     """Begin a sweep in a folder, or go on with the one that is there.
 
@@ -134,13 +148,16 @@ def write_sweep(folder: Path, cells: Sequence[Cell]) -> Sweep:
                 f"--outdir, or no config to go on with the one that is there"
             )
         return there
+    _write(folder, cells)
+    return Sweep(folder, tuple(cells))
+
+
+def _write(folder: Path, cells: Sequence[Cell]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
-    file = _File(cells=list(cells))
-    write_json(folder / FILE, file.model_dump(mode="json"))
-    return Sweep(folder, tuple(cells))
+    write_json(folder / FILE, _File(cells=list(cells)).model_dump(mode="json"))
 
 
 def grid_of(texts: Iterable[str]) -> dict[str, list[Any]]:

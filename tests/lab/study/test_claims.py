@@ -24,15 +24,17 @@ def made(
 ) -> Setting:
     """A setting of two seeds with one far set and one near set of equal AUROC."""
     config = resolve(preset=preset, overrides=list(overrides), settings={"name": name}).config
-    gate = {"accuracy": dict(zip("01", accuracy, strict=True))}
+    runs = {
+        seed: SimpleNamespace(config=config, meta={"gate": {"accuracy": {str(seed): figure}}})
+        for seed, figure in enumerate(accuracy)
+    }
     rows = [
         {"seed": seed, "ood": group, "group": group, "method": method, "status": "ok", "auroc": v}
         for method, values in (scores or {"nervecode": (0.9, 0.8)}).items()
         for seed, v in enumerate(values)
         for group in ("near", "far")
     ]
-    run = SimpleNamespace(config=config, meta={"gate": gate})
-    return Setting(name, "joint", run, rows)  # type: ignore[arg-type]
+    return Setting(name, "joint", runs, rows)  # type: ignore[arg-type]
 
 
 PLAIN = made("plain", "digits", scores={"nervecode": (0.90, 0.80), "nervecode_v0_1_1": (0.5, 0.5)})

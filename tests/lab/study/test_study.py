@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -13,12 +14,17 @@ import pytest
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.lab.machine.progress import Progress
+from nervecode.lab.results.rows import summarise
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.stages.bench import guarded, prepare, run_bench
 from nervecode.lab.study.claims import claims
 from nervecode.lab.study.oracle import oracle_auroc
-from nervecode.lab.study.plan import Plan, read_plan
+from nervecode.lab.study.plan import Plan, cells_of, read_plan
 from nervecode.lab.study.results import headline, page, ranking
 from nervecode.lab.study.setting import Setting
-from nervecode.lab.study.study import Study, attempt, finished, run_setting
+from nervecode.lab.study.study import Study, attempt, finished, run_cells_of
+from nervecode.lab.sweep.cells import read_sweep
+from nervecode.lab.sweep.launchers import LAUNCHERS, Pool, Task
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = """
@@ -47,11 +53,26 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return read_plan(path)
 
 
+def here(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
+    """A launcher that starts no process."""
+    for task in tasks:
+        cell = read_sweep(pool.folder).cell(task.id)
+        name = cell.root(pool.folder).name
+        run = RunDir.create(cell.config, pool.folder, command="x", name=name)
+        with guarded(run):
+            run_bench(run, prepare(cell.config), progress=Progress())
+        yield task, 0
+
+
+def run_all(plan: Plan, outdir: Path) -> None:
+    cells = [cell for name in plan.settings for cell in cells_of(plan, name)]
+    run_cells_of(cells, outdir, command="x", progress=Progress(), launcher=here)
+
+
 @pytest.fixture(scope="module")
 def runs(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     outdir = tmp_path_factory.mktemp("study")
-    for name in plan.settings:
-        run_setting(plan, name, outdir, command="x", progress=Progress())
+    run_all(plan, outdir)
     return outdir
 
 
@@ -93,18 +114,16 @@ def test_the_lead_is_the_difference_with_an_interval_around_it(study: Study) -> 
         assert found.low <= found.mean <= found.high
 
 
-def test_a_finished_setting_is_not_run_again(plan: Plan, runs: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*.safetensors")}
-    again = run_setting(plan, "one", runs, command="x", progress=Progress())
-    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*.safetensors")} == before
-    assert len([p for p in runs.iterdir() if p.name.startswith("one-")]) == 1
-    assert again.root.parent == runs
+def test_a_finished_cell_is_not_run_again(plan: Plan, runs: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()}
+    run_all(plan.model_copy(update={"settings": {"one": plan.settings["one"]}}), runs)
+    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()} == before
 
 
 def test_a_seed_that_repeats_another_narrows_no_interval(study: Study) -> None:
     one = study.settings[0]
-    paths = SimpleNamespace(scores=lambda seed, split: one.run.paths.scores(0, split))
-    again = SimpleNamespace(paths=paths, arrays=one.run.arrays)
+    paths = SimpleNamespace(scores=lambda seed, split: one.runs[0].paths.scores(0, split))
+    again = dict.fromkeys((0, 1), SimpleNamespace(paths=paths, arrays=one.runs[0].arrays))
     first = [row for row in one.rows if row["seed"] == 0]
     twice = [*first, *[{**row, "seed": 1} for row in first]]
     alone, both = (Setting("one", "", again, rows).lead("knn") for rows in (first, twice))  # type: ignore[arg-type]
@@ -115,7 +134,7 @@ def test_a_seed_that_repeats_another_narrows_no_interval(study: Study) -> None:
 def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
     text = page(plan, study, Study([]), {"lost": "no data"})
     one = study.settings[0]
-    saved = json.loads((one.run.root / "results.json").read_text())["summary"]
+    saved = summarise(one.rows)
     shown = {(r["method"], r["group"]): r for r in saved}
     lines = text.split("## Every method: near")[1].split("## ")[0].splitlines()
     for method in ("nervecode", "energy", "mahalanobis", "knn", "msp"):
@@ -207,7 +226,7 @@ def without(setting: Setting, method: str, seeds: tuple[int, ...]) -> Setting:
         if r["method"] == method and r["seed"] in seeds else r
         for r in setting.rows
     ]  # fmt: skip
-    return Setting(setting.name, setting.role, setting.run, rows)
+    return Setting(setting.name, setting.role, setting.runs, rows)
 
 
 def test_a_baseline_that_failed_for_a_seed_is_still_a_rival(study: Study) -> None:
@@ -238,25 +257,28 @@ def test_the_absence_of_a_baseline_never_helps(plan: Plan, study: Study) -> None
     assert re.search(rf"\| `{best}` .*\|  \| 1 of 2 \|", text)
 
 
-def test_a_run_of_another_config_or_unfinished_is_not_read(plan: Plan, runs: Path) -> None:
+def test_a_setting_whose_cells_are_not_done_is_not_read(
+    plan: Plan, runs: Path, tmp_path: Path
+) -> None:
     longer = plan.model_copy(update={"seeds": (0, 1, 2)})
-    with pytest.raises(ArtifactError, match="its run has another config; `x --only one` takes it"):
+    with pytest.raises(ArtifactError, match="seed 2 is waiting; `x --only one` runs it"):
         finished(longer, "one", runs, command="x")
-    renamed = plan.model_copy(update={"settings": {"lost": plan.settings["one"]}})
-    with pytest.raises(ArtifactError, match="not run yet; `x --only lost` does it"):
-        finished(renamed, "lost", runs, command="x")
+    cell = cells_of(plan, "one")[0]
+    copy = shutil.copytree(cell.root(runs), cell.root(tmp_path))
+    (copy / "tables.md").write_text("changed")
+    with pytest.raises(
+        ArtifactError, match=r"seed 0 is damaged \(tables.md is changed\); `x --only"
+    ):
+        finished(plan, "one", tmp_path, command="x")
 
 
 def test_a_failing_setting_does_not_stop_the_others() -> None:
-    def work(name: str) -> Setting:
+    def work(name: str) -> str:
         if name == "bad":
             raise NervecodeError("no such\n thing")
-        if name == "worse":
-            raise ZeroDivisionError("by zero")
-        return name  # type: ignore[return-value]
+        return name.upper()
 
-    failed = {"bad": "no such thing", "worse": "ZeroDivisionError: by zero"}
-    assert attempt(["a", "bad", "worse", "b"], work) == (["a", "b"], failed)
+    assert attempt(["a", "bad", "b"], work) == ({"a": "A", "b": "B"}, {"bad": "no such thing"})
 
 
 @pytest.mark.parametrize(
@@ -310,7 +332,7 @@ def test_the_script_makes_the_page_from_what_is_finished(
     monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(runs), "--report-only"])
     assert script.main() == 1  # a setting is missing
     page = Path(files[-1])
-    assert "| lost | the whole setting | not run yet;" in page.read_text()
+    assert "| lost | the whole setting | seed 0 is waiting;" in page.read_text()
     assert "**The matrix is not complete, and no verdict is final; not in it: lost.**" in (
         page.read_text()
     )
@@ -327,13 +349,14 @@ def test_the_script_runs_resumes_and_shows_a_failure(
 ) -> None:
     outdir = tmp_path / "out"
     call = [*files, "--outdir", str(outdir), "--runs", str(runs), "--seeds", "1"]
+    monkeypatch.setitem(LAUNCHERS, "local", here)
     monkeypatch.setattr(sys, "argv", [*call, "--only", "one", "lost", "two"])
     assert script.main() == 1
     text = Path(files[-1]).read_text()
     assert capsys.readouterr().out == text
     assert "a figure the mean over seeds 1 ±" in text
     assert "| lost | the whole setting | accuracy gate not passed:" in text
-    assert "| far | the whole setting | not run yet;" in text
+    assert "| far | the whole setting | seed 1 is waiting;" in text
     assert str(tmp_path) not in text
     made = sorted(outdir.rglob("*.safetensors"))
     assert len([path for path in made if path.parent.name == "checkpoints"]) == 3
