@@ -61,9 +61,9 @@ def _wait_for(run: RunDir) -> None:
     Raises:
         NervecodeError: it does not.
     """
-    begun = time.monotonic()
+    began = time.monotonic()
     while run.lock.is_held():
-        if time.monotonic() - begun > PATIENCE:
+        if time.monotonic() - began > PATIENCE:
             raise NervecodeError(f"{run.root}: {run.lock.owner()} is writing to it")
         time.sleep(PAUSE)
 

@@ -64,12 +64,12 @@ def write_scored(
     if path.suffix == ".npz":
         _write_npz(chunks, path, extra or {})
         return
-    with replacing(path) as temporary, TemporaryFile(dir=path.parent) as spool:
-        text = io.TextIOWrapper(spool, "utf-8", errors="surrogateescape", newline="")
+    with replacing(path) as temporary, TemporaryFile(dir=path.parent) as unnamed:
+        text = io.TextIOWrapper(unnamed, "utf-8", errors="surrogateescape", newline="")
         (_write_csv if path.suffix == ".csv" else _write_jsonl)(chunks, text)
         text.detach().seek(0)
         with temporary.open("wb") as file:
-            shutil.copyfileobj(spool, file, BLOCK)
+            shutil.copyfileobj(unnamed, file, BLOCK)
 
 
 def _write_csv(chunks: Iterable[Scored], file: IO[str]) -> None:
@@ -88,11 +88,11 @@ def _write_jsonl(chunks: Iterable[Scored], file: IO[str]) -> None:
 
 def _write_npz(chunks: Iterable[Scored], path: Path, extra: dict[str, np.ndarray]) -> None:
     """The file that `numpy.savez_compressed` would write, had it all arrays in memory."""
-    with replacing(path) as temporary, Spool.below(path.parent) as spool:
+    with replacing(path) as temporary, ColumnFiles.below(path.parent) as columns:
         for chunk in chunks:
-            spool.append(chunk)
+            columns.append(chunk)
         with zipfile.ZipFile(temporary, "w") as archive:
-            for name, head, parts in [*map(_member, extra.items()), *spool.members()]:
+            for name, head, parts in [*map(_member, extra.items()), *columns.members()]:
                 info = zipfile.ZipInfo(f"{name}.npy")  # one of its own has a fixed date
                 info.compress_type = zipfile.ZIP_DEFLATED
                 with archive.open(info, "w", force_zip64=True) as file:
@@ -121,7 +121,7 @@ def _blocks(parts: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(held)
 
 
-class Spool:
+class ColumnFiles:
     """Columns that grow on disk, each in a file without a name, until their length is known."""
 
     def __init__(self, files: dict[str, IO[bytes]]) -> None:
@@ -131,7 +131,7 @@ class Spool:
 
     @classmethod
     @contextmanager
-    def below(cls, folder: Path) -> Iterator[Spool]:
+    def below(cls, folder: Path) -> Iterator[ColumnFiles]:
         """An empty one in a folder, gone after the block."""
         with ExitStack() as stack:
             yield cls({n: stack.enter_context(TemporaryFile(dir=folder)) for n in MEMBERS})

@@ -187,7 +187,7 @@ class Job:
         return f"{kind}/{self.link.turn}"
 
 
-class Desk:
+class CurrentJob:
     """Where this process's job is noted. A process has one, as it has one process group."""
 
     job = Job()
@@ -195,7 +195,7 @@ class Desk:
 
 def current() -> Job:
     """The job that this process belongs to."""
-    return Desk.job
+    return CurrentJob.job
 
 
 def local_world() -> int:

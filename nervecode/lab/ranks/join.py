@@ -14,7 +14,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from nervecode.errors import NervecodeError
 from nervecode.lab.machine.interrupt import Interrupted
-from nervecode.lab.ranks.job import Desk, Job
+from nervecode.lab.ranks.job import CurrentJob, Job
 from nervecode.lab.ranks.link import Link, PeerLost, name_here
 from nervecode.lab.ranks.place import RENDEZVOUS_TIMEOUT, TIMEOUT, meeting_point, place_in, seconds
 
@@ -29,15 +29,15 @@ def joined(*, any_world: bool = False) -> Iterator[Job]:
     """
     place = place_in(os.environ)
     if place is None:
-        Desk.job = Job(any_world=any_world)
+        CurrentJob.job = Job(any_world=any_world)
         try:
-            yield Desk.job
+            yield CurrentJob.job
         finally:
-            Desk.job = Job()
+            CurrentJob.job = Job()
         return
     rank, world = place
     link = Link(_store(rank, world), rank, world, patience=seconds(TIMEOUT))
-    Desk.job = job = Job(rank, world, any_world, link)
+    CurrentJob.job = job = Job(rank, world, any_world, link)
     try:
         job.meet()
         _open(link)
@@ -51,7 +51,7 @@ def joined(*, any_world: bool = False) -> Iterator[Job]:
         link.close()
         if dist.is_initialized():
             dist.destroy_process_group()
-        Desk.job = Job()
+        CurrentJob.job = Job()
 
 
 def _store(rank: int, world: int) -> Store:

@@ -209,7 +209,7 @@ def test_ranks_that_never_come_are_not_waited_for_forever() -> None:
 def test_a_training_that_cannot_be_divided_is_refused(
     batch: int, compiled: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nervecode.lab.ranks.job.Desk.job", Job(0, 3))
+    monkeypatch.setattr("nervecode.lab.ranks.job.CurrentJob.job", Job(0, 3))
     with pytest.raises(InputError, match=message):
         check_batch(batch, compiled=compiled)
     check_batch(99, compiled=False)

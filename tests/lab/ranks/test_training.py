@@ -89,7 +89,7 @@ def test_an_unknown_batch_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), Odd(2))
     normalise_together(model)
-    monkeypatch.setattr("nervecode.lab.ranks.job.Desk.job", Job(0, 2))
+    monkeypatch.setattr("nervecode.lab.ranks.job.CurrentJob.job", Job(0, 2))
     with pytest.raises(InputError, match="layer '1' is a Odd, which sees a part"):
         normalise_together(model)
 
