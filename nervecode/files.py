@@ -16,12 +16,14 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from safetensors import SafetensorError
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -155,6 +157,8 @@ def read_json(path: Path) -> Any:
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays, compressed; the same arrays give the same bytes."""
+    import numpy as np  # which takes longer to load than most commands that read no array
+
     assert not any(array.dtype.hasobject for array in arrays.values())
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -166,6 +170,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ArtifactError: the file is missing or damaged.
     """
+    import numpy as np
+
     try:
         check_archive(path)
         with np.load(path, allow_pickle=False) as file:
@@ -207,6 +213,8 @@ def load_array(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file is damaged, or holds objects.
     """
+    import numpy as np
+
     mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     return np.array(mapped)
 

@@ -100,7 +100,7 @@ def make_scores(path: Path) -> None:
     from torch.utils.data import DataLoader, TensorDataset
 
     import nervecode
-    from nervecode.lab.data import DATASETS
+    from nervecode.lab.data.registry import DATASETS
 
     torch.manual_seed(0)
     samples = DATASETS["fashion_mnist"]().train

@@ -20,7 +20,7 @@ from pathlib import Path
 from nervecode.cli.show import progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import write_text
-from nervecode.lab.results.tables import as_markdown
+from nervecode.lab.results.table import as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.plan import Plan, cells_of, read_plan
 from nervecode.lab.study.results import headline, page

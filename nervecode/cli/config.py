@@ -92,7 +92,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _show_origins(settings: dict[str, dict[str, Any]]) -> None:
-    from nervecode.lab.results.tables import Table
+    from nervecode.lab.results.table import Table
 
     body = [[key, _plain(one["value"]), one["origin"]] for key, one in settings.items()]
     show_table(Table("Settings", ["setting", "value", "from"], body))

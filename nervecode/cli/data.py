@@ -74,7 +74,7 @@ def fetch(
 
 def _show(locations: list[Location], caption: str) -> None:
     from nervecode.lab.data.catalogue import CATALOGUE
-    from nervecode.lab.results.tables import Table
+    from nervecode.lab.results.table import Table
 
     body = [
         [

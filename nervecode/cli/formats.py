@@ -12,7 +12,7 @@ from nervecode.cli.show import show_table
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.results.tables import Table
+    from nervecode.lab.results.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated rows.")]
@@ -48,7 +48,7 @@ def emit(
 
         typer.echo(csv_text(rows), nl=False)
     elif form == "md":
-        from nervecode.lab.results.tables import as_markdown
+        from nervecode.lab.results.table import as_markdown
 
         typer.echo("\n".join(map(as_markdown, tables)), nl=False)
     elif form == "latex":

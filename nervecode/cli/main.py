@@ -9,38 +9,88 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from typing import cast
+from importlib import import_module
+from inspect import getdoc
+from typing import Any, cast
 
 import typer
+from typer.core import TyperGroup
 
-from nervecode.cli import (
-    archive,
-    bench,
-    calibrate,
-    compare,
-    config,
-    data,
-    doctor,
-    import_checkpoint,
-    merge,
-    plot,
-    presets,
-    report,
-    run_cell,
-    runs,
-    score,
-    several,
-    show,
-    sweep,
-    train,
-    verify,
-)
+from nervecode.cli import several, show
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.lab.machine.interrupt import Interrupted, interrupt
+
+# `a-b` is the function `a_b` of the module `a_b`, or its `app` where it has commands of its own.
+COMMANDS = (
+    "train",
+    "calibrate",
+    "score",
+    "merge",
+    "bench",
+    "sweep",
+    "run-cell",
+    "plot",
+    "report",
+    "compare",
+    "import-checkpoint",
+    "runs",
+    "doctor",
+    "verify",
+    "archive",
+    "presets",
+    "config",
+    "data",
+)
+
+
+class Commands(TyperGroup):
+    """The commands. Each is loaded when it is called, and built from its options only then."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands.update(dict.fromkeys(COMMANDS))  # type: ignore[arg-type]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command; None where there is none of that name."""
+        if self.commands.get(cmd_name) is None and cmd_name in COMMANDS:
+            self.commands[cmd_name] = built(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, each with the first sentence that it says of itself."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(name)) for name in COMMANDS])
+
+
+def built(name: str) -> Any:
+    """A command with its options, as Typer makes it."""
+    app = _loaded(name)
+    if not isinstance(app, typer.Typer):
+        app = typer.Typer(rich_markup_mode=None)
+        app.command(name)(_loaded(name))
+    app._add_completion = False  # the application has it
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+def _loaded(name: str) -> Any:
+    key = name.replace("-", "_")
+    module = import_module(f"nervecode.cli.{key}")
+    return getattr(module, "app", None) or getattr(module, key)
+
+
+def _summary(name: str) -> str:
+    command = _loaded(name)
+    text = str(command.info.help if isinstance(command, typer.Typer) else getdoc(command))
+    first = " ".join(text.partition("\n\n")[0].split())
+    return first.partition(". ")[0].removesuffix(".") + "."
+
 
 # Plain help: rich would double the time of `--help`.
 app = typer.Typer(
     name="nervecode",
+    cls=Commands,
     help="How surprising is an input to a network itself, layer by layer, in bits?",
     epilog="First steps: nervecode bench --preset digits",
     no_args_is_help=True,
@@ -48,24 +98,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train.train)
-app.command("calibrate")(calibrate.calibrate)
-app.command("score")(score.score)
-app.command("merge")(merge.merge)
-app.command("bench")(bench.bench)
-app.command("sweep")(sweep.sweep)
-app.command("run-cell")(run_cell.run_cell)
-app.command("plot")(plot.plot)
-app.command("report")(report.report)
-app.command("compare")(compare.compare)
-app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
-app.command("runs")(runs.runs)
-app.command("doctor")(doctor.doctor)
-app.command("verify")(verify.verify)
-app.command("archive")(archive.archive)
-app.add_typer(presets.app, name="presets")
-app.add_typer(config.app, name="config")
-app.add_typer(data.app, name="data")
 
 
 def _show_version(wanted: bool) -> None:

@@ -22,7 +22,7 @@ def presets(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from nervecode.lab.config.presets import preset_info
-    from nervecode.lab.results.tables import Table
+    from nervecode.lab.results.table import Table
 
     body = [
         [info.name, info.data, info.minutes, info.memory, info.description]

@@ -27,7 +27,7 @@ def runs(
 
     Example: nervecode runs --md
     """
-    from nervecode.lab.results.tables import Table
+    from nervecode.lab.results.table import Table
 
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     rows = _rows(folder)

@@ -82,7 +82,7 @@ def _say_summary(job: ScoringJob, summary: Summary) -> None:
 
 
 def _show(summary: Summary) -> None:
-    from nervecode.lab.results.tables import Table
+    from nervecode.lab.results.table import Table
 
     top = summary.top
     assert top is not None

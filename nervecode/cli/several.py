@@ -19,8 +19,7 @@ from nervecode.cli.log import writes
 from nervecode.cli.show import quiet
 from nervecode.errors import InputError
 from nervecode.lab.machine.interrupt import Interrupted
-from nervecode.lab.ranks.launch import LAUNCHED, launch
-from nervecode.lab.ranks.place import TORCHRUN, place_in
+from nervecode.lab.ranks.place import LAUNCHED, TORCHRUN, place_in
 
 Nproc = Annotated[
     int | None, typer.Option(help="Processes on this machine, one for each GPU where it has any.")
@@ -61,6 +60,8 @@ def several(command: Callable[..., None]) -> Callable[..., None]:
         if place is not None and (one or TORCHRUN[0] in os.environ):
             _as_rank(place[0], allow_world_size_change, functools.partial(command, **options))
         elif not one:
+            from nervecode.lab.ranks.launch import launch
+
             processes, machines = (1 if n is None else n for n in (nproc, nnodes))
             if place is not None:
                 _check_tasks(place[1], machines)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from nervecode.lab.machine.tracking import Tracking
-    from nervecode.lab.results.tables import Table
+    from nervecode.lab.results.table import Table
     from nervecode.lab.run.directory import RunDir
 
 GAP = 2  # spaces between the columns of a table

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nervecode.lab.results.rows import METRICS, Row, over_seeds
-from nervecode.lab.results.tables import Table
+from nervecode.lab.results.table import Table
 
 # Metric -> its name in a header, and whether higher is better.
 NAMES = {

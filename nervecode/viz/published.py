@@ -10,7 +10,8 @@ import numpy as np
 
 from nervecode.lab.config.presets import preset_values, presets
 from nervecode.lab.results.rows import Row, group_means
-from nervecode.lab.results.tables import Table, stamp
+from nervecode.lab.results.table import Table
+from nervecode.lab.results.tables import stamp
 from nervecode.lab.schema import Config, SignalConfig
 
 HEADER = ("method", "training", "near", "far", "near here", "far here")

@@ -8,7 +8,8 @@ from typing import Any
 
 from nervecode.files import check_new, write_text
 from nervecode.lab.results.rows import read_rows
-from nervecode.lab.results.tables import Table, failures, group_table, set_table
+from nervecode.lab.results.table import Table
+from nervecode.lab.results.tables import failures, group_table, set_table
 from nervecode.lab.run.directory import RunDir
 from nervecode.viz.claim import claim, reasons
 from nervecode.viz.metric_table import metric_table

@@ -303,6 +303,17 @@ def test_the_monitor_loads_no_torch() -> None:
     assert modules.isdisjoint(HEAVY | {"torch"})
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["presets", "presets show digits", "config show --preset digits", "runs nowhere", "data"],
+)
+def test_what_only_shows_loads_no_torch(arguments: str) -> None:
+    run = f"from nervecode.cli.main import run\nassert run({arguments.split()}) == 0"
+    modules = loaded(run)
+    assert "typer" in modules
+    assert modules.isdisjoint({"torch", "torchvision", "sklearn", "matplotlib", "pytorch_ood"})
+
+
 def test_using_the_library_loads_torch_and_nothing_heavier() -> None:
     modules = loaded("import nervecode; nervecode.wrap")
     assert "torch" in modules

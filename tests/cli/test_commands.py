@@ -20,7 +20,7 @@ from nervecode.cli import main, show
 from nervecode.errors import NervecodeError
 from nervecode.lab.config.presets import presets
 from nervecode.lab.config.stored import load_config
-from nervecode.lab.results.tables import Table
+from nervecode.lab.results.table import Table
 
 ROOT = Path(__file__).parents[2]
 
@@ -202,11 +202,12 @@ def test_python_m_nervecode_is_nervecode(tmp_path: Path) -> None:
     assert wrong.stdout == ""
 
 
-def commands(group: Any = main.app, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def commands() -> list[tuple[str, ...]]:
     """Every command, and the groups that do something by themselves or not."""
-    found = [(*path, one.name or one.callback.__name__) for one in group.registered_commands]
-    for sub in group.registered_groups:
-        found += [(*path, sub.name), *commands(sub.typer_instance, (*path, sub.name))]
+    found: list[tuple[str, ...]] = []
+    for name in main.COMMANDS:
+        subcommands = getattr(main.built(name), "commands", {})
+        found += [(name,), *((name, subcommand) for subcommand in subcommands)]
     return found
 
 

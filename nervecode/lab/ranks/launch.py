@@ -14,13 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.ranks.place import RENDEZVOUS_TIMEOUT, seconds
+from nervecode.lab.ranks.place import LAUNCHED, RENDEZVOUS_TIMEOUT, seconds
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
-
-LAUNCHED = "NERVECODE_LAUNCHED"
-"""In the environment of the processes that `launch` starts: it tells the user of their errors."""
 
 SAVING = "120"  # seconds that ranks have after Ctrl-C to finish their step and save
 ENDED = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)

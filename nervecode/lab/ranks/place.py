@@ -14,6 +14,8 @@ DEFAULTS = {TIMEOUT: 20.0, RENDEZVOUS_TIMEOUT: 300.0}  # seconds
 TORCHRUN = ("RANK", "WORLD_SIZE")
 # SLURM_NTASKS would not do: it is there in a batch script too, which is one process.
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
+LAUNCHED = "NERVECODE_LAUNCHED"
+"""In the environment of the processes that `launch` starts: it tells the user of their errors."""
 
 
 def place_in(environ: Mapping[str, str]) -> tuple[int, int] | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from nervecode.lab.results.compare import HEADLINE, Entry, differing_settings
 from nervecode.lab.results.rows import LOWER_IS_BETTER, gate_word
-from nervecode.lab.results.tables import Table, best_and_second, stamp
+from nervecode.lab.results.table import Table
+from nervecode.lab.results.tables import best_and_second, stamp
 from nervecode.lab.run.directory import RunDir
 
 

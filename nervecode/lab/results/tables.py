@@ -1,9 +1,8 @@
-"""Tables: rows as Markdown, and as plain cells for the terminal. Reads rows, knows no stage."""
+"""Tables: rows as tables for readers. Reads rows, knows no stage."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,9 @@ from nervecode.lab.results.rows import (
     ranking,
     summarise,
 )
+from nervecode.lab.results.table import Table, as_markdown
 
 Meta = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, a header, and rows of text; `best` and `second` are (row, column) of AUROC cells."""
-
-    title: str
-    header: list[str]
-    body: list[list[str]]
-    best: frozenset[tuple[int, int]] = frozenset()
-    second: frozenset[tuple[int, int]] = frozenset()
-    caption: str = ""
 
 
 def stamp(meta: Meta) -> str:
@@ -92,23 +80,6 @@ def all_tables(meta: Meta, rows: Sequence[Row]) -> list[Table]:
 def markdown(meta: Meta, rows: Sequence[Row]) -> str:
     """All tables as one Markdown page; best in bold, second in italics."""
     return "\n".join(as_markdown(table) for table in all_tables(meta, rows))
-
-
-def as_markdown(table: Table) -> str:
-    """One table as Markdown; best in bold, second in italics; no heading without a title."""
-    lines = [f"## {table.title}\n"] if table.title else []
-    lines += [_line(table.header), _line(["---"] * len(table.header))]
-    for r, row in enumerate(table.body):
-        cells = []
-        for c, text in enumerate(row):
-            mark = "**" if (r, c) in table.best else "*" if (r, c) in table.second else ""
-            cells.append(f"{mark}{text}{mark}")
-        lines.append(_line(cells))
-    return "\n".join([*lines, "", table.caption, ""])
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _caption(meta: Meta, *, what: str = "mean ± standard deviation") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from nervecode.lab.detectors.combination import COMBINATION, COMBINED
 from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.results.statistics import Interval
-from nervecode.lab.results.tables import Table, as_markdown
+from nervecode.lab.results.table import Table, as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study import side_tables
 from nervecode.lab.study.claims import Target, claims

@@ -8,7 +8,7 @@ import numpy as np
 
 from nervecode.lab.detectors.combination import COMBINED
 from nervecode.lab.results.rows import GROUPS, over_seeds
-from nervecode.lab.results.tables import Table
+from nervecode.lab.results.table import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.claims import joint_pairs
 from nervecode.lab.study.oracle import ORACLE, oracle_scores

@@ -9,7 +9,7 @@ from typing import Any
 
 from nervecode.errors import ArtifactError
 from nervecode.lab.results.rows import GROUPS, group_means, headlines, over_seeds, read_rows
-from nervecode.lab.results.tables import Table
+from nervecode.lab.results.table import Table
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.verify import verify_run
 from nervecode.lab.schema import PRIMARY

@@ -18,7 +18,7 @@ from nervecode.lab.results.compare import (
     paired,
 )
 from nervecode.lab.results.latex import as_latex
-from nervecode.lab.results.tables import Table
+from nervecode.lab.results.table import Table
 from nervecode.lab.run.directory import RunDir
 from tests.lab.made_up import make_run, row
 
