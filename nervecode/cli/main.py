@@ -6,6 +6,7 @@ anything else that is slow.
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import warnings
@@ -159,7 +160,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_status
     except (Interrupted, typer.Abort) as stop:
         found = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
-        several.complain(found, f"interrupted; `{found.command}` goes on where the run stopped")
+        several.complain(found, f"interrupted; {_way_on(found, arguments)}")
         return found.exit_status
     except Exception as error:
         if debug:
@@ -167,6 +168,13 @@ def run(arguments: list[str]) -> int:
         message = f"{type(error).__name__}: {error}\n(unexpected; --debug shows the traceback)"
         several.complain(error, message)
         return 1
+
+
+def _way_on(stop: Interrupted, arguments: list[str]) -> str:
+    """The command that takes up what a signal ended: of a run, or the same once more."""
+    if stop.command is not None:
+        return f"`{stop.command}` goes on where the run stopped"
+    return f"`{shlex.join(['nervecode', *arguments])}` does again what was not finished"
 
 
 def _hint(error: NervecodeError, arguments: list[str]) -> str:

@@ -29,7 +29,9 @@ def score(
         str | None,
         typer.Option(help="Score part i of n alone, as in 3/10, into a file of its own."),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Flag p-values up to here.")] = 0.05,
+    alpha: Annotated[
+        float | None, typer.Option(help="Flag p-values up to here.", show_default="0.05")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Which seed's model; default the first.")] = None,
     device: Device = None,
     workers: Annotated[
@@ -77,7 +79,7 @@ def _say_summary(job: ScoringJob, summary: Summary) -> None:
     share = f" ({100 * summary.flagged / summary.count:.1f} %)" if summary.count else ""
     say(
         f"{summary.count} inputs from {job.input}{part}: {summary.flagged} flagged at alpha "
-        f"{job.alpha:g}{share}; {summary.count / summary.seconds:.0f} inputs a second"
+        f"{job.rate:g}{share}; {summary.count / summary.seconds:.0f} inputs a second"
     )
 
 

@@ -287,7 +287,9 @@ def test_a_signal_ends_a_command_with_its_status(
     )
     found = cli("presets", "show", "digits")
     assert found.status == status
-    assert found.err.startswith("Error: interrupted; ")
+    assert found.err == (
+        "Error: interrupted; `nervecode presets show digits` does again what was not finished\n"
+    )
     assert found.out == ""
 
 

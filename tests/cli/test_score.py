@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from PIL import Image
 from nervecode.lab.config.stored import load_config
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
+from nervecode.lab.inference.job import load_primary
+from nervecode.scoring.layer_calibration import LayerCalibration
 
 LAYERS = [*[f"blocks.{i}" for i in range(4)], "head:label"]
 COLUMNS = ["id", "surprise", "percentile", "p_value", "flag", "prediction"]
@@ -122,3 +126,99 @@ def test_scoring_leaves_the_run_as_it_was(cli: Any, finished: Path, tree: Any) -
     before = tree(finished)
     assert cli("score", finished, "--input", "gaussian_noise").status == 0
     assert tree(finished) == before
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs whose models are calibrated on 16 inputs, which give no p-value of 0.05."""
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        wrapped, shape = load_primary(*arguments, **options)
+        layers = {name: pair[:16] for name, pair in wrapped.calibration.layers.items()}
+        wrapped.calibration = LayerCalibration(layers, wrapped.calibration.method)
+        return wrapped, shape
+
+    monkeypatch.setattr("nervecode.lab.inference.job.load_primary", load)
+
+
+@pytest.mark.usefixtures("few")
+def test_an_alpha_that_no_p_value_reaches_is_refused_where_it_was_asked_for(
+    cli: Any, finished: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.csv"
+    command = ("score", finished, "--input", "uniform_noise", "--output", output, "--alpha")
+    found = cli(*command, "0.05")
+    assert found.status == 2
+    assert found.err.startswith(
+        "Error: --alpha: found 0.05, allowed: 0.059 or more; the run's 16 calibration inputs give "
+        "no p-value below 1/17 = 0.059\n"
+    )
+    assert not output.exists()
+    assert cli(*command, "0.06").status == 0
+    assert {row["flag"] for row in read_csv(output)} == {"True"}
+
+
+@pytest.mark.usefixtures("few")
+def test_flags_are_empty_where_the_usual_alpha_is_too_small(
+    cli: Any, finished: Path, tmp_path: Path
+) -> None:
+    for suffix in ("csv", "jsonl", "npz"):
+        output = tmp_path / f"out.{suffix}"
+        found = cli("score", finished, "--input", "uniform_noise", "--output", output)
+        assert found.status == 0, found.err
+        assert found.err.count("no input is flagged at alpha 0.05: the run's 16 ca") == 1
+    rows = read_csv(tmp_path / "out.csv")
+    assert {row["flag"] for row in rows} == {""}
+    assert min(float(row["p_value"]) for row in rows) == 1 / 17
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {line["flag"] for line in lines} == {None}
+    assert "flag" not in np.load(tmp_path / "out.npz")
+
+    shards = tmp_path / "shards.npz"
+    for part in (1, 2):
+        command = ("score", finished, "--input", "uniform_noise", "--output", shards)
+        assert cli(*command, "--shard", f"{part}/2").status == 0
+    merged = tmp_path / "merged.csv"
+    found = cli("merge", *tmp_path.glob("shards.shard-*"), "--output", merged)
+    assert found.status == 0, found.err
+    assert merged.read_bytes() == (tmp_path / "out.csv").read_bytes()
+    assert "yes" not in cli("score", finished, "--input", "uniform_noise").out
+
+
+def test_an_input_that_overflows_is_flagged_and_spoils_no_other(
+    cli: Any, finished: Path, test_images: np.ndarray, tmp_path: Path
+) -> None:
+    odd = test_images[:5].copy()
+    odd[2] = 1e30
+    for name, array in (("plain", test_images[:5]), ("odd", odd)):
+        np.save(tmp_path / f"{name}.npy", array)
+        for suffix in ("csv", "jsonl"):
+            output = tmp_path / f"{name}.{suffix}"
+            found = cli("score", finished, "--input", tmp_path / f"{name}.npy", "--output", output)
+            assert found.status == 0, found.err
+    assert found.err.count("most surprising: 2 (NaN or infinity in a layer)") == 1
+    plain, spoiled = read_csv(tmp_path / "plain.csv"), read_csv(tmp_path / "odd.csv")
+    assert spoiled[2]["flag"] == "True" and spoiled[2]["surprise"] == "inf"
+    assert [row["p_value"] for row in spoiled[:2]] == [row["p_value"] for row in plain[:2]]
+    lines = [json.loads(line) for line in (tmp_path / "odd.jsonl").read_text().splitlines()]
+    assert lines[2]["surprise"] is None and lines[1]["surprise"] is not None
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_scoring_that_is_interrupted_names_its_own_command(
+    number: int,
+    status: int,
+    cli: Any,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "nervecode.lab.inference.scorer.score_inputs", lambda *_, **__: os.kill(os.getpid(), number)
+    )
+    output = tmp_path / "a b.csv"
+    found = cli("score", finished, "--input", "digits", "--output", output)
+    assert found.status == status
+    command = f"nervecode score {finished} --input digits --output '{output}'"
+    assert f"Error: interrupted; `{command}` does again what was not finished\n" in found.err
+    assert not list(tmp_path.iterdir())

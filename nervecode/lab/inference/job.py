@@ -26,6 +26,8 @@ from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.layers import WrappedModel
 
+ALPHA = 0.05  # the rate of false alarms where none is asked for
+
 
 @dataclass(frozen=True)
 class ScoringJob:
@@ -36,7 +38,8 @@ class ScoringJob:
         input: as `open_inputs` takes it.
         output: a `.csv`, `.jsonl` or `.npz` file; None only counts.
         shard: the part of the inputs, which has a file of its own; None for all of them.
-        alpha: p-values up to here are flagged.
+        alpha: p-values up to here are flagged; None is `ALPHA`, or no flags where the run has too
+            few calibration inputs for it.
         seed: whose model; None takes the run's first.
         device: None takes the config's.
         workers: threads that decode images; None is one a core.
@@ -48,12 +51,17 @@ class ScoringJob:
     input: str
     output: Path | None = None
     shard: Shard | None = None
-    alpha: float = 0.05
+    alpha: float | None = None
     seed: int | None = None
     device: str | None = None
     workers: int | None = None
     skip_bad: bool = False
     force: bool = False
+
+    @property
+    def rate(self) -> float:
+        """The alpha that was asked for, or `ALPHA`."""
+        return ALPHA if self.alpha is None else self.alpha
 
     @property
     def path(self) -> Path | None:
@@ -78,12 +86,13 @@ class ScoringJob:
             InputError: an output that cannot or must not be written, or inputs that cannot be read.
             ArtifactError: the run is not calibrated, or a file is missing or damaged.
         """
-        check_alpha(self.alpha)
+        check_alpha(self.rate)
         path = self.path
         if path is not None:
             check_output(path, force=self.force or self.shard is not None)
         run = RunDir(self.root)
         wrapped, shape = load_primary(run, self.seed, device=self.device)
+        alpha = self._alpha(wrapped, progress)
         source = open_inputs(
             self.input, shape, skip_bad=self.skip_bad, workers=self.workers or os.cpu_count() or 1
         )
@@ -91,7 +100,23 @@ class ScoringJob:
         part = replace(self.shard or Shard(1, 1), units=source.units, settings=settings)
         if self._is_done(part):
             return None
-        return self._score(wrapped, source, part, progress)
+        return self._score(wrapped, source, part, alpha, progress)
+
+    def _alpha(self, wrapped: WrappedModel, progress: Progress) -> float | None:
+        """The rate at which inputs are flagged; None with a remark where that is too small.
+
+        Raises:
+            InputError: it is too small, and was asked for.
+        """
+        assert wrapped.calibration is not None
+        n, smallest = wrapped.calibration.num_samples, wrapped.calibration.smallest_alpha
+        if self.rate >= smallest:
+            return self.rate
+        few = f"the run's {n} calibration inputs give no p-value below 1/{n + 1} = {smallest:.2g}"
+        if self.alpha is not None:
+            raise InputError(f"--alpha: found {self.alpha}, allowed: {smallest:.2g} or more; {few}")
+        progress.tell(f"no input is flagged at alpha {ALPHA}: {few}")
+        return None
 
     def _settings(self, run: RunDir, source: Source) -> dict[str, Any]:
         """What every score depends on: shards with other settings are of another scoring."""
@@ -100,7 +125,7 @@ class ScoringJob:
             "checkpoint": run.recorded(run.paths.checkpoint(seed)),
             "calibration": run.recorded(run.paths.calibration(seed)),
             "seed": seed,
-            "alpha": self.alpha,
+            "alpha": self.rate,
             "input": source.identity,
             "nervecode": __version__,
         }
@@ -121,10 +146,15 @@ class ScoringJob:
         return True
 
     def _score(
-        self, wrapped: WrappedModel, source: Source, part: Shard, progress: Progress
+        self,
+        wrapped: WrappedModel,
+        source: Source,
+        part: Shard,
+        alpha: float | None,
+        progress: Progress,
     ) -> Summary:
         summary, began, path = Summary(), time.monotonic(), self.path
-        scored = score_source(wrapped, source, part.range, alpha=self.alpha, progress=progress)
+        scored = score_source(wrapped, source, part.range, alpha=alpha, progress=progress)
         chunks = summary.watching(scored if self.shard else some(scored, self.input))
         if path is None:
             deque(chunks, maxlen=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -83,7 +84,15 @@ def _write_csv(chunks: Iterable[Scored], file: IO[str]) -> None:
 
 def _write_jsonl(chunks: Iterable[Scored], file: IO[str]) -> None:
     for chunk in chunks:
-        file.writelines(json.dumps(row) + "\n" for row in chunk.rows())
+        file.writelines(_json(row) + "\n" for row in chunk.rows())
+
+
+def _json(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, allow_nan=False)
+    except ValueError:  # JSON has neither NaN nor infinity
+        finite = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
+        return json.dumps(dict.fromkeys(row) | finite)
 
 
 def _write_npz(chunks: Iterable[Scored], path: Path, extra: dict[str, np.ndarray]) -> None:
@@ -128,6 +137,7 @@ class ColumnFiles:
         self.files = files
         self.count, self.width = 0, 1
         self.layers: tuple[str, ...] = ()
+        self.fields = set(MEMBERS)
 
     @classmethod
     @contextmanager
@@ -144,7 +154,7 @@ class ColumnFiles:
             else:
                 data = column.astype(MEMBERS[name][1], copy=False).tobytes()
             self.files[name].write(data)
-        self.layers = chunk.layers
+        self.layers, self.fields = chunk.layers, set(chunk.columns())
         self.count += len(chunk)
         self.width = max(self.width, chunk.ids.dtype.itemsize // 4)
 
@@ -152,6 +162,8 @@ class ColumnFiles:
         """The columns, and the names of the layers, as members of an archive."""
         yield _member(("layer_names", np.array(self.layers, dtype=np.str_)))
         for field, (name, dtype) in MEMBERS.items():
+            if field not in self.fields:
+                continue
             dtype = np.dtype(f"<U{self.width}") if field == "ids" else dtype
             shape = (self.count, len(self.layers)) if field == "by_layer" else (self.count,)
             yield name, _head(dtype, shape), self.read(field)

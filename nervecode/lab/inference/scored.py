@@ -15,13 +15,16 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Scored:
-    """N scored inputs; `by_layer` is (N, L) in bits, the other arrays are (N,)."""
+    """N scored inputs; `by_layer` is (N, L) in bits, the other arrays are (N,).
+
+    `flag` is None where there are too few calibration inputs to flag any.
+    """
 
     ids: np.ndarray
     surprise: np.ndarray
     percentile: np.ndarray
     p_value: np.ndarray
-    flag: np.ndarray
+    flag: np.ndarray | None
     prediction: np.ndarray
     by_layer: np.ndarray
     layers: tuple[str, ...]
@@ -31,12 +34,14 @@ class Scored:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Name -> array of every field that has a value per input."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}
+        return {name: value for name, value in values.items() if value is not None}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One plain row per input; a layer's column is `bits:NAME`."""
         single = {name: one.tolist() for name, one in self.columns().items() if one.ndim == 1}
         single["id"] = single.pop("ids")
+        single.setdefault("flag", [None] * len(self))
         order = ("id", "surprise", "percentile", "p_value", "flag", "prediction")
         bits = [f"bits:{name}" for name in self.layers]
         for *values, by_layer in zip(
@@ -70,7 +75,7 @@ class Summary:
         """The same chunks, counted as they pass."""
         for chunk in chunks:
             self.count += len(chunk)
-            self.flagged += int(chunk.flag.sum())
+            self.flagged += 0 if chunk.flag is None else int(chunk.flag.sum())
             self.top = _most_surprising([chunk] if self.top is None else [self.top, chunk])
             yield chunk
 
@@ -82,4 +87,4 @@ def _most_surprising(chunks: list[Scored]) -> Scored:
     }
     order = (-joined["surprise"]).argsort(kind="stable")[:SHOWN]
     top = {name: column[order] for name, column in joined.items()}
-    return Scored(**top, layers=chunks[0].layers)
+    return Scored(flag=top.pop("flag", None), **top, layers=chunks[0].layers)

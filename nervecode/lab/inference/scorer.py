@@ -18,15 +18,17 @@ from nervecode.layers import WrappedModel
 T = TypeVar("T")
 
 
-def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float) -> Scored:
+def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float | None) -> Scored:
     """Score a batch with a calibrated model; a p-value of at most alpha raises the flag.
 
     An input's percentile, p-value and flag follow from its own surprise and the calibration.
+    Without an alpha there are no flags.
 
     Raises:
         InputError: an alpha outside (0, 1).
     """
-    check_alpha(alpha)
+    if alpha is not None:
+        check_alpha(alpha)
     device = next(wrapped.model.parameters()).device
     with torch.no_grad():
         logits, traces = wrapped.forward_with_trace(inputs.inputs.to(device))
@@ -38,7 +40,7 @@ def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float) -> Scor
         found.surprise.float().cpu().numpy(),
         found.percentile.cpu().numpy(),
         p_value,
-        p_value <= alpha,
+        None if alpha is None else p_value <= alpha,
         prediction.cpu().numpy(),
         found.by_layer.float().cpu().numpy(),
         found.layers,
@@ -46,7 +48,7 @@ def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float) -> Scor
 
 
 def score_source(
-    wrapped: WrappedModel, source: Source, units: range, *, alpha: float, progress: Progress
+    wrapped: WrappedModel, source: Source, units: range, *, alpha: float | None, progress: Progress
 ) -> Iterator[Scored]:
     """Score a range of units of a source, in constant memory; unreadable inputs are left out.
 
@@ -59,7 +61,10 @@ def score_source(
         for name in batch.skipped:
             progress.tell(f"skipped: {name} (not a readable image)")
         if batch.ids:
-            yield score_inputs(wrapped, batch, alpha=alpha)
+            scored = score_inputs(wrapped, batch, alpha=alpha)
+            for name in scored.ids[~np.isfinite(scored.surprise)]:
+                progress.tell(f"most surprising: {name} (NaN or infinity in a layer)")
+            yield scored
         progress.advance(unit + 1 - done)
         done = unit + 1
 

@@ -9,7 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -129,6 +129,7 @@ def read_chunks(path: Path) -> Iterator[Scored]:
         columns = {
             field: _Column(stack.enter_context(archive.open(f"{name}.npy")), dtype)
             for field, (name, dtype) in MEMBERS.items()
+            if field != "flag" or f"{name}.npy" in archive.namelist()
         }
         counts = {column.shape[0] for column in columns.values()}
         if len(counts) != 1 or columns["by_layer"].shape[1:] != (len(layers),):
@@ -136,8 +137,9 @@ def read_chunks(path: Path) -> Iterator[Scored]:
         rows = max(1, READ // max(column.row_bytes for column in columns.values()))
         for start in range(0, count := counts.pop(), rows):
             size = min(rows, count - start)
-            chunk = Scored(**{n: c.take(size) for n, c in columns.items()}, layers=layers)
-            yield replace(chunk, percentile=chunk.percentile / one)
+            taken = {name: column.take(size) for name, column in columns.items()}
+            taken["percentile"] = taken["percentile"] / one
+            yield Scored(flag=taken.pop("flag", None), **taken, layers=layers)
 
 
 def _is_in_per_cent(path: Path) -> bool:

@@ -14,13 +14,13 @@ class Interrupted(BaseException):
 
     Attributes:
         exit_status: 130 or 143.
-        command: the command that goes on, once that is known.
+        command: the command that goes on where a run stopped; None while there is no run.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.exit_status = 128 + number
-        self.command = "nervecode bench RUN"
+        self.command: str | None = None
 
 
 class _Pending:
