@@ -19,6 +19,7 @@ from nervecode.layers.batches import Batch, Call, Labels, read_batches
 from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.layout import output_layouts
+from nervecode.layers.progress import length_of, shown
 from nervecode.layers.select import Selector, select_layers
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.taps import activation_of
@@ -102,6 +103,7 @@ class WrappedModel(Watched):
         num_classes: int | None = None,
         call: Call | None = None,
         labels: Labels | None = None,
+        progress: bool = False,
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
 
@@ -117,6 +119,7 @@ class WrappedModel(Watched):
             num_classes: number of classes; None takes the width of the model's output.
             call: runs the model on a batch of any other kind: `lambda model, batch: ...`.
             labels: gives the labels of a batch, or None: `lambda batch: ...`; or their key.
+            progress: say on standard error how far the pass is.
 
         Raises:
             InputError: a batch of another kind, labels out of range, or activations with NaN or
@@ -132,7 +135,7 @@ class WrappedModel(Watched):
             label_code=label_code,
         )
         told = call is None or labels is not None
-        for batch in _batches(self.model, loader, call, labels, "fit"):
+        for batch in _batches(self.model, loader, call, labels, "fit", progress):
             with fitter.watching():
                 output = batch.run()
             if batch.labels is not None:
@@ -151,6 +154,7 @@ class WrappedModel(Watched):
         method: str | None = None,
         call: Call | None = None,
         labels: Labels | None = None,
+        progress: bool = False,
     ) -> WrappedModel:
         """Learn the ID distribution of the surprise from held-out ID data.
 
@@ -161,13 +165,15 @@ class WrappedModel(Watched):
                 combined p-values of the layers: `fisher`, `simes`, `harmonic`.
             call: as in `fit`.
             labels: as in `fit`; they are not given to the model.
+            progress: as in `fit`.
 
         Raises:
             InputError: a batch of another kind, an unknown method, or fewer than two inputs.
         """
         inputs = InputSketch()
         with inputs.watching(self.model):
-            layers = _readings(self, _batches(self.model, loader, call, labels, "calibrate"))
+            batches = _batches(self.model, loader, call, labels, "calibrate", progress)
+            layers = _readings(self, batches)
         self.set_calibration(layers, method=method)
         for remark in _overlap(self, inputs):
             warnings.warn(f"calibrate: {remark}", stacklevel=2)
@@ -275,13 +281,17 @@ def _batches(
     call: Call | None,
     labels: Labels | None,
     stage: str,
+    progress: bool,
 ) -> Iterator[Batch]:
     """The batches of a loader, which run in evaluation mode and without gradients."""
+    batches = read_batches(loader, model, call=call, labels=labels, stage=stage)
+    if progress:
+        batches = shown(batches, stage, length_of(loader))
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
-            yield from read_batches(loader, model, call=call, labels=labels, stage=stage)
+            yield from batches
     finally:
         for module, training in modes.items():
             module.training = training
