@@ -6,6 +6,7 @@ anything else that is slow.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -128,7 +129,10 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 def main() -> None:
     """The entry point of the `nervecode` command."""
-    sys.exit(run(sys.argv[1:]))
+    # A daemon has its streams closed, where Python has None; its work is done all the same.
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from nervecode.cli import show
 from nervecode.cli.log import log, logged
 from nervecode.cli.main import run
 
+ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d  \S.*")
 
 
@@ -130,3 +133,20 @@ def test_bars_are_logged_as_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert list(shown.track("work", [1, 2], 2)) == [1, 2]
     said = [line.partition("  ")[2] for line in (tmp_path / "run.log").read_text().splitlines()]
     assert said == ["a command", "work …"]
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "status"),
+    [
+        ("presets", "2>&-", 0),
+        ("presets", ">&-", 0),
+        ("presets", ">&- 2>&-", 0),
+        ("presets show nothing", ">&- 2>&-", 2),
+    ],
+)
+def test_closed_streams_change_no_status(words: str, closed: str, status: int) -> None:
+    """As a daemon has them: Python's own streams are None then."""
+    command = f"{shlex.quote(sys.executable)} -m nervecode {words} {closed}"
+    found = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == status, found.stderr
+    assert ("digits" in found.stdout) == (">&-" not in closed.replace("2>&-", ""))
