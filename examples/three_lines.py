@@ -22,17 +22,16 @@ def main() -> None:
     )
     learn(model, train)
 
-    wrapped = nervecode.wrap(model)
+    wrapped = nervecode.wrap(model.eval())
     wrapped.fit(DataLoader(train, 128))
     wrapped.calibrate(DataLoader(calibration, 128))
 
     print(f"{'input':<24}{'n':>5}{'median percentile':>20}{'flagged at p <= 0.05':>24}")
     for name, x in {"digits 0 to 7, unseen": test.tensors[0], **strange}.items():
         with torch.no_grad():
-            wrapped(x)
-        found = wrapped.surprise()
-        flagged = (found.p_value <= 0.05).double().mean()
-        print(f"{name:<24}{len(x):>5}{found.percentile.median():>20.1%}{flagged:>23.1%}")
+            _, surprise = wrapped.score(x)
+        flagged = surprise.flag(0.05).double().mean()
+        print(f"{name:<24}{len(x):>5}{surprise.percentile.median():>20.1%}{flagged:>23.1%}")
 
 
 def load_data() -> tuple[TensorDataset, TensorDataset, TensorDataset, dict[str, Tensor]]:

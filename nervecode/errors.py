@@ -31,8 +31,11 @@ class ArtifactError(NervecodeError):
     exit_status = 4
 
 
-class NotReadyError(NervecodeError, RuntimeError):
-    """A value was asked for before the call that makes it (forward, fit, calibrate)."""
+class NotReadyError(NervecodeError, RuntimeError, AttributeError):
+    """A value was asked for before the call that makes it (forward, fit, calibrate).
+
+    An AttributeError too, so that looking for a property that is not ready yet finds none.
+    """
 
 
 class MissingExtraError(NervecodeError, ImportError):

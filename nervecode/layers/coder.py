@@ -39,21 +39,35 @@ class Coder(nn.Module, ABC):
         super().__init__()
         self.reducer = reducer
 
+    @property
+    def teaches_the_model(self) -> bool:
+        """Whether a loss of its traces is meant to reach the model."""
+        return False
+
     def activation(self, inputs: tuple[Any, ...], output: Any) -> Any:
         """What is coded, out of what the watched module was given and returned.
 
         Raises:
             InputError: the output has no such tensor.
         """
-        found = activation_of(output, self.reducer.pick)
-        if found is None:
+        activation = activation_of(output, self.reducer.pick)
+        if activation is None:
             raise InputError("its output has no tensor")
-        return found
+        if isinstance(activation, Tensor) and activation.is_quantized:
+            return activation.dequantize()
+        return activation
+
+    def reduce(self, activation: Any, batch: BatchShape = UNKNOWN) -> Tensor:
+        """(B, D) vectors, and their gradients, that no later in-place operation changes."""
+        if _is_saved(activation, self.reducer):
+            return self.reducer(activation.clone(), batch)  # type: ignore[no-any-return]
+        vector: Tensor = self.reducer(activation, batch)
+        return vector.clone() if vector is activation else vector
 
     def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:
         """Code a batch of activations; `batch` is what is known of their call."""
         with without_autocast(device_type(activation)):
-            return self.code(self.reducer(activation, batch))
+            return self.code(self.reduce(activation, batch))
 
     def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace | Projected:
         """Code a batch of activations, or as much of it as needs the activations themselves.
@@ -76,6 +90,14 @@ class Coder(nn.Module, ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """What `coder_from_spec` needs to build an equal coder, as plain JSON values."""
+
+
+def _is_saved(activation: Any, reducer: Reducer) -> bool:
+    """Whether backward would need the activation itself: only a mean over places does not."""
+    if not isinstance(activation, Tensor) or not activation.requires_grad:
+        return False
+    averaged = activation.ndim > 2 and reducer.name in ("mean", "tokens")
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not averaged
 
 
 def device_type(activation: Tensor | PackedSequence) -> str:
@@ -130,6 +152,11 @@ class LearnedCoder(Coder):
         )
         self.assignment = assignment or SoftAssignment()
         self.detach = detach
+
+    @property
+    def teaches_the_model(self) -> bool:
+        """Unless the codes are learned by themselves."""
+        return not self.detach
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors; gradients reach the projection and the centres.
@@ -188,7 +215,7 @@ class FittedCoder(Coder):
     def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> Projected:
         """Reduce and project a batch of activations; `price_together` prices it."""
         with without_autocast(device_type(activation)):
-            vector = self.reducer(activation, batch)
+            vector = self.reduce(activation, batch)
             projection = self.codes.project(vector.to(self.codes.mean.dtype))
         return Projected(self.codes, vector, projection)
 
@@ -244,15 +271,18 @@ class LabelCoder(Coder):
 
     def activation(self, inputs: tuple[Any, ...], output: Any) -> Any:
         """(features, logits): what the head was given, and what it returned."""
-        if not inputs or inputs[0].ndim != 2 or output.ndim != 2:
+        given = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
+        returned = isinstance(output, Tensor) and output.ndim == 2
+        if not given or given[0].ndim != 2 or not returned:
             raise InputError("a label code needs a head that takes (B, D) and returns (B, classes)")
-        return inputs[0], output
+        return given[0], output
 
     def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:
         """Code a batch of (features, logits)."""
         features, logits = activation
         with without_autocast(features.device.type):
-            vector, logits = self.reducer(features, batch), logits.to(self.codes.factors.dtype)
+            dtype = self.codes.factors.dtype
+            vector, logits = self.reduce(features, batch).to(dtype), logits.to(dtype)
             log_probs = torch.log_softmax(logits, dim=1)
             # The label's distribution as a code: a mixture with N_k = p_k and flat priors.
             flat = log_probs.new_full(log_probs.shape[1:], -math.log(log_probs.shape[1]))
@@ -267,6 +297,18 @@ class LabelCoder(Coder):
         """The sizes of the code, as plain JSON values."""
         dim, rank = self.codes.factors.shape
         return {"kind": "label", "dim": dim, "rank": rank, "reducer": self.reducer.spec()}
+
+
+class UnseenCoder(Coder):
+    """A layer that did not run while codes were fitted: it has none, and says so if it runs."""
+
+    def code(self, vector: Tensor) -> CodingTrace:
+        """There is nothing to code with."""
+        raise InputError("it did not run while the codes were fitted")
+
+    def spec(self) -> dict[str, Any]:
+        """The reducer, as plain JSON values."""
+        return {"kind": "unseen", "reducer": self.reducer.spec()}
 
 
 def coder_from_spec(spec: dict[str, Any]) -> Coder:
@@ -291,7 +333,9 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
         )
     if spec["kind"] == "label":
         return LabelCoder(LabelCode(spec["dim"], spec["rank"]))
-    raise InputError(f"coder kind: found {spec['kind']!r}, allowed: fitted, label, learned")
+    if spec["kind"] == "unseen":
+        return UnseenCoder(reducer)
+    raise InputError(f"coder kind: found {spec['kind']!r}, allowed: fitted, label, learned, unseen")
 
 
 def _present(reducer: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,11 +20,13 @@ from nervecode.core.reduce import LENGTH_POWER
 from nervecode.core.scatter import sketch_of
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.batch_fit import BatchFit, Vectors
-from nervecode.layers.coder import Coder, FittedCoder, LabelCoder
+from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, UnseenCoder
+from nervecode.layers.condition import Condition
 from nervecode.layers.names import module_name
 from nervecode.layers.select import watchable
 from nervecode.layers.sketch import InputSketch
-from nervecode.layers.watched import Watched, device_of
+from nervecode.layers.taps import fused_parts
+from nervecode.layers.watched import Watched, device_of, eager
 from nervecode.scoring.code_length import LABEL
 
 
@@ -86,10 +88,18 @@ class CodeFitter:
 
         def read(coder: Coder, activation: Any, batch: BatchShape) -> Vectors | None:
             reducer = by_coder.get(id(coder))
-            return None if reducer is None else last.read(reducer, activation, batch)
+            if reducer is None:
+                return None
+            vectors = last.read(reducer, activation, batch)
+            # A later in-place operation must not change what is kept.
+            return (
+                vectors.clone()
+                if isinstance(vectors, Tensor) and vectors is activation
+                else vectors
+            )
 
         with ExitStack() as stack:
-            stack.enter_context(self.inputs.watching(self.watched.model))
+            stack.enter_context(self.inputs.watching(eager(self.watched.model)))
             vectors = stack.enter_context(self.watched.recording(read))
             if any(reducer.batch_dim is None for reducer in self.reducers.values()):
                 stack.enter_context(last.watching_steps())
@@ -144,7 +154,7 @@ class CodeFitter:
         self._layers.pop(name, None)
         if name not in self._refused:
             self._refused.add(name)
-            warnings.warn(f"layer {name!r} is not coded: {why}", stacklevel=4)
+            self.watched._remarks.tell(f"layer {name!r} is not coded: {why}", again=True)
 
     def _layer(self, name: str, num_classes: int, like: Tensor) -> _LayerFit:
         """The fit of a layer; `like` has as many columns as its vectors, on the same device."""
@@ -204,13 +214,20 @@ class CodeFitter:
                 f"fit: no batch was seen, or none of the watched layers could be coded: {names}"
             )
         coders: dict[str, Coder] = {}
-        for name, layer in self._layers.items():
-            with naming(name):
-                coders[name] = FittedCoder(layer.codes(), reducer=self._reducer(name))
-        if self.head is not None:
-            coders |= self.head.coders()
-        self.watched.replace_coders(coders)
+        with torch.inference_mode(False), torch.no_grad():  # codes are used outside of it too
+            for name, layer in self._layers.items():
+                with naming(name):
+                    coders[name] = FittedCoder(layer.codes(), reducer=self._reducer(name))
+            heads = {} if self.head is None else self.head.coders()
+        for name in [name for name in self.reducers if name not in {*coders, *self._refused}]:
+            coders[name] = UnseenCoder(self.reducers[name])
+            self.watched._remarks.tell(
+                f"fit: layer {name!r} did not run, or could not be coded, and has no code; what "
+                "runs within a fused or compiled module is not seen"
+            )
+        self.watched.replace_coders(coders | heads)
         self.watched.fit_inputs = self.inputs
+        self.watched.condition = Condition.of(self.watched.model)
 
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""
@@ -280,10 +297,11 @@ class _Head:
     """
 
     def __init__(self, model: nn.Module, rank: int) -> None:
+        fused = fused_parts(model)
         self.candidates = {
             name: module
             for name, module in watchable(model).items()
-            if isinstance(module, nn.Linear)
+            if isinstance(module, nn.Linear) and module not in fused
         }
         self.rank = rank
         self.stream: MomentStream | None = None
@@ -300,11 +318,17 @@ class _Head:
         self._seen = {}
         with ExitStack() as stack:
             for name, module in self.candidates.items():
-                stack.callback(module.register_forward_pre_hook(partial(self._see, name)).remove)
+                hook = module.register_forward_pre_hook(partial(self._see, name), with_kwargs=True)
+                stack.callback(hook.remove)
             yield
 
-    def _see(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._seen.setdefault(name, []).append(inputs[0] if inputs else None)
+    def _see(
+        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        features = next(chain(args, kwargs.values()), None)
+        # A later in-place operation must not change what is kept.
+        copied = features.clone() if isinstance(features, Tensor) else features
+        self._seen.setdefault(name, []).append(copied)
 
     def update(self, num_classes: int | None) -> None:
         """Add what was seen; without labels, or a classifier's head, nothing is coded."""

@@ -1,15 +1,15 @@
-"""Taps: forward hooks that show chosen outputs to the call in progress, and to nothing else.
+"""Taps show chosen outputs to the call in progress, and to nothing else.
 
-A hook that stored what it saw on the model would mix threads and outlive its call. A tap only
-looks up who is watching: in eager mode through a context variable, so that every thread and every
-nested wrapper sees its own call; while torch.compile traces, through a plain attribute, because
-a context variable cannot be traced.
+A tap is a forward hook. One that stored what it saw on the model would mix threads and outlive its
+call; a tap only looks up who is watching: in eager mode through a context variable, so that every
+thread and every nested wrapper sees its own call; while torch.compile traces, through a plain
+attribute, because a context variable cannot be traced.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -39,14 +39,23 @@ _WATCHING: ContextVar[Mapping[int, Visitor]] = ContextVar("nervecode_watching", 
 
 
 class TapSet:
-    """The taps of one wrapper on a model and its modules; gone from there when it is gone."""
+    """The taps of one wrapper on a model and its modules; gone from there when it is gone.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._channel = _Channel()
-        self._handles: dict[str, RemovableHandle | None] = {}
+    Args:
+        model: the model.
+        unwatched: called when the model or a tapped module runs while nobody watches.
+    """
+
+    def __init__(self, model: nn.Module, unwatched: Callable[[], None]) -> None:
+        self._channel = _Channel(unwatched)
+        self._fused = fused_parts(model)
+        self._handles: dict[str, RemovableHandle | _Stand | None] = {}
         if not isinstance(model, torch.jit.ScriptModule):
             entry = _Entry(self._channel)
-            self._handles[""] = model.register_forward_pre_hook(entry, with_kwargs=True)
+            if model in self._fused:
+                self._handles[""] = _Stand(model, before=entry)
+            else:
+                self._handles[""] = model.register_forward_pre_hook(entry, with_kwargs=True)
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
         """Tap further modules; names that are tapped already are left alone."""
@@ -57,7 +66,11 @@ class TapSet:
             if isinstance(module, torch.jit.ScriptModule):
                 warnings.warn(f"layer {name!r} is not coded: it is scripted", stacklevel=2)
                 continue
-            self._handles[name] = module.register_forward_hook(_Tap(name, self._channel))
+            tap = _Tap(name, self._channel)
+            if module in self._fused:
+                self._handles[name] = _Stand(module, after=tap)
+            else:
+                self._handles[name] = module.register_forward_hook(tap, with_kwargs=True)
 
     def remove(self) -> None:
         """Take every tap of this set off its module."""
@@ -86,30 +99,39 @@ class TapSet:
 class _Channel:
     """What the taps of one set know of their set: not the set itself, so that it can go."""
 
-    traced: Visitor | None = None
+    def __init__(self, unwatched: Callable[[], None]) -> None:
+        self.unwatched = unwatched
+        self.traced: Visitor | None = None
 
     def visitor(self) -> Visitor | None:
-        """Who is watching now."""
+        """Who is watching now; nobody watches what a checkpoint runs again in backward."""
         if torch.compiler.is_compiling():
             return self.traced
-        return _WATCHING.get().get(id(self))
+        if torch._C._current_graph_task_id() >= 0:
+            return None
+        visitor = _WATCHING.get().get(id(self))
+        if visitor is None:
+            self.unwatched()
+        return visitor
 
 
 class _Tap:
-    """One forward hook: hands the module's output on, and changes nothing."""
+    """What follows a module's forward: hands the output on, and changes nothing."""
 
     def __init__(self, name: str, channel: _Channel) -> None:
         self.name = name
         self.channel = channel
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         visitor = self.channel.visitor()
         if visitor is not None:
-            visitor.visit(self.name, args, output)
+            visitor.visit(self.name, (*args, *kwargs.values()) if kwargs else args, output)
 
 
 class _Entry:
-    """A pre-hook on the model itself: tells what it is called with."""
+    """What precedes the forward of the model itself: tells what it is called with."""
 
     def __init__(self, channel: _Channel) -> None:
         self.channel = channel
@@ -118,6 +140,57 @@ class _Entry:
         visitor = self.channel.visitor()
         if visitor is not None:
             visitor.begin(args, kwargs)
+
+
+def fused_parts(model: nn.Module) -> set[nn.Module]:
+    """The modules on which a hook would change the kernel: Transformer layers, with their parts.
+
+    In evaluation `nn.TransformerEncoderLayer` is one fused kernel, unless it or a part of it has
+    hooks; `nn.TransformerEncoder` has then packed the sequences for it, and fails.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)]
+    return {part for layer in layers for part in layer.modules()}
+
+
+class _Stand:
+    """Stands in the place of a module's forward, where a hook would change what runs.
+
+    Args:
+        module: the module.
+        before: called with what it is given.
+        after: called with what it is given and returns.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, before: _Entry | None = None, after: _Tap | None = None
+    ) -> None:
+        self.module = module
+        self.before = before
+        self.after = after
+        self.own: Callable[..., Any] | None = vars(module).get("forward")
+        module.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module's own forward."""
+        if self.before is not None:
+            self.before(self.module, args, kwargs)
+        if self.own is not None:
+            output = self.own(*args, **kwargs)
+        else:
+            output = type(self.module).forward(self.module, *args, **kwargs)
+        if self.after is not None:
+            self.after(self.module, args, kwargs, output)
+        return output
+
+    def remove(self) -> None:
+        """Give the module its forward back; under another stand, be silent from now on."""
+        self.before = self.after = None
+        if vars(self.module).get("forward") is not self:
+            return
+        if self.own is None:
+            del self.module.forward
+        else:
+            self.module.forward = self.own
 
 
 def activation_of(output: Any, pick: str | int | None = None) -> Tensor | PackedSequence | None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.batch import UNKNOWN
-from nervecode.errors import InputError, did_you_mean
+from nervecode.errors import InputError, NervecodeError, did_you_mean
 from nervecode.layers.call import Arguments, agreed_size
 from nervecode.layers.coder import Coder, Projected, price_together
+from nervecode.layers.condition import Condition
+from nervecode.layers.last import LastTraces, Traces
 from nervecode.layers.names import key_of, layer_name, module_name, numbered
+from nervecode.layers.remarks import Remarks
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
-from nervecode.layers.taps import TapSet
+from nervecode.layers.taps import TapSet, activation_of
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 Read = Callable[[Coder, Any, BatchShape], Any]
@@ -36,6 +37,7 @@ class Watched(nn.Module):
         coding_enabled: set by `enable_coding` and `disable_coding`.
         calibration: what the coders were calibrated to; None before.
         fit_inputs: which inputs the coders were fitted to; None where that is not known.
+        condition: the state of the model in which codes and calibration hold.
     """
 
     def __init__(self, model: nn.Module, coders: Mapping[str, Coder]) -> None:
@@ -43,18 +45,17 @@ class Watched(nn.Module):
         self.model = model
         self.coding_enabled = True
         self._bypassed = 0
-        self._told: set[str] = set()
+        self._remarks = Remarks()
         self._last = LastTraces()
-        self._taps = TapSet(model)
-        self._arguments = Arguments(model)
+        self._taps = TapSet(eager(model), self._last.forget)
+        self._arguments = Arguments(eager(model))
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns, unchanged; the traces are kept for `surprise`."""
-        self._last.forget()  # its memory is free for this call, and a call that fails leaves none
-        output, traces = self.forward_with_trace(*args, **kwargs)
+        output, traces = watched_call(self, args, kwargs)
         self._last.keep(traces)
         return output
 
@@ -64,18 +65,10 @@ class Watched(nn.Module):
         The traces belong to this call, whatever other threads do. A module that runs twice in
         one forward gives `name` and `name#2`. Empty while coding is disabled or bypassed.
         """
-        return self.trace_of(partial(self.model, *args, **kwargs))
-
-    def trace_of(self, run: Callable[[], Any]) -> tuple[Any, dict[str, CodingTrace]]:
-        """What `run`, which calls the model, returns, and the traces as in `forward_with_trace`."""
-        if not self.coding_enabled or self._bypassed:
-            return run(), {}
-        projected: dict[str, CodingTrace | Projected] = {}
-        reading = Reading(self, projected, _project)
-        with self._taps.watched(reading):
-            output = run()
-        reading.drop_strangers(output)
-        return output, price_together(projected)
+        output, traces = watched_call(self, args, kwargs)
+        if not torch.compiler.is_compiling():
+            self._last.keep(traces)
+        return output, traces.layers
 
     @contextmanager
     def recording(self, read: Read | None = None) -> Iterator[dict[str, Any]]:
@@ -85,6 +78,7 @@ class Watched(nn.Module):
         is filled as the model runs: layer name -> CodingTrace, or what `read(coder, activation,
         batch)` returns. Clear it between forwards.
         """
+        self._last.forget()
         readings: dict[str, Any] = {}
         with self._taps.watched(Reading(self, readings, read or _code)):
             yield readings
@@ -95,6 +89,7 @@ class Watched(nn.Module):
         self.coders.to(device_of(self.model))
         self.calibration: LayerCalibration | None = None
         self.fit_inputs: InputSketch | None = None
+        self.condition = Condition()
         modules = dict(self.model.named_modules())
         # `name#2` shares the tap of `name`.
         self._taps.add({(tap := n.split("#")[0]): modules[module_name(tap)] for n in coders})
@@ -146,39 +141,10 @@ class Watched(nn.Module):
             return getattr(super().__getattr__("model"), name)
 
 
-class LastTraces:
-    """The traces of each thread's last forward; a copy or a pickle has none."""
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-        self._compiled: dict[str, CodingTrace] | None = None
-
-    def get(self) -> dict[str, CodingTrace]:
-        """Those of this thread; empty before a forward."""
-        if self._compiled is not None:
-            return self._compiled
-        traces: dict[str, CodingTrace] = getattr(self._local, "traces", {})
-        return traces
-
-    def keep(self, traces: dict[str, CodingTrace]) -> None:
-        """Take over those of a forward; a compiled one cannot tell its thread."""
-        if torch.compiler.is_compiling():
-            self._compiled = traces
-        else:
-            self._local.traces = traces
-
-    def forget(self) -> None:
-        """Drop them."""
-        if not torch.compiler.is_compiling():
-            self._local.traces = {}
-            self._compiled = None
-
-    def __reduce__(self) -> tuple[type[LastTraces], tuple[()]]:
-        return LastTraces, ()
-
-
 class Reading:
     """Reads the tapped modules of a call; what cannot be coded is skipped, and told once.
+
+    Nothing that goes wrong here reaches the model.
 
     Args:
         watched: whose coders read.
@@ -191,10 +157,15 @@ class Reading:
         self.readings = readings
         self.read = read
         self.batch = UNKNOWN
+        self.grad = torch.is_grad_enabled()
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is called."""
-        self.batch = self.watched._arguments.batch(args, kwargs)
+        self.watched._last.forget()
+        try:
+            self.batch = self.watched._arguments.batch(args, kwargs)
+        except Exception:
+            self.batch = UNKNOWN
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """A tapped module has run."""
@@ -203,15 +174,31 @@ class Reading:
         if coder is None:
             return
         try:
-            self.readings[name] = self.read(coder, coder.activation(inputs, output), self.batch)
-        except InputError as error:
-            self.skip(name, str(error))
+            with apart(grad=self.grad):
+                activation = coder.activation(inputs, output)
+                self.readings[name] = self.read(coder, activation, self.batch)
+        except Exception as error:
+            self.skip(name, reason(error))
+        if self.grad and not torch.is_grad_enabled() and coder.teaches_the_model:
+            self.watched._remarks.tell(
+                f"layer {name!r} ran without gradients, as within torch.no_grad or a reentrant "
+                "checkpoint: coding_loss does not reach the model through it"
+            )
 
     def skip(self, name: str, why: str) -> None:
         """Say once that a layer is not coded."""
-        if name not in self.watched._told:
-            self.watched._told.add(name)
-            warnings.warn(f"layer {name!r} is not coded: {why}", stacklevel=2)
+        message = f"layer {name!r} is not coded: {why}"
+        self.watched._remarks.tell(message, about=f"layer {name!r}")
+
+    def traces(self, output: Any) -> dict[str, CodingTrace]:
+        """Layer -> trace, after a call whose readings are projected."""
+        try:
+            self.drop_strangers(output)
+            return price_together(self.readings)
+        except Exception as error:
+            for name in self.readings:
+                self.skip(name, reason(error))
+            return {}
 
     def drop_strangers(self, output: Any) -> None:
         """Drop layers that others contradict, where the call leaves open how many inputs it has."""
@@ -222,6 +209,86 @@ class Reading:
         for name in [name for name, number in rows.items() if number != size]:
             del self.readings[name]
             self.skip(name, f"found {rows[name]} rows, in a call of {size} inputs")
+
+    def size(self, traces: Mapping[str, CodingTrace], output: Any) -> int | None:
+        """B, from a layer, the arguments of the call or what it returned."""
+        for trace in traces.values():
+            return len(trace.surprise)
+        returned = activation_of(output)
+        sizes = self.batch.sizes or (returned.shape[:1] if isinstance(returned, Tensor) else ())
+        return sizes[0] if sizes else None
+
+
+def watched_call(
+    watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Traces]:
+    """What the model returns, and what its layers said meanwhile."""
+    compiled = getattr(watched.model, "dynamo_ctx", None)
+    model = eager(watched.model)
+
+    def run(*args: Any, **kwargs: Any) -> tuple[Any, Traces]:
+        return traced(watched, partial(model, *args, **kwargs))
+
+    if compiled is None or torch.compiler.is_compiling():
+        return run(*args, **kwargs)
+    # A compiled graph says nothing to the outside: the reading is compiled together with it.
+    together: tuple[Any, Traces] = compiled(run)(*args, **kwargs)
+    return together
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """A model, or the one that `torch.compile` made it from."""
+    original = getattr(model, "_orig_mod", model)
+    return original if isinstance(original, nn.Module) else model
+
+
+def traced(watched: Watched, run: Callable[[], Any]) -> tuple[Any, Traces]:
+    """What `run`, which calls the model, returns, and what the layers said meanwhile."""
+    watched._last.forget()  # its memory is free for this call, and a call that fails leaves none
+    remark = misfit(watched)
+    readings: dict[str, Any] = {}
+    reading = Reading(watched, readings, _project)
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if not watched.coding_enabled or watched._bypassed or tracing:
+        output = run()
+        return output, Traces({}, reading.size({}, output), "coding is disabled or bypassed")
+    with watched._taps.watched(reading):
+        output = run()
+    layers = reading.traces(output)
+    return output, Traces(layers, reading.size(layers, output), remark)
+
+
+def misfit(watched: Watched) -> str | None:
+    """Why a calibrated model's codes do not hold now, in words; empty where they do."""
+    if torch.compiler.is_compiling():
+        return None
+    return "" if watched.calibration is None else watched.condition.complaint(watched.model)
+
+
+def apart(*, grad: bool) -> AbstractContextManager[object]:
+    """Within it, computations belong to no checkpoint around them, and have gradients if asked to.
+
+    A checkpoint counts what is saved for backward within it, and a reentrant one runs without
+    gradients.
+    """
+    if torch.compiler.is_compiling() or not grad:
+        return nullcontext()
+    if not torch.is_grad_enabled():
+        return torch.enable_grad()
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+        return nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(_same, _same)
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line; an error of another's code with its kind."""
+    lines = str(error).splitlines()
+    text = lines[0] if lines else "no message"
+    return text if isinstance(error, NervecodeError) else f"{type(error).__name__}: {text}"
 
 
 def coder_of(coders: nn.ModuleDict, name: str) -> Coder | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,26 @@ from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import storage
 from nervecode.layers.batches import Batch, Call, Labels, read_batches
-from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, LearnedCoder
+from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
+from nervecode.layers.condition import Condition
 from nervecode.layers.fitter import CodeFitter
+from nervecode.layers.last import Traces
 from nervecode.layers.layout import output_layouts
 from nervecode.layers.progress import length_of, shown
 from nervecode.layers.select import Selector, select_layers
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.taps import activation_of
-from nervecode.layers.watched import Watched
-from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers
+from nervecode.layers.watched import Watched, eager, misfit, reason, traced, watched_call
+from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
 from nervecode.scoring.code_length import readings
 from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration, aggregate
 
 CLASSLESS = "fit: call= is given without labels=, so that the codes know of no classes"
 
+UNTRACED = (
+    "surprise: no trace; run a forward of the wrapped model with coding enabled, and ask before "
+    "the model runs otherwise; score(x) gives output and surprise of one call"
+)
 OVERLAP = 0.05  # the share of calibration inputs that `fit` may have seen, as duplicates are
 
 
@@ -86,7 +92,7 @@ class WrappedModel(Watched):
         Raises:
             NotReadyError: before any forward, or after one with coding switched off.
         """
-        traces = self._last.get()
+        traces = self._last.get().layers
         if not traces:
             raise NotReadyError("coding_loss: no trace; run a forward with coding enabled first")
         return stack_layers(traces).mean()
@@ -135,13 +141,13 @@ class WrappedModel(Watched):
             label_code=label_code,
         )
         told = call is None or labels is not None
-        for batch in _batches(self.model, loader, call, labels, "fit", progress):
+        for batch in _batches(eager(self.model), loader, call, labels, "fit", progress):
             with fitter.watching():
                 output = batch.run()
             if batch.labels is not None:
                 num_classes = num_classes or _width(output)
             elif not told:
-                warnings.warn(CLASSLESS, stacklevel=2)
+                self._remarks.tell(CLASSLESS)
                 told = True
             fitter.update(batch.labels, num_classes or 1)
         fitter.finish()
@@ -170,13 +176,14 @@ class WrappedModel(Watched):
         Raises:
             InputError: a batch of another kind, an unknown method, or fewer than two inputs.
         """
-        inputs = InputSketch()
-        with inputs.watching(self.model):
-            batches = _batches(self.model, loader, call, labels, "calibrate", progress)
+        model, inputs = eager(self.model), InputSketch()
+        with inputs.watching(model):
+            batches = _batches(model, loader, call, labels, "calibrate", progress)
             layers = _readings(self, batches)
+        self._last.forget()
         self.set_calibration(layers, method=method)
         for remark in _overlap(self, inputs):
-            warnings.warn(f"calibrate: {remark}", stacklevel=2)
+            self._remarks.tell(f"calibrate: {remark}", again=True)
         return self
 
     def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
@@ -184,30 +191,48 @@ class WrappedModel(Watched):
 
         Warns of inputs with NaN or infinity, and of too few for `nervecode.scoring.ALPHA`.
         """
-        self.calibration = LayerCalibration(layers, method or _default_method(self.coders))
-        for remark in self.calibration.remarks():
-            warnings.warn(f"calibrate: {remark}", stacklevel=3)
+        with torch.inference_mode(False):
+            calibration = LayerCalibration(layers, method or _default_method(self.coders))
+        if not self.condition.has_weights_of(self.model):
+            self._remarks.tell("calibrate: the weights have changed since the fit", again=True)
+        self.calibration, self.condition = calibration, Condition.of(self.model)
+        for remark in calibration.remarks():
+            self._remarks.tell(f"calibrate: {remark}", again=True)
+
+    def score(self, *args: Any, **kwargs: Any) -> tuple[Any, AggregatedSurprise]:
+        """What the model returns, unchanged, and the surprise of the same inputs.
+
+        Nothing here waits for the device or raises: where the surprise is not one of these inputs,
+        of this model and of evaluation mode, `valid` is False and p-values are NaN.
+        """
+        output, traces = watched_call(self, args, kwargs)
+        self._last.keep(traces)
+        return output, _surprise(self, traces)
 
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
-        """The surprise of the last forward of this thread, one number per input.
+        """The surprise of the last call of this thread, one number per input.
 
         Args:
             method: as in `calibrate`; None takes the one calibrated for, or `mean` before
                 calibration. Percentiles and p-values come with the calibrated method alone.
 
         Raises:
-            NotReadyError: before any forward, or `code_length` before calibration.
+            NotReadyError: before any call, after one of the model itself, or `code_length` before
+                calibration.
             InputError: an unknown method.
         """
-        return self.aggregate(self._last.get(), method)
+        traces = self._last.get()
+        if not traces.layers:
+            raise NotReadyError(UNTRACED)
+        return _aggregate(self, traces, method)
 
     def aggregate(
         self, traces: Mapping[str, CodingTrace], method: str | None = None
     ) -> AggregatedSurprise:
         """The surprise of given traces; see `surprise`."""
         if not traces:
-            raise NotReadyError("surprise: no trace; run a forward with coding enabled first")
-        return aggregate(traces, self.calibration, method)
+            raise NotReadyError(UNTRACED)
+        return _aggregate(self, Traces(dict(traces)), method)
 
     def save(self, path: str | Path) -> None:
         """Write coders and calibration (not the model) to a safetensors file."""
@@ -259,20 +284,50 @@ def _overlap(wrapped: WrappedModel, inputs: InputSketch) -> Iterator[str]:
         )
 
 
+def _aggregate(
+    wrapped: WrappedModel, traces: Traces, method: str | None = None
+) -> AggregatedSurprise:
+    """The surprise of some traces; what is to be remarked on is told."""
+    remark = misfit(wrapped) if traces.remark is None else traces.remark
+    surprise = aggregate(
+        traces.layers, wrapped.calibration, method, size=traces.size, remark=remark or ""
+    )
+    if surprise.remark:
+        wrapped._remarks.tell(surprise.remark, about=surprise.remark.partition(":")[0])
+    return surprise
+
+
+def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
+    """The surprise of a call, whatever went wrong."""
+    try:
+        return _aggregate(wrapped, traces)
+    except Exception as error:
+        wrapped._remarks.tell(f"score: {reason(error)}")
+        return unknown_surprise(traces.size or 0, reason(error))
+
+
 def _readings(wrapped: WrappedModel, batches: Iterable[Batch]) -> dict[str, Tensor]:
-    """Layer -> `readings` of all inputs."""
+    """Layer -> `readings` of all inputs, of the layers that were coded in every batch."""
     rows = []
     for batch in batches:
-        _, traces = wrapped.trace_of(batch.run)
-        rows.append({name: readings(name, trace) for name, trace in traces.items()})
-    if not rows[0]:
+        _, traces = traced(wrapped, batch.run)
+        rows.append({name: readings(name, trace) for name, trace in traces.layers.items()})
+    if not any(rows):
         raise NotReadyError("calibrate: no watched layer ran, or coding is disabled")
-    return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    for name in dict.fromkeys([*wrapped.layer_names, *chain(*rows)]):
+        number = sum(name in row for row in rows)
+        if number < len(rows):
+            wrapped._remarks.tell(
+                f"calibrate: layer {name!r} was coded in {number} of {len(rows)} batches, and is "
+                "left out of the score"
+            )
+    whole = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: torch.cat([row[name] for row in rows]) for name in whole}
 
 
 def _default_method(coders: nn.ModuleDict) -> str:
-    fitted = all(isinstance(coder, (FittedCoder, LabelCoder)) for coder in coders.values())
-    return CODE_LENGTH if fitted else "mean"
+    learned = any(isinstance(coder, LearnedCoder) for coder in coders.values())
+    return "mean" if learned else CODE_LENGTH
 
 
 def _batches(
@@ -290,7 +345,8 @@ def _batches(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        # Out of any inference mode around: its tensors could not be used outside of it.
+        with torch.inference_mode(False), torch.no_grad():
             yield from batches
     finally:
         for module, training in modes.items():

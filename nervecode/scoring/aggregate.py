@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,43 +15,95 @@ from nervecode.errors import InputError, NotReadyError, did_you_mean
 Traces = Mapping[str, CodingTrace | Tensor]
 
 
-@dataclass(frozen=True)
-class AggregatedSurprise:
-    """One surprise per input, and where it came from.
+class Calibrated(NamedTuple):
+    """What calibration adds to B surprises.
 
     Attributes:
-        surprise: (B,) aggregated over layers; higher is more surprising.
-        by_layer: (B, L) the surprise of each layer.
+        percentile: (B,) float64.
+        p_value: (B,) float64.
+        number: n, of the calibration inputs.
+    """
+
+    percentile: Tensor
+    p_value: Tensor
+    number: int
+
+
+@dataclass(frozen=True)
+class AggregatedSurprise:
+    """One surprise per input, and where it came from; tensors stay on the device.
+
+    Attributes:
+        surprise: (B,) aggregated over layers; higher is more surprising, infinity where a layer
+            said NaN or infinity, and NaN where it is not valid.
+        by_layer: (B, L) the surprise of each layer; NaN for a layer that was not coded.
         layers: the L layer names, in the model's order.
         method: how the layers were aggregated.
-        calibrated: (percentile, p_value) of each input; None before calibration.
+        valid: (B,) bool; False where the numbers would not be for this input, model or mode.
+        calibrated: what calibration adds; None before.
+        remark: why inputs are not valid or not finite, in words; empty where none is.
     """
 
     surprise: Tensor
     by_layer: Tensor
     layers: tuple[str, ...]
     method: str
-    calibrated: tuple[Tensor, Tensor] | None = None
+    valid: Tensor
+    calibrated: Calibrated | None = None
+    remark: str = ""
+
+    @property
+    def score(self) -> Tensor:
+        """(B,) the same as `surprise`."""
+        return self.surprise
 
     @property
     def percentile(self) -> Tensor:
-        """(B,) fraction (0 to 1) of ID calibration inputs that were no more surprising.
+        """(B,) fraction, 0 to 1, of ID calibration inputs that were less surprising or equal.
 
         Raises:
             NotReadyError: before calibration, or for another method than was calibrated.
         """
-        return self._calibrated("percentile")[0]
+        return self._calibrated("percentile").percentile
 
     @property
     def p_value(self) -> Tensor:
-        """(B,) conformal p-value.
+        """(B,) conformal p-value; NaN where it is not valid.
 
         Raises:
             NotReadyError: before calibration, or for another method than was calibrated.
         """
-        return self._calibrated("p_value")[1]
+        return self._calibrated("p_value").p_value
 
-    def _calibrated(self, what: str) -> tuple[Tensor, Tensor]:
+    def flag(self, alpha: float = 0.01) -> Tensor:
+        """(B,) bool: a p-value of at most alpha, or an input of which nothing valid is known.
+
+        Of inputs like the calibration data, at most a fraction alpha is flagged.
+
+        Raises:
+            InputError: an alpha outside (0, 1), or below any p-value that calibration can give.
+            NotReadyError: before calibration, or for another method than was calibrated.
+        """
+        calibrated = self._calibrated("flag")
+        smallest = 1 / (calibrated.number + 1)
+        if not smallest <= alpha < 1:
+            raise InputError(
+                f"flag alpha: found {alpha}, allowed: {smallest:.3g} to 1, "
+                f"as there are {calibrated.number} calibration inputs"
+            )
+        return ~(calibrated.p_value > alpha)
+
+    def layer(self, name: str) -> Tensor:
+        """(B,) the surprise of one layer.
+
+        Raises:
+            InputError: an unknown layer.
+        """
+        if name not in self.layers:
+            raise InputError(f"layer: unknown {name!r}; {did_you_mean(name, self.layers)}")
+        return self.by_layer[:, self.layers.index(name)]
+
+    def _calibrated(self, what: str) -> Calibrated:
         if self.calibrated is None:
             raise NotReadyError(
                 f"{what}: the aggregate {self.method!r} is not calibrated; "
@@ -63,6 +115,13 @@ class AggregatedSurprise:
     def num_layers(self) -> int:
         """L, the number of layers."""
         return len(self.layers)
+
+
+def unknown_surprise(size: int, remark: str) -> AggregatedSurprise:
+    """The surprise of inputs of which no layer said anything, and why, in words."""
+    nothing = torch.full((size,), torch.nan)
+    valid = torch.zeros(size, dtype=torch.bool)
+    return AggregatedSurprise(nothing, nothing.new_empty(size, 0), (), "mean", valid, remark=remark)
 
 
 def stack_layers(traces: Traces) -> Tensor:
@@ -83,25 +142,30 @@ def stack_layers(traces: Traces) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def finite_inputs(by_layer: Tensor, layers: Iterable[str]) -> Tensor:
-    """(B,) whether all of an input's surprises are finite; warns of inputs for which they are not.
+def finite_inputs(by_layer: Tensor) -> Tensor:
+    """(B,) whether all of an input's (B, L) surprises are finite.
 
-    NaN would pass for an unsurprising score, so that such an input counts as surprising as any.
-
-    Args:
-        by_layer: (B, L) surprises.
-        layers: the L names; the first that has NaN or infinity is named.
+    NaN would pass for an unsurprising score: an input that is not counts as the most surprising.
     """
+    return by_layer.isfinite().all(1)
+
+
+def remark_on(by_layer: Tensor, layers: Sequence[str]) -> str:
+    """Which of (B, L) surprises are not finite, in words; the first such layer is named.
+
+    Only where looking at them does not make the host wait for a device.
+    """
+    if by_layer.device.type != "cpu" or torch.compiler.is_compiling():
+        return ""
     finite = by_layer.isfinite()
-    if not finite.all():
-        name = list(layers)[int(finite.all(0).int().argmin())]
-        count = int((~finite.all(1)).sum())
-        warnings.warn(
-            f"surprise of layer {name!r}: NaN or infinity in {count} of {len(finite)} inputs, "
-            "which count as the most surprising",
-            stacklevel=2,
-        )
-    return finite.all(1)
+    if finite.all():
+        return ""
+    name = layers[int(finite.all(0).int().argmin())]
+    count = int((~finite.all(1)).sum())
+    return (
+        f"surprise of layer {name!r}: NaN or infinity in {count} of {len(finite)} inputs, "
+        "which count as the most surprising"
+    )
 
 
 def mean_surprise(traces: Traces) -> AggregatedSurprise | None:
@@ -147,6 +211,13 @@ def _aggregate(
 ) -> AggregatedSurprise | None:
     if not traces:
         return None
-    by_layer = stack_layers(traces)
-    surprise = reduce(by_layer).masked_fill(~finite_inputs(by_layer, traces), torch.inf)
-    return AggregatedSurprise(surprise, by_layer, tuple(traces), method)
+    by_layer, layers = stack_layers(traces), tuple(traces)
+    finite = finite_inputs(by_layer)
+    return AggregatedSurprise(
+        reduce(by_layer).masked_fill(~finite, torch.inf),
+        by_layer,
+        layers,
+        method,
+        valid=torch.ones_like(finite),
+        remark=remark_on(by_layer.detach(), layers),
+    )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nervecode.core import CodingTrace
-from nervecode.scoring.combine import NEGLIGIBLE, zscore
-from nervecode.scoring.rarity import rarity
+from nervecode.scoring.combine import Standard, scaling
+from nervecode.scoring.rarity import Rarity
 
 LABEL = ":label"  # what ends the name of a label code
 PSEUDO_COUNTS = 20  # calibration inputs that a class must have before its own figures weigh half
 
 
-@dataclass(frozen=True)
-class CodeLengthScore:
+class CodeLengthScore(NamedTuple):
     """rarity(mean of z(B_l), given k) + rarity(mean of z(R_l)) + rarity(N), in bits.
 
     B_l is the code length of layer l, R_l its regret, N the regret of the label; z() standardises
@@ -25,59 +24,88 @@ class CodeLengthScore:
     inputs at which the head hesitates or has no training data. What is a usual code length differs
     from class to class, so the mean of B is standardised again among the calibration inputs for
     which the head predicts the same class k. Without a label code, N is left out and all inputs
-    count as one class.
-
-    Attributes:
-        bits: (n, L) code lengths of the ID calibration inputs.
-        regret: (n, L) their regrets.
-        label: (n, 2) their label regrets and predicted classes, or None.
+    count as one class. Made by `fit`.
     """
 
-    bits: Tensor
-    regret: Tensor
-    label: Tensor | None = None
+    bits: Standard
+    given_class: ClassStandard | None
+    bits_rarity: Rarity
+    regret: Standard
+    regret_rarity: Rarity
+    label_rarity: Rarity | None
+
+    @classmethod
+    def fit(cls, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> CodeLengthScore:
+        """Learn from the ID calibration inputs.
+
+        Args:
+            bits: (n, L) code lengths.
+            regret: (n, L) regrets.
+            label: (n, 2) label regrets and predicted classes, or None.
+        """
+        standards = Standard.of(bits), Standard.of(regret)
+        lengths, regrets = standards[0](bits).mean(1), standards[1](regret).mean(1)
+        given = None
+        if label is not None:
+            classes = label[:, 1].long()
+            given = ClassStandard.of(lengths, classes)
+            lengths = given(lengths, classes)
+        return cls(
+            standards[0],
+            given,
+            Rarity.of(lengths),
+            standards[1],
+            Rarity.of(regrets),
+            None if label is None else Rarity.of(label[:, 0]),
+        )
 
     def __call__(self, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> Tensor:
-        """(N,) scores in bits from what the attributes hold, of N inputs."""
-        known, found = zscore(self.bits, self.bits).mean(1), zscore(self.bits, bits).mean(1)
-        between = zscore(self.regret, self.regret).mean(1), zscore(self.regret, regret).mean(1)
-        if self.label is None or label is None:
-            return rarity(known, found) + rarity(*between)
-        classes = self.label[:, 1].long()
-        given = [
-            zscore_by_class(known, classes, score, of)
-            for score, of in ((known, classes), (found, label[:, 1].long()))
-        ]
-        return rarity(*given) + rarity(*between) + rarity(self.label[:, 0], label[:, 0])
+        """(N,) scores in bits from what `fit` takes, of N inputs."""
+        lengths = self.bits(bits).mean(1)
+        if self.given_class is not None and label is not None:
+            lengths = self.given_class(lengths, label[:, 1].long())
+        score = self.bits_rarity(lengths) + self.regret_rarity(self.regret(regret).mean(1))
+        if self.label_rarity is None or label is None:
+            return score
+        return score + self.label_rarity(label[:, 0])
 
 
-def zscore_by_class(calibration: Tensor, known: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-    """(N,) scores standardised among the calibration scores of the same class.
+class ClassStandard(NamedTuple):
+    """Scores standardised among the calibration scores of the same class.
 
     Mean and deviation of a class are drawn towards those of all: n of its calibration scores
     weigh n / (n + PSEUDO_COUNTS). A class that calibration data never showed has those of all.
 
-    Args:
-        calibration: (n,) scores.
-        known: (n,) their classes.
-        scores: (N,) scores.
-        classes: (N,) their classes.
+    Attributes:
+        centre: (K + 1,) means; the last is that of all.
+        spread: (K + 1,) deviations.
     """
-    number = 1 + int(torch.cat([known, classes]).max())
-    calibration = calibration.double()
-    counts = torch.bincount(known, minlength=number).double()
 
-    def mean(values: Tensor) -> Tensor:
-        sums = torch.zeros(number, dtype=torch.float64).index_add_(0, known, values)
-        return sums / counts.clamp_min(1)
+    centre: Tensor
+    spread: Tensor
 
-    means = mean(calibration)
-    deviations = mean((calibration - means[known]).square()).sqrt()
-    weight = counts / (counts + PSEUDO_COUNTS)
-    centre = weight * means + (1 - weight) * calibration.mean()
-    spread = weight * deviations + (1 - weight) * calibration.std(correction=0)
-    spread = torch.where(spread <= NEGLIGIBLE * (1 + centre.abs()), 1.0, spread)
-    return (scores.double() - centre[classes]) / spread[classes]
+    @classmethod
+    def of(cls, calibration: Tensor, classes: Tensor) -> ClassStandard:
+        """That of (n,) scores and their (n,) classes."""
+        number = 2 + int(classes.max())
+        calibration = calibration.double()
+        counts = torch.bincount(classes, minlength=number).double()
+
+        def mean(values: Tensor) -> Tensor:
+            sums = values.new_zeros(number).index_add_(0, classes, values)
+            return sums / counts.clamp_min(1)
+
+        means = mean(calibration)
+        deviations = mean((calibration - means[classes]).square()).sqrt()
+        weight = counts / (counts + PSEUDO_COUNTS)
+        centre = weight * means + (1 - weight) * calibration.mean()
+        spread = weight * deviations + (1 - weight) * calibration.std(correction=0)
+        return cls(centre, scaling(spread, centre))
+
+    def __call__(self, scores: Tensor, classes: Tensor) -> Tensor:
+        """(N,) z-scores of (N,) scores of the given (N,) classes, float64."""
+        known = classes.clamp_max(len(self.centre) - 1)
+        return (scores.double() - self.centre[known]) / self.spread[known]
 
 
 def readings(name: str, trace: CodingTrace) -> Tensor:

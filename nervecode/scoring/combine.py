@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,17 +13,39 @@ from nervecode.errors import InputError
 NEGLIGIBLE = 1e-12  # a spread below this share of the size of a score is rounding
 
 
-def zscore(calibration: Tensor, scores: Tensor) -> Tensor:
-    """Scores standardised by the mean and deviation of (n, ...) calibration scores.
+class Standard(NamedTuple):
+    """Mean and deviation of calibration scores, by which others are standardised.
 
-    A score that is constant on calibration data is centred and not scaled, so that nothing
-    becomes infinite.
+    Attributes:
+        centre: (...) means, float64.
+        spread: (...) deviations; 1 for a score that is constant on calibration data, which is
+            centred and not scaled, so that nothing becomes infinite.
     """
-    centre = calibration.double().mean(0)
-    spread = calibration.double().std(0, correction=0)
+
+    centre: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, calibration: Tensor) -> Standard:
+        """That of (n, ...) scores."""
+        centre = calibration.double().mean(0)
+        spread = calibration.double().std(0, correction=0)
+        return cls(centre, scaling(spread, centre))
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """(N, ...) z-scores, float64."""
+        return (scores.double() - self.centre) / self.spread
+
+
+def scaling(spread: Tensor, centre: Tensor) -> Tensor:
+    """What scores are divided by: their spread, or 1 where it is nothing but rounding."""
     # Rounding leaves a constant score with a spread near 1e-16 of its size, not with 0.
-    negligible = spread <= NEGLIGIBLE * (1 + centre.abs())
-    return (scores.double() - centre) / torch.where(negligible, 1.0, spread)
+    return torch.where(spread <= NEGLIGIBLE * (1 + centre.abs()), 1.0, spread)
+
+
+def zscore(calibration: Tensor, scores: Tensor) -> Tensor:
+    """Scores standardised by the mean and deviation of (n, ...) calibration scores."""
+    return Standard.of(calibration)(scores)
 
 
 def id_zscore_equal(calibration: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> Tensor:

@@ -16,36 +16,34 @@ from torch import Tensor
 from nervecode.errors import InputError, did_you_mean
 
 
-def fisher(p_values: Tensor) -> Tensor:
+def fisher(p: Tensor) -> Tensor:
     """(N, L) -> (N,): the chi-squared tail of -2 sum log p with 2 L degrees of freedom.
 
     Fisher 1925; exact for independent layers. For an even number of degrees the tail is a finite
     sum: exp(-x) sum_{k<L} x^k / k! with x = -sum log p.
     """
-    p = _checked(p_values)
     x = -p.log().sum(1, keepdim=True)
     powers = torch.arange(p.shape[1], dtype=p.dtype, device=p.device)
     logs = powers * x.clamp_min(torch.finfo(p.dtype).tiny).log() - torch.lgamma(powers + 1)
     return (torch.logsumexp(logs, dim=1) - x.squeeze(1)).exp().clamp_max(1.0)
 
 
-def simes(p_values: Tensor) -> Tensor:
+def simes(p: Tensor) -> Tensor:
     """(N, L) -> (N,): min over i of L p_(i) / i, with p sorted upwards.
 
     Simes 1986, https://doi.org/10.1093/biomet/73.3.751; valid under positive dependence.
     """
-    p = _checked(p_values).sort(dim=1).values
+    p = p.sort(dim=1).values
     ranks = torch.arange(1, p.shape[1] + 1, dtype=p.dtype, device=p.device)
     return (p.shape[1] * p / ranks).amin(1).clamp_max(1.0)
 
 
-def harmonic(p_values: Tensor) -> Tensor:
+def harmonic(p: Tensor) -> Tensor:
     """(N, L) -> (N,): e log(L) times the harmonic mean of p; 2 times for two layers, p for one.
 
     The factor makes it valid under any dependence (Vovk and Wang 2020,
     https://doi.org/10.1093/biomet/asaa027; e log(2) would be too small for L = 2).
     """
-    p = _checked(p_values)
     layers = p.shape[1]
     factor = max(2.0, math.e * math.log(layers)) if layers > 1 else 1.0
     return (factor * layers / p.reciprocal().sum(1)).clamp_max(1.0)
@@ -66,7 +64,7 @@ def combine_p_values(p_values: Tensor, method: str = "simes") -> Tensor:
     """
     if method not in COMBINERS:
         raise InputError(f"p-value method: found {method!r}; {did_you_mean(method, COMBINERS)}")
-    return COMBINERS[method](p_values)
+    return COMBINERS[method](_checked(p_values))
 
 
 def _checked(p_values: Tensor) -> Tensor:

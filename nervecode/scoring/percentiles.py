@@ -30,9 +30,20 @@ def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
     Returns:
         p-values in the shape of `scores`, float64.
     """
-    ordered = calibration.double().sort().values
+    return p_values_among(calibration.double().sort().values, scores)
+
+
+def p_values_among(ordered: Tensor, scores: Tensor) -> Tensor:
+    """`conformal_p_values` from (..., n) sorted float64 scores; of as many rows as these have."""
     below = torch.searchsorted(ordered, _surprising(scores), right=False)
-    return (1 + len(ordered) - below).double() / (len(ordered) + 1)
+    n = ordered.shape[-1]
+    return (1 + n - below).double() / (n + 1)
+
+
+def percentiles_among(ordered: Tensor, scores: Tensor) -> Tensor:
+    """Fraction of (n,) sorted float64 scores at or below each score; 1 for NaN."""
+    rank = torch.searchsorted(ordered, _surprising(scores), right=True)
+    return rank.double() / len(ordered)
 
 
 @dataclass(frozen=True)
@@ -110,13 +121,11 @@ class EmpiricalPercentileCalibrator:
 
     def percentiles(self, scores: Tensor) -> Tensor:
         """Fraction (0 to 1) of calibration scores at or below each score; 1 for NaN."""
-        ordered = self._fitted().scores
-        rank = torch.searchsorted(ordered, _surprising(scores.cpu()), right=True)
-        return rank.double() / len(ordered)
+        return percentiles_among(self._fitted().scores, scores.cpu())
 
     def p_values(self, scores: Tensor) -> Tensor:
         """Conformal p-value of each score, in its shape; the smallest for NaN."""
-        return conformal_p_values(self._fitted().scores, scores.cpu())
+        return p_values_among(self._fitted().scores, scores.cpu())
 
     def threshold_for(self, quantile: float | None = None) -> float:
         """The score below which a quantile of the calibration scores lies.

@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nervecode.scoring.percentiles import conformal_p_values
+from nervecode.scoring.percentiles import p_values_among
 
 TAIL = 0.1
 
 
-def rarity(calibration: Tensor, scores: Tensor, *, tail: float = TAIL) -> Tensor:
+class Rarity(NamedTuple):
     """-log2 of the conformal p-value; in the tail, of a fitted exponential instead.
 
     A p-value from n scores never falls below 1 / (n + 1), so far outliers would all look alike.
-    Above the 1 - `tail` quantile u of the calibration scores the excess s - u is taken to be
+    Above the 1 - TAIL quantile u of the calibration scores the excess s - u is taken to be
     exponential with the mean m that it has on calibration data (the peaks-over-threshold method,
     Pickands 1975, https://doi.org/10.1214/aos/1176343003, with shape 0):
 
-        -log2 P(S > s) = -log2 tail + (s - u) / (m ln 2)
+        -log2 P(S > s) = -log2 TAIL + (s - u) / (m ln 2)
 
-    Args:
-        calibration: (n,) ID scores.
-        scores: (N,) scores; higher is more surprising.
-        tail: the fraction of calibration scores in the tail.
-
-    Returns:
-        (N,) bits, float64, not falling where scores rise.
+    Attributes:
+        ordered: (n,) sorted calibration scores, float64.
+        start: () u.
+        excess: () m.
     """
-    known, scores = calibration.double(), scores.double()
-    start = torch.quantile(known, 1 - tail, interpolation="higher")
-    excess = (known[known > start] - start).sum() / (known > start).sum().clamp_min(1)
-    # Where nothing exceeds the quantile, any excess is a surprise, and a finite one.
-    excess = excess.clamp_min(1e-9 * (1 + start.abs()))
-    body = -conformal_p_values(known, scores).log2()
-    floor = -math.log2(tail)
-    beyond = floor + (scores - start) / (excess * math.log(2))
-    return torch.where(scores > start, beyond, body.clamp_max(floor))
+
+    ordered: Tensor
+    start: Tensor
+    excess: Tensor
+
+    @classmethod
+    def of(cls, calibration: Tensor) -> Rarity:
+        """That of (n,) ID scores."""
+        known = calibration.double()
+        start = torch.quantile(known, 1 - TAIL, interpolation="higher")
+        excess = (known[known > start] - start).sum() / (known > start).sum().clamp_min(1)
+        # Where nothing exceeds the quantile, any excess is a surprise, and a finite one.
+        return cls(known.sort().values, start, excess.clamp_min(1e-9 * (1 + start.abs())))
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """(N,) scores -> (N,) bits, float64, not falling where the scores rise."""
+        scores = scores.double()
+        body = -p_values_among(self.ordered, scores).log2()
+        floor = -math.log2(TAIL)
+        beyond = floor + (scores - self.start) / (self.excess * math.log(2))
+        return torch.where(scores > self.start, beyond, body.clamp_max(floor))
+
+
+def rarity(calibration: Tensor, scores: Tensor) -> Tensor:
+    """(N,) rarity of scores among (n,) ID scores, bits; see `Rarity`."""
+    return Rarity.of(calibration)(scores)

@@ -71,6 +71,6 @@ def test_three_lines(tmp_path: Path) -> None:
 
 
 def parse(line: str) -> tuple[str, str, str]:
-    found = re.fullmatch(r"(.+?) +\d+ +([\d.]+) +([\d.]+)%", line)
+    found = re.fullmatch(r"(.+?) +\d+ +([\d.]+)% +([\d.]+)%", line)
     assert found, line
     return found[1], found[2], found[3]

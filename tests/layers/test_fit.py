@@ -8,6 +8,7 @@ from torch import Tensor, nn
 import nervecode
 from nervecode.core import Reducer
 from nervecode.errors import InputError, NotReadyError
+from nervecode.scoring.layer_calibration import LayerCalibration
 
 
 def rings(n: int = 600) -> tuple[Tensor, Tensor]:
@@ -109,15 +110,10 @@ def test_combined_p_values_of_the_layers_are_calibrated_again(method: str) -> No
 
 
 def test_p_values_of_each_layer_are_counted() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    x = torch.randn(120, 4)
-    wrapped = nervecode.wrap(model, "all_linear").fit([(x[:50], torch.arange(50) % 3)])
-    wrapped.calibrate([x[50:90]])
-    calibration = wrapped.calibration
-    pairs = {name: pair[:10] + 0.5 for name, pair in calibration.layers.items()}
-    found = calibration.layer_p_values(pairs)
-    for column, (name, pair) in enumerate(pairs.items()):
-        known = calibration.layers[name][:, 0].numpy()
-        expected = [(1 + (known >= s).sum()) / 41 for s in pair[:, 0].numpy()]
-        np.testing.assert_allclose(found[:, column], expected)
+    known, new = (np.random.default_rng(0).normal(size=(n, 2)) for n in (40, 10))
+    calibration = LayerCalibration(
+        {n: torch.tensor(known[:, [i]]) for i, n in enumerate("ab")}, "simes"
+    )
+    found = calibration.aggregate({n: torch.tensor(new[:, [i]]) for i, n in enumerate("ab")})
+    p = np.sort([[(1 + (known[:, i] >= row[i]).sum()) / 41 for i in (0, 1)] for row in new])
+    np.testing.assert_allclose(found, -np.log2(np.minimum(2 * p[:, 0], p[:, 1])))

@@ -164,6 +164,7 @@ def test_errors_before_their_time(wrapped: WrappedModel) -> None:
         wrapped.surprise("code_length")
     with pytest.raises(NotReadyError, match="code_length needs fitted codes"):
         wrapped.calibrate(batches(), method="code_length")
+    wrapped(torch.randn(3, 6))
     with pytest.raises(NotReadyError, match="p_value: the aggregate 'mean' is not calibrated"):
         _ = wrapped.surprise().p_value
 
@@ -399,8 +400,9 @@ def test_nested_wrap() -> None:
     inner = nervecode.wrap(model, "all_linear")
     outer = nervecode.wrap(inner, "all_linear")
     assert outer.layer_names == ("model.0", "model.2", "model.4")
-    assert torch.equal(outer(x), model(x))
+    output = outer(x)
     assert inner.surprise().num_layers == outer.surprise().num_layers == 3
+    assert torch.equal(output, model(x))
     state = copy.deepcopy(outer.state_dict())
     assert [k for k in state if not k.startswith("nervecode.")] == list(model.state_dict())
     with torch.no_grad():

@@ -71,8 +71,20 @@ def test_errors_name_the_layer(call, text: str) -> None:
 @pytest.mark.parametrize("aggregate", [mean_surprise, max_surprise, total_surprise])
 def test_an_input_that_is_not_finite_is_as_surprising_as_any(aggregate, value: float) -> None:
     odd = {**LAYERS, "c": torch.tensor([0.0, value, 0.0])}
-    with pytest.warns(UserWarning, match="layer 'c': NaN or infinity in 1 of 3 inputs, which cou"):
-        found = aggregate(odd).surprise
-    expected = aggregate({**LAYERS, "c": torch.zeros(3)}).surprise
-    assert found[1] == torch.inf
-    assert torch.equal(found[[0, 2]], expected[[0, 2]])
+    found = aggregate(odd)
+    assert "layer 'c': NaN or infinity in 1 of 3 inputs, which count" in found.remark
+    expected = aggregate({**LAYERS, "c": torch.zeros(3)})
+    assert expected.remark == ""
+    assert found.surprise[1] == torch.inf
+    assert torch.equal(found.surprise[[0, 2]], expected.surprise[[0, 2]])
+
+
+def test_a_layer_and_the_score_by_their_names() -> None:
+    found = total_surprise(LAYERS)
+    assert torch.equal(found.score, found.surprise)
+    assert torch.equal(
+        found.layer("a"), LAYERS["a"].flatten(1).mean(1) if LAYERS["a"].ndim > 1 else LAYERS["a"]
+    )
+    with pytest.raises(NotReadyError, match="flag: the aggregate 'total' is not calibrated"):
+        found.flag(0.5)
+    assert not hasattr(found, "p_value")  # a property that raises what Python expects of it

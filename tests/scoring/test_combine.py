@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import zscore as scipy_zscore
 
-from nervecode.core import Codebook, CodingTrace
+from nervecode.core import Codebook, CodingTrace, SoftCode
 from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
@@ -64,7 +64,7 @@ def test_code_length_by_hand() -> None:
     random = np.random.default_rng(0)
     known = random.normal(size=(30, 4, 2)) * [[1, 2], [3, 4], [5, 6], [7, 8]]
     new = random.normal(size=(9, 4, 2)) * 10
-    score = CodeLengthScore(*torch.from_numpy(known).unbind(2))
+    score = CodeLengthScore.fit(*torch.from_numpy(known).unbind(2))
     np.testing.assert_allclose(
         score(*torch.from_numpy(new).unbind(2)), code_length(known, new), rtol=1e-9
     )
@@ -90,7 +90,7 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
     label, new_label = random.exponential(size=40), random.exponential(size=9)
     of_known, of_new = random.integers(4, size=40), random.integers(5, size=9)  # 4 is never seen
     of_new[0] = 4
-    score = CodeLengthScore(
+    score = CodeLengthScore.fit(
         *torch.from_numpy(known).unbind(2), torch.from_numpy(np.stack([label, of_known], 1))
     )
     found = score(
@@ -163,9 +163,6 @@ def test_calibration_errors() -> None:
         LayerCalibration({"a": pair}, "sum")
     with pytest.raises(NotReadyError, match="code_length needs fitted codes"):
         LayerCalibration({"a": pair[:, :1]}, "code_length")
-    calibration = LayerCalibration({"a": pair}, "code_length")
-    with pytest.raises(InputError, match=r"layers: found \['b'\], calibrated were \['a'\]"):
-        calibration.score({"b": trace(pair)})
     with pytest.raises(InputError, match="surprise of layer 'b': found NaN or infinity in every"):
         LayerCalibration({"a": pair, "b": torch.full((5, 2), torch.nan)}, "code_length")
 
@@ -202,3 +199,79 @@ def test_too_few_inputs_for_an_alpha_are_told(n: int, told: bool) -> None:
             "16 inputs give no p-value below 1/17 = 0.059, so that a smaller alpha flags nothing; "
             "99 serve alpha 0.01"
         ]
+
+
+def test_an_input_that_is_not_finite_gets_the_smallest_p_value() -> None:
+    calibration = LayerCalibration({"a": torch.randn(19, 2)}, "code_length")
+    rows = torch.tensor([[0.1, 0.2], [torch.nan, 0.0], [torch.inf, 0.0], [0.1, torch.nan]])
+    found = calibration.score({"a": trace(rows)})
+    assert found.p_value[0] > 0.05
+    assert found.p_value[1:].tolist() == [0.05, 0.05, 0.05]
+    assert found.percentile[1:].tolist() == [1, 1, 1]
+    assert found.valid.all()
+    assert found.flag(0.05).tolist() == [False, True, True, True]
+    assert "layer 'a': NaN or infinity in 2 of 4 inputs" in found.remark
+    alone = calibration.score({"a": trace(rows[:1])})
+    assert torch.equal(alone.p_value, found.p_value[:1])
+    assert alone.remark == ""
+
+
+@pytest.mark.parametrize(
+    ("traces", "text"),
+    [
+        ({"a": 4}, "layer 'b' was calibrated and did not run"),
+        ({}, "layer 'a' was calibrated and did not run"),
+        ({"a": 4, "b": 3}, "layer 'b' has 3 inputs, layer 'a' 4"),
+    ],
+)
+def test_other_layers_than_were_calibrated_are_not_valid(traces: dict, text: str) -> None:
+    calibration = LayerCalibration({n: torch.randn(9, 2) for n in "ab"}, "code_length")
+    given = {name: trace(torch.randn(number, 2)) for name, number in traces.items()}
+    found = calibration.score(given, size=4)
+    assert text in found.remark
+    assert not found.valid.any()
+    for numbers in (found.p_value, found.percentile, found.surprise):
+        assert numbers.shape == (4,)
+        assert numbers.isnan().all()
+    assert found.flag(0.5).all()
+    assert found.layers == ("a", "b")
+    if "a" in given:
+        assert torch.equal(found.layer("a"), given["a"].surprise)
+    assert found.layer("b").isnan().all()
+
+
+def test_layers_that_were_not_calibrated_are_left_out() -> None:
+    calibration = LayerCalibration({"a": torch.randn(9, 2)}, "code_length")
+    rows = trace(torch.randn(4, 2))
+    found = calibration.score({"a": rows, "a#2": trace(torch.randn(4, 2))})
+    assert torch.equal(found.p_value, calibration.score({"a": rows}).p_value)
+    assert found.layers == ("a",)
+
+
+def test_no_flag_where_calibration_is_too_small_for_its_alpha() -> None:
+    found = LayerCalibration({"a": torch.randn(9, 2)}, "mean").score(
+        {"a": trace(torch.randn(4, 2))}
+    )
+    found.flag(0.1)
+    with pytest.raises(
+        InputError, match=r"flag alpha: found 0\.01, allowed: 0\.1 to 1, as there are 9"
+    ):
+        found.flag()
+    with pytest.raises(InputError, match="flag alpha: found 1"):
+        found.flag(1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_score_stays_on_its_device_and_never_waits_for_it(method: str) -> None:
+    """On the meta device there are no values: whoever looked at one would fail."""
+    calibration = LayerCalibration({n: torch.rand(9, 2) for n in ("a", "h:label")}, method)
+    code = SoftCode(*(torch.empty(4, 3, device="meta") for _ in range(2)), *[torch.empty(3)] * 2)
+    given = {
+        name: CodingTrace(
+            *(torch.empty(4, device="meta"), code, torch.empty(4, 5, device="meta")),
+            regret=torch.empty(4, device="meta"),
+        )
+        for name in ("a", "h:label")
+    }
+    found = calibration.score(given)
+    assert {t.device.type for t in (found.p_value, found.surprise, found.flag(0.5))} == {"meta"}

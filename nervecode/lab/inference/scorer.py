@@ -40,7 +40,7 @@ def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float | None) 
         found.surprise.float().cpu().numpy(),
         found.percentile.cpu().numpy(),
         p_value,
-        None if alpha is None else p_value <= alpha,
+        None if alpha is None else ~(p_value > alpha),  # one that is not valid is flagged too
         prediction.cpu().numpy(),
         found.by_layer.float().cpu().numpy(),
         found.layers,

@@ -1,0 +1,59 @@
+"""LastTraces: what the layers said in each thread's last call of the model."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import torch
+
+from nervecode.core import CodingTrace
+
+
+class Traces(NamedTuple):
+    """What the layers said in one call.
+
+    Attributes:
+        layers: layer -> trace.
+        size: B; None where nothing tells.
+        remark: why the codes do not hold for the call, in words; empty where they do, None where
+            nobody looked.
+    """
+
+    layers: dict[str, CodingTrace]
+    size: int | None = None
+    remark: str | None = None
+
+
+NONE = Traces({})
+
+
+class LastTraces:
+    """The traces of each thread's last call; a copy or a pickle has none."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._compiled: Traces | None = None
+
+    def get(self) -> Traces:
+        """Those of this thread; no layers before a call, or after one that nobody watched."""
+        if self._compiled is not None:
+            return self._compiled
+        traces: Traces = getattr(self._local, "traces", NONE)
+        return traces
+
+    def keep(self, traces: Traces) -> None:
+        """Take over those of a call; a compiled one cannot tell its thread."""
+        if torch.compiler.is_compiling():
+            self._compiled = traces
+        else:
+            self._local.traces = traces
+
+    def forget(self) -> None:
+        """Drop them."""
+        if not torch.compiler.is_compiling():
+            self._local.traces = NONE
+            self._compiled = None
+
+    def __reduce__(self) -> tuple[type[LastTraces], tuple[()]]:
+        return LastTraces, ()
