@@ -28,6 +28,7 @@ COMMANDS = (
     "calibrate",
     "score",
     "merge",
+    "watch",
     "bench",
     "sweep",
     "run-cell",
@@ -139,7 +140,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit status.
 
     0 done, 1 failed, 2 bad usage, config or input, 3 accuracy gate not passed, 4 an artifact is
-    missing or damaged, 130 and 143 interrupted.
+    missing or damaged, 5 an alarm of `watch --fail`, 130 and 143 interrupted.
     """
     debug = "--debug" in arguments
     show.quiet.set("--quiet" in arguments)

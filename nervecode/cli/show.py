@@ -38,7 +38,7 @@ def say(message: str) -> None:
 
 def complain(message: str, hint: str = "") -> None:
     """An error, on standard error; on a terminal in a panel, with what to do next."""
-    if not _on_terminal():
+    if not on_terminal():
         typer.echo(f"Error: {message}", err=True)
         return
     from rich.console import Console
@@ -52,7 +52,8 @@ def complain(message: str, hint: str = "") -> None:
     Console(stderr=True, highlight=False).print(panel)
 
 
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
+    """Whether standard error is a terminal that can be drawn on."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -129,7 +130,7 @@ def progress(tracking: Tracking | None = None) -> Iterator[Progress]:
     from nervecode.cli.bars import display
 
     console = None
-    if _on_terminal() and not quiet.get():
+    if on_terminal() and not quiet.get():
         from rich.console import Console
 
         console = Console(stderr=True)

@@ -33,11 +33,13 @@ class LayerRanks:
     def p_values(self, surprise: Sequence[float], number: int) -> np.ndarray:
         """(L,) p-values of the input of that number, from its surprise in each layer.
 
+        What could not be computed, NaN, is the most surprising, as everywhere.
+
         Raises:
-            InputError: another number of layers, or NaN.
+            InputError: another number of layers.
         """
-        values = np.asarray(surprise, dtype=float)
-        if values.shape != (len(self.names),) or np.isnan(values).any():
+        values = np.nan_to_num(np.asarray(surprise, dtype=float), nan=np.inf, posinf=np.inf)
+        if values.shape != (len(self.names),):
             raise InputError(f"layers: found {list(surprise)}, allowed: {len(self.names)} numbers")
         pairs = list(zip(self._ordered, values, strict=True))
         below = np.array([ordered.searchsorted(v, side="left") for ordered, v in pairs])

@@ -116,7 +116,7 @@ class Monitor:
         self,
         p_value: float,
         *,
-        layers: Mapping[str, float] | Sequence[float] | None = None,
+        layers: Mapping[str, float] | Sequence[float] | np.ndarray | None = None,
         predicted: Label | None = None,
     ) -> Alarm | None:
         """Take one input; the alarm, if this input raises it.

@@ -346,9 +346,8 @@ def test_a_layer_without_ties_has_its_conformal_p_value() -> None:
     ranks = LayerRanks({"a": values})
     for score in (-1.0, 2.5, 9.0):
         assert ranks.p_values([score], 0)[0] == (1 + (values >= score).sum()) / 10
-    with pytest.raises(InputError, match=r"layers: found \[nan\], allowed: 1 numbers"):
-        ranks.p_values([float("nan")], 0)
-    with pytest.raises(InputError, match="layers: found"):
+    assert ranks.p_values([float("nan")], 0)[0] == 1 / 10
+    with pytest.raises(InputError, match=r"layers: found \[1.0, 2.0\], allowed: 1 numbers"):
         ranks.p_values([1.0, 2.0], 0)
     with pytest.raises(InputError, match="calibration layers"):
         LayerRanks({})

@@ -1,0 +1,159 @@
+"""`nervecode watch`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nervecode.cli.show import on_terminal, quiet, say
+from nervecode.lab.machine.interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nervecode.lab.watch.watcher import AlarmEvent, Watcher
+
+ALARMED = 5  # the exit status
+REDRAWN_EVERY = 0.2  # seconds
+TOLD_EVERY = 60.0
+
+
+def watch(
+    source: Annotated[
+        str, typer.Argument(help="FILE.csv or .jsonl as `score` writes it, or - for a pipe.")
+    ],
+    calibration: Annotated[
+        int | None, typer.Option(min=1, help="How many calibration inputs are behind the p-values.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The run that scored: its calibration set, and its layers.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of --run; default the first.")] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="p-values within the predicted class; with --run.")
+    ] = False,
+    alpha: Annotated[
+        float | None, typer.Option(help="Probability of a false alarm, ever; default 0.01.")
+    ] = None,
+    run_length: Annotated[
+        float | None,
+        typer.Option(help="Instead of --alpha: mean number of inputs to a false alarm."),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more inputs.")] = False,
+    fail: Annotated[
+        bool, typer.Option("--fail", help="End at an alarm, with exit status 5.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Go on after an alarm; else the first one stays.")
+    ] = False,
+    state: Annotated[
+        Path | None, typer.Option(help="FILE.json in which it goes on where it stood.")
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="FILE for counters in Prometheus's text format.")
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option("--time", help="The column of times, to be told with an alarm.")
+    ] = None,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Refuse ids that come twice or out of order.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave unreadable records out.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON document for each event.")
+    ] = False,
+) -> None:
+    """Watch scored inputs for a change, with a stated rate of false alarms.
+
+    Example: nervecode watch scores.csv --run runs/digits-… --run-length 100000 --follow
+    """
+    from nervecode.lab.watch.job import Heard, WatchJob
+
+    job = WatchJob(
+        source, calibration, run, seed, by_class, alpha, run_length, follow,
+        until_alarm=fail, restart=restart, state=state, metrics=metrics, time=time_column,
+        ids=ids, skip_bad=skip_bad,
+    )  # fmt: skip
+
+    raised = False
+
+    def tell(event: AlarmEvent) -> None:
+        nonlocal raised
+        raised = True
+        print(json.dumps(event.plain()) if as_json else event, flush=True)
+
+    try:
+        with _moments() as moment:
+            watcher = job.work(Heard(tell, say, moment))
+    except Interrupted as stop:
+        stop.command = f"nervecode watch {source} --state {state or 'FILE.json'}"
+        raise
+    if as_json:
+        print(json.dumps({"event": "end", **_counts(watcher)}), flush=True)
+    say(_line(watcher))
+    if fail and (raised or watcher.monitor.alarm is not None):
+        raise typer.Exit(ALARMED)
+
+
+@contextmanager
+def _moments() -> Iterator[Callable[[Watcher], None]]:
+    """What shows how the watcher stands: a live line on a terminal, elsewhere one a minute."""
+    last = time.monotonic()
+    if quiet.get() or not on_terminal():
+
+        def told(watcher: Watcher) -> None:
+            nonlocal last
+            if time.monotonic() - last > TOLD_EVERY:
+                last = time.monotonic()
+                say(_line(watcher))
+
+        yield told
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=True) as live:
+
+        def shown(watcher: Watcher) -> None:
+            nonlocal last
+            if time.monotonic() - last > REDRAWN_EVERY:
+                last = time.monotonic()
+                live.update(Text(_line(watcher), overflow="ellipsis", no_wrap=True), refresh=True)
+
+        yield shown
+
+
+def _line(watcher: Watcher) -> str:
+    monitor = watcher.monitor
+    alarm = "no alarm" if monitor.alarm is None else str(monitor.alarm)
+    if watcher.alarms and monitor.alarm is None:
+        alarm = f"alarms: {watcher.alarms}"
+    skipped = f", {watcher.skipped} skipped" if watcher.skipped else ""
+    return (
+        f"{monitor.inputs:,} inputs, {watcher.flagged:,} flagged{skipped}; evidence "
+        f"10^{monitor.log10_evidence:.1f} of 10^{monitor.log10_threshold:.1f}; {alarm}"
+    )
+
+
+def _counts(watcher: Watcher) -> dict[str, object]:
+    monitor = watcher.monitor
+    return {
+        "inputs": monitor.inputs,
+        "flagged": watcher.flagged,
+        "skipped": watcher.skipped,
+        "alarms": watcher.alarms,
+        "log10_evidence": monitor.log10_evidence,
+        "log10_threshold": monitor.log10_threshold,
+        "layers": monitor.layers,
+        "named_layers": list(monitor.named_layers),
+    }

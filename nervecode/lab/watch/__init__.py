@@ -1,0 +1,1 @@
+"""Scored inputs watched as they come: no torch."""
