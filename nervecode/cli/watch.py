@@ -71,7 +71,9 @@ def watch(
         bool, typer.Option("--json", help="A JSON document for each event.")
     ] = False,
 ) -> None:
-    """Watch scored inputs for a change, with a stated rate of false alarms.
+    """Watch scored inputs, and raise an alarm where they have changed.
+
+    How often it is false, and what to do then: docs/monitoring.md.
 
     Example: nervecode watch scores.csv --run runs/digits-… --run-length 100000 --follow
     """
