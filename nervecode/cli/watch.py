@@ -71,9 +71,9 @@ def watch(
         bool, typer.Option("--json", help="A JSON document for each event.")
     ] = False,
 ) -> None:
-    """Watch scored inputs, and raise an alarm where they have changed.
+    """Watch a stream of scored inputs for a change.
 
-    How often it is false, and what to do then: docs/monitoring.md.
+    An alarm is false as seldom as stated; docs/monitoring.md says what it means.
 
     Example: nervecode watch scores.csv --run runs/digits-… --run-length 100000 --follow
     """
