@@ -126,9 +126,36 @@ class ImageFiles:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and its sub-folders, sorted; hidden files are none."""
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in paths if path.name[0] != ".")
+    """Every picture in a folder and its sub-folders, in the order of `image_names`."""
+    return [folder / name for name in image_names(folder)]
+
+
+def image_names(folder: Path) -> list[str]:
+    """Paths of pictures below a folder, in the order of their parts.
+
+    Hidden files and folders are passed over. Links to folders are followed, though not round in
+    circles. Paths are text, which takes a tenth of the memory of `Path`.
+
+    Raises:
+        InputError: a folder that cannot be read.
+    """
+    return [os.path.relpath(path, folder) for path in _pictures(str(folder), frozenset())]
+
+
+def _pictures(folder: str, above: frozenset[str]) -> Iterator[str]:
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    for entry in sorted(shown, key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _pictures(entry.path, above | {here})
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield entry.path
 
 
 def image_tensor(array: np.ndarray) -> Tensor:

@@ -27,6 +27,11 @@ class ArrayInputs(Source):
             raise InputError(f"{name}: found shape {array.shape}, allowed: (N, {text}), N >= 1")
         if array.dtype.kind not in "fiu":
             raise InputError(f"{name}: found {array.dtype} values, allowed: float or uint8")
+        if len(shape) == 3 and array.dtype.kind in "iu" and array.dtype != np.uint8:
+            raise InputError(
+                f"{name}: found {array.dtype} pixels, allowed: float from 0 to 1, or uint8 from 0 "
+                'to 255; array.astype("uint8") makes these'
+            )
         self.name, self.shape, self.count = name, shape, len(array)
         self.units = -(-self.count // EVAL_BATCH)
         self.identity = {"count": self.count, "values": _fingerprint(array)}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images
+from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images, image_names
 from nervecode.lab.data.samples import EVAL_BATCH, Shape, as_float
 from nervecode.lab.inference.source import Inputs, Source
 
@@ -23,7 +23,7 @@ class ImageInputs(Source):
 
     def __init__(self, path: Path, shape: Shape, *, skip_bad: bool, workers: int) -> None:
         self.root = path if path.is_dir() else path.parent
-        self.names = _images_below(path) if path.is_dir() else [path.name]
+        self.names = image_names(path) if path.is_dir() else [path.name]
         if not self.names:
             raise InputError(f"{path}: holds no image; allowed: {', '.join(SUFFIXES)}")
         check_image_shape(self.root / self.names[0], shape)
@@ -78,14 +78,3 @@ def check_image_shape(name: Path | str, shape: Shape) -> None:
     """Refuse images for a model of features."""
     if len(shape) != 3:
         raise InputError(f"{name}: an image, but the model takes inputs of shape {shape}")
-
-
-def _images_below(folder: Path) -> list[str]:
-    """Paths below a folder, in the order of their parts; as text, which takes a tenth of `Path`."""
-    found = [
-        os.path.relpath(os.path.join(where, name), folder)
-        for where, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES
-    ]
-    return sorted(found, key=lambda name: name.replace(os.sep, "\0"))
