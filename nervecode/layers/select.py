@@ -56,6 +56,9 @@ def _matches(model: nn.Module, modules: dict[str, nn.Module], one: str) -> list[
     if one in SHORTCUTS:
         found = [name for name in SHORTCUTS[one](model) if name in modules]
     else:
+        first = {module: name for name, module in modules.items()}
+        names = dict(model.named_modules(remove_duplicate=False))  # a shared part has several
+        one = first.get(names[one], one) if one in names else one
         found = [one] if one in modules else [name for name in modules if fnmatchcase(name, one)]
     if not found:
         nothing = f"layers: {one!r} matches no module of {type(model).__name__}"

@@ -1,11 +1,62 @@
-"""State dicts of a wrapped model: the base model's keys stay as they are in the bare model."""
+"""State dicts of a watched model: the model's keys are those of the bare one, the codes follow.
+
+The codes' keys begin with `nervecode.`. What begins with `nervecode.#` is no parameter or buffer:
+`#header` describes coders and calibration in JSON, as bytes in a tensor, and the others are tensors
+that it refers to. So a state dict is made of tensors alone, and brings its codes into any wrapper.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from nervecode.layers.coder import Coder, coder_from_spec
+from nervecode.layers.condition import Condition
+from nervecode.layers.names import layer_name
+from nervecode.layers.sketch import InputSketch
+from nervecode.scoring.layer_calibration import LayerCalibration
+
+MARK = "nervecode.#"
+HEADER = "header"
+
+
+def header_of(watched: Any) -> dict[str, Any]:
+    """What rebuilds the coders and the calibration of a `Watched`, as plain JSON values."""
+    header: dict[str, Any] = {"coders": coder_specs(watched.coders)}
+    if watched.condition.digest is not None:
+        header["weights"] = watched.condition.digest
+    if watched.calibration is not None:
+        header["method"] = watched.calibration.method
+        header["layers"] = list(watched.calibration.layers)
+    return header
+
+
+def coder_specs(coders: nn.ModuleDict) -> dict[str, dict[str, Any]]:
+    """Layer name -> what rebuilds its coder, as plain JSON values."""
+    return {layer_name(key): c.spec() for key, c in coders.items() if isinstance(c, Coder)}
+
+
+def tensors_of(watched: Any) -> dict[str, Tensor]:
+    """The tensors that the header of a `Watched` refers to, beside those of its coders."""
+    tensors = {} if watched.fit_inputs is None else {"fit_inputs": watched.fit_inputs.hashes}
+    if watched.calibration is not None:
+        layers = watched.calibration.layers.items()
+        tensors |= {f"calibration.{name}": pair.contiguous() for name, pair in layers}
+    return tensors
+
+
+def restore_state(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Give a `Watched` what `header_of` and `tensors_of` tell beside the coders."""
+    watched.condition = Condition(header.get("weights"))
+    watched.fit_inputs = InputSketch(tensors["fit_inputs"]) if "fit_inputs" in tensors else None
+    watched.calibration = None
+    if "method" in header:
+        layers = {name: tensors[f"calibration.{name}"] for name in header["layers"]}
+        watched.calibration = LayerCalibration(layers, header["method"])
 
 
 def without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:
@@ -17,10 +68,21 @@ def without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) ->
         return f"nervecode.{tail.removeprefix('coders.')}"
 
     _rename(state, prefix, renamed)
+    _share_versions(state, f"{prefix}model.", prefix)
+    content = json.dumps(header_of(module)).encode()
+    state[f"{prefix}{MARK}{HEADER}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    state |= {f"{prefix}{MARK}{name}": tensor for name, tensor in tensors_of(module).items()}
 
 
 def with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """The reverse; a checkpoint of the bare model loads too, and leaves the coders alone."""
+    """The reverse, with the coders that the state describes in the place of the present ones.
+
+    A checkpoint of the bare model loads too, and leaves the coders alone.
+    """
+    start = f"{prefix}{MARK}"
+    tensors = {key[len(start) :]: state.pop(key) for key in list(state) if key.startswith(start)}
+    if HEADER in tensors:
+        _take_over(module, json.loads(bytes(tensors.pop(HEADER).cpu().tolist())), tensors)
     coders = module.coders
     assert isinstance(coders, nn.ModuleDict)
 
@@ -35,6 +97,22 @@ def with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
         own = coders.state_dict()
         state.update({f"{prefix}nervecode.{key}": value for key, value in own.items()})
     _rename(state, prefix, renamed)
+    _share_versions(state, prefix, f"{prefix}model.")
+
+
+def _take_over(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Make room for the coders that a header describes, and take the calibration that it has."""
+    if header["coders"] != coder_specs(watched.coders):
+        coders = {name: coder_from_spec(spec) for name, spec in header["coders"].items()}
+        watched.replace_coders(coders)
+    restore_state(watched, header, tensors)
+
+
+def _share_versions(state: Any, source: str, target: str) -> None:
+    """Modules find their versions below another prefix as well, so that either model can load."""
+    versions = getattr(state, "_metadata", {})
+    below = {key: value for key, value in versions.items() if key.startswith(source) and key}
+    versions.update({target + key[len(source) :]: value for key, value in below.items()})
 
 
 def _rename(state: dict[str, Any], prefix: str, renamed: Callable[[str], str]) -> None:

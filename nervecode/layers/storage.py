@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,10 +17,11 @@ from nervecode.files import replacing
 from nervecode.layers.coder import Coder, coder_from_spec
 from nervecode.layers.layout import output_layout
 from nervecode.layers.names import key_of, module_name
+from nervecode.layers.state import header_of, restore_state, tensors_of
 from nervecode.layers.watched import Watched
-from nervecode.scoring.layer_calibration import LayerCalibration
 
 FORMAT = "nervecode-1"
+W = TypeVar("W", bound=Watched)
 
 
 def pack(watched: Watched) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -27,39 +29,40 @@ def pack(watched: Watched) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if any(is_lazy(parameter) for parameter in watched.coders.parameters()):
         raise NotReadyError("save: a coder has no width yet; run a forward or fit(loader) first")
     tensors = {f"coders.{k}": v.contiguous() for k, v in watched.coders.state_dict().items()}
-    header: dict[str, Any] = {"coders": coder_specs(watched)}
-    if watched.fit_inputs is not None:
-        tensors["fit_inputs"] = watched.fit_inputs.hashes
-    calibration = watched.calibration
-    if calibration is not None:
-        tensors |= {f"calibration.{n}": p.contiguous() for n, p in calibration.layers.items()}
-        header["method"] = calibration.method
-        header["layers"] = list(calibration.layers)
-    return header, tensors
-
-
-def coder_specs(watched: Watched) -> dict[str, dict[str, Any]]:
-    """Layer name -> what rebuilds its coder, as plain JSON values."""
-    return {name: watched.coder(name).spec() for name in watched.layer_names}
+    return header_of(watched), tensors | tensors_of(watched)
 
 
 def unpack(
-    header: dict[str, Any], tensors: dict[str, Tensor], model: nn.Module, *, source: str
-) -> tuple[dict[str, Coder], LayerCalibration | None]:
-    """The reverse of `pack`: coders by layer, and their calibration; `source` is for errors.
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+    model: nn.Module,
+    make: Callable[[nn.Module, dict[str, Coder]], W],
+    *,
+    source: str,
+) -> W:
+    """The reverse of `pack`: what `make` makes of the model and its coders, and the calibration.
+
+    Args:
+        header: as `pack` gave it.
+        tensors: likewise.
+        model: a model with the layers that these were made for.
+        make: a class of watched models.
+        source: where header and tensors are from, for errors.
 
     Raises:
         InputError: another architecture; its first difference is named.
         ArtifactError: a header and tensors that do not fit each other.
     """
     try:
-        return _coders(header, tensors, model, source), _calibration(header, tensors)
+        watched = make(model, _coders(header, tensors, model, source))
+        restore_state(watched, header, tensors)
     except NervecodeError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ArtifactError(
             f"{source}: the tensors do not fit their description ({error!r})"
         ) from None
+    return watched
 
 
 def _coders(
@@ -72,13 +75,6 @@ def _coders(
     state = part(tensors, "coders.")
     nn.ModuleDict({key_of(name): coder for name, coder in coders.items()}).load_state_dict(state)
     return coders
-
-
-def _calibration(header: dict[str, Any], tensors: dict[str, Tensor]) -> LayerCalibration | None:
-    if "method" not in header:
-        return None
-    layers = {name: tensors[f"calibration.{name}"] for name in header["layers"]}
-    return LayerCalibration(layers, header["method"])
 
 
 def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -> None:

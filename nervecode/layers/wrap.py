@@ -17,7 +17,7 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import storage
 from nervecode.layers.batches import Batch, Call, Labels, read_batches
 from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
-from nervecode.layers.condition import Condition
+from nervecode.layers.condition import CHANGED, Condition
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.last import Traces
 from nervecode.layers.layout import output_layouts
@@ -251,7 +251,14 @@ def load(path: str | Path, model: nn.Module) -> WrappedModel:
         InputError: the model lacks a layer of the file; the first one is named.
     """
     header, tensors = storage.read_tensors(Path(path), storage.FORMAT)
-    return restore(header, tensors, model, source=str(path))
+    wrapped = restore(header, tensors, model, source=str(path))
+    if "weights" not in header and (wrapped.calibration or wrapped.fit_inputs):
+        wrapped._remarks.tell(
+            f"{path}: is of an earlier version, and does not tell which weights it is for"
+        )
+    elif not wrapped.condition.has_weights_of(model):
+        wrapped._remarks.tell(f"{path}: {CHANGED}")
+    return wrapped
 
 
 def restore(
@@ -263,12 +270,7 @@ def restore(
         InputError: another architecture; its first difference is named.
         ArtifactError: a header and tensors that do not fit each other.
     """
-    coders, calibration = storage.unpack(header, tensors, model, source=source)
-    wrapped = WrappedModel(model, coders)
-    wrapped.calibration = calibration
-    if "fit_inputs" in tensors:
-        wrapped.fit_inputs = InputSketch(tensors["fit_inputs"])
-    return wrapped
+    return storage.unpack(header, tensors, model, WrappedModel, source=source)
 
 
 def _overlap(wrapped: WrappedModel, inputs: InputSketch) -> Iterator[str]:

@@ -12,7 +12,7 @@ from torch import nn
 import nervecode
 from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError
 from nervecode.layers import WrappedModel
-from nervecode.layers.storage import coder_specs
+from nervecode.layers.state import coder_specs
 from tests.layers.zoo import ZOO, mlp
 
 
@@ -52,7 +52,7 @@ def test_round_trip(kind: str, tmp_path: Path) -> None:
     if kind != "learned":
         assert torch.equal(found.percentile, expected.percentile)
         assert torch.equal(found.p_value, expected.p_value)
-    assert coder_specs(twin) == coder_specs(wrapped)
+    assert coder_specs(twin.coders) == coder_specs(wrapped.coders)
 
 
 def test_saving_replaces_the_file_and_leaves_nothing_else(saved: Path) -> None:

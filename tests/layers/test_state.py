@@ -1,0 +1,218 @@
+"""State dicts: fitted codes travel in them, through whatever users wrap a module into."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+from torch.optim.swa_utils import AveragedModel
+
+import nervecode
+from nervecode.layers import FittedCoder, LearnedCoder, WrappedModel
+from tests.layers.zoo import mlp
+
+pytestmark = pytest.mark.filterwarnings("ignore:calibrate")
+
+
+def data(seed: int) -> list[tuple[Tensor, Tensor]]:
+    random = torch.Generator().manual_seed(seed)
+    return [(torch.randn(150, 6, generator=random), torch.arange(150) % 4)]
+
+
+def fresh() -> WrappedModel:
+    return nervecode.wrap(mlp().eval(), "all_linear")
+
+
+@pytest.fixture(scope="module")
+def ready() -> WrappedModel:
+    torch.manual_seed(0)
+    return fresh().fit(data(0)).calibrate(data(1))
+
+
+def assert_same(found: WrappedModel, expected: WrappedModel) -> None:
+    x = torch.randn(5, 6)
+    (output, surprise), (output_, surprise_) = found.score(x), expected.score(x)
+    assert torch.equal(output, output_)
+    assert torch.equal(surprise.p_value, surprise_.p_value)
+    assert torch.equal(surprise.by_layer, surprise_.by_layer)
+    assert surprise.valid.all()
+
+
+def test_fitted_codes_travel_into_a_fresh_wrapper(ready: WrappedModel, tmp_path: Path) -> None:
+    save_file(ready.state_dict(), tmp_path / "state.safetensors")  # tensors alone
+    other = fresh()
+    keys = other.load_state_dict(load_file(tmp_path / "state.safetensors"))
+    assert not keys.missing_keys and not keys.unexpected_keys
+    assert isinstance(other.coder("0"), FittedCoder)
+    assert other.fit_inputs is not None
+    assert_same(other, ready)
+    assert other.state_dict().keys() == ready.state_dict().keys()
+
+
+class Task(nn.Module):
+    """As Lightning has it: the wrapper is one of a module's parts."""
+
+    def __init__(self, wrapped: WrappedModel) -> None:
+        super().__init__()
+        self.net, self.scale = wrapped, nn.Parameter(torch.ones(1))
+
+
+def test_fitted_codes_travel_within_other_modules(ready: WrappedModel) -> None:
+    outer, other = nn.ModuleDict({"task": Task(ready)}), nn.ModuleDict({"task": Task(fresh())})
+    other.load_state_dict(copy.deepcopy(outer.state_dict()))
+    assert_same(other["task"].net, ready)
+
+
+def test_learned_codes_travel_into_a_fitted_wrapper(ready: WrappedModel) -> None:
+    fitted, learned = copy.deepcopy(ready), fresh()
+    fitted.load_state_dict(learned.state_dict())
+    assert isinstance(fitted.coder("0"), LearnedCoder)
+    assert fitted.calibration is None
+    x = torch.randn(5, 6)
+    assert torch.equal(fitted.score(x)[1].score, learned.score(x)[1].score)
+
+
+def test_coders_of_the_same_kind_stay_the_same_objects(ready: WrappedModel) -> None:
+    learned = fresh()
+    parameters = list(learned.coders.parameters())
+    learned.load_state_dict(fresh().state_dict())
+    assert all(a is b for a, b in zip(parameters, learned.coders.parameters(), strict=True))
+
+
+def test_the_bare_model_and_the_wrapper_read_each_other(ready: WrappedModel) -> None:
+    bare, other = mlp(), copy.deepcopy(ready)
+    other.load_state_dict(ready.model.state_dict())
+    assert_same(other, ready)
+    own = {k: v for k, v in ready.state_dict().items() if not k.startswith("nervecode.")}
+    bare.load_state_dict(own)
+    with pytest.raises(RuntimeError, match=r"Missing key.*model\.2\.bias"):
+        ready.load_state_dict({k: v for k, v in own.items() if k != "2.bias"})
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*model\.more"):
+        fresh().load_state_dict({**ready.state_dict(), "more": torch.ones(1)})
+
+
+class Versioned(nn.Linear):
+    """Refuses a state without its version, as modules do whose layout has changed."""
+
+    _version = 3
+
+    def _load_from_state_dict(self, state, prefix, metadata, *rest) -> None:
+        assert metadata.get("version") == 3, (prefix, metadata)
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+def test_versions_of_modules_travel_too() -> None:
+    def make() -> nn.Sequential:
+        return nn.Sequential(Versioned(6, 8), nn.ReLU(), Versioned(8, 4))
+
+    bare, wrapped = make(), nervecode.wrap(make(), "all_linear")
+    wrapped.load_state_dict(bare.state_dict())
+    wrapped.load_state_dict(wrapped.state_dict())
+    state = wrapped.state_dict()
+    for key in [key for key in state if key.startswith("nervecode.")]:
+        del state[key]
+    bare.load_state_dict(state)
+    outer, other = Task(wrapped), Task(nervecode.wrap(make(), "all_linear"))
+    other.load_state_dict(outer.state_dict())
+
+
+def test_averaged_model(ready: WrappedModel) -> None:
+    averaged = AveragedModel(ready)
+    averaged.update_parameters(ready)
+    assert_same(averaged.module, ready)
+    other = AveragedModel(fresh())
+    other.load_state_dict(averaged.state_dict())
+    assert_same(other.module, ready)
+
+
+def test_averages_of_learned_codes() -> None:
+    wrapped = fresh()
+    averaged = AveragedModel(wrapped)
+    averaged.update_parameters(wrapped)
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            parameter.add_(1)
+    averaged.update_parameters(wrapped)
+    before = averaged.module.coder("0").codebook.centres
+    torch.testing.assert_close(before, wrapped.coder("0").codebook.centres - 0.5)
+
+
+def test_functional_call_and_gradients_of_functions(ready: WrappedModel) -> None:
+    wrapped, x = copy.deepcopy(ready), torch.randn(5, 6)
+    parameters = dict(wrapped.named_parameters())
+    expected = torch.autograd.grad(wrapped(x).square().sum(), list(parameters.values()))
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return functional_call(wrapped, parameters, (x,)).square().sum()
+
+    for found, wanted in zip(grad(loss)(parameters).values(), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    doubled = {name: 2 * p.detach() for name, p in parameters.items()}
+    with torch.no_grad():
+        functional_call(wrapped, doubled, (x,))
+        with pytest.warns(UserWarning, match="other weights than its codes were made for"):
+            assert not wrapped.surprise().valid.any()
+    assert_same(wrapped, ready)
+
+
+def test_gradients_of_the_coding_loss_as_a_function() -> None:
+    wrapped, x = fresh(), torch.randn(5, 6)
+    wrapped(x)
+    parameters = dict(wrapped.named_parameters())
+    expected = torch.autograd.grad(
+        wrapped.coding_loss(), list(parameters.values()), allow_unused=True
+    )
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        functional_call(wrapped, parameters, (x,))
+        return wrapped.coding_loss()
+
+    for found, wanted in zip(grad(loss)(parameters).values(), expected, strict=True):
+        torch.testing.assert_close(found, torch.zeros_like(found) if wanted is None else wanted)
+
+
+@pytest.fixture
+def one_process(tmp_path: Path):
+    if not torch.distributed.is_available():
+        pytest.skip("no torch.distributed")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_distributed_data_parallel(ready: WrappedModel, one_process: None) -> None:
+    from torch.nn.parallel import DistributedDataParallel
+
+    wrapped, x = copy.deepcopy(ready), torch.randn(5, 6)
+    outside = DistributedDataParallel(wrapped)
+    assert torch.equal(outside(x), ready.model(x))
+    outside(x).sum().backward()
+    other = DistributedDataParallel(fresh())
+    other.load_state_dict(outside.state_dict())
+    assert_same(other.module, ready)
+
+    within = nervecode.wrap(DistributedDataParallel(mlp().eval()), "all_linear")
+    within.fit(data(0)).calibrate(data(1))
+    assert within.layer_names == tuple(f"module.{name}" for name in ready.layer_names)
+    assert within.score(x)[1].valid.all()
+
+
+def test_fully_sharded(ready: WrappedModel, one_process: None) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    model = mlp().eval()
+    expected, x = model(torch.ones(5, 6)), torch.ones(5, 6)
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    wrapped = nervecode.wrap(model, "all_linear").fit(data(0)).calibrate(data(1))
+    output, found = wrapped.score(x)
+    torch.testing.assert_close(output, expected)
+    assert found.valid.all()
