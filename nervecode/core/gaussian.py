@@ -7,6 +7,7 @@ batch under every class and under the background. docs/mathematics.md derives it
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,8 +18,6 @@ from nervecode.core.code import LN2, SoftCode
 from nervecode.core.moments import ClassMoments
 from nervecode.core.precision import RANK, Precision
 from nervecode.errors import InputError
-
-EXACT = "donot_use_mm_for_euclid_dist"  # a product would lose the digits of a distance
 
 
 class Projection(NamedTuple):
@@ -172,13 +171,13 @@ class GaussianCode(nn.Module):
         Raises:
             InputError: vectors of another width.
         """
-        if z.ndim != 2 or z.shape[1] != len(self.mean):
-            raise InputError(f"vectors: found {tuple(z.shape)}, allowed: (B, {len(self.mean)})")
-        # Neither line writes t = z - mean, a tensor as large as the activation itself.
-        length = torch.cdist(z, self.mean.unsqueeze(0), compute_mode=EXACT).squeeze(1)
-        product = torch.addmm(self.shift, z, self.factors)
-        explained = torch.linalg.vector_norm(product[:, : self.rank], dim=1)
-        return Projection(length, explained, product[:, self.rank :])
+        mean, factors = self.mean, self.factors
+        if z.ndim != 2 or z.shape[1] != mean.shape[0]:
+            raise InputError(f"vectors: found {tuple(z.shape)}, allowed: (B, {mean.shape[0]})")
+        length = torch.linalg.vector_norm(z - mean, dim=1)
+        product = torch.addmm(self.shift, z, factors)
+        own, tilts = product.split([self.rank, factors.shape[1] - self.rank], dim=1)
+        return Projection(length, torch.linalg.vector_norm(own, dim=1), tilts)
 
     def forward(self, z: Tensor) -> Price:
         """Code (B, D) vectors."""
@@ -191,6 +190,46 @@ class GaussianCode(nn.Module):
         return ", ".join(f"{name}={size}" for name, size in sizes.items())
 
 
+class Stacked(NamedTuple):
+    """The numbers of L codes of equal sizes, ready for `price`."""
+
+    isotropic: Tensor  # (L, 1)
+    sign: Tensor  # (L, 1)
+    base: Tensor  # (L, T, 1)
+    offsets: Tensor  # (L, C, 1)
+    log_norm: Tensor  # (L, 1)
+    mixing: Tensor  # (L, K, K) M'
+    gap: Tensor  # (L, 1)
+
+    @classmethod
+    def of(cls, codes: Sequence[GaussianCode]) -> Stacked:
+        """Those of some codes, kept with the first of them until a number of any changes.
+
+        To stack them anew at each call would take longer than to price a few inputs.
+        """
+        if torch.compiler.is_compiling():
+            return cls._made(codes)
+        parts = [code._buffers for code in codes]
+        numbers = [part[name] for part in parts for name in _STACKED]
+        versions = [0 if n is None or n.is_inference() else n._version for n in numbers]
+        kept = codes[0].__dict__.get("_stacked")
+        if kept is not None and kept[1] == versions and all(map(operator.is_, kept[0], numbers)):
+            return kept[2]  # type: ignore[no-any-return]
+        stacked = cls._made(codes)
+        codes[0].__dict__["_stacked"] = numbers, versions, stacked
+        return stacked
+
+    @classmethod
+    def _made(cls, codes: Sequence[GaussianCode]) -> Stacked:
+        named = {name: torch.stack([getattr(code, name) for code in codes]) for name in _STACKED}
+        mixing = named.pop("saving").mT
+        deep = {name: named.pop(name).unsqueeze(2) for name in ("base", "offsets")}
+        return cls(mixing=mixing, **deep, **{name: t.unsqueeze(1) for name, t in named.items()})
+
+
+_STACKED = ("isotropic", "sign", "base", "offsets", "log_norm", "saving", "gap")
+
+
 def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> list[Price]:
     """Price L batches of equal size under L codes of equal sizes, each operation on all at once.
 
@@ -200,27 +239,22 @@ def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> l
     length = torch.stack([one.length for one in projections])  # (L, B)
     explained = torch.stack([one.explained for one in projections])
     tilts = torch.stack([one.tilts.T for one in projections])  # (L, T, B)
-
-    def stacked(name: str, *shape: int) -> Tensor:
-        return torch.stack([getattr(code, name) for code in codes]).view(len(codes), *shape)
-
+    known = Stacked.of(codes)
     number, classes = codes[0].num_codes, codes[0].num_classes
-    total = stacked("isotropic", 1) * length.square() + stacked("sign", 1) * explained.square()
+    total = known.isotropic * length.square() + known.sign * explained.square()
     # The logits leave out `total`, which is the same for all: no digit is lost to it.
-    logits = tilts + stacked("base", -1, 1)
+    logits = tilts + known.base
+    own = tilts[:, -number:]
     log_probs = torch.log_softmax(logits[:, -number:], dim=1)
     evidence = logits[:, -number:].amax(1) - log_probs.amax(1)  # their logsumexp
     believing = evidence if number == classes else logits[:, :classes].logsumexp(1)
-    bits = (0.5 * total - evidence - stacked("log_norm", 1)) / LN2
-    mixing = stacked("saving", classes, classes).mT
-    saved = torch.linalg.vector_norm(mixing @ tilts[:, :classes], dim=1)
-    regret = (saved.square() - believing + stacked("gap", 1)) / LN2
-    distances = torch.add(
-        total.unsqueeze(1) + stacked("offsets", -1, 1), tilts[:, -number:], alpha=-2
-    ).clamp_min(0)
+    bits = (0.5 * total - evidence - known.log_norm) / LN2
+    saved = torch.linalg.vector_norm(known.mixing @ tilts[:, :classes], dim=1)
+    regret = (saved.square() - believing + known.gap) / LN2
+    distances = torch.add(total.unsqueeze(1) + known.offsets, own, alpha=-2).clamp_min(0)
     soft = [
-        SoftCode(p.T, d.T, code.log_priors, code.log_norm)
-        for p, d, code in zip(log_probs, distances, codes, strict=True)
+        SoftCode(p, d, code.log_priors, code.log_norm)
+        for p, d, code in zip(log_probs.mT, distances.mT, codes, strict=True)
     ]
     return [Price(*one) for one in zip(bits, regret, soft, strict=True)]
 

@@ -237,14 +237,16 @@ class Projected(NamedTuple):
 
 def price_together(layers: Mapping[str, CodingTrace | Projected]) -> dict[str, CodingTrace]:
     """Layer -> trace, in the same order; layers of equal shape are priced together."""
-    alike: dict[tuple[int, torch.Size, torch.device], dict[str, Projected]] = {}
+    alike: dict[tuple[Any, ...], dict[str, Projected]] = {}
     for name, layer in layers.items():
         if isinstance(layer, Projected):
             tilts = layer.projection.tilts
-            sizes = layer.codes.num_codes, tilts.shape, tilts.device
+            # While a graph is traced the number of inputs is a symbol, and the same for all.
+            rows = tilts.shape[0] if isinstance(tilts.shape[0], int) else None
+            sizes = layer.codes.num_codes, rows, tilts.shape[1], tilts.device
             alike.setdefault(sizes, {})[name] = layer
     prices: dict[str, Price] = {}
-    for (_, _, device), group in alike.items():
+    for (*_, device), group in alike.items():
         codes, projections = zip(*[(p.codes, p.projection) for p in group.values()], strict=True)
         with without_autocast(device.type):
             prices |= zip(group, price(codes, projections), strict=True)

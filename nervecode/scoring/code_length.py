@@ -29,10 +29,8 @@ class CodeLengthScore(NamedTuple):
 
     bits: Standard
     given_class: ClassStandard | None
-    bits_rarity: Rarity
     regret: Standard
-    regret_rarity: Rarity
-    label_rarity: Rarity | None
+    rarity: Rarity  # one row a term
 
     @classmethod
     def fit(cls, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> CodeLengthScore:
@@ -50,24 +48,16 @@ class CodeLengthScore(NamedTuple):
             classes = label[:, 1].long()
             given = ClassStandard.of(lengths, classes)
             lengths = given(lengths, classes)
-        return cls(
-            standards[0],
-            given,
-            Rarity.of(lengths),
-            standards[1],
-            Rarity.of(regrets),
-            None if label is None else Rarity.of(label[:, 0]),
-        )
+        terms = [lengths, regrets] if label is None else [lengths, regrets, label[:, 0].double()]
+        return cls(standards[0], given, standards[1], Rarity.of(torch.stack(terms)))
 
     def __call__(self, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> Tensor:
         """(N,) scores in bits from what `fit` takes, of N inputs."""
-        lengths = self.bits(bits).mean(1)
-        if self.given_class is not None and label is not None:
-            lengths = self.given_class(lengths, label[:, 1].long())
-        score = self.bits_rarity(lengths) + self.regret_rarity(self.regret(regret).mean(1))
-        if self.label_rarity is None or label is None:
-            return score
-        return score + self.label_rarity(label[:, 0])
+        lengths, regrets = self.bits(bits).mean(1), self.regret(regret).mean(1)
+        if self.given_class is None or label is None:
+            return self.rarity(torch.stack([lengths, regrets])).sum(0)
+        lengths = self.given_class(lengths, label[:, 1].long())
+        return self.rarity(torch.stack([lengths, regrets, label[:, 0].double()])).sum(0)
 
 
 class ClassStandard(NamedTuple):
@@ -118,4 +108,4 @@ def readings(name: str, trace: CodingTrace) -> Tensor:
         parts = [trace.surprise, trace.code.best_index.to(trace.surprise)]
     else:
         parts = [trace.surprise] if trace.regret is None else [trace.surprise, trace.regret]
-    return torch.stack([part.detach() for part in parts], dim=1)
+    return torch.stack(parts, dim=1).detach()

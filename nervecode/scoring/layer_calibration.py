@@ -190,13 +190,15 @@ class _Tables(NamedTuple):
 
     def aggregate(self, pairs: Mapping[str, Tensor], method: str) -> Tensor:
         """(N,) float64 scores from `readings` of the calibrated layers, in their order."""
-        finite = _finite(pairs)
-        pairs = {name: pair.where(finite[:, None], 0.0) for name, pair in pairs.items()}
-        return self._aggregate(pairs, method).masked_fill(~finite, torch.inf)
+        unknown = ~_finite(pairs)
+        return self._aggregate(pairs, unknown, method).masked_fill(unknown, torch.inf)
 
-    def _aggregate(self, pairs: Mapping[str, Tensor], method: str) -> Tensor:
+    def _aggregate(self, pairs: Mapping[str, Tensor], unknown: Tensor, method: str) -> Tensor:
         if self.code_length is not None:
-            return self.code_length(*_terms(pairs))
+            bits, regret, label = _terms(pairs)
+            label = None if label is None else _filled(label, unknown)
+            return self.code_length(_filled(bits, unknown), _filled(regret, unknown), label)
+        pairs = {name: _filled(pair, unknown) for name, pair in pairs.items()}
         if self.by_layer is not None:
             surprises = torch.stack([pair[:, 0] for pair in pairs.values()])
             return -COMBINERS[method](p_values_among(self.by_layer, surprises).T).log2()
@@ -247,7 +249,12 @@ def aggregate(
 
 def _finite(pairs: Mapping[str, Tensor]) -> Tensor:
     """(N,) whether all readings of an input are finite."""
-    return torch.stack([pair.isfinite().all(1) for pair in pairs.values()]).all(0)
+    return torch.cat(list(pairs.values()), dim=1).isfinite().all(1)
+
+
+def _filled(readings: Tensor, unknown: Tensor) -> Tensor:
+    """(N, ...) readings with 0 for the (N,) unknown inputs."""
+    return readings.masked_fill(unknown.view(-1, *[1] * (readings.ndim - 1)), 0.0)
 
 
 def _finite_rows(pairs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -30,20 +30,35 @@ def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
     Returns:
         p-values in the shape of `scores`, float64.
     """
-    return p_values_among(calibration.double().sort().values, scores)
+    return p_values_among(calibration.double().sort().values, _surprising(scores))
 
 
 def p_values_among(ordered: Tensor, scores: Tensor) -> Tensor:
-    """`conformal_p_values` from (..., n) sorted float64 scores; of as many rows as these have."""
-    below = torch.searchsorted(ordered, _surprising(scores), right=False)
+    """`conformal_p_values` from (..., n) sorted scores, of (..., N) scores without NaN; float64."""
     n = ordered.shape[-1]
-    return (1 + n - below).double() / (n + 1)
+    return (1 + n - number_below(ordered, scores)).double() / (n + 1)
 
 
 def percentiles_among(ordered: Tensor, scores: Tensor) -> Tensor:
-    """Fraction of (n,) sorted float64 scores at or below each score; 1 for NaN."""
-    rank = torch.searchsorted(ordered, _surprising(scores), right=True)
-    return rank.double() / len(ordered)
+    """Fraction of (n,) sorted scores at or below each of (N,) scores without NaN; float64."""
+    return number_below(ordered, scores, equal=True).double() / len(ordered)
+
+
+def number_below(ordered: Tensor, scores: Tensor, *, equal: bool = False) -> Tensor:
+    """(..., N) int64: how many of (..., n) sorted numbers are below each of (..., N), or equal.
+
+    Exported graphs have no operation for it: there it is a bisection, written out step by step.
+    """
+    if not torch.compiler.is_exporting():
+        return torch.searchsorted(ordered, scores.contiguous(), right=equal)
+    n = ordered.shape[-1]
+    low = torch.zeros_like(scores, dtype=torch.long)
+    for step in [1 << bit for bit in range(n.bit_length() - 1, -1, -1)]:
+        probe = low + step  # are the first `probe` numbers all below?
+        last = ordered.gather(-1, (probe - 1).clamp_max(n - 1))
+        below = (last <= scores) if equal else (last < scores)
+        low = torch.where(below & (probe <= n), probe, low)
+    return low
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ class Rarity(NamedTuple):
         -log2 P(S > s) = -log2 TAIL + (s - u) / (m ln 2)
 
     Attributes:
-        ordered: (n,) sorted calibration scores, float64.
-        start: () u.
-        excess: () m.
+        ordered: (..., n) sorted calibration scores, float64.
+        start: (..., 1) u.
+        excess: (..., 1) m.
     """
 
     ordered: Tensor
@@ -35,18 +35,21 @@ class Rarity(NamedTuple):
 
     @classmethod
     def of(cls, calibration: Tensor) -> Rarity:
-        """That of (n,) ID scores."""
+        """That of (..., n) ID scores, of each row by itself."""
         known = calibration.double()
-        start = torch.quantile(known, 1 - TAIL, interpolation="higher")
-        excess = (known[known > start] - start).sum() / (known > start).sum().clamp_min(1)
+        start = torch.quantile(known, 1 - TAIL, dim=-1, keepdim=True, interpolation="higher")
+        above = known > start
+        excess = torch.where(above, known - start, 0.0).sum(-1, keepdim=True)
+        excess = excess / above.sum(-1, keepdim=True).clamp_min(1)
         # Where nothing exceeds the quantile, any excess is a surprise, and a finite one.
-        return cls(known.sort().values, start, excess.clamp_min(1e-9 * (1 + start.abs())))
+        excess = excess.clamp_min(1e-9 * (1 + start.abs()))
+        return cls(known.sort(dim=-1).values, start, excess)
 
     def __call__(self, scores: Tensor) -> Tensor:
-        """(N,) scores -> (N,) bits, float64, not falling where the scores rise."""
+        """(..., N) scores -> (..., N) bits, float64, not falling where the scores rise."""
         scores = scores.double()
-        body = -p_values_among(self.ordered, scores).log2()
         floor = -math.log2(TAIL)
+        body = -p_values_among(self.ordered, scores).log2()
         beyond = floor + (scores - self.start) / (self.excess * math.log(2))
         return torch.where(scores > self.start, beyond, body.clamp_max(floor))
 
