@@ -101,14 +101,14 @@ def display(
     Epochs are told to `tracking` as well.
     """
     if console is None:
-        yield _Lines(write, tracking)
+        yield _PlainLines(write, tracking)
         return
     shown = _Bars(console, tracking)
     with shown.bars:
         yield shown
 
 
-class _Lines(Progress):
+class _PlainLines(Progress):
     """A line every ten seconds, with the time left; the log has each piece of work as well."""
 
     def __init__(self, write: Callable[[str], None], tracking: Tracking | None = None) -> None:
@@ -155,7 +155,7 @@ class _Lines(Progress):
         return True
 
 
-class _Bars(_Lines):
+class _Bars(_PlainLines):
     """Bars on a terminal; the lines go to the log."""
 
     def __init__(self, console: Console, tracking: Tracking | None = None) -> None:
