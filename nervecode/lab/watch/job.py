@@ -11,7 +11,7 @@ from typing import Any
 from nervecode.errors import ArtifactError, InputError
 from nervecode.files import read_json, write_json, write_text
 from nervecode.lab.machine.interrupt import deferred
-from nervecode.lab.watch.calibrated import Calibrated
+from nervecode.lab.watch.calibration import CalibrationSet
 from nervecode.lab.watch.metrics import metrics_text
 from nervecode.lab.watch.tail import PIPE, WAIT, Place, Record, Tail
 from nervecode.lab.watch.watcher import AlarmEvent, Watcher
@@ -121,7 +121,7 @@ class WatchJob:
             return False
         return watcher.monitor.alarm is not None or watcher.alarms > before
 
-    def _calibrated(self) -> Calibrated:
+    def _calibrated(self) -> CalibrationSet:
         if (self.run is None) == (self.calibration is None):
             raise InputError(
                 "--calibration and --run: found "
@@ -129,14 +129,14 @@ class WatchJob:
                 "how many calibration inputs are behind the p-values"
             )
         if self.run is not None:
-            return Calibrated.of_run(self.run, seed=self.seed, by_class=self.by_class)
+            return CalibrationSet.of_run(self.run, seed=self.seed, by_class=self.by_class)
         if self.by_class or self.seed is not None:
             name = "--by-class" if self.by_class else "--seed"
             raise InputError(f"{name}: found without --run, allowed: with --run RUN")
         assert self.calibration is not None
-        return Calibrated(self.calibration)
+        return CalibrationSet(self.calibration)
 
-    def _watcher(self, calibrated: Calibrated, *, layers: bool) -> Watcher:
+    def _watcher(self, calibrated: CalibrationSet, *, layers: bool) -> Watcher:
         monitor = calibrated.monitor(alpha=self.alpha, run_length=self.run_length, layers=layers)
         return Watcher(calibrated, monitor, time=self.time, ids=self.ids, restart=self.restart)
 
@@ -144,7 +144,7 @@ class WatchJob:
         self,
         record: Record,
         tail: Tail,
-        calibrated: Calibrated,
+        calibrated: CalibrationSet,
         watcher: Watcher | None,
         heard: Heard,
     ) -> Watcher:
@@ -184,7 +184,7 @@ class WatchJob:
             raise ArtifactError(f"{self.state}: is damaged ({error})") from None
         return None if self.source == PIPE else place
 
-    def _resumed(self, stored: Any, calibrated: Calibrated) -> Watcher:
+    def _resumed(self, stored: Any, calibrated: CalibrationSet) -> Watcher:
         try:
             layers = bool(stored["watcher"]["monitor"]["settings"]["layers"])
         except (KeyError, TypeError) as error:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nervecode.errors import ArtifactError, InputError, did_you_mean
-from nervecode.lab.watch.calibrated import BITS, Calibrated
+from nervecode.lab.watch.calibration import BITS, CalibrationSet
 from nervecode.lab.watch.times import InputTimes
 from nervecode.monitor import Alarm, Monitor
 
@@ -53,7 +53,7 @@ class Watcher:
 
     def __init__(
         self,
-        calibrated: Calibrated,
+        calibrated: CalibrationSet,
         monitor: Monitor,
         *,
         time: str | None = None,

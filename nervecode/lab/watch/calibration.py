@@ -1,4 +1,4 @@
-"""Calibrated: what is known of the calibration set behind the p-values of a scored file."""
+"""CalibrationSet: what is known of the calibration behind the p-values of a scored file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BITS = "bits:"  # and the layer: a column of a scored file
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationSet:
     """A calibration set, by its size alone or from a run.
 
     Attributes:
@@ -31,7 +31,9 @@ class Calibrated:
     classes: ClassRanks | None = None
 
     @classmethod
-    def of_run(cls, root: Path, *, seed: int | None = None, by_class: bool = False) -> Calibrated:
+    def of_run(
+        cls, root: Path, *, seed: int | None = None, by_class: bool = False
+    ) -> CalibrationSet:
         """The calibration set of a run.
 
         Raises:
