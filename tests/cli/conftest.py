@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
-import io
 import json
 import shutil
-import signal
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nervecode.cli.main import run
-from nervecode.viz import KINDS
+from tests.command_line import DOTS, Cli, Result, hashes, invoke
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -48,46 +40,6 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command left: its exit status, standard output and standard error."""
-
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
-
-
-def invoke(*arguments: object) -> Result:
-    """Run `nervecode ARGUMENTS` in this process; its signal handlers are taken off again."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            status = run([str(argument) for argument in arguments])
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return Result(status, out.getvalue(), err.getvalue())
-
-
-def hashes(root: Path) -> dict[str, str]:
-    """Path -> SHA-256 of everything below a folder; folders count too."""
-    return {
-        path.relative_to(root).as_posix(): (
-            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        )
-        for path in sorted(root.rglob("*"))
-    }
-
-
-DOT = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-
-
 @pytest.fixture(autouse=True)
 def dots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of a small bench is its pictures: `benched` has them, the others have dots instead.
@@ -95,14 +47,7 @@ def dots(monkeypatch: pytest.MonkeyPatch) -> None:
     `nervecode plot` draws as ever, and so do commands in processes of their own.
     """
 
-    def dot(kind: str, run: Path, *, seed: int) -> Path:
-        path = run / "plots" / f"{kind}.png"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(DOT)
-        return path
-
-    kinds = {kind: functools.partial(dot, kind) for kind in KINDS}
-    monkeypatch.setattr("nervecode.viz.stages.KINDS", kinds)
+    monkeypatch.setattr("nervecode.viz.stages.KINDS", DOTS)
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import shutil
-import signal
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nervecode.cli.main import run
+from tests.command_line import DOTS, Cli, Result, hashes, invoke
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -31,42 +27,34 @@ SMALL: dict[str, Any] = {
     "bench": {"detectors": ["energy", "knn"]},
 }
 
-Result = tuple[int, str, str]
-Cli = Callable[..., Result]
+
+@pytest.fixture(autouse=True)
+def dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at a picture: dots in their place, as in `processes`."""
+    monkeypatch.setattr("nervecode.viz.stages.KINDS", DOTS)
 
 
-def invoke(*arguments: object) -> Result:
-    """Exit status, standard output and standard error of `nervecode ARGUMENTS`."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            status = run([str(argument) for argument in arguments])
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    assert "Traceback" not in err.getvalue()
-    assert "unexpected)" not in err.getvalue()
-    return status, out.getvalue(), err.getvalue()
+def checked(*arguments: object) -> Result:
+    """`nervecode ARGUMENTS`, which says in words whatever goes wrong."""
+    found = invoke(*arguments)
+    assert "Traceback" not in found.err
+    assert "unexpected)" not in found.err
+    return found
 
 
-def hashes(root: Path) -> dict[str, str]:
-    """Path -> SHA-256 of every file below a folder, by the standard library alone."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
+def files(root: Path) -> dict[str, str]:
+    """Path -> SHA-256 of every file below a folder."""
+    return {name: digest for name, digest in hashes(root).items() if digest != "folder"}
 
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    return invoke
+    return checked
 
 
 @pytest.fixture(scope="session")
 def tree() -> Callable[[Path], dict[str, str]]:
-    return hashes
+    return files
 
 
 @pytest.fixture(scope="session")
@@ -81,10 +69,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of all stages: to be read, not to be written."""
     folder = tmp_path_factory.mktemp("finished")
-    status, _, err = invoke("bench", "--config", config, "--outdir", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nervecode.viz.stages.KINDS", DOTS)
+        status, _, err = checked("bench", "--config", config, "--outdir", folder)
     assert status == 0, err
-    (found,) = folder.iterdir()
-    return found
+    return next(folder.iterdir())
 
 
 @pytest.fixture

@@ -11,5 +11,6 @@ import nervecode.cli.main
 import nervecode.lab.stages.bench
 import nervecode.lab.stages.reproduce
 import nervecode.viz.report
+import tests.command_line
 
-__all__ = ["matplotlib", "nervecode", "pytorch_ood", "sklearn", "torch", "torchvision"]
+__all__ = ["matplotlib", "nervecode", "pytorch_ood", "sklearn", "tests", "torch", "torchvision"]

@@ -49,6 +49,8 @@ def start(*arguments: object, full_at: str | None = None) -> Command:
 def _main(messages: Connection, arguments: Sequence[str], full_at: str | None) -> None:
     from nervecode.cli import main
     from nervecode.lab.run.directory import RunDir
+    from nervecode.viz import stages
+    from tests.command_line import DOTS
 
     os.dup2(messages.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -61,6 +63,7 @@ def _main(messages: Connection, arguments: Sequence[str], full_at: str | None) -
         return whole(self, name, *rest)  # type: ignore[arg-type]
 
     RunDir.stage = stage  # type: ignore[method-assign]
+    stages.KINDS = DOTS
     status = main.run(list(arguments))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import nervecode
-
-BATCHES = 1000
 
 
 def outcome(wrapped: nervecode.WrappedModel, x: Tensor) -> tuple[Tensor, ...]:
@@ -19,12 +18,13 @@ def outcome(wrapped: nervecode.WrappedModel, x: Tensor) -> tuple[Tensor, ...]:
     return logits, found.surprise, found.percentile, found.p_value, found.by_layer
 
 
-def test_every_result_is_that_of_a_single_thread() -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_result_is_that_of_a_single_thread(count: int) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
     data = [(torch.randn(32, 4), torch.randint(3, (32,))) for _ in range(8)]
     wrapped = nervecode.wrap(model.eval(), layers="all_linear").fit(data).calibrate(data)
-    batches = [torch.randn(1 + i % 5, 4) for i in range(BATCHES)]
+    batches = [torch.randn(1 + i % 5, 4) for i in range(count)]
     alone = [outcome(wrapped, x) for x in batches]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda x: outcome(wrapped, x), batches))

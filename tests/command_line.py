@@ -1,0 +1,67 @@
+"""The command line in this process, what it leaves on disk, and pictures that cost nothing."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import signal
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+from nervecode.cli.main import run
+from nervecode.viz import KINDS
+
+
+class Result(NamedTuple):
+    """What a command left: its exit status, standard output and standard error."""
+
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+def invoke(*arguments: object) -> Result:
+    """Run `nervecode ARGUMENTS` in this process; its signal handlers are taken off again."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            status = run([str(argument) for argument in arguments])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def hashes(root: Path) -> dict[str, str]:
+    """Path -> SHA-256 of everything below a folder, by the standard library; folders count too."""
+    return {
+        path.relative_to(root).as_posix(): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        )
+        for path in sorted(root.rglob("*"))
+    }
+
+
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def draw_dot(kind: str, run: Path, *, seed: int) -> Path:
+    """A picture's file under its name, with one dot in it."""
+    path = run / "plots" / f"{kind}_seed_{seed}.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(DOT)
+    return path
+
+
+DOTS = {kind: functools.partial(draw_dot, kind) for kind in KINDS}
+"""To stand in for `nervecode.viz.stages.KINDS`: most of a small bench is its pictures."""
