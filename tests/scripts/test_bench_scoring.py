@@ -9,11 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from nervecode.lab.machine.progress import Progress
+from nervecode.lab.config.resolve import resolve
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.stages.checkpoint import load_calibrated
-from nervecode.lab.study.plan import Plan
-from nervecode.lab.study.study import run_setting
+from tests.lab.stages.test_bench import bench
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERRIDES = (
@@ -24,17 +23,10 @@ OVERRIDES = (
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    plan = Plan.model_validate(
-        {
-            "title": "x",
-            "seeds": [0],
-            "overrides": OVERRIDES,
-            "settings": {"one": {"preset": "digits"}},
-        }
-    )
-    return run_setting(
-        plan, "one", tmp_path_factory.mktemp("runs"), command="x", progress=Progress()
-    )
+    config = resolve(
+        preset="digits", overrides=OVERRIDES, settings={"name": "one", "seeds": [0]}
+    ).config
+    return bench(config, tmp_path_factory.mktemp("runs"))[0]
 
 
 @pytest.fixture

@@ -9,27 +9,22 @@ import pytest
 
 from nervecode.errors import ArtifactError
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.adopt import adopt
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.verify import verify_run
 from nervecode.lab.schema import Config
-from nervecode.lab.study.plan import Plan
-from nervecode.lab.study.study import run_setting
+from tests.lab.stages.test_bench import again, bench
 
 SMALL = (
     "bench.detectors=[msp]", "bench.limit_eval=20", "bench.accuracy_gate=0", "model.width=8",
     "train.epochs=1", "data.far=[uniform_noise]", "data.shift=[]",
 )  # fmt: skip
-PLAN = Plan.model_validate(
-    {"title": "x", "seeds": [0, 1], "overrides": SMALL, "settings": {"one": {"preset": "digits"}}}
-)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    outdir = tmp_path_factory.mktemp("elsewhere")
-    return run_setting(PLAN, "one", outdir, command="x", progress=Progress())
+    config = resolve(preset="digits", overrides=SMALL, settings={"name": "one", "seeds": [0, 1]})
+    return bench(config.config, tmp_path_factory.mktemp("elsewhere"))[0]
 
 
 def other(*overrides: str, seeds: tuple[int, ...] = (0, 1)) -> Config:
@@ -45,10 +40,10 @@ def test_a_setting_with_other_codes_and_outliers_trains_no_more(
     source: RunDir, tmp_path: Path
 ) -> None:
     codes = ("signals.nervecode_max={reduce: max}", "signals.nervecode_v0_1_1.codes_per_class=3")
-    overrides = (*SMALL, *codes, "data.far=[gaussian_noise]")
-    plan = PLAN.model_copy(update={"overrides": overrides})
-    folders = [source.root.parent]
-    run = run_setting(plan, "one", tmp_path, command="x", progress=Progress(), folders=folders)
+    config = other(*codes, "data.far=[gaussian_noise]")
+    run = adopt(config, tmp_path, [source.root.parent], command="x")
+    assert run is not None
+    again(run)
     for seed in (0, 1):
         assert run.paths.checkpoint(seed).read_bytes() == source.paths.checkpoint(seed).read_bytes()
         assert f'"event": "skip", "stage": "train/seed_{seed}"' in events(run)
