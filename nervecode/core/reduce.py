@@ -64,7 +64,7 @@ def mean_std(x: Tensor, real: Tensor | None = None) -> Tensor:
 def last_token(x: Tensor, real: Tensor | None = None) -> Tensor:
     """(B, C, S) -> (B, C): the last token, which alone has seen all others in a causal model."""
     if real is None:
-        return x[:, :, -1]
+        return x[:, :, -1].clone()  # a view would follow a later in-place operation
     steps = torch.arange(x.shape[2], device=x.device)
     last = torch.where(real, steps, -1).amax(dim=1)
     tokens = x.gather(2, last.clamp_min(0).view(-1, 1, 1).expand(-1, x.shape[1], 1)).squeeze(2)
@@ -101,6 +101,7 @@ class Reducer(nn.Module):
         batch_dim: where the inputs are, 0 or 1. None: the one of the two that is as large as the
             batch, where only one is.
         ndim: the dimensions of an activation of a whole batch, where they are known.
+        positions: keep one vector for each place, as it is there, whatever `name` says.
 
     Raises:
         InputError: an unknown name, a power out of range, or an activation with fewer than two
@@ -117,6 +118,7 @@ class Reducer(nn.Module):
         pick: str | int | None = None,
         batch_dim: int | None = 0,
         ndim: int | None = None,
+        positions: bool = False,
     ) -> None:
         super().__init__()
         if name not in REDUCERS:
@@ -134,9 +136,12 @@ class Reducer(nn.Module):
         self.pick = pick
         self.batch_dim = batch_dim
         self.ndim = ndim
+        self.positions = positions
 
     def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> Tensor:
-        """(B, ...) or (T, B, C) -> (B, D), float32 or float64.
+        """(B, ...) or (T, B, C) -> (B, D), float32 or float64; (B, ..., C) by position.
+
+        By position, the rows of (N, C) may be anything, such as the boxes of all inputs.
 
         Args:
             activation: a tensor or a `PackedSequence`.
@@ -145,18 +150,24 @@ class Reducer(nn.Module):
         x, real = padded(activation)
         ragged = real is not None
         x = _floating(x) if ragged else self._batch_first(_floating(x), batch)
-        if batch.sizes and x.shape[0] not in batch.sizes:
+        rows = self.positions and x.ndim == 2
+        if batch.sizes and x.shape[0] not in batch.sizes and not rows:
             raise InputError(
                 f"activation: found {x.shape[0]} rows, shape {tuple(x.shape)}, "
                 f"in a call of {batch} inputs"
             )
         last = ragged or self._channels_last(x)
-        if batch.mask is not None and not ragged:
-            real = fitting_mask(batch.mask, x.shape[:1] + (x.shape[1:-1] if last else x.shape[2:]))
-        vector = self._reduce(x, last, real)
+        if self.positions:
+            vector = x if last else x.movedim(1, -1)
+            vector = vector.clone() if self.length_power == 1 else vector
+        else:
+            if batch.mask is not None and not ragged:
+                places = x.shape[1:-1] if last else x.shape[2:]
+                real = fitting_mask(batch.mask, (x.shape[0], *places))
+            vector = self._reduce(x, last, real)
         if self.length_power == 1:
             return vector
-        length = torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(SHORTEST)
+        length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp_min(SHORTEST)
         # A length that overflows would make its vector 0, which looks like any other: it is NaN.
         scaled: Tensor = vector * (length.pow(self.length_power - 1) + 0 * length)
         return scaled
@@ -212,6 +223,7 @@ class Reducer(nn.Module):
             "pick": self.pick,
             "batch_dim": self.batch_dim,
             "ndim": self.ndim,
+            "positions": self.positions,
         }
 
 

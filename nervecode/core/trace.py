@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,9 +20,17 @@ class CodingTrace:
         vector: (B, D) the vector that was coded.
         regret: (B,) bits lost by believing in the classes, B_class - B_background; None for a
             learned codebook, which has no background.
+        places: of a code by position the places that an input has, (T,) or (H, W): there are as
+            many rows as inputs and places together, one input after another.
     """
 
     surprise: Tensor
     code: SoftCode
     vector: Tensor
     regret: Tensor | None = None
+    places: tuple[int, ...] = ()
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs; of rows, where a code by position reads rows."""
+        return len(self.surprise) // math.prod(self.places)

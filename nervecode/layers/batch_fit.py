@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nervecode.core import BatchShape, Reducer
 from nervecode.core.batch import UNKNOWN
+from nervecode.core.positions import PositionSample
+from nervecode.core.reduce import fitting_mask
 from nervecode.errors import InputError
 from nervecode.layers.layout import sequence_first_parts
 from nervecode.layers.taps import activation_of
 
 Vectors = Tensor | tuple[Tensor, Tensor] | InputError
-"""A layer's (B, D) vectors; both readings of (?, ?, C), batch first and steps first; or why not."""
+"""A layer's (B, ..., D) vectors; of (?, ?, C) both, batch first and steps first; or why not."""
 
 
 def may_be_steps_first(activation: Any) -> bool:
@@ -35,13 +38,26 @@ class BatchFit:
 
     def read(self, reducer: Reducer, activation: Any, batch: BatchShape) -> Vectors:
         """The vectors of an activation."""
-        self.batch = batch
+        if self.batch.mask is None:
+            self.batch = batch  # a part of the model may be the first to be told of padding
         try:
             if reducer.batch_dim is None and may_be_steps_first(activation):
                 return reducer.both(activation)
             return reducer(activation, batch)  # type: ignore[no-any-return]
         except InputError as error:
             return error
+
+    def rows(
+        self, z: Tensor, labels: Tensor | None, sample: PositionSample
+    ) -> tuple[Tensor, Tensor]:
+        """(n, D) vectors out of (B, D), or a sample out of (B, ..., D), and their (n,) classes."""
+        if z.ndim > 2:
+            shape = z.shape[:-1]
+            real = None if self.batch.mask is None else fitting_mask(self.batch.mask, shape)
+            inputs, places = sample.draw(shape[0], shape[1:].numel(), real)
+            z = z.flatten(1, -2)[inputs.to(z.device), places.to(z.device)]
+            labels = None if labels is None else labels[inputs.to(labels.device)]
+        return z, z.new_zeros(len(z), dtype=torch.long) if labels is None else labels
 
     @contextmanager
     def watching_steps(self) -> Iterator[None]:

@@ -32,10 +32,12 @@ class Batch(NamedTuple):
     Attributes:
         run: calls the model on it, and gives what the model returns.
         labels: (B,) int64 on the model's device, or None.
+        mask: (B, ...) true at real positions, where the reader was told how to find it.
     """
 
     run: Callable[[], Any]
     labels: Tensor | None
+    mask: Tensor | None = None
 
 
 def read_batches(
@@ -44,6 +46,7 @@ def read_batches(
     *,
     call: Call | None = None,
     labels: Labels | None = None,
+    mask: Labels | None = None,
     stage: str = "fit",
 ) -> Iterator[Batch]:
     """The batches of a loader, one by one.
@@ -57,6 +60,7 @@ def read_batches(
         model: what is called on them.
         call: runs the model on a batch, whose tensors are on the model's device.
         labels: the labels of a batch as the loader gave it, or the key that they have there.
+        mask: which positions of a batch are real, or the key that this has there.
         stage: who asks, for errors.
 
     Raises:
@@ -64,7 +68,7 @@ def read_batches(
             named.
         NotReadyError: there is no batch.
     """
-    reader = BatchReader(model, call, labels)
+    reader = BatchReader(model, call, labels, mask)
     number = -1
     for number, batch in enumerate(_checked(loader, stage)):
         where = f"{stage}: batch {number}"
@@ -110,6 +114,7 @@ class BatchReader:
     model: nn.Module
     call: Call | None = None
     labels: Labels | None = None
+    mask: Labels | None = None
 
     def read(self, batch: Any, where: str) -> Batch:
         """How to run the model on a batch, and its labels; `where` it is, for errors of the run.
@@ -118,37 +123,66 @@ class BatchReader:
             InputError: a batch of a kind that is not known.
         """
         device, dtype = place(self.model)
+        mask = None if self.mask is None else _real(self._part(batch, "mask")).to(device)
         move = partial(moved, device=device, dtype=dtype)
         if self.call is not None:
-            labels = self._labels_of(batch) if self.labels else _plain_labels(batch)
+            labels = self._part(batch, "labels") if self.labels else _plain_labels(batch)
             run: Callable[[], Any] = partial(self.call, self.model, move(batch))
         else:
             inputs, labels = self._split(batch)
             run = _runner(self.model, move(inputs), where)
-        return Batch(run, None if labels is None else whole_labels(labels).to(device))
+        return Batch(
+            run,
+            None if labels is None else whole_labels(labels).to(device),
+            mask,
+        )
 
     def _split(self, batch: Any) -> tuple[Any, Any]:
         """(inputs, labels or None) of a batch."""
+        if isinstance(self.mask, str) and self.mask not in _signature(self.model).parameters:
+            batch = _without(batch, self.mask)
         if self.labels is None:
             return split(batch, takes_list=_takes_list(self.model))
-        labels = self._labels_of(batch)
+        labels = self._part(batch, "labels")
         if isinstance(self.labels, str):
             return {k: v for k, v in batch.items() if k != self.labels}, labels
         if isinstance(batch, (tuple, list)) and len(batch) == 2:
             return batch[0], labels
         return split(batch, takes_list=_takes_list(self.model))[0], labels
 
-    def _labels_of(self, batch: Any) -> Any:
-        """What `labels` says of a batch."""
-        if not isinstance(self.labels, str):
-            assert self.labels is not None
-            return self.labels(batch)
-        if not isinstance(batch, Mapping):
-            raise InputError(f"labels={self.labels!r}: found {kind(batch)}, allowed: a mapping")
-        if self.labels not in batch:
-            allowed = did_you_mean(self.labels, map(str, batch))
-            raise InputError(f"labels={self.labels!r}: no such key; {allowed}")
-        return batch[self.labels]
+    def _part(self, batch: Any, option: str) -> Any:
+        """What the option `labels` or `mask`, a function or a key, says of a batch."""
+        how = getattr(self, option)
+        if not isinstance(how, str):
+            return how(batch)
+        mapping = _mapping_of(batch) if option == "mask" else batch
+        if not isinstance(mapping, Mapping):
+            raise InputError(f"{option}={how!r}: found {kind(batch)}, allowed: a mapping")
+        if how not in mapping:
+            allowed = did_you_mean(how, map(str, mapping))
+            raise InputError(f"{option}={how!r}: no such key; {allowed}")
+        return mapping[how]
+
+
+def _mapping_of(batch: Any) -> Any:
+    """A mapping, or that of (mapping, labels)."""
+    return batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+
+
+def _without(batch: Any, key: str) -> Any:
+    """A mapping, or (mapping, labels), without a key."""
+    if isinstance(batch, Mapping):
+        return {name: value for name, value in batch.items() if name != key}
+    if isinstance(_mapping_of(batch), Mapping):
+        return (_without(batch[0], key), *batch[1:])
+    return batch
+
+
+def _real(mask: Any) -> Tensor:
+    """A mask of real positions."""
+    if not isinstance(mask, TENSORS):
+        raise InputError(f"mask: found {kind(mask)}, allowed: (B, ...), 1 at real positions")
+    return as_tensor(mask).bool()
 
 
 def split(batch: Any, *, takes_list: bool = False) -> tuple[Any, Any]:

@@ -12,22 +12,23 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.core import BatchShape
 from nervecode.layers.layout import sequence_first_parts
-from nervecode.layers.taps import activation_of
+from nervecode.layers.taps import activation_of, forward_of
 
 
 class Arguments:
-    """Reads the arguments of a model's calls.
+    """Reads the arguments of a module's calls.
 
     Args:
-        model: the model.
+        module: the model, or a part of it that may be told of padding.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.sequence_first = bool(sequence_first_parts(model))
-        parameters = _parameters(model)
-        anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    def __init__(self, module: nn.Module) -> None:
+        self.sequence_first = bool(sequence_first_parts(module))
+        parameters = _parameters(module)
         self.names = [p.name for p in parameters]
-        self.masks = [name for name in MASKS if anything or name in self.names]
+        # Most models have no such argument: no call of theirs is searched for one.
+        anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self.may_be_masked = anything or any(name in self.names for name in MASKS)
 
     def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchShape:
         """How many inputs a call has, and which of their positions are real.
@@ -38,36 +39,63 @@ class Arguments:
         """
         values = (*args, *kwargs.values())
         sizes = _first(_sizes(value, self.sequence_first) for value in values)
-        mask = self._mask(args, kwargs) if self.masks else None
-        for value in values:
-            if mask is None and isinstance(value, Mapping):
-                mask = _mask_in(value)
-        return BatchShape(sizes, mask)
+        return BatchShape(sizes, self.mask(args, kwargs))
 
-    def _mask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
-        named = {name: value for name, value in zip(self.names, args, strict=False)}
-        return _mask_in({**named, **kwargs})
+    def mask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+        """True at real positions, where the arguments say which those are."""
+        named = self.by_name(args, kwargs) if self.may_be_masked else {}
+        for arguments in (named, *args, *kwargs.values()):
+            if isinstance(arguments, Mapping):
+                for name, read in MASKS.items():
+                    if isinstance(mask := arguments.get(name), Tensor):
+                        return read(mask)
+        return None
+
+    def by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by the names that the module has for them."""
+        return {**dict(zip(self.names, args, strict=False)), **kwargs}
+
+    def attends_elsewhere(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether this is attention to another sequence, whose padding is not that of its own."""
+        named = self.by_name(args, kwargs)
+        return named.get("query") is not named.get("key")
+
+
+def _is_zero(mask: Tensor) -> Tensor:
+    """Of booleans true is padding, of numbers what is added to the logits of attention."""
+    return mask == 0
 
 
 MASKS: dict[str, Callable[[Tensor], Tensor]] = {
-    "attention_mask": lambda mask: mask.bool(),
-    # Of booleans true is padding, of numbers what is added to the attention's logits.
-    "src_key_padding_mask": lambda mask: mask == 0,
+    "attention_mask": Tensor.bool,
+    "src_key_padding_mask": _is_zero,
+    "tgt_key_padding_mask": _is_zero,
+    "key_padding_mask": _is_zero,
 }
 """Arguments that say which positions are real, and how."""
 
+MASKED = (
+    nn.TransformerEncoder, nn.TransformerDecoder, nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer, nn.MultiheadAttention,
+)  # fmt: skip
 
-def _mask_in(arguments: Mapping[Any, Any]) -> Tensor | None:
-    for name, read in MASKS.items():
-        if isinstance(mask := arguments.get(name), Tensor):
-            return read(mask)
-    return None
+
+def masked_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts of a model that it may tell of padding, by name, the outermost of each."""
+    parts: dict[str, nn.Module] = {}
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, MASKED) and module not in inside:
+            inside |= set(module.modules())
+            if name:
+                parts[name] = module
+    return parts
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:
     """Of the model's forward; none where it does not say, as a scripted one."""
     try:
-        return list(inspect.signature(model.forward).parameters.values())
+        return list(inspect.signature(forward_of(model)).parameters.values())
     except (TypeError, ValueError):
         return []
 

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -67,7 +68,9 @@ class Coder(nn.Module, ABC):
     def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:
         """Code a batch of activations; `batch` is what is known of their call."""
         with without_autocast(device_type(activation)):
-            return self.code(self.reduce(activation, batch))
+            vector = self.reduce(activation, batch)
+            trace = self.code(vector.flatten(0, -2))
+        return replace(trace, places=tuple(vector.shape[1:-1])) if vector.ndim > 2 else trace
 
     def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace | Projected:
         """Code a batch of activations, or as much of it as needs the activations themselves.
@@ -216,8 +219,10 @@ class FittedCoder(Coder):
         """Reduce and project a batch of activations; `price_together` prices it."""
         with without_autocast(device_type(activation)):
             vector = self.reduce(activation, batch)
+            places = tuple(vector.shape[1:-1])
+            vector = vector.flatten(0, -2) if places else vector
             projection = self.codes.project(vector.to(self.codes.mean.dtype))
-        return Projected(self.codes, vector, projection)
+        return Projected(self.codes, vector, projection, places)
 
     def spec(self) -> dict[str, Any]:
         """The sizes of the codes and the reducer, as plain JSON values."""
@@ -233,6 +238,7 @@ class Projected(NamedTuple):
     codes: GaussianCode
     vector: Tensor
     projection: Projection
+    places: tuple[int, ...] = ()
 
 
 def price_together(layers: Mapping[str, CodingTrace | Projected]) -> dict[str, CodingTrace]:
@@ -251,13 +257,15 @@ def price_together(layers: Mapping[str, CodingTrace | Projected]) -> dict[str, C
         with without_autocast(device.type):
             prices |= zip(group, price(codes, projections), strict=True)
     return {
-        name: _trace(layer.vector, prices[name]) if isinstance(layer, Projected) else layer
+        name: _trace(layer.vector, prices[name], layer.places)
+        if isinstance(layer, Projected)
+        else layer
         for name, layer in layers.items()
     }
 
 
-def _trace(vector: Tensor, price: Price) -> CodingTrace:
-    return CodingTrace(price.bits, price.code, vector, price.regret)
+def _trace(vector: Tensor, price: Price, places: tuple[int, ...] = ()) -> CodingTrace:
+    return CodingTrace(price.bits, price.code, vector, price.regret, places)
 
 
 class LabelCoder(Coder):

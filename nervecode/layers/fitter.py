@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, ClassMoments, GaussianCode, LabelCode, Reducer
 from nervecode.core.centres import Reservoir, several_codes
 from nervecode.core.moments import MomentStream
+from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK, Precision
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.core.scatter import sketch_of
@@ -28,6 +29,8 @@ from nervecode.layers.sketch import InputSketch
 from nervecode.layers.taps import fused_parts
 from nervecode.layers.watched import Watched, device_of, eager
 from nervecode.scoring.code_length import LABEL
+
+POSITIONS = 256  # of an input that a fit by position reads, at most
 
 
 class CodeFitter:
@@ -44,6 +47,8 @@ class CodeFitter:
             sample: the first 4096 / K of each class, so the data should be shuffled.
         label_code: code the label of the head too, where the model ends in a linear layer of
             `num_classes` outputs and labels are given; see `nervecode.core.LabelCode`.
+        by_position: code every token, pixel or place by itself, fitted to at most 256 of each
+            input, drawn at random, and no label of the head.
 
     Use: `with fitter.watching(): model(x)`, then `fitter.update(labels, num_classes)`, for every
     batch; `fitter.finish()` after the last.
@@ -61,6 +66,7 @@ class CodeFitter:
         rank: int = RANK,
         codes_per_class: int = 8,
         label_code: bool = True,
+        by_position: bool = False,
     ) -> None:
         for name, value in (("rank", rank), ("codes_per_class", codes_per_class)):
             if value < 1:
@@ -68,21 +74,26 @@ class CodeFitter:
         self.watched = watched
         self.rank = rank
         self.codes_per_class = codes_per_class
-        chosen = {"name": reduce, "length_power": length_power}
+        chosen = {"name": reduce, "length_power": length_power, "positions": by_position}
         self.reducers = {
             name: Reducer(**{**watched.coder(name).reducer.spec(), **chosen})
             for name in watched.layer_names
             if not name.endswith(LABEL)
         }
-        self.head = _Head(watched.model, rank) if label_code else None
+        self.head = _Head(watched.model, rank) if label_code and not by_position else None
+        self.sample = PositionSample(POSITIONS)
         self.inputs = InputSketch()
         self._layers: dict[str, _LayerFit] = {}
         self._refused: set[str] = set()
         self._last = BatchFit(watched.model)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within the block, the model runs one batch, and each layer's vectors are kept."""
+    def watching(self, mask: Tensor | None = None) -> Iterator[None]:
+        """Within the block, the model runs one batch, and each layer's vectors are kept.
+
+        Args:
+            mask: (B, ...) true at real positions, where the model's arguments do not say.
+        """
         by_coder = {id(self.watched.coder(name)): r for name, r in self.reducers.items()}
         self._last = last = BatchFit(self.watched.model)
 
@@ -100,7 +111,7 @@ class CodeFitter:
 
         with ExitStack() as stack:
             stack.enter_context(self.inputs.watching(eager(self.watched.model)))
-            vectors = stack.enter_context(self.watched.recording(read))
+            vectors = stack.enter_context(self.watched.recording(read, mask=mask))
             if any(reducer.batch_dim is None for reducer in self.reducers.values()):
                 stack.enter_context(last.watching_steps())
             if self.head is not None:
@@ -115,20 +126,27 @@ class CodeFitter:
             labels: (B,) classes below `num_classes`; None codes without classes.
             num_classes: K.
         """
-        size = self._last.size(labels)
-        for name, vectors in self._last.vectors.items():
-            try:
-                z = self._settled(name, vectors, size)
-            except InputError as error:
-                self._refuse(name, str(error))
-                continue
-            if name in self._refused:
-                continue
-            groups = z.new_zeros(len(z), dtype=torch.long) if labels is None else labels
+        for name, z in self._fitting(self._last.size(labels)).items():
             with naming(name):
+                z, groups = self._last.rows(z, labels, self.sample)
                 self._layer(name, num_classes, z).update(z, groups)
         if self.head is not None:
             self.head.update(None if labels is None else num_classes)
+
+    def _fitting(self, size: int) -> dict[str, Tensor]:
+        """The vectors of the layers that fit a batch of `size` inputs, and one another."""
+        settled: dict[str, Tensor] = {}
+        for name, vectors in self._last.vectors.items():
+            try:
+                settled[name] = self._settled(name, vectors, size)
+            except InputError as error:
+                self._refuse(name, str(error))
+        places = {name: tuple(z.shape[1:-1]) for name, z in settled.items()}
+        most = max(places.values(), key=len, default=())
+        for name, own in places.items():
+            if len(own) != len(most):
+                self._refuse(name, f"found positions of shape {own}, of other layers {most}")
+        return {name: z for name, z in settled.items() if name not in self._refused}
 
     def _settled(self, name: str, vectors: Vectors, size: int) -> Tensor:
         """The vectors of a layer; where its reducer leaves the batch open, now it is settled.
@@ -139,7 +157,8 @@ class CodeFitter:
         if isinstance(vectors, InputError):
             raise vectors
         if isinstance(vectors, Tensor):
-            if len(vectors) != size:
+            boxes = self._reducer(name).positions and vectors.ndim == 2
+            if len(vectors) != size and not boxes:
                 raise InputError(f"found {len(vectors)} rows, in a call of {size} inputs")
             return vectors
         fitting = [dim for dim in (0, 1) if len(vectors[dim]) == size]

@@ -6,6 +6,7 @@ import threading
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from nervecode.core import CodingTrace
 
@@ -18,11 +19,13 @@ class Traces(NamedTuple):
         size: B; None where nothing tells.
         remark: why the codes do not hold for the call, in words; empty where they do, None where
             nobody looked.
+        mask: (B, ...) true at the real positions of the call, where it tells.
     """
 
     layers: dict[str, CodingTrace]
     size: int | None = None
     remark: str | None = None
+    mask: Tensor | None = None
 
 
 NONE = Traces({})

@@ -26,8 +26,8 @@ from nervecode.errors import InputError
 class Visitor(Protocol):
     """Whoever watches a call of a model."""
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The model is called with these arguments."""
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model, of no name, or an entered part of it is called with these arguments."""
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """A tapped module was given `inputs` and returned `output`."""
@@ -50,12 +50,19 @@ class TapSet:
         self._channel = _Channel(unwatched)
         self._fused = fused_parts(model)
         self._handles: dict[str, RemovableHandle | _Stand | None] = {}
+        self._entries: list[RemovableHandle | _Stand] = []
         if not isinstance(model, torch.jit.ScriptModule):
-            entry = _Entry(self._channel)
-            if model in self._fused:
-                self._handles[""] = _Stand(model, before=entry)
-            else:
-                self._handles[""] = model.register_forward_pre_hook(entry, with_kwargs=True)
+            self._entries = [self._enter("", model)]
+
+    def enter(self, parts: Mapping[str, nn.Module]) -> None:
+        """Hear what some parts of the model are called with."""
+        self._entries += [self._enter(name, part) for name, part in parts.items()]
+
+    def _enter(self, name: str, module: nn.Module) -> RemovableHandle | _Stand:
+        entry = _Entry(name, self._channel)
+        if module in self._fused:
+            return _Stand(module, before=entry)
+        return module.register_forward_pre_hook(entry, with_kwargs=True)
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
         """Tap further modules; names that are tapped already are left alone."""
@@ -74,7 +81,7 @@ class TapSet:
 
     def remove(self) -> None:
         """Take every tap of this set off its module."""
-        for handle in self._handles.values():
+        for handle in (*self._handles.values(), *self._entries):
             if handle is not None:
                 handle.remove()
 
@@ -131,15 +138,16 @@ class _Tap:
 
 
 class _Entry:
-    """What precedes the forward of the model itself: tells what it is called with."""
+    """What precedes the forward of the model or of a part: tells what it is called with."""
 
-    def __init__(self, channel: _Channel) -> None:
+    def __init__(self, name: str, channel: _Channel) -> None:
+        self.name = name
         self.channel = channel
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         visitor = self.channel.visitor()
         if visitor is not None:
-            visitor.begin(args, kwargs)
+            visitor.begin(self.name, args, kwargs)
 
 
 def fused_parts(model: nn.Module) -> set[nn.Module]:
@@ -191,6 +199,14 @@ class _Stand:
             del self.module.forward
         else:
             self.module.forward = self.own
+
+
+def forward_of(module: nn.Module) -> Callable[..., Any]:
+    """The forward of a module, also where another stands in its place."""
+    forward: Callable[..., Any] = module.forward
+    while isinstance(forward, _Stand):
+        forward = forward.own or type(module).forward.__get__(module)
+    return forward
 
 
 def activation_of(output: Any, pick: str | int | None = None) -> Tensor | PackedSequence | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError, NervecodeError, did_you_mean
-from nervecode.layers.call import Arguments, agreed_size
+from nervecode.layers.call import Arguments, agreed_size, masked_parts
 from nervecode.layers.coder import Coder, Projected, price_together
 from nervecode.layers.condition import Condition
 from nervecode.layers.last import LastTraces, Traces
@@ -47,8 +48,10 @@ class Watched(nn.Module):
         self._bypassed = 0
         self._remarks = Remarks()
         self._last = LastTraces()
+        parts = masked_parts(eager(model))
+        self._arguments = {name: Arguments(m) for name, m in {"": eager(model), **parts}.items()}
         self._taps = TapSet(eager(model), self._last.forget)
-        self._arguments = Arguments(eager(model))
+        self._taps.enter(parts)
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
@@ -71,16 +74,18 @@ class Watched(nn.Module):
         return output, traces.layers
 
     @contextmanager
-    def recording(self, read: Read | None = None) -> Iterator[dict[str, Any]]:
+    def recording(
+        self, read: Read | None = None, *, mask: Tensor | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Within the block, read the watched layers of any forward of the model, in this thread.
 
         Several wrappers of one model can record the same forward. The mapping that the block gets
         is filled as the model runs: layer name -> CodingTrace, or what `read(coder, activation,
-        batch)` returns. Clear it between forwards.
+        batch)` returns. Clear it between forwards. `mask` as in `score`.
         """
         self._last.forget()
         readings: dict[str, Any] = {}
-        with self._taps.watched(Reading(self, readings, read or _code)):
+        with self._taps.watched(Reading(self, readings, read or _code, mask)):
             yield readings
 
     def replace_coders(self, coders: Mapping[str, Coder]) -> None:
@@ -150,22 +155,41 @@ class Reading:
         watched: whose coders read.
         readings: what is filled, layer by layer.
         read: makes a reading of an activation.
+        mask: the real positions, whatever the arguments of the call say of them.
     """
 
-    def __init__(self, watched: Watched, readings: dict[str, Any], read: Read) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        readings: dict[str, Any],
+        read: Read,
+        mask: Tensor | None = None,
+    ) -> None:
         self.watched = watched
         self.readings = readings
         self.read = read
-        self.batch = UNKNOWN
+        self.mask = mask
+        self.call = self.batch = BatchShape(mask=mask)
         self.grad = torch.is_grad_enabled()
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The model is called."""
-        self.watched._last.forget()
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model, or a part of it that may be told of padding, is called."""
+        arguments = self.watched._arguments[name]
         try:
-            self.batch = self.watched._arguments.batch(args, kwargs)
+            if not name:
+                self.watched._last.forget()
+                self.call = self._masked(arguments.batch(args, kwargs))
+                self.batch = self.call
+            elif not arguments.attends_elsewhere(args, kwargs):
+                mask = arguments.mask(args, kwargs)
+                self.batch = self.call if mask is None else self._masked(self.call, mask)
         except Exception:
             self.batch = UNKNOWN
+
+    def _masked(self, batch: BatchShape, mask: Tensor | None = None) -> BatchShape:
+        """A batch with the mask that was given, or else a new one, or else its own."""
+        known = next((m for m in (self.mask, mask) if m is not None), batch.mask)
+        return batch._replace(mask=known)
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """A tapped module has run."""
@@ -204,7 +228,10 @@ class Reading:
         """Drop layers that others contradict, where the call leaves open how many inputs it has."""
         if len(self.batch.sizes) == 1 or not self.readings:
             return
-        rows = {name: len(layer.vector) for name, layer in self.readings.items()}
+        rows = {
+            name: len(layer.vector) // math.prod(layer.places)
+            for name, layer in self.readings.items()
+        }
         size = agreed_size(rows.values(), self.batch, output)
         for name in [name for name, number in rows.items() if number != size]:
             del self.readings[name]
@@ -213,21 +240,21 @@ class Reading:
     def size(self, traces: Mapping[str, CodingTrace], output: Any) -> int | None:
         """B, from a layer, the arguments of the call or what it returned."""
         for trace in traces.values():
-            return len(trace.surprise)
+            return trace.inputs
         returned = activation_of(output)
         sizes = self.batch.sizes or (returned.shape[:1] if isinstance(returned, Tensor) else ())
         return sizes[0] if sizes else None
 
 
 def watched_call(
-    watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any]
+    watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any], mask: Tensor | None = None
 ) -> tuple[Any, Traces]:
     """What the model returns, and what its layers said meanwhile."""
     compiled = getattr(watched.model, "dynamo_ctx", None)
     model = eager(watched.model)
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Traces]:
-        return traced(watched, partial(model, *args, **kwargs))
+        return traced(watched, partial(model, *args, **kwargs), mask)
 
     if compiled is None or torch.compiler.is_compiling():
         return run(*args, **kwargs)
@@ -242,12 +269,14 @@ def eager(model: nn.Module) -> nn.Module:
     return original if isinstance(original, nn.Module) else model
 
 
-def traced(watched: Watched, run: Callable[[], Any]) -> tuple[Any, Traces]:
+def traced(
+    watched: Watched, run: Callable[[], Any], mask: Tensor | None = None
+) -> tuple[Any, Traces]:
     """What `run`, which calls the model, returns, and what the layers said meanwhile."""
     watched._last.forget()  # its memory is free for this call, and a call that fails leaves none
     remark = misfit(watched)
     readings: dict[str, Any] = {}
-    reading = Reading(watched, readings, _project)
+    reading = Reading(watched, readings, _project, mask)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if not watched.coding_enabled or watched._bypassed or tracing:
         output = run()
@@ -255,7 +284,7 @@ def traced(watched: Watched, run: Callable[[], Any]) -> tuple[Any, Traces]:
     with watched._taps.watched(reading):
         output = run()
     layers = reading.traces(output)
-    return output, Traces(layers, reading.size(layers, output), remark)
+    return output, Traces(layers, reading.size(layers, output), remark, reading.batch.mask)
 
 
 def misfit(watched: Watched) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
+from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
@@ -28,6 +29,7 @@ from nervecode.layers.taps import activation_of
 from nervecode.layers.watched import Watched, eager, misfit, reason, traced, watched_call
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
 from nervecode.scoring.code_length import readings
+from nervecode.scoring.grid import one_place_each
 from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration, aggregate
 
 CLASSLESS = "fit: call= is given without labels=, so that the codes know of no classes"
@@ -109,6 +111,8 @@ class WrappedModel(Watched):
         num_classes: int | None = None,
         call: Call | None = None,
         labels: Labels | None = None,
+        mask: Labels | None = None,
+        by_position: bool = False,
         progress: bool = False,
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
@@ -125,6 +129,9 @@ class WrappedModel(Watched):
             num_classes: number of classes; None takes the width of the model's output.
             call: runs the model on a batch of any other kind: `lambda model, batch: ...`.
             labels: gives the labels of a batch, or None: `lambda batch: ...`; or their key.
+            mask: gives the real positions of a batch, (B, ...) with 1 where they are, or their key;
+                not needed where the model is told, by `attention_mask` or `src_key_padding_mask`.
+            by_position: keep one surprise per token, pixel or place; see `CodeFitter`.
             progress: say on standard error how far the pass is.
 
         Raises:
@@ -139,10 +146,11 @@ class WrappedModel(Watched):
             rank=rank,
             codes_per_class=codes_per_class,
             label_code=label_code,
+            by_position=by_position,
         )
         told = call is None or labels is not None
-        for batch in _batches(eager(self.model), loader, call, labels, "fit", progress):
-            with fitter.watching():
+        for batch in _batches(eager(self.model), loader, call, labels, mask, "fit", progress):
+            with fitter.watching(batch.mask):
                 output = batch.run()
             if batch.labels is not None:
                 num_classes = num_classes or _width(output)
@@ -160,6 +168,7 @@ class WrappedModel(Watched):
         method: str | None = None,
         call: Call | None = None,
         labels: Labels | None = None,
+        mask: Labels | None = None,
         progress: bool = False,
     ) -> WrappedModel:
         """Learn the ID distribution of the surprise from held-out ID data.
@@ -171,6 +180,7 @@ class WrappedModel(Watched):
                 combined p-values of the layers: `fisher`, `simes`, `harmonic`.
             call: as in `fit`.
             labels: as in `fit`; they are not given to the model.
+            mask: as in `fit`.
             progress: as in `fit`.
 
         Raises:
@@ -178,7 +188,7 @@ class WrappedModel(Watched):
         """
         model, inputs = eager(self.model), InputSketch()
         with inputs.watching(model):
-            batches = _batches(model, loader, call, labels, "calibrate", progress)
+            batches = _batches(model, loader, call, labels, mask, "calibrate", progress)
             layers = _readings(self, batches)
         self._last.forget()
         self.set_calibration(layers, method=method)
@@ -199,13 +209,24 @@ class WrappedModel(Watched):
         for remark in calibration.remarks():
             self._remarks.tell(f"calibrate: {remark}", again=True)
 
-    def score(self, *args: Any, **kwargs: Any) -> tuple[Any, AggregatedSurprise]:
+    def score(
+        self, *args: Any, mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Any, AggregatedSurprise]:
         """What the model returns, unchanged, and the surprise of the same inputs.
+
+        Args:
+            *args: what the model is given.
+            mask: (B, ...) 1 at real positions, where the model is not told of them. A model that
+                has an argument of this name is given it, and nothing else is done with it.
+            **kwargs: what the model is given by keyword.
 
         Nothing here waits for the device or raises: where the surprise is not one of these inputs,
         of this model and of evaluation mode, `valid` is False and p-values are NaN.
         """
-        output, traces = watched_call(self, args, kwargs)
+        if mask is not None and "mask" in self._arguments[""].names:
+            kwargs, mask = {**kwargs, "mask": mask}, None
+        positions = None if mask is None else mask.bool()
+        output, traces = watched_call(self, args, kwargs, positions)
         self._last.keep(traces)
         return output, _surprise(self, traces)
 
@@ -310,10 +331,11 @@ def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
 
 def _readings(wrapped: WrappedModel, batches: Iterable[Batch]) -> dict[str, Tensor]:
     """Layer -> `readings` of all inputs, of the layers that were coded in every batch."""
-    rows = []
+    rows, sample = [], PositionSample(1, seed=1)
     for batch in batches:
-        _, traces = traced(wrapped, batch.run)
-        rows.append({name: readings(name, trace) for name, trace in traces.layers.items()})
+        _, traces = traced(wrapped, batch.run, batch.mask)
+        layers = one_place_each(traces.layers, traces.mask, sample)
+        rows.append({name: readings(name, trace) for name, trace in layers.items()})
     if not any(rows):
         raise NotReadyError("calibrate: no watched layer ran, or coding is disabled")
     for name in dict.fromkeys([*wrapped.layer_names, *chain(*rows)]):
@@ -337,11 +359,12 @@ def _batches(
     loader: Iterable[Any],
     call: Call | None,
     labels: Labels | None,
+    mask: Labels | None,
     stage: str,
     progress: bool,
 ) -> Iterator[Batch]:
     """The batches of a loader, which run in evaluation mode and without gradients."""
-    batches = read_batches(loader, model, call=call, labels=labels, stage=stage)
+    batches = read_batches(loader, model, call=call, labels=labels, mask=mask, stage=stage)
     if progress:
         batches = shown(batches, stage, length_of(loader))
     modes = {module: module.training for module in model.modules()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,8 @@ class Calibrated(NamedTuple):
 @dataclass(frozen=True)
 class AggregatedSurprise:
     """One surprise per input, and where it came from; tensors stay on the device.
+
+    Of codes by position, one per place: what is (B,) here is (B, T) or (B, H, W) then.
 
     Attributes:
         surprise: (B,) aggregated over layers; higher is more surprising, infinity where a layer
@@ -101,7 +103,26 @@ class AggregatedSurprise:
         """
         if name not in self.layers:
             raise InputError(f"layer: unknown {name!r}; {did_you_mean(name, self.layers)}")
-        return self.by_layer[:, self.layers.index(name)]
+        return self.by_layer[..., self.layers.index(name)]
+
+    def at(self, places: tuple[int, ...]) -> AggregatedSurprise:
+        """Rows as (B, *places), in all that is (B,) otherwise; (B, *places, L) by layer."""
+        if not places:
+            return self
+        calibrated = self.calibrated
+        if calibrated is not None:
+            calibrated = Calibrated(
+                calibrated.percentile.view(-1, *places),
+                calibrated.p_value.view(-1, *places),
+                calibrated.number,
+            )
+        return replace(
+            self,
+            surprise=self.surprise.view(-1, *places),
+            by_layer=self.by_layer.view(-1, *places, len(self.layers)),
+            valid=self.valid.view(-1, *places),
+            calibrated=calibrated,
+        )
 
     def _calibrated(self, what: str) -> Calibrated:
         if self.calibrated is None:

@@ -20,6 +20,7 @@ from nervecode.scoring.aggregate import (
     unknown_surprise,
 )
 from nervecode.scoring.code_length import LABEL, CodeLengthScore, readings
+from nervecode.scoring.grid import grid_of, on_grid
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import (
     ALPHA,
@@ -235,6 +236,20 @@ def aggregate(
         InputError: an unknown method.
         NotReadyError: a method that needs a calibration for it.
     """
+    grid = grid_of(traces)
+    traces = on_grid(traces, grid)
+    size = None if size is None else size * math.prod(grid)
+    return _aggregate(traces, calibration, method, size, remark).at(grid)
+
+
+def _aggregate(
+    traces: Mapping[str, CodingTrace],
+    calibration: LayerCalibration | None,
+    method: str | None,
+    size: int | None,
+    remark: str,
+) -> AggregatedSurprise:
+    """The same, of layers of as many rows each."""
     if calibration is not None and method in (None, calibration.method):
         return calibration.score(traces, size=size, remark=remark)
     if method is not None and method not in METHODS:

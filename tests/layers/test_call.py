@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from nervecode.core import BatchShape
-from nervecode.layers.call import Arguments, agreed_size
+from nervecode.layers.call import Arguments, agreed_size, masked_parts
 
 X = torch.zeros(4, 3)
 IMAGES = [torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)]
@@ -82,6 +82,20 @@ def test_the_mask_of_a_call(model: nn.Module, args: Any, kwargs: Any) -> None:
     mask = Arguments(model).batch(args, kwargs).mask
     assert mask is not None
     assert torch.equal(mask, MASK.bool())
+
+
+def test_parts_that_a_model_may_tell_of_padding() -> None:
+    layer = nn.TransformerEncoderLayer(4, 1, batch_first=True)
+    model = nn.ModuleDict({"a": nn.TransformerEncoder(layer, 2), "b": nn.MultiheadAttention(4, 1)})
+    parts = masked_parts(model)
+    assert list(parts) == ["a", "b"]
+    assert masked_parts(layer) == {}  # of the model itself the call tells
+    x, attention = torch.zeros(2, 3, 4), Arguments(parts["b"])
+    mask = attention.mask((x, x, x), {"key_padding_mask": MASK == 0})
+    assert mask is not None
+    assert torch.equal(mask, MASK.bool())
+    assert not attention.attends_elsewhere((x, x, x), {})
+    assert attention.attends_elsewhere((x, x + 1, x), {})
 
 
 def test_no_mask() -> None:

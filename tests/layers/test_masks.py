@@ -1,0 +1,202 @@
+"""Padding is not read: the same text with more of it is as surprising."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import nervecode
+from nervecode.errors import InputError
+
+WORDS, WIDTH = 30, 16
+
+
+class Text(nn.Module):
+    """A classifier that is told of padding in one of several ways."""
+
+    def __init__(self, **layer: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(WORDS, WIDTH)
+        encoder = nn.TransformerEncoderLayer(WIDTH, 2, 32, batch_first=True, **layer)
+        self.encoder = nn.TransformerEncoder(encoder, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(WIDTH, 3)
+
+    def logits(self, words: Tensor, real: Tensor) -> Tensor:
+        x = self.encoder(self.words(words), src_key_padding_mask=~real)
+        return self.head((x * real.unsqueeze(2)).sum(1) / real.sum(1, keepdim=True))
+
+
+class ByAttentionMask(Text):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.logits(input_ids, attention_mask.bool())
+
+
+class ByPaddingMask(Text):
+    def forward(self, words: Tensor, src_key_padding_mask: Tensor) -> Tensor:
+        return self.logits(words, ~src_key_padding_mask)
+
+
+class ByItself(Text):
+    """Padding is word 0; only the encoder within is told."""
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.logits(words, words != 0)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.mlp = nn.MultiheadAttention(WIDTH, 2, batch_first=True), mlp()
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        x = x + self.attention(x, x, x, key_padding_mask=padding)[0]
+        return x + self.mlp(x)
+
+
+class ByAttention(ByItself):
+    """Blocks of its own around PyTorch's attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+
+    def logits(self, words: Tensor, real: Tensor) -> Tensor:
+        x = self.words(words)
+        for block in self.blocks:
+            x = block(x, ~real)
+        return self.head((x * real.unsqueeze(2)).sum(1) / real.sum(1, keepdim=True))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
+
+
+def texts(number: int, length: int, seed: int, padding: int = 0) -> Tensor:
+    """(B, length + padding) words of texts of 2 to `length` words; 0 is padding."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, length + 1, (number, 1), generator=generator)
+    words = torch.randint(1, WORDS, (number, length), generator=generator)
+    words = words.masked_fill(torch.arange(length) >= lengths, 0)
+    return torch.cat([words, words.new_zeros(number, padding)], 1)
+
+
+TOLD = {
+    "attention_mask": (ByAttentionMask, lambda w: {"input_ids": w, "attention_mask": 1 * (w != 0)}),
+    "padding_mask": (ByPaddingMask, lambda w: {"words": w, "src_key_padding_mask": w == 0}),
+    "within": (ByItself, lambda w: {"words": w}),
+    "attention": (ByAttention, lambda w: {"words": w}),
+}  # fmt: skip
+LAYERS = {"attention": ["blocks.0", "blocks.1", "head"]}
+
+
+def fitted(name: str, **options: Any) -> tuple[nervecode.WrappedModel, Any]:
+    build, told = TOLD[name]
+    wrapped = nervecode.wrap(build().eval(), LAYERS.get(name, ["encoder.layers.*", "head"]))
+    train = [{**told(texts(40, 8, s)), "labels": torch.arange(40) % 3} for s in range(3)]
+    wrapped.fit(train, num_classes=3, **options)
+    return wrapped.calibrate([told(texts(40, 8, 9))]), told
+
+
+@pytest.mark.parametrize("reduce", ["mean_std", "mean", "max", "tokens", "last_token"])
+@pytest.mark.parametrize("name", TOLD)
+def test_more_padding_changes_nothing(name: str, reduce: str) -> None:
+    wrapped, told = fitted(name, reduce=reduce)
+    words = texts(20, 8, 11)
+    with torch.no_grad():
+        _, expected = wrapped.score(**told(words))
+        for padding in (1, 24):
+            longer = torch.cat([words, words.new_zeros(20, padding)], 1)
+            _, found = wrapped.score(**told(longer))
+            torch.testing.assert_close(found.by_layer, expected.by_layer, rtol=1e-4, atol=1e-3)
+            torch.testing.assert_close(found.surprise, expected.surprise, rtol=1e-3, atol=1e-3)
+
+
+def test_a_layer_before_the_padding_is_known_is_read_as_it_is() -> None:
+    model = ByItself().eval()
+    wrapped = nervecode.wrap(model, ["words", "encoder"]).fit([{"words": texts(40, 8, 0)}])
+    with torch.no_grad():
+        short, long = (
+            wrapped.forward_with_trace(texts(20, 8, 1, padding))[1] for padding in (0, 5)
+        )
+    torch.testing.assert_close(
+        short["encoder"].vector, long["encoder"].vector, rtol=1e-4, atol=1e-4
+    )
+    assert not torch.allclose(short["words"].vector, long["words"].vector)
+
+
+class Untold(nn.Module):
+    """Takes the padding for words; the caller knows better."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.mlp = nn.Embedding(WORDS, WIDTH), mlp()
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.head(self.mlp(self.words(words)).amax(1))
+
+
+def test_a_mask_from_the_batch_or_by_its_key() -> None:
+    data = [{"words": texts(40, 8, s)} for s in range(4)]
+    by_function = nervecode.wrap(Untold(), ["words", "mlp"])
+    by_function.fit(data[1:], mask=lambda batch: batch["words"] != 0)
+    by_function.calibrate(data[:1], mask=lambda batch: batch["words"] != 0)
+    keyed = [{**batch, "real": batch["words"] != 0} for batch in data]
+    by_key = nervecode.wrap(Untold(), ["words", "mlp"]).fit(keyed[1:], mask="real")
+    by_key.calibrate(keyed[:1], mask="real")
+    words = texts(20, 8, 5)
+    longer = torch.cat([words, words.new_zeros(20, 9)], 1)
+    with torch.no_grad():
+        results = [
+            wrapped.score(given, mask=(given != 0).long())[1].by_layer
+            for wrapped in (by_function, by_key)
+            for given in (words, longer)
+        ]
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_mask_of_another_shape_is_refused_by_name() -> None:
+    wrapped = nervecode.wrap(Untold(), ["words"])
+    message = r"layer 'words' is not coded: .* shape \(40, 8\), which a mask of shape \(40, 5\)"
+    with pytest.warns(UserWarning, match=message), pytest.raises(RuntimeError, match="'words'"):
+        wrapped.fit([texts(40, 8, 0)], mask=lambda batch: torch.ones(40, 5))
+
+
+def test_a_mask_that_is_not_there() -> None:
+    wrapped = nervecode.wrap(Untold(), ["words"])
+    with pytest.raises(InputError, match=r"mask='real': no such key; did you mean 'rael'\?"):
+        wrapped.fit([{"words": texts(4, 8, 0), "rael": 1}], mask="real")
+    with pytest.raises(InputError, match=r"mask='real': found .*, allowed: a mapping"):
+        wrapped.fit([texts(4, 8, 0)], mask="real")
+    with pytest.raises(InputError, match=r"mask: found .*, allowed: \(B, ...\), 1 at real"):
+        wrapped.fit([texts(4, 8, 0)], mask=lambda batch: "all")
+
+
+class HasAMask(Untold):
+    def forward(self, words: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().forward(words) * (2 if mask is None else 3)
+
+
+def test_an_argument_of_the_model_is_given_to_it() -> None:
+    model, words = HasAMask(), texts(20, 8, 0)
+    wrapped = nervecode.wrap(model, ["words"]).fit([words]).calibrate([texts(20, 8, 1)])
+    output, surprise = wrapped.score(words, mask=torch.ones(1))
+    assert torch.equal(output, model(words, mask=torch.ones(1)))
+    assert surprise.valid.all()
+
+
+def test_an_input_that_is_padding_alone_has_the_smallest_p_value() -> None:
+    wrapped = nervecode.wrap(Untold(), ["mlp"])
+    wrapped.fit([texts(40, 8, 0)]).calibrate([texts(40, 8, 1)])
+    words = texts(3, 8, 2)
+    real = words != 0
+    real[1] = False
+    _, surprise = wrapped.score(words, mask=real)
+    assert surprise.surprise.isinf().tolist() == [False, True, False]
+    assert float(surprise.p_value[1]) == pytest.approx(1 / 41)
