@@ -229,6 +229,8 @@ class Reducer(nn.Module):
 
 def _floating(x: Tensor) -> Tensor:
     """At least in float32."""
+    if x.is_meta:
+        raise InputError("activation: found a tensor on the meta device, which has no values")
     if x.ndim < 2 or not x.is_floating_point():
         raise InputError(
             f"activation: found {x.dtype} of shape {tuple(x.shape)}, "

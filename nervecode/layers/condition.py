@@ -122,6 +122,8 @@ def _weights(model: nn.Module) -> Iterator[tuple[Mapping[str, Tensor | None], st
     """Every parameter and persistent buffer, and where its module keeps it."""
     for module in model.modules():
         places: tuple[Mapping[str, Tensor | None], ...] = (module._parameters, module._buffers)
+        if isinstance(module, torch.jit.ScriptModule):  # whose mappings cannot be asked by name
+            places = tuple(dict(where.items()) for where in places)
         for where in places:
             for name, tensor in where.items():
                 if tensor is not None and name not in module._non_persistent_buffers_set:

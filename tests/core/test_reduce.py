@@ -209,6 +209,11 @@ def test_a_mask_that_does_not_fit_is_refused() -> None:
         Reducer("tokens")(torch.zeros(2, 7, 3), BatchShape(mask=torch.ones(2, 6, dtype=torch.bool)))
 
 
+def test_an_activation_without_values_is_refused() -> None:
+    with pytest.raises(InputError, match="on the meta device, which has no values"):
+        Reducer()(torch.zeros(3, 2, device="meta"))
+
+
 def test_a_sparse_activation_is_refused() -> None:
     with pytest.raises(InputError, match=r"found a torch\.sparse_coo tensor"):
         Reducer()(torch.eye(3).to_sparse())
