@@ -33,11 +33,13 @@ class Batch(NamedTuple):
         run: calls the model on it, and gives what the model returns.
         labels: (B,) int64 on the model's device, or None.
         mask: (B, ...) true at real positions, where the reader was told how to find it.
+        given: what the loader gave.
     """
 
     run: Callable[[], Any]
     labels: Tensor | None
     mask: Tensor | None = None
+    given: Any = None
 
 
 def read_batches(
@@ -135,6 +137,7 @@ class BatchReader:
             run,
             None if labels is None else whole_labels(labels).to(device),
             mask,
+            batch,
         )
 
     def _split(self, batch: Any) -> tuple[Any, Any]:

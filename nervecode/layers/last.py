@@ -20,12 +20,14 @@ class Traces(NamedTuple):
         remark: why the codes do not hold for the call, in words; empty where they do, None where
             nobody looked.
         mask: (B, ...) true at the real positions of the call, where it tells.
+        predicted: (B,) classes, where the calibration needs them from the output.
     """
 
     layers: dict[str, CodingTrace]
     size: int | None = None
     remark: str | None = None
     mask: Tensor | None = None
+    predicted: Tensor | None = None
 
 
 NONE = Traces({})

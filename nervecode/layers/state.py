@@ -46,6 +46,10 @@ def tensors_of(watched: Any) -> dict[str, Tensor]:
     if watched.calibration is not None:
         layers = watched.calibration.layers.items()
         tensors |= {f"calibration.{name}": pair.contiguous() for name, pair in layers}
+        if watched.calibration.predicted is not None:
+            tensors["calibration_classes"] = watched.calibration.predicted
+        if watched.calibration.weights is not None:
+            tensors["calibration_weights"] = watched.calibration.weights
     return tensors
 
 
@@ -53,10 +57,23 @@ def restore_state(watched: Any, header: Mapping[str, Any], tensors: Mapping[str,
     """Give a `Watched` what `header_of` and `tensors_of` tell beside the coders."""
     watched.condition = Condition(header.get("weights"))
     watched.fit_inputs = InputSketch(tensors["fit_inputs"]) if "fit_inputs" in tensors else None
-    watched.calibration = None
-    if "method" in header:
-        layers = {name: tensors[f"calibration.{name}"] for name in header["layers"]}
-        watched.calibration = LayerCalibration(layers, header["method"])
+    watched.calibration = stored_calibration(header, tensors)
+
+
+def stored_calibration(
+    header: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> LayerCalibration | None:
+    """The calibration that `header_of` and `tensors_of` tell of, if there was one."""
+    if "method" not in header:
+        return None
+    predicted = tensors.get("calibration_classes")
+    return LayerCalibration(
+        {name: tensors[f"calibration.{name}"] for name in header["layers"]},
+        header["method"],
+        by_class=predicted is not None,
+        predicted=predicted,
+        weights=tensors.get("calibration_weights"),
+    )
 
 
 def without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:

@@ -284,7 +284,18 @@ def traced(
     with watched._taps.watched(reading):
         output = run()
     layers = reading.traces(output)
-    return output, Traces(layers, reading.size(layers, output), remark, reading.batch.mask)
+    known = watched.calibration
+    predicted = predicted_classes(output) if known and known.needs_predictions else None
+    size = reading.size(layers, output)
+    return output, Traces(layers, size, remark, reading.batch.mask, predicted)
+
+
+def predicted_classes(output: Any) -> Tensor | None:
+    """(B,) classes that a model's output predicts; None where it is no (B, K) logits."""
+    logits = activation_of(output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
+        return None
+    return logits.detach().argmax(1)
 
 
 def misfit(watched: Watched) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
-from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import storage
 from nervecode.layers.batches import Batch, Call, Labels, read_batches
-from nervecode.layers.coder import Coder, FittedCoder, LearnedCoder
+from nervecode.layers.calibrating import Weights, extended, overlap, read_calibration
+from nervecode.layers.coder import Coder, LearnedCoder
 from nervecode.layers.condition import CHANGED, Condition
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.last import Traces
@@ -26,11 +25,18 @@ from nervecode.layers.progress import length_of, shown
 from nervecode.layers.select import Selector, select_layers
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.taps import activation_of
-from nervecode.layers.watched import Watched, eager, misfit, reason, traced, watched_call
+from nervecode.layers.watched import (
+    Watched,
+    eager,
+    misfit,
+    reason,
+    watched_call,
+)
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
-from nervecode.scoring.code_length import readings
-from nervecode.scoring.grid import one_place_each
-from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration, aggregate
+from nervecode.scoring.growth import p_values_before, with_more
+from nervecode.scoring.layer_calibration import LayerCalibration, aggregate
+from nervecode.scoring.remarks import remarks_on_selection
+from nervecode.scoring.tables import CODE_LENGTH
 
 CLASSLESS = "fit: call= is given without labels=, so that the codes know of no classes"
 
@@ -38,7 +44,6 @@ UNTRACED = (
     "surprise: no trace; run a forward of the wrapped model with coding enabled, and ask before "
     "the model runs otherwise; score(x) gives output and surprise of one call"
 )
-OVERLAP = 0.05  # the share of calibration inputs that `fit` may have seen, as duplicates are
 
 
 def wrap(
@@ -166,6 +171,9 @@ class WrappedModel(Watched):
         loader: Iterable[Any],
         *,
         method: str | None = None,
+        by_class: bool = False,
+        weights: Weights | None = None,
+        add: bool = False,
         call: Call | None = None,
         labels: Labels | None = None,
         mask: Labels | None = None,
@@ -178,33 +186,69 @@ class WrappedModel(Watched):
                 codes.
             method: `code_length` (default for fitted codes), `mean`, `max`, `total`, or the
                 combined p-values of the layers: `fisher`, `simes`, `harmonic`.
+            by_class: p-values within the predicted class, where calibration inputs suffice; see
+                `nervecode.scoring.mondrian`.
+            weights: gives the (B,) importance weights of a batch, above 0: the density of the
+                inputs to be scored over that of the loader's, up to a factor.
+            add: add to the calibration that there is, which is of the same method and kind. What
+                was selected by its surprise, as what was not flagged, must not be added.
             call: as in `fit`.
             labels: as in `fit`; they are not given to the model.
             mask: as in `fit`.
             progress: as in `fit`.
 
         Raises:
-            InputError: a batch of another kind, an unknown method, or fewer than two inputs.
+            InputError: a batch of another kind, an unknown method, fewer than two inputs, weights
+                that do not fit, no predicted classes, or an addition of another kind.
+            NotReadyError: nothing to add to.
         """
+        before = extended(self, method, by_class) if add else None
         model, inputs = eager(self.model), InputSketch()
         with inputs.watching(model):
             batches = _batches(model, loader, call, labels, mask, "calibrate", progress)
-            layers = _readings(self, batches)
+            rows = read_calibration(self, batches, weights)
         self._last.forget()
-        self.set_calibration(layers, method=method)
-        for remark in _overlap(self, inputs):
+        if before is None:
+            self.set_calibration(*rows, method=method, by_class=by_class)
+        else:
+            self._calibrate_on(with_more(before, *rows))
+            for remark in remarks_on_selection(p_values_before(before, rows.layers)):
+                self._remarks.tell(f"calibrate add: {remark}", again=True)
+        for remark in overlap(self, inputs):
             self._remarks.tell(f"calibrate: {remark}", again=True)
         return self
 
-    def set_calibration(self, layers: Mapping[str, Tensor], *, method: str | None = None) -> None:
+    def set_calibration(
+        self,
+        layers: Mapping[str, Tensor],
+        predicted: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
+        method: str | None = None,
+        by_class: bool = False,
+    ) -> None:
         """Calibrate on scores that are there already: layer -> `readings` of ID data.
 
-        Warns of inputs with NaN or infinity, and of too few for `nervecode.scoring.ALPHA`.
+        Warns of inputs with NaN or infinity, of too few for `nervecode.scoring.ALPHA`, of classes
+        that are pooled, and of what weights leave.
+
+        Args:
+            layers: layer -> (n, 2) `readings`.
+            predicted: (n,) predicted classes, where no layer is a label code.
+            weights: (n,) importance weights.
+            method: as in `calibrate`.
+            by_class: as in `calibrate`.
         """
+        method = method or _default_method(self.coders)
         with torch.inference_mode(False):
-            calibration = LayerCalibration(layers, method or _default_method(self.coders))
+            calibration = LayerCalibration(
+                layers, method, by_class=by_class, predicted=predicted, weights=weights
+            )
         if not self.condition.has_weights_of(self.model):
             self._remarks.tell("calibrate: the weights have changed since the fit", again=True)
+        self._calibrate_on(calibration)
+
+    def _calibrate_on(self, calibration: LayerCalibration) -> None:
         self.calibration, self.condition = calibration, Condition.of(self.model)
         for remark in calibration.remarks():
             self._remarks.tell(f"calibrate: {remark}", again=True)
@@ -294,26 +338,18 @@ def restore(
     return storage.unpack(header, tensors, model, WrappedModel, source=source)
 
 
-def _overlap(wrapped: WrappedModel, inputs: InputSketch) -> Iterator[str]:
-    """A remark, where the codes were fitted to what they are to be calibrated on."""
-    fitted = wrapped.fit_inputs
-    if fitted is None:
-        if any(isinstance(coder, FittedCoder) for coder in wrapped.coders.values()):
-            yield "the codes do not tell which inputs fitted them; see that these are others"
-    elif (share := fitted.share_of(inputs.hashes)) > OVERLAP:
-        yield (
-            f"{share:.0%} of the inputs were fitted to, and such p-values raise too many false "
-            "alarms; calibrate on held-out inputs"
-        )
-
-
 def _aggregate(
     wrapped: WrappedModel, traces: Traces, method: str | None = None
 ) -> AggregatedSurprise:
     """The surprise of some traces; what is to be remarked on is told."""
     remark = misfit(wrapped) if traces.remark is None else traces.remark
     surprise = aggregate(
-        traces.layers, wrapped.calibration, method, size=traces.size, remark=remark or ""
+        traces.layers,
+        wrapped.calibration,
+        method,
+        size=traces.size,
+        predicted=traces.predicted,
+        remark=remark or "",
     )
     if surprise.remark:
         wrapped._remarks.tell(surprise.remark, about=surprise.remark.partition(":")[0])
@@ -327,26 +363,6 @@ def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
     except Exception as error:
         wrapped._remarks.tell(f"score: {reason(error)}")
         return unknown_surprise(traces.size or 0, reason(error))
-
-
-def _readings(wrapped: WrappedModel, batches: Iterable[Batch]) -> dict[str, Tensor]:
-    """Layer -> `readings` of all inputs, of the layers that were coded in every batch."""
-    rows, sample = [], PositionSample(1, seed=1)
-    for batch in batches:
-        _, traces = traced(wrapped, batch.run, batch.mask)
-        layers = one_place_each(traces.layers, traces.mask, sample)
-        rows.append({name: readings(name, trace) for name, trace in layers.items()})
-    if not any(rows):
-        raise NotReadyError("calibrate: no watched layer ran, or coding is disabled")
-    for name in dict.fromkeys([*wrapped.layer_names, *chain(*rows)]):
-        number = sum(name in row for row in rows)
-        if number < len(rows):
-            wrapped._remarks.tell(
-                f"calibrate: layer {name!r} was coded in {number} of {len(rows)} batches, and is "
-                "left out of the score"
-            )
-    whole = [name for name in rows[0] if all(name in row for row in rows)]
-    return {name: torch.cat([row[name] for row in rows]) for name in whole}
 
 
 def _default_method(coders: nn.ModuleDict) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
+from nervecode.scoring.false_alarms import alpha_within
 
 Traces = Mapping[str, CodingTrace | Tensor]
 
@@ -21,12 +22,43 @@ class Calibrated(NamedTuple):
     Attributes:
         percentile: (B,) float64.
         p_value: (B,) float64.
-        number: n, of the calibration inputs.
+        smallest_alpha: below it some inputs could not be flagged, whatever their surprise.
+        sizes: n, the number of calibration inputs, and that of each class with p-values of its own;
+            empty for weighted ones, for which no number of inputs stands.
+        group: (B,) int64, which of the sizes an input's p-value refers to; None for the first.
     """
 
     percentile: Tensor
     p_value: Tensor
-    number: int
+    smallest_alpha: float
+    sizes: tuple[int, ...]
+    group: Tensor | None = None
+
+    def threshold(self, alpha: float, confidence: float | None) -> float | Tensor:
+        """() or (B,) what p-values are flagged up to; see `AggregatedSurprise.flag`."""
+        if confidence is not None:
+            return self._threshold_within(alpha, confidence)
+        if not self.smallest_alpha <= alpha < 1:
+            number = f"{min(self.sizes)}" if self.sizes else "the weighted"
+            of_class = " of a class" if len(self.sizes) > 1 else ""
+            raise InputError(
+                f"flag alpha: found {alpha}, allowed: {self.smallest_alpha:.3g} to 1, "
+                f"as there are {number} calibration inputs{of_class}"
+            )
+        return alpha
+
+    def _threshold_within(self, rate: float, confidence: float) -> float | Tensor:
+        if not self.sizes:
+            raise InputError(
+                f"flag confidence: found {confidence}, allowed: None for weighted calibration "
+                "inputs, whose false alarms have no Beta law"
+            )
+        alpha_within(min(self.sizes), rate, confidence=confidence)  # the first to be too few
+        alphas = [alpha_within(n, rate, confidence=confidence) for n in self.sizes]
+        if self.group is None:
+            return alphas[0]
+        table = torch.tensor(alphas, dtype=torch.float64)
+        return table.to(self.group.device, non_blocking=True)[self.group]
 
 
 @dataclass(frozen=True)
@@ -77,23 +109,35 @@ class AggregatedSurprise:
         """
         return self._calibrated("p_value").p_value
 
-    def flag(self, alpha: float = 0.01) -> Tensor:
-        """(B,) bool: a p-value of at most alpha, or an input of which nothing valid is known.
-
-        Of inputs like the calibration data, at most a fraction alpha is flagged.
+    @property
+    def pooled(self) -> Tensor:
+        """(B,) bool: the p-value refers to all calibration inputs, not to those of its class.
 
         Raises:
-            InputError: an alpha outside (0, 1), or below any p-value that calibration can give.
+            NotReadyError: before calibration, or for another method than was calibrated.
+        """
+        group = self._calibrated("pooled").group
+        return torch.ones_like(self.valid) if group is None else group == 0
+
+    def flag(self, alpha: float = 0.01, *, confidence: float | None = None) -> Tensor:
+        """(B,) bool: a p-value of at most alpha, or an input of which nothing valid is known.
+
+        Of inputs like the calibration data, at most a fraction alpha is flagged, on average over
+        calibration sets. With a confidence, a smaller threshold is taken, so that for this share of
+        the calibration sets the fraction is at most alpha (`nervecode.scoring.false_alarm_bound`);
+        after `calibrate(by_class=True)` so it is within each class by itself.
+
+        Args:
+            alpha: the fraction.
+            confidence: such as 0.95; None promises the average alone.
+
+        Raises:
+            InputError: an alpha or confidence outside (0, 1), an alpha that so few calibration
+                inputs cannot give, or a confidence where these are weighted.
             NotReadyError: before calibration, or for another method than was calibrated.
         """
         calibrated = self._calibrated("flag")
-        smallest = 1 / (calibrated.number + 1)
-        if not smallest <= alpha < 1:
-            raise InputError(
-                f"flag alpha: found {alpha}, allowed: {smallest:.3g} to 1, "
-                f"as there are {calibrated.number} calibration inputs"
-            )
-        return ~(calibrated.p_value > alpha)
+        return ~(calibrated.p_value > calibrated.threshold(alpha, confidence))
 
     def layer(self, name: str) -> Tensor:
         """(B,) the surprise of one layer.
@@ -111,10 +155,11 @@ class AggregatedSurprise:
             return self
         calibrated = self.calibrated
         if calibrated is not None:
-            calibrated = Calibrated(
-                calibrated.percentile.view(-1, *places),
-                calibrated.p_value.view(-1, *places),
-                calibrated.number,
+            group = calibrated.group
+            calibrated = calibrated._replace(
+                percentile=calibrated.percentile.view(-1, *places),
+                p_value=calibrated.p_value.view(-1, *places),
+                group=None if group is None else group.view(-1, *places),
             )
         return replace(
             self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,17 +18,19 @@ from nervecode.scoring.aggregate import (
     stack_layers,
     unknown_surprise,
 )
-from nervecode.scoring.code_length import LABEL, CodeLengthScore, readings
+from nervecode.scoring.code_length import LABEL, readings
+from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.grid import grid_of, on_grid
+from nervecode.scoring.mondrian import Mondrian, check_weights
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import (
-    ALPHA,
     EmpiricalPercentileCalibrator,
     p_values_among,
     percentiles_among,
 )
+from nervecode.scoring.remarks import remarks_on_classes, remarks_on_number, remarks_on_weights
+from nervecode.scoring.tables import CODE_LENGTH, Tables, finite_readings, moved
 
-CODE_LENGTH = "code_length"
 METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)
 
 
@@ -40,19 +41,34 @@ class LayerCalibration:
         layers: name -> `readings` of all calibration inputs.
         known: those of the inputs that are finite in every layer, which are calibrated on.
         num_samples: n, the number of these.
-        smallest_alpha: 1 / (n + 1); at an alpha below it nothing is flagged.
+        smallest_alpha: 1 / (n + 1), the smallest p-value; where there are classes, of the smallest
+            of these.
+        predicted: (N,) predicted classes of all calibration inputs; None without `by_class`.
+        weights: (N,) their importance weights; None where all weigh the same.
 
     Args:
         layers: name -> `readings` of the calibration inputs.
         method: how layers are aggregated: `code_length`, `mean`, `max`, `total`, or `fisher`,
             `simes`, `harmonic`: -log2 of the combined p-values of the layers, in bits.
+        by_class: p-values within the predicted class, see `Mondrian`.
+        predicted: (N,) predicted classes, where no layer is a label code.
+        weights: (N,) importance weights, above 0, see `Mondrian`.
 
     Raises:
-        InputError: an unknown method, or fewer than two finite inputs.
+        InputError: an unknown method, fewer than two finite inputs, no predicted classes, or
+            weights that do not fit.
         NotReadyError: `code_length` for learned codes, which have no regret.
     """
 
-    def __init__(self, layers: Mapping[str, Tensor], method: str) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, Tensor],
+        method: str,
+        *,
+        by_class: bool = False,
+        predicted: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
         if method not in METHODS:
             allowed = did_you_mean(method, METHODS)
             raise InputError(f"calibrate method: found {method!r}; {allowed}")
@@ -61,28 +77,64 @@ class LayerCalibration:
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method = method
         self.known = _finite_rows(self.layers)
-        self._tables = _Tables.of(self.known, method)
-        self._placed: dict[torch.device, _Tables] = {}
+        self._tables = Tables.of(self.known, method)
+        self._placed: dict[torch.device, Tables] = {}
         self.calibrator = EmpiricalPercentileCalibrator()
-        state = self.calibrator.fit(self.aggregate(self.known), aggregation=method)
+        scores = self.aggregate(self.known)
+        state = self.calibrator.fit(scores, aggregation=method)
         self.num_samples, self.smallest_alpha = state.num_samples, state.smallest_alpha
         self._tables = self._tables._replace(scores=state.scores)
+        self.by_class, self.predicted, self.weights = by_class, None, None
+        if by_class:
+            self.predicted = predictions(self.layers, predicted).cpu()
+        if weights is not None:
+            self.weights = check_weights(weights, len(next(iter(self.layers.values()))))
+        self.sizes: tuple[int, ...] = (self.num_samples,)
+        if by_class or weights is not None:
+            self._group(scores)
+
+    def _group(self, scores: Tensor) -> None:
+        """Lay out the (n,) scores in groups, and by their weights."""
+        finite = finite_readings(self.layers)
+        kept = scores.isfinite()
+        parts = [None if p is None else p[finite][kept] for p in (self.predicted, self.weights)]
+        groups = Mondrian.of(scores[kept], *parts)
+        self._tables = self._tables._replace(groups=groups)
+        self.smallest_alpha = groups.smallest()
+        self.sizes = () if self.weights is not None else tuple(groups.totals.long().tolist())
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether `score` has to be told the predicted classes, since no layer is a label code."""
+        return self.by_class and not any(name.endswith(LABEL) for name in self.layers)
+
+    def threshold(self, alpha: float) -> float:
+        """The smallest score with p <= alpha among all calibration inputs; infinite where none is.
+
+        Raises:
+            InputError: an alpha outside (0, 1).
+        """
+        if not 0 < alpha < 1:
+            raise InputError(f"threshold alpha: found {alpha}, allowed: between 0 and 1")
+        rank = rank_of(self.num_samples, alpha)
+        return float(self._tables.scores[-rank]) if rank else math.inf
 
     def remarks(self) -> list[str]:
         """What keeps this calibration from meaning what was asked for, in words."""
-        n, total = self.num_samples, len(next(iter(self.layers.values())))
-        remarks = []
-        if n < total:
-            remarks.append(f"{total - n} of {total} inputs have NaN or infinity, and are left out")
-        if self.smallest_alpha > ALPHA:
-            remarks.append(
-                f"{n} inputs give no p-value below 1/{n + 1} = {self.smallest_alpha:.2g}, so that "
-                f"a smaller alpha flags nothing; {math.ceil(1 / ALPHA) - 1} serve alpha {ALPHA}"
-            )
-        return remarks
+        finite = finite_readings(self.layers)
+        return [
+            *remarks_on_number(self.num_samples, len(finite)),
+            *remarks_on_weights(self.weights, self.smallest_alpha),
+            *remarks_on_classes(None if self.predicted is None else self.predicted[finite]),
+        ]
 
     def score(
-        self, traces: Mapping[str, CodingTrace], *, size: int | None = None, remark: str = ""
+        self,
+        traces: Mapping[str, CodingTrace],
+        *,
+        size: int | None = None,
+        predicted: Tensor | None = None,
+        remark: str = "",
     ) -> AggregatedSurprise:
         """Aggregate traces as the calibration scores were, with percentile and p-value.
 
@@ -92,10 +144,11 @@ class LayerCalibration:
         Args:
             traces: layer -> trace of one call.
             size: B, where no layer tells.
+            predicted: (B,) predicted classes; see `needs_predictions`.
             remark: why nothing of this call is valid, if that is known already.
         """
         known = {name: traces[name] for name in self.layers if name in traces}
-        remark = remark or self._misfit(known)
+        remark = remark or _misfit(self, known, predicted)
         if remark:
             return self._invalid(known, size, remark)
         by_layer, layers = stack_layers(known), tuple(known)
@@ -103,11 +156,7 @@ class LayerCalibration:
         with torch.no_grad():
             pairs = {name: readings(name, trace) for name, trace in known.items()}
             scores = tables.aggregate(pairs, self.method)
-            calibrated = Calibrated(
-                percentiles_among(tables.scores, scores),
-                p_values_among(tables.scores, scores),
-                self.num_samples,
-            )
+            calibrated = self._calibrated(tables, pairs, scores, predicted)
         return AggregatedSurprise(
             scores.to(by_layer),
             by_layer,
@@ -118,17 +167,23 @@ class LayerCalibration:
             remark=remark_on(by_layer.detach(), layers),
         )
 
-    def _misfit(self, traces: Mapping[str, CodingTrace]) -> str:
-        """Why these layers are not those that were calibrated, in words."""
-        missing = [name for name in self.layers if name not in traces]
-        if missing:
-            return f"layer {missing[0]!r} was calibrated and did not run, or could not be coded"
-        sizes = {name: len(trace.surprise) for name, trace in traces.items()}
-        first = next(iter(sizes))
-        for name, number in sizes.items():
-            if number != sizes[first]:
-                return f"layer {name!r} has {number} inputs, layer {first!r} {sizes[first]}"
-        return ""
+    def _calibrated(
+        self,
+        tables: Tables,
+        pairs: Mapping[str, Tensor],
+        scores: Tensor,
+        predicted: Tensor | None,
+    ) -> Calibrated:
+        """Percentiles and p-values of (B,) scores of inputs with the given readings."""
+        percentile = percentiles_among(tables.scores, scores)
+        if tables.groups is None:
+            p_value = p_values_among(tables.scores, scores)
+            return Calibrated(percentile, p_value, self.smallest_alpha, self.sizes)
+        group = torch.zeros_like(scores, dtype=torch.long)
+        if self.by_class:
+            group = tables.groups.group(predictions(pairs, predicted))
+        p_value = tables.groups.p_values(scores, group)
+        return Calibrated(percentile, p_value, self.smallest_alpha, self.sizes, group)
 
     def _invalid(
         self, traces: Mapping[str, CodingTrace], size: int | None, remark: str
@@ -149,7 +204,7 @@ class LayerCalibration:
             tuple(self.layers),
             self.method,
             valid=torch.zeros_like(nothing, dtype=torch.bool),
-            calibrated=Calibrated(unknown, unknown, self.num_samples),
+            calibrated=Calibrated(unknown, unknown, self.smallest_alpha, self.sizes),
             remark=f"{remark}: no p-value is given",
         )
 
@@ -159,60 +214,11 @@ class LayerCalibration:
             {name: pairs[name].cpu() for name in self.layers}, self.method
         )
 
-    def _on(self, device: torch.device) -> _Tables:
+    def _on(self, device: torch.device) -> Tables:
         """The tables where the scores are, so that neither waits for the other."""
         if device not in self._placed:
-            self._placed[device] = _moved(self._tables, device)
+            self._placed[device] = moved(self._tables, device)
         return self._placed[device]
-
-
-class _Tables(NamedTuple):
-    """What of the calibration inputs a score is made from.
-
-    Attributes:
-        scores: (n,) their sorted aggregates; empty while these are made.
-        code_length: for the method of that name.
-        by_layer: (L, n) sorted surprises of each layer, for combined p-values.
-    """
-
-    scores: Tensor
-    code_length: CodeLengthScore | None
-    by_layer: Tensor | None
-
-    @classmethod
-    def of(cls, layers: Mapping[str, Tensor], method: str) -> _Tables:
-        code_length = by_layer = None
-        if method == CODE_LENGTH:
-            code_length = CodeLengthScore.fit(*_terms(layers))
-        elif method in COMBINERS:
-            surprises = torch.stack([pair[:, 0] for pair in layers.values()])
-            by_layer = surprises.double().sort(dim=1).values
-        return cls(torch.empty(0, dtype=torch.float64), code_length, by_layer)
-
-    def aggregate(self, pairs: Mapping[str, Tensor], method: str) -> Tensor:
-        """(N,) float64 scores from `readings` of the calibrated layers, in their order."""
-        unknown = ~_finite(pairs)
-        return self._aggregate(pairs, unknown, method).masked_fill(unknown, torch.inf)
-
-    def _aggregate(self, pairs: Mapping[str, Tensor], unknown: Tensor, method: str) -> Tensor:
-        if self.code_length is not None:
-            bits, regret, label = _terms(pairs)
-            label = None if label is None else _filled(label, unknown)
-            return self.code_length(_filled(bits, unknown), _filled(regret, unknown), label)
-        pairs = {name: _filled(pair, unknown) for name, pair in pairs.items()}
-        if self.by_layer is not None:
-            surprises = torch.stack([pair[:, 0] for pair in pairs.values()])
-            return -COMBINERS[method](p_values_among(self.by_layer, surprises).T).log2()
-        result = AGGREGATIONS[method]({name: pair[:, 0] for name, pair in pairs.items()})
-        assert result is not None
-        return result.surprise.double()
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Nested tuples of tensors on a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    return type(value)(*[_moved(v, device) for v in value]) if isinstance(value, tuple) else value
 
 
 def aggregate(
@@ -221,6 +227,7 @@ def aggregate(
     method: str | None,
     *,
     size: int | None = None,
+    predicted: Tensor | None = None,
     remark: str = "",
 ) -> AggregatedSurprise:
     """The layers of one forward as one surprise per input.
@@ -230,6 +237,7 @@ def aggregate(
         calibration: what percentiles and p-values refer to, if there is one.
         method: one of `METHODS`; None takes the calibrated one, or `mean` without a calibration.
         size: B, where no layer tells.
+        predicted: (B,) predicted classes; see `LayerCalibration.needs_predictions`.
         remark: why nothing of this call is valid, if that is known already.
 
     Raises:
@@ -239,7 +247,9 @@ def aggregate(
     grid = grid_of(traces)
     traces = on_grid(traces, grid)
     size = None if size is None else size * math.prod(grid)
-    return _aggregate(traces, calibration, method, size, remark).at(grid)
+    if predicted is not None and grid:
+        predicted = predicted.repeat_interleave(math.prod(grid))
+    return _aggregate(traces, calibration, method, size, predicted, remark).at(grid)
 
 
 def _aggregate(
@@ -247,11 +257,12 @@ def _aggregate(
     calibration: LayerCalibration | None,
     method: str | None,
     size: int | None,
+    predicted: Tensor | None,
     remark: str,
 ) -> AggregatedSurprise:
     """The same, of layers of as many rows each."""
     if calibration is not None and method in (None, calibration.method):
-        return calibration.score(traces, size=size, remark=remark)
+        return calibration.score(traces, size=size, predicted=predicted, remark=remark)
     if method is not None and method not in METHODS:
         raise InputError(f"surprise method: found {method!r}; {did_you_mean(method, METHODS)}")
     if method not in (None, *AGGREGATIONS):
@@ -262,14 +273,38 @@ def _aggregate(
     return unknown_surprise(size or 0, remark or "no layer was coded") if result is None else result
 
 
-def _finite(pairs: Mapping[str, Tensor]) -> Tensor:
-    """(N,) whether all readings of an input are finite."""
-    return torch.cat(list(pairs.values()), dim=1).isfinite().all(1)
+def _misfit(
+    calibration: LayerCalibration, traces: Mapping[str, CodingTrace], predicted: Tensor | None
+) -> str:
+    """Why these layers are not those that were calibrated, in words."""
+    missing = [name for name in calibration.layers if name not in traces]
+    if missing:
+        return f"layer {missing[0]!r} was calibrated and did not run, or could not be coded"
+    sizes = {name: len(trace.surprise) for name, trace in traces.items()}
+    first = next(iter(sizes))
+    for name, number in sizes.items():
+        if number != sizes[first]:
+            return f"layer {name!r} has {number} inputs, layer {first!r} {sizes[first]}"
+    if calibration.needs_predictions and (predicted is None or len(predicted) != sizes[first]):
+        return "the predicted classes are not known; score(x) reads them from (B, K) outputs"
+    return ""
 
 
-def _filled(readings: Tensor, unknown: Tensor) -> Tensor:
-    """(N, ...) readings with 0 for the (N,) unknown inputs."""
-    return readings.masked_fill(unknown.view(-1, *[1] * (readings.ndim - 1)), 0.0)
+def predictions(pairs: Mapping[str, Tensor], predicted: Tensor | None) -> Tensor:
+    """(N,) predicted classes, from the label code's readings or as given.
+
+    Raises:
+        InputError: neither is there.
+    """
+    for name, pair in pairs.items():
+        if name.endswith(LABEL):
+            return pair[:, 1].nan_to_num().long()
+    if predicted is None:
+        raise InputError(
+            "calibrate by_class: found no predicted classes, allowed: codes with a label code "
+            "(fit(label_code=True)) or a model that returns (B, K) logits"
+        )
+    return predicted.long()
 
 
 def _finite_rows(pairs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -278,17 +313,10 @@ def _finite_rows(pairs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         InputError: there is none; a layer that is never finite is named.
     """
-    finite = _finite(pairs)
+    finite = finite_readings(pairs)
     if len(finite) and not finite.any():
         name = next(
             (n for n, p in pairs.items() if not p.isfinite().all(1).any()), next(iter(pairs))
         )
         raise InputError(f"surprise of layer {name!r}: found NaN or infinity in every input")
     return {name: pair[finite] for name, pair in pairs.items()}
-
-
-def _terms(pairs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(N, L) code lengths, (N, L) regrets, and (N, 2) label readings where there are any."""
-    coded = torch.stack([pair for name, pair in pairs.items() if not name.endswith(LABEL)], dim=1)
-    labels = [pair for name, pair in pairs.items() if name.endswith(LABEL)]
-    return coded[..., 0], coded[..., 1], labels[0] if labels else None

@@ -1,0 +1,110 @@
+"""The pass of `calibrate` over its inputs, and what speaks against calibrating on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nervecode.core.positions import PositionSample
+from nervecode.errors import InputError, NotReadyError
+from nervecode.layers.batches import Batch
+from nervecode.layers.coder import FittedCoder
+from nervecode.layers.condition import CHANGED
+from nervecode.layers.sketch import InputSketch
+from nervecode.layers.watched import Watched, predicted_classes, traced
+from nervecode.scoring.code_length import readings
+from nervecode.scoring.grid import one_place_each
+from nervecode.scoring.layer_calibration import LayerCalibration
+
+Weights = Callable[[Any], Tensor]
+
+OVERLAP = 0.05  # the share of calibration inputs that `fit` may have seen, as duplicates are
+
+
+class Readings(NamedTuple):
+    """What calibration keeps of its inputs.
+
+    Attributes:
+        layers: layer -> `readings`, of the layers that were coded in every batch.
+        predicted: (n,) predicted classes; None where the output does not tell.
+        weights: (n,) importance weights; None where none are asked for.
+    """
+
+    layers: dict[str, Tensor]
+    predicted: Tensor | None
+    weights: Tensor | None
+
+
+def read_calibration(
+    watched: Watched, batches: Iterable[Batch], weights: Weights | None
+) -> Readings:
+    """The readings of all inputs."""
+    rows, predicted, weighed, sample = [], [], [], PositionSample(1, seed=1)
+    for batch in batches:
+        output, traces = traced(watched, batch.run, batch.mask)
+        layers = one_place_each(traces.layers, traces.mask, sample)
+        rows.append({name: readings(name, trace) for name, trace in layers.items()})
+        predicted.append(predicted_classes(output))
+        if weights is not None:
+            weighed.append(torch.as_tensor(weights(batch.given)).detach().double().cpu())
+    told = [classes for classes in predicted if classes is not None]
+    whole = _whole(watched, rows)
+    number = len(next(iter(whole.values()), ()))  # fewer than inputs, where some are all padding
+    return Readings(
+        whole,
+        torch.cat(told) if sum(map(len, told)) == number else None,
+        torch.cat(weighed) if weights is not None else None,
+    )
+
+
+def _whole(watched: Watched, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Layer -> the readings of all batches; layers that some batches lack are left out, by name."""
+    if not any(rows):
+        raise NotReadyError("calibrate: no watched layer ran, or coding is disabled")
+    for name in dict.fromkeys([*watched.layer_names, *chain(*rows)]):
+        number = sum(name in row for row in rows)
+        if number < len(rows):
+            watched._remarks.tell(
+                f"calibrate: layer {name!r} was coded in {number} of {len(rows)} batches, and is "
+                "left out of the score"
+            )
+    whole = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: torch.cat([row[name] for row in rows]) for name in whole}
+
+
+def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalibration:
+    """The calibration that inputs can be added to.
+
+    Raises:
+        NotReadyError: there is none, or it is of other weights of the model.
+        InputError: it is of another method or kind than is asked for.
+    """
+    calibration = watched.calibration
+    if calibration is None:
+        raise NotReadyError("calibrate add: nothing to add to; call calibrate(loader) first")
+    if not watched.condition.has_weights_of(watched.model):
+        raise NotReadyError(f"calibrate add: {CHANGED}")
+    if method not in (None, calibration.method):
+        raise InputError(
+            f"calibrate add, method: found {method!r}, allowed: {calibration.method!r} as before"
+        )
+    if by_class and not calibration.by_class:
+        raise InputError("calibrate add, by_class: found True, allowed: False as before")
+    return calibration
+
+
+def overlap(watched: Watched, inputs: InputSketch) -> Iterator[str]:
+    """A remark, where the codes were fitted to what they are to be calibrated on."""
+    fitted = watched.fit_inputs
+    if fitted is None:
+        if any(isinstance(coder, FittedCoder) for coder in watched.coders.values()):
+            yield "the codes do not tell which inputs fitted them; see that these are others"
+    elif (share := fitted.share_of(inputs.hashes)) > OVERLAP:
+        yield (
+            f"{share:.0%} of the inputs were fitted to, and such p-values raise too many false "
+            "alarms; calibrate on held-out inputs"
+        )

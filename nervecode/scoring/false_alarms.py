@@ -1,0 +1,111 @@
+"""False alarms of one calibration set: how many it may raise, with a stated confidence.
+
+The promise P(p <= alpha) <= alpha is an average over calibration sets. Given the set, the rate of
+false alarms is P(S >= c) for its k-th largest score c, k = floor(alpha (n + 1)): the k-th smallest
+of n uniform numbers, which follows Beta(k, n + 1 - k) for continuous scores, and is below it where
+scores tie. Vovk 2012, https://proceedings.mlr.press/v25/vovk12.html; Bates et al. 2023,
+https://doi.org/10.1214/22-AOS2244.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+
+from nervecode.errors import InputError
+
+CONFIDENCE = 0.95  # of the rates that are shown
+ROUNDING = 1e-9  # what alpha (n + 1) may lack of a whole number
+STEPS = 60  # of the bisections, which halve an interval of length 1
+
+
+def false_alarm_bound(n: int, alpha: float, *, confidence: float = CONFIDENCE) -> float:
+    """The rate that false alarms at p <= alpha do not exceed, for a share of calibration sets.
+
+    Args:
+        n: the number of calibration inputs.
+        alpha: what p-values are flagged up to.
+        confidence: the share of the calibration sets of n inputs for which it holds.
+
+    Returns:
+        The `confidence` quantile of Beta(k, n + 1 - k); 0 where alpha flags nothing.
+
+    Raises:
+        InputError: alpha or confidence outside (0, 1), or no calibration inputs.
+    """
+    _check(n, alpha=alpha, confidence=confidence)
+    return _quantile(n, rank_of(n, alpha), confidence)
+
+
+def alpha_within(n: int, rate: float, *, confidence: float = CONFIDENCE) -> float:
+    """The largest alpha whose false alarms do not exceed a rate, for a share of calibration sets.
+
+    Args:
+        n: the number of calibration inputs.
+        rate: the fraction of ID inputs that may be flagged.
+        confidence: the share of the calibration sets of n inputs for which it holds.
+
+    Returns:
+        k / (n + 1), with `false_alarm_bound(n, k / (n + 1)) <= rate`.
+
+    Raises:
+        InputError: numbers outside (0, 1), or too few calibration inputs for the rate; the smallest
+            rate that they can promise is named.
+    """
+    _check(n, rate=rate, confidence=confidence)
+    return _largest(n, rate, confidence) / (n + 1)
+
+
+def rank_of(n: int, alpha: float) -> int:
+    """floor(alpha (n + 1)) = k: p <= alpha for scores of at least the k-th largest of n."""
+    return math.floor(alpha * (n + 1) + ROUNDING)
+
+
+@lru_cache(maxsize=1024)
+def _largest(n: int, rate: float, confidence: float) -> int:
+    """The largest k whose quantile is at most the rate."""
+    smallest = _quantile(n, 1, confidence)
+    if smallest > rate:
+        needed = math.ceil(math.log1p(-confidence) / math.log1p(-rate))
+        raise InputError(
+            f"flag alpha: found {rate} at confidence {confidence}, allowed: {smallest:.3g} or "
+            f"more, as there are {n} calibration inputs; {needed} serve {rate}"
+        )
+    low, high = 1, rank_of(n, rate) + 1  # the quantile of k = rate (n + 1) lies above its mean
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = _at_least(n, middle, rate) >= confidence
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+@lru_cache(maxsize=1024)
+def _quantile(n: int, k: int, confidence: float) -> float:
+    """The x with P(Beta(k, n + 1 - k) <= x) = confidence, from above."""
+    if not 0 < k <= n:
+        return float(k > 0)
+    low, high = 0.0, 1.0
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        enough = _at_least(n, k, middle) >= confidence
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _at_least(n: int, k: int, x: float) -> float:
+    """P(Bin(n, x) >= k), which is P(Beta(k, n + 1 - k) <= x): a sum of k or n + 1 - k terms."""
+    below = k <= n + 1 - k
+    j = torch.arange(0 if below else k, k if below else n + 1, dtype=torch.float64)
+    choose = math.lgamma(n + 1) - torch.lgamma(j + 1) - torch.lgamma(n - j + 1)
+    tail = (choose + j * math.log(x) + (n - j) * math.log1p(-x)).exp().sum().item()
+    return 1 - tail if below else tail
+
+
+def _check(n: int, **fractions: float) -> None:
+    if n < 1:
+        raise InputError(f"calibration inputs: found {n}, allowed: 1 or more")
+    for name, value in fractions.items():
+        if not 0 < value < 1:
+            raise InputError(f"{name}: found {value}, allowed: between 0 and 1")

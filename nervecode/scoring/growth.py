@@ -1,0 +1,90 @@
+"""Growth: a calibration on more inputs, and what that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nervecode.errors import InputError
+from nervecode.scoring.layer_calibration import LayerCalibration, predictions
+from nervecode.scoring.mondrian import check_weights
+from nervecode.scoring.percentiles import p_values_among
+
+ALPHAS = (0.1, 0.05, 0.01)
+
+
+class Change(NamedTuple):
+    """What more calibration inputs change at one alpha.
+
+    Attributes:
+        alpha: what p-values are flagged up to.
+        before: the smallest score that was flagged, in bits; infinite where none was.
+        after: the smallest that is flagged now; standardised on all inputs, as scores are now.
+        flagged: the fraction of the inputs added that was flagged before; near alpha for inputs
+            like those of before.
+    """
+
+    alpha: float
+    before: float
+    after: float
+    flagged: float
+
+
+def with_more(
+    calibration: LayerCalibration,
+    layers: Mapping[str, Tensor],
+    predicted: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> LayerCalibration:
+    """A calibration on its own and on further held-out ID inputs, by the same method.
+
+    Args:
+        calibration: stays as it is.
+        layers: layer -> `readings` of the further inputs.
+        predicted: (m,) predicted classes; see `LayerCalibration.needs_predictions`.
+        weights: (m,) importance weights, if the calibration has them.
+
+    Raises:
+        InputError: other layers, or weights for some of the inputs alone.
+    """
+    own = calibration.layers
+    for name in dict.fromkeys([*own, *layers]):
+        if name not in layers or name not in own:
+            there = "the further inputs" if name in layers else "the calibration"
+            raise InputError(f"calibrate add: layer {name!r} is of {there} alone")
+    if (weights is None) != (calibration.weights is None):
+        there = "the calibration" if weights is None else "the further inputs"
+        raise InputError(f"calibrate add: weights of {there} alone, allowed: of both or none")
+    if calibration.predicted is not None:
+        predicted = torch.cat([calibration.predicted, predictions(layers, predicted).cpu()])
+    if weights is not None and calibration.weights is not None:
+        number = len(next(iter(layers.values())))
+        weights = torch.cat([calibration.weights, check_weights(weights, number)])
+    return LayerCalibration(
+        {name: torch.cat([known, layers[name].cpu()]) for name, known in own.items()},
+        calibration.method,
+        by_class=calibration.by_class,
+        predicted=predicted,
+        weights=weights,
+    )
+
+
+def p_values_before(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> Tensor:
+    """(m,) p-values of `readings` among all inputs of a calibration, whatever their class."""
+    state = calibration.calibrator.state
+    assert state is not None
+    return p_values_among(state.scores, calibration.aggregate(layers))
+
+
+def changes(before: LayerCalibration, after: LayerCalibration) -> list[Change]:
+    """What `with_more` has changed, at usual rates of false alarms."""
+    number = len(next(iter(before.layers.values())))
+    added = {name: known[number:] for name, known in after.layers.items()}
+    p_values = p_values_before(before, added)
+    return [
+        Change(a, before.threshold(a), after.threshold(a), float((p_values <= a).double().mean()))
+        for a in ALPHAS
+    ]

@@ -1,0 +1,64 @@
+"""Benjamini and Hochberg's selection against a loop, and its false discoveries by simulation."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import false_discovery_control
+
+from nervecode.errors import InputError
+from nervecode.scoring import conformal_p_values, select
+
+
+def by_loop(p_values: np.ndarray, rate: float) -> np.ndarray:
+    ordered, largest = np.sort(p_values), -np.inf
+    for i, p in enumerate(ordered, start=1):
+        if p * len(ordered) <= rate * i:
+            largest = p
+    return p_values <= largest
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.7])
+def test_selection_is_that_of_the_loop_and_of_scipy(seed: int, rate: float) -> None:
+    rng = np.random.default_rng(seed)
+    p = np.concatenate([rng.integers(1, 200, 150), np.ones(50), rng.integers(2, 9, 50)]) / 200
+    found = select(torch.from_numpy(p), rate).numpy()
+    np.testing.assert_array_equal(found, by_loop(p, rate))
+    np.testing.assert_array_equal(found, false_discovery_control(p) <= rate)
+    assert found.any()
+
+
+def test_edges() -> None:
+    assert not select(torch.ones(4), 0.9).any()
+    assert select(torch.full((4,), 0.05, dtype=torch.float64), 0.05).all()
+    assert select(torch.zeros(0), 0.5).shape == (0,)
+    nan = torch.tensor([torch.nan, 0.01, 0.9])
+    assert select(nan, 0.02).tolist() == [True, True, False]
+    assert select(nan, 0.01).tolist() == [True, False, False]
+
+
+def test_errors() -> None:
+    with pytest.raises(
+        InputError, match=r"false-discovery rate: found 1\.0, allowed: between 0 and"
+    ):
+        select(torch.ones(3), 1.0)
+    with pytest.raises(InputError, match=r"p-values: found shape \(3, 1\), allowed: \(m,\)"):
+        select(torch.ones(3, 1), 0.1)
+
+
+@pytest.mark.parametrize("outliers", [0, 20])
+def test_few_of_the_selected_are_id(outliers: int) -> None:
+    """Batches against a calibration set that all of their inputs share."""
+    generator = torch.Generator().manual_seed(outliers)
+    rate, id_inputs, repeats = 0.2, 80, 1500
+    shares, power = [], []
+    for _ in range(repeats):
+        calibration = torch.randn(500, generator=generator)
+        scores = torch.randn(id_inputs + outliers, generator=generator)
+        scores[id_inputs:] += 3
+        selected = select(conformal_p_values(calibration, scores), rate)
+        shares.append(float(selected[:id_inputs].sum() / selected.sum().clamp_min(1)))
+        power.append(float(selected[id_inputs:].double().mean()) if outliers else 1.0)
+    error = 3 * np.std(shares) / repeats**0.5
+    assert np.mean(shares) <= rate * id_inputs / (id_inputs + outliers) + error
+    assert np.mean(power) > 0.5

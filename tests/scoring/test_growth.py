@@ -1,0 +1,74 @@
+"""More calibration inputs: the same as all at once, and what cannot be added."""
+
+import math
+
+import pytest
+import torch
+
+from nervecode.errors import InputError
+from nervecode.scoring import changes, with_more
+from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.remarks import remarks_on_selection
+
+
+def readings(n: int, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.randint(0, 3, (n, 1), generator=generator)
+    head = torch.cat([torch.rand(n, 1, generator=generator), classes], dim=1)
+    return {"a": torch.randn(n, 2, generator=generator), "head:label": head}
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_adding_is_calibrating_on_all(by_class: bool, weighted: bool) -> None:
+    first, second = readings(400, 0), readings(60, 1)
+    weights = torch.rand(460).double() + 0.1 if weighted else None
+    before = LayerCalibration(
+        first, "code_length", by_class=by_class, weights=weights[:400] if weighted else None
+    )
+    grown = with_more(before, second, None, weights[400:] if weighted else None)
+    whole = {name: torch.cat([first[name], second[name]]) for name in first}
+    again = LayerCalibration(whole, "code_length", by_class=by_class, weights=weights)
+    for mine, other in zip(_flat(grown._tables), _flat(again._tables), strict=True):
+        assert torch.equal(mine, other)
+    assert before.num_samples == 400 and grown.num_samples == 460
+    assert grown.smallest_alpha == again.smallest_alpha < before.smallest_alpha
+
+
+def _flat(value: object) -> list[torch.Tensor]:
+    if isinstance(value, tuple):
+        return [tensor for part in value for tensor in _flat(part)]
+    return [value] if isinstance(value, torch.Tensor) else []
+
+
+def test_changes_are_those_of_the_scores() -> None:
+    before = LayerCalibration({"a": torch.arange(99.0)[:, None]}, "mean")
+    after = with_more(before, {"a": torch.tensor([[97.0], [98.5], [3.0], [200.0]])})
+    tenth, twentieth, hundredth = changes(before, after)
+    assert tenth == (0.1, 89.0, 92.0, 0.75)
+    assert twentieth == (0.05, 94.0, 97.0, 0.75)
+    assert hundredth == (0.01, 98.0, 200.0, 0.5)
+    assert before.threshold(0.009) == math.inf
+    with pytest.raises(InputError, match="threshold alpha: found 0, allowed: between"):
+        before.threshold(0)
+
+
+def test_what_cannot_be_added() -> None:
+    before = LayerCalibration({"a": torch.randn(9, 2)}, "mean")
+    with pytest.raises(InputError, match="layer 'b' is of the further inputs alone"):
+        with_more(before, {"a": torch.randn(9, 2), "b": torch.randn(9, 2)})
+    with pytest.raises(InputError, match="layer 'a' is of the calibration alone"):
+        with_more(before, {"b": torch.randn(9, 2)})
+    with pytest.raises(InputError, match="weights of the further inputs alone"):
+        with_more(before, {"a": torch.randn(9, 2)}, None, torch.ones(9))
+    weighted = LayerCalibration({"a": torch.randn(9, 2)}, "mean", weights=torch.ones(9))
+    with pytest.raises(InputError, match="weights of the calibration alone"):
+        with_more(weighted, {"a": torch.randn(9, 2)})
+
+
+def test_what_was_not_flagged_is_told_from_what_nobody_selected() -> None:
+    p = (1 + torch.arange(1000)) / 1001
+    assert list(remarks_on_selection(p)) == []
+    assert list(remarks_on_selection(p[-100:])) == []  # so few may well have none
+    (remark,) = remarks_on_selection(p[p > 0.05])
+    assert "none of 950 added inputs has a p-value of 0.05 or less, as about 48 should" in remark
