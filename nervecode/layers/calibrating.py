@@ -56,7 +56,7 @@ def read_calibration(
     number = len(next(iter(whole.values()), ()))  # fewer than inputs, where some are all padding
     return Readings(
         whole,
-        torch.cat(told) if sum(map(len, told)) == number else None,
+        torch.cat(told) if told and sum(map(len, told)) == number else None,
         torch.cat(weighed) if weights is not None else None,
     )
 
