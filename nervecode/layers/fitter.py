@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,17 @@ from nervecode.layers.watched import Watched, device_of, eager
 from nervecode.scoring.code_length import LABEL
 
 POSITIONS = 256  # of an input that a fit by position reads, at most
+
+
+class FitOptions(TypedDict, total=False):
+    """What a fit can be told; see `CodeFitter`."""
+
+    reduce: str
+    length_power: float
+    rank: int
+    codes_per_class: int
+    label_code: bool
+    by_position: bool
 
 
 class CodeFitter:

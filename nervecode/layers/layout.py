@@ -65,6 +65,20 @@ def output_layouts(
     return layouts
 
 
+def widths_before(model: nn.Module) -> dict[nn.Module, int | None]:
+    """The width that the last module before each one states, in the order of registration.
+
+    What states no width itself, as an activation, mostly keeps that of what came before.
+    """
+    widths: dict[nn.Module, int | None] = {}
+    last: int | None = None
+    for module in model.modules():
+        widths[module] = last
+        if next(module.children(), None) is None:
+            last = output_layout(module).width or last
+    return widths
+
+
 def sequence_first_parts(model: nn.Module) -> list[nn.Module]:
     """The recurrent and attention modules of a model that are made for (T, B, C)."""
     return [module for module in model.modules() if output_layout(module).batch_dim == 1]

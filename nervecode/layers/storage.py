@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError, did_you_mean
+from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import replacing
 from nervecode.layers.coder import Coder, coder_from_spec
+from nervecode.layers.condition import CHANGED
 from nervecode.layers.layout import output_layout
 from nervecode.layers.names import key_of, module_name
 from nervecode.layers.state import header_of, restore_state, tensors_of
@@ -26,8 +26,6 @@ W = TypeVar("W", bound=Watched)
 
 def pack(watched: Watched) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Coders and calibration as a plain JSON header and tensors."""
-    if any(is_lazy(parameter) for parameter in watched.coders.parameters()):
-        raise NotReadyError("save: a coder has no width yet; run a forward or fit(loader) first")
     tensors = {f"coders.{k}": v.contiguous() for k, v in watched.coders.state_dict().items()}
     return header_of(watched), tensors | tensors_of(watched)
 
@@ -96,6 +94,8 @@ def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -
 
 def save(watched: Watched, path: str | Path) -> None:
     """Write coders and calibration to a safetensors file, through a temporary name."""
+    if not watched.condition.has_weights_of(watched.model):
+        watched._remarks.tell(f"save: {CHANGED}", again=True)
     header, tensors = pack(watched)
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))

@@ -46,8 +46,7 @@ class Watched(nn.Module):
         self.model = model
         self.coding_enabled = True
         self._bypassed = 0
-        self._remarks = Remarks()
-        self._last = LastTraces()
+        self._remarks, self._last = Remarks(), LastTraces()
         parts = masked_parts(eager(model))
         self._arguments = {name: Arguments(m) for name, m in {"": eager(model), **parts}.items()}
         self._taps = TapSet(eager(model), self._last.forget)
@@ -63,11 +62,7 @@ class Watched(nn.Module):
         return output
 
     def forward_with_trace(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, CodingTrace]]:
-        """What the model returns, and the trace of each watched layer, by name.
-
-        The traces belong to this call, whatever other threads do. A module that runs twice in
-        one forward gives `name` and `name#2`. Empty while coding is disabled or bypassed.
-        """
+        """What the model returns, and layer -> trace; a second run of a layer is `name#2`."""
         output, traces = watched_call(self, args, kwargs)
         if not torch.compiler.is_compiling():
             self._last.keep(traces)
@@ -77,11 +72,10 @@ class Watched(nn.Module):
     def recording(
         self, read: Read | None = None, *, mask: Tensor | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Within the block, read the watched layers of any forward of the model, in this thread.
+        """Within the block, read any forward of the model in this thread; `mask` as in `score`.
 
-        Several wrappers of one model can record the same forward. The mapping that the block gets
-        is filled as the model runs: layer name -> CodingTrace, or what `read(coder, activation,
-        batch)` returns. Clear it between forwards. `mask` as in `score`.
+        The mapping that the block gets is filled as the model runs; clear it between forwards:
+        layer name -> CodingTrace, or what `read(coder, activation, batch)` returns.
         """
         self._last.forget()
         readings: dict[str, Any] = {}
@@ -90,8 +84,8 @@ class Watched(nn.Module):
 
     def replace_coders(self, coders: Mapping[str, Coder]) -> None:
         """Watch with other coders; a calibration of the old ones is dropped."""
-        self.coders = nn.ModuleDict({key_of(name): coder for name, coder in coders.items()})
-        self.coders.to(device_of(self.model))
+        device = device_of(self.model)
+        self.coders = nn.ModuleDict({key_of(n): c for n, c in coders.items()}).to(device)
         self.calibration: LayerCalibration | None = None
         self.fit_inputs: InputSketch | None = None
         self.condition = Condition()
@@ -101,8 +95,7 @@ class Watched(nn.Module):
 
     def coder(self, name: str) -> Coder:
         """The coder of a watched layer; an InputError names the nearest for another."""
-        coder = coder_of(self.coders, name)
-        if coder is None:
+        if (coder := coder_of(self.coders, name)) is None:
             raise InputError(f"layer: unknown {name!r}; {did_you_mean(name, self.layer_names)}")
         return coder
 

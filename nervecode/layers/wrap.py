@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
-from nervecode.core.precision import RANK
-from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import storage
 from nervecode.layers.batches import Batch, Call, Labels, read_batches
 from nervecode.layers.calibrating import Weights, extended, overlap, read_calibration
 from nervecode.layers.coder import Coder, LearnedCoder
 from nervecode.layers.condition import CHANGED, Condition
-from nervecode.layers.fitter import CodeFitter
+from nervecode.layers.fitter import CodeFitter, FitOptions
 from nervecode.layers.last import Traces
-from nervecode.layers.layout import output_layouts
+from nervecode.layers.layout import output_layouts, widths_before
 from nervecode.layers.progress import length_of, shown
 from nervecode.layers.select import Selector, select_layers
 from nervecode.layers.sketch import InputSketch
@@ -44,6 +42,9 @@ UNTRACED = (
     "surprise: no trace; run a forward of the wrapped model with coding enabled, and ask before "
     "the model runs otherwise; score(x) gives output and surprise of one call"
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def wrap(
@@ -73,6 +74,7 @@ def wrap(
         InputError: a selector that matches nothing, or a size below 1.
     """
     modules, picks = select_layers(model, layers), _picks(model, layers)
+    widths = widths_before(model)
     coders: dict[str, Coder] = {
         name: LearnedCoder(
             layout.width,
@@ -81,6 +83,7 @@ def wrap(
             assignment=assignment,
             reducer=Reducer("mean", **layout._asdict(), pick=picks.get(name)),
             detach=detach,
+            guess=widths[modules[name]],
         )
         for name, layout in output_layouts(model, modules, picks).items()
     }
@@ -108,17 +111,12 @@ class WrappedModel(Watched):
         self,
         loader: Iterable[Any],
         *,
-        reduce: str = "mean_std",
-        length_power: float = LENGTH_POWER,
-        rank: int = RANK,
-        codes_per_class: int = 8,
-        label_code: bool = True,
         num_classes: int | None = None,
         call: Call | None = None,
         labels: Labels | None = None,
         mask: Labels | None = None,
-        by_position: bool = False,
         progress: bool = False,
+        **options: Unpack[FitOptions],
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
 
@@ -126,33 +124,21 @@ class WrappedModel(Watched):
             loader: ID training data, in batches: (x, labels), a mapping of the model's arguments
                 with the key `labels` or `label`, (mapping, labels), or x or a mapping alone for
                 codes without classes; see `nervecode.layers.batches`.
-            reduce: how an activation becomes a vector; this and the next four as in `CodeFitter`.
-            length_power: what the length of each vector is raised to.
-            rank: directions with a variance of their own.
-            codes_per_class: centres per class, at most.
-            label_code: code the label of the head too.
             num_classes: number of classes; None takes the width of the model's output.
             call: runs the model on a batch of any other kind: `lambda model, batch: ...`.
             labels: gives the labels of a batch, or None: `lambda batch: ...`; or their key.
             mask: gives the real positions of a batch, (B, ...) with 1 where they are, or their key;
                 not needed where the model is told, by `attention_mask` or `src_key_padding_mask`.
-            by_position: keep one surprise per token, pixel or place; see `CodeFitter`.
             progress: say on standard error how far the pass is.
+            **options: `reduce`, `length_power`, `rank`, `codes_per_class`, `label_code` and
+                `by_position`, as in `CodeFitter`.
 
         Raises:
             InputError: a batch of another kind, labels out of range, or activations with NaN or
                 infinity.
             NotReadyError: fewer than two inputs.
         """
-        fitter = CodeFitter(
-            self,
-            reduce=reduce,
-            length_power=length_power,
-            rank=rank,
-            codes_per_class=codes_per_class,
-            label_code=label_code,
-            by_position=by_position,
-        )
+        fitter = CodeFitter(self, **options)
         told = call is None or labels is not None
         for batch in _batches(eager(self.model), loader, call, labels, mask, "fit", progress):
             with fitter.watching(batch.mask):

@@ -216,3 +216,49 @@ def test_fully_sharded(ready: WrappedModel, one_process: None) -> None:
     output, found = wrapped.score(x)
     torch.testing.assert_close(output, expected)
     assert found.valid.all()
+
+
+# Coders of layers that state no width
+
+
+def unstated() -> WrappedModel:
+    return nervecode.wrap(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)))
+
+
+def test_a_coder_of_unstated_width_is_like_any_other() -> None:
+    ran = unstated()
+    ran(torch.randn(4, 6))
+    assert sum(p.numel() for p in unstated().parameters()) == sum(
+        p.numel() for p in ran.parameters()
+    )
+    averaged = AveragedModel(unstated())
+    averaged.update_parameters(ran)
+    fresh = unstated()
+    fresh.apply(lambda m: nn.init.ones_(m.weight) if isinstance(m, nn.Linear) else None)
+    assert (fresh.coder("1").projection.weight == 1).all()
+    fresh(torch.randn(4, 6))
+    assert (fresh.coder("1").projection.weight == 1).all()  # not drawn anew
+    ran.load_state_dict(fresh.state_dict())
+    assert (ran.coder("1").projection.weight == 1).all()
+
+
+def test_a_wrong_guess_is_mended_at_the_first_forward() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Unflatten(1, (4, 2)), nn.Flatten(), nn.ReLU())
+    wrapped = nervecode.wrap(nn.Sequential(model[0], nn.GLU(), nn.ReLU()), "2")
+    weight = wrapped.coder("2").projection.weight
+    assert weight.shape == (8, 8)
+    state = torch.get_rng_state()
+    wrapped(torch.randn(4, 6, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert wrapped.coder("2").projection.weight is weight  # as an optimiser holds it
+    assert weight.shape == (8, 4)
+    assert wrapped.surprise().num_layers == 1
+
+
+def test_initial_weights_of_unstated_width_are_drawn_at_the_first_forward() -> None:
+    wrapped = unstated()
+    torch.manual_seed(5)
+    wrapped(torch.ones(4, 6))
+    torch.manual_seed(5)
+    expected = nn.Linear(16, 8, bias=False).weight
+    assert torch.equal(wrapped.coder("1").projection.weight, expected)

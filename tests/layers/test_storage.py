@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import nervecode
-from nervecode.errors import ArtifactError, InputError, NervecodeError, NotReadyError
+from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.layers import WrappedModel
 from nervecode.layers.state import coder_specs
 from tests.layers.zoo import ZOO, mlp
@@ -65,12 +65,13 @@ def test_the_model_itself_is_not_in_the_file(saved: Path) -> None:
     assert all(key.startswith(own) for key in load_file(saved))
 
 
-def test_a_coder_without_a_width_cannot_be_saved(tmp_path: Path) -> None:
-    wrapped = nervecode.wrap(ZOO["mlp"].build(), "1")
-    with pytest.raises(NotReadyError, match="no width yet; run a forward or fit"):
-        wrapped.save(tmp_path / "codes.safetensors")
-    wrapped(torch.randn(2, 3, 6))
-    wrapped.save(tmp_path / "codes.safetensors")
+def test_a_coder_whose_width_is_not_known_yet_is_saved_as_such(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU())
+    nervecode.wrap(model, "1").save(tmp_path / "codes.safetensors")
+    again = nervecode.load(tmp_path / "codes.safetensors", model)
+    assert not again.coder("1").settled
+    again(torch.randn(3, 6))
+    assert again.coder("1").settled and again.surprise().num_layers == 1
 
 
 def test_another_architecture_is_refused_with_the_first_difference(saved: Path) -> None:
