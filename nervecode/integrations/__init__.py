@@ -1,0 +1,1 @@
+"""Nervecode inside other frameworks: one file a package, loaded by nobody else."""
