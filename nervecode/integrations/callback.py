@@ -1,0 +1,92 @@
+"""What the callbacks of training frameworks share: codes fitted and calibrated after a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nervecode.errors import InputError
+from nervecode.layers import WrappedModel, wrap
+from nervecode.layers.batches import Call, Labels, read_batches
+from nervecode.layers.select import Selector
+
+FILE = "nervecode.safetensors"
+
+
+@dataclass
+class CodesAfterTraining:
+    """Fits codes to a trained network, calibrates them, and saves them beside its checkpoint.
+
+    Attributes:
+        held_out: batches that the training does not see, for calibration.
+        layers: what is watched, as in `nervecode.wrap`.
+        alpha: p-values of at most this count as flagged in the figures.
+        call: as in `WrappedModel.fit`.
+        labels: as in `WrappedModel.fit`.
+        fit_options: further options of `WrappedModel.fit`.
+        wrapped: the calibrated network, after the training.
+        path: the file of the codes, after the training.
+    """
+
+    held_out: Iterable[Any]
+    layers: Selector = "all_blocks"
+    alpha: float = 0.05
+    call: Call | None = None
+    labels: Labels | None = None
+    fit_options: dict[str, Any] = field(default_factory=dict)
+    wrapped: WrappedModel | None = None
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.held_out is None:
+            raise InputError(
+                "held_out: found None, allowed: a loader of inputs that the training does not see"
+            )
+
+    def finish(
+        self, model: nn.Module, train: Iterable[Any], folder: Path, validation: Any = None
+    ) -> dict[str, float]:
+        """Fit, calibrate and save.
+
+        Args:
+            model: the trained network.
+            train: its training batches.
+            folder: where the checkpoint is.
+            validation: batches to tell the figures of; None tells none.
+
+        Returns:
+            `nervecode/surprise`, the mean score of the validation inputs in bits, and
+            `nervecode/flagged`, the share with a p-value of at most `alpha`.
+        """
+        if self.wrapped is not None:
+            self.wrapped.unwrap()  # a second training
+        reading: dict[str, Any] = {"call": self.call, "labels": self.labels}
+        wrapped = wrap(model, self.layers).fit(train, **reading, **self.fit_options)
+        wrapped.calibrate(self.held_out, **reading)
+        self.wrapped, self.path = wrapped, folder / FILE
+        wrapped.save(self.path)
+        return {} if validation is None else self.figures(wrapped, validation)
+
+    def figures(self, wrapped: WrappedModel, loader: Iterable[Any]) -> dict[str, float]:
+        """The figures of some batches; see `finish`."""
+        scores, flags = [], []
+        training = wrapped.training
+        wrapped.eval()
+        with torch.no_grad():
+            batches = read_batches(
+                loader, wrapped.model, call=self.call, labels=self.labels, stage="validation"
+            )
+            for batch in batches:
+                surprise = wrapped.aggregate(wrapped.trace_of(batch.run)[1])
+                scores.append(surprise.score)
+                flags.append(surprise.p_value <= self.alpha)
+        wrapped.train(training)
+        return {
+            "nervecode/surprise": float(torch.cat(scores).mean()),
+            "nervecode/flagged": float(torch.cat(flags).double().mean()),
+        }

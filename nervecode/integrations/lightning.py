@@ -1,0 +1,61 @@
+"""SurpriseCallback for Lightning: codes of a module, fitted when its training ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nervecode.errors import InputError, need_extra
+from nervecode.integrations.callback import CodesAfterTraining
+from nervecode.layers import WrappedModel
+
+# The one project under two names, each with a Callback of its own; both may be installed.
+_HOMES = {"lightning": "lightning.pytorch", "pytorch_lightning": "pytorch_lightning"}
+_BASES = tuple(import_module(home).Callback for name, home in _HOMES.items() if find_spec(name))
+if not _BASES:
+    need_extra("nervecode.integrations.lightning", "lightning", "integrations")
+
+
+class SurpriseCallback(*_BASES):  # type: ignore[misc]
+    """Fits codes at the end of a training, calibrates, logs figures of the validation data, saves.
+
+    The codes lie beside the checkpoint, as `nervecode.safetensors`; `nervecode.load` reads them.
+
+    Args:
+        held_out: batches that the training does not see, for calibration.
+        options: `layers`, `alpha`, `call`, `labels` and `fit_options`, as in
+            `nervecode.integrations.callback.CodesAfterTraining`.
+
+    Raises:
+        InputError: no loader to calibrate on, or a training in several processes.
+    """
+
+    def __init__(self, held_out: Iterable[Any], **options: Any) -> None:
+        super().__init__()
+        self.codes = CodesAfterTraining(held_out, **options)
+
+    @property
+    def wrapped(self) -> WrappedModel | None:
+        """The calibrated module; None before the end of the training."""
+        return self.codes.wrapped
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse several processes before the first of them has trained."""
+        if trainer.world_size > 1:
+            raise InputError(
+                f"SurpriseCallback: found {trainer.world_size} processes, allowed: one; fit codes "
+                "after the training, with nervecode.wrap"
+            )
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Fit, calibrate, log and save."""
+        checkpoint = trainer.checkpoint_callback
+        folder = Path((checkpoint and checkpoint.dirpath) or trainer.default_root_dir)
+        figures = self.codes.finish(
+            pl_module, trainer.train_dataloader, folder, trainer.val_dataloaders
+        )
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=trainer.global_step)

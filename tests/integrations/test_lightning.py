@@ -1,0 +1,115 @@
+"""SurpriseCallback in a training by Lightning, under either of its names."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import nervecode
+from nervecode.errors import InputError
+
+pytest.importorskip("lightning", reason="no lightning: the extra `integrations` brings it")
+from nervecode.integrations.lightning import SurpriseCallback
+
+HOMES = ["lightning.pytorch", "pytorch_lightning"]
+
+
+def points(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 3
+    return torch.randn(n, 6, generator=generator) + 4 * torch.eye(3, 6)[y], y
+
+
+def loader(n: int, seed: int) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(*points(n, seed)), 64)
+
+
+def module(home: str) -> Any:
+    base = import_module(home).LightningModule
+
+    class Module(base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x)
+
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self(batch[0])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.parameters(), 1e-2)
+
+    return Module()
+
+
+def trainer(home: str, folder: Path, **options: Any) -> Any:
+    warnings.simplefilter("ignore")
+    return import_module(home).Trainer(
+        max_epochs=3, accelerator="cpu", default_root_dir=folder, enable_progress_bar=False,
+        enable_model_summary=False, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_codes_are_fitted_logged_and_saved_beside_the_checkpoint(home: str, tmp_path: Path) -> None:
+    pytest.importorskip(home)
+    torch.manual_seed(0)
+    logger = import_module(f"{home}.loggers").CSVLogger(tmp_path)
+    callback = SurpriseCallback(loader(300, 1))
+    net = module(home)
+    trainer(home, tmp_path, callbacks=[callback], logger=logger).fit(
+        net, loader(600, 0), loader(200, 2)
+    )
+    checkpoints = list(tmp_path.rglob("*.ckpt"))
+    assert callback.codes.path == checkpoints[0].parent / "nervecode.safetensors"
+    assert callback.codes.path.exists()
+    logged = {name for file in tmp_path.rglob("metrics.csv") for name in file.open().readline().strip().split(",")}
+    assert {"nervecode/surprise", "nervecode/flagged"} <= logged
+
+    state = torch.load(checkpoints[0], weights_only=True)["state_dict"]
+    assert set(state) == set(module(home).state_dict())  # codes are no part of the checkpoint
+    again = module(home)
+    again.load_state_dict(state)
+    wrapped = nervecode.load(callback.codes.path, again.eval())
+    with torch.no_grad():
+        known = wrapped.score(points(500, 3)[0])[1].flag(0.05)
+        strange = wrapped.score(points(500, 3)[0] + 30)[1].flag(0.05)
+    assert known.double().mean() < 0.12
+    assert strange.all()
+
+
+def test_figures_agree_with_the_wrapped_module(tmp_path: Path) -> None:
+    callback = SurpriseCallback(loader(300, 1), alpha=0.1)
+    net = module(HOMES[0])
+    trainer(HOMES[0], tmp_path, callbacks=[callback], logger=False).fit(net, loader(600, 0))
+    assert callback.wrapped is not None
+    figures = callback.codes.figures(callback.wrapped, loader(200, 2))
+    with torch.no_grad():
+        _, surprise = callback.wrapped.eval().score(points(200, 2)[0])
+    assert figures["nervecode/surprise"] == pytest.approx(float(surprise.score.mean()), rel=1e-5)
+    assert figures["nervecode/flagged"] == float((surprise.p_value <= 0.1).double().mean())
+
+
+def test_no_loader_to_calibrate_on() -> None:
+    with pytest.raises(InputError, match="held_out: found None, allowed: a loader of inputs"):
+        SurpriseCallback(None)  # type: ignore[arg-type]
+
+
+def test_several_processes_are_refused() -> None:
+    class Two:
+        world_size = 2
+
+    with pytest.raises(InputError, match="found 2 processes, allowed: one"):
+        SurpriseCallback([points(64, 1)]).setup(Two(), nn.Linear(2, 2), "fit")
