@@ -25,7 +25,7 @@ class CodesAfterTraining:
     Attributes:
         held_out: batches that the training does not see, for calibration.
         layers: what is watched, as in `nervecode.wrap`.
-        alpha: p-values of at most this count as flagged in the figures.
+        alpha: of the flag in the figures.
         call: as in `WrappedModel.fit`.
         labels: as in `WrappedModel.fit`.
         fit_options: further options of `WrappedModel.fit`.
@@ -61,7 +61,7 @@ class CodesAfterTraining:
 
         Returns:
             `nervecode/surprise`, the mean score of the validation inputs in bits, and
-            `nervecode/flagged`, the share with a p-value of at most `alpha`.
+            `nervecode/flagged`, the share that is flagged at `alpha`.
         """
         if self.wrapped is not None:
             self.wrapped.unwrap()  # a second training
@@ -77,14 +77,15 @@ class CodesAfterTraining:
         scores, flags = [], []
         training = wrapped.training
         wrapped.eval()
-        with torch.no_grad():
-            batches = read_batches(
+        with torch.no_grad(), wrapped.recording() as traces:
+            for batch in read_batches(
                 loader, wrapped.model, call=self.call, labels=self.labels, stage="validation"
-            )
-            for batch in batches:
-                surprise = wrapped.aggregate(wrapped.trace_of(batch.run)[1])
+            ):
+                traces.clear()
+                batch.run()
+                surprise = wrapped.aggregate(traces)
                 scores.append(surprise.score)
-                flags.append(surprise.p_value <= self.alpha)
+                flags.append(surprise.flag(self.alpha))
         wrapped.train(training)
         return {
             "nervecode/surprise": float(torch.cat(scores).mean()),

@@ -7,22 +7,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, need_extra
 from nervecode.layers import WrappedModel, wrap
+from nervecode.scoring import EmpiricalPercentileCalibrator
+from nervecode.scoring.code_length import readings
+from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration
 
 need_extra("nervecode.integrations.sklearn", "sklearn", "integrations")
 
 from sklearn.base import BaseEstimator, OutlierMixin  # noqa: E402
 from sklearn.model_selection import train_test_split  # noqa: E402
-from sklearn.utils import check_random_state  # noqa: E402
+from sklearn.utils import check_array, check_random_state, column_or_1d  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
 LAYER = "0"
 LEAST = 4  # inputs: two to fit and two to calibrate
+DIGITS = 6  # decimals of a reading in bits
 
 
 class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -74,20 +78,20 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}: found {getattr(self, name)}, allowed: between 0 and 1")
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST)
-        classes = np.zeros(len(rows), int) if y is None else np.unique(y, return_inverse=True)[1]
+        classes = np.zeros(len(rows), int) if y is None else _classes(y)
         held_out = min(max(2, round(self.calibration_fraction * len(rows))), len(rows) - 2)
         fitted, calibration, labels, _ = train_test_split(
             rows, classes, test_size=held_out, random_state=check_random_state(self.random_state)
         )
-        self.codes_ = self._fitted(fitted, labels).calibrate([torch.from_numpy(calibration)])
+        self.codes_ = self._fitted(fitted, labels)
+        self.calibration_ = LayerCalibration(self._readings(calibration), CODE_LENGTH)
         self.n_calibration_ = held_out
-        self.offset_ = -self._threshold(-self.score_samples(calibration))
+        self.offset_ = -self._threshold(self.calibration_.calibrator)
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
         """(n,) minus the surprise in bits of (n, D) vectors: lower is more abnormal."""
-        score: np.ndarray = -self._surprise(X).score.numpy()
-        return score
+        return -self._scores(X).numpy()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """(n,) `score_samples` less `offset_`: negative for outliers."""
@@ -99,33 +103,41 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def p_values(self, X: Any) -> np.ndarray:
         """(n,) conformal p-values of (n, D) vectors."""
-        values: np.ndarray = self._surprise(X).p_value.numpy()
-        return values
+        p_values: np.ndarray = self.calibration_.calibrator.p_values(self._scores(X)).numpy()
+        return p_values
 
     def _fitted(self, rows: np.ndarray, labels: np.ndarray) -> WrappedModel:
         """Codes in float64, so that a score does not depend on the others of its batch."""
         wrapped = wrap(nn.Sequential(nn.Identity()), LAYER).eval()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # n and alpha are this class's to tell of
-            wrapped.fit(
-                [(torch.from_numpy(rows), torch.from_numpy(labels))],
-                length_power=self.length_power,
-                rank=self.rank,
-                codes_per_class=self.codes_per_class,
-                label_code=False,
-                num_classes=1 + int(labels.max()),
-            )
+        wrapped.fit(
+            [(torch.from_numpy(rows), torch.from_numpy(labels))],
+            length_power=self.length_power,
+            rank=self.rank,
+            codes_per_class=self.codes_per_class,
+            label_code=False,
+            num_classes=1 + int(labels.max()),
+        )
         return wrapped.double()
 
-    def _surprise(self, X: Any) -> Any:
+    def _scores(self, X: Any) -> Tensor:
         check_is_fitted(self, "codes_")
         rows = validate_data(self, X, dtype=np.float64, reset=False)
-        with torch.no_grad():
-            return self.codes_.score(torch.from_numpy(rows))[1]
+        return self.calibration_.aggregate(self._readings(rows))
 
-    def _threshold(self, scores: np.ndarray) -> float:
+    def _readings(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Readings, without the last digits, which depend on the size of a batch.
+
+        A score counts calibration inputs that read as much or more, so it would show them.
+        """
+        with torch.no_grad():
+            _, traces = self.codes_.forward_with_trace(torch.tensor(rows))
+        return {name: readings(name, t).round(decimals=DIGITS) for name, t in traces.items()}
+
+    def _threshold(self, calibrator: EmpiricalPercentileCalibrator) -> float:
         """The calibration score above which p <= alpha: all but k - 1 of n + 1 lie at or below."""
-        k = int(self.alpha * (len(scores) + 1))
+        assert calibrator.state is not None
+        scores = calibrator.state.scores
+        k = int(self.alpha * (len(scores) + 1) * (1 + 1e-12))
         if k < 1:
             least = 1 / (len(scores) + 1)
             warnings.warn(
@@ -133,5 +145,11 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 f"than {least:.2g}, which is taken; fit to more inputs",
                 stacklevel=3,
             )
-        threshold: float = np.sort(scores)[-max(k, 1)]
-        return threshold
+        return float(scores[-max(k, 1)])
+
+
+def _classes(y: Any) -> np.ndarray:
+    """(n,) labels of any kind -> (n,) numbers from 0."""
+    labels = column_or_1d(check_array(y, ensure_2d=False, dtype=None))
+    numbers: np.ndarray = np.unique(labels, return_inverse=True)[1]
+    return numbers
