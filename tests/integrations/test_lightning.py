@@ -75,10 +75,14 @@ def test_codes_are_fitted_logged_and_saved_beside_the_checkpoint(home: str, tmp_
     checkpoints = list(tmp_path.rglob("*.ckpt"))
     assert callback.codes.path == checkpoints[0].parent / "nervecode.safetensors"
     assert callback.codes.path.exists()
-    logged = {name for file in tmp_path.rglob("metrics.csv") for name in file.open().readline().strip().split(",")}
+    logged = {
+        name
+        for file in tmp_path.rglob("metrics.csv")
+        for name in file.open().readline().strip().split(",")
+    }
     assert {"nervecode/surprise", "nervecode/flagged"} <= logged
 
-    state = torch.load(checkpoints[0], weights_only=True)["state_dict"]
+    state = torch.load(checkpoints[0], weights_only=True)["state_dict"]  # noqa: TID251
     assert set(state) == set(module(home).state_dict())  # codes are no part of the checkpoint
     again = module(home)
     again.load_state_dict(state)

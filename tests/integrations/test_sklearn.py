@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # noqa: TID251 (scikit-learn's users do)
 
 import numpy as np
 import pytest
