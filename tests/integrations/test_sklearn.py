@@ -75,7 +75,7 @@ def test_a_seed_gives_the_same_and_a_clone_is_unfitted() -> None:
     new = points(50, 1)
     assert np.array_equal(a.score_samples(new), b.score_samples(new))
     assert not hasattr(clone(a), "codes_")
-    again = pickle.loads(pickle.dumps(a))
+    again = pickle.loads(pickle.dumps(a))  # noqa: S301
     assert np.array_equal(again.score_samples(new), a.score_samples(new))
 
 
