@@ -39,6 +39,9 @@ def names_of_a_reader() -> dict[str, Any]:
 
 
 def run(page: str) -> dict[str, Any]:
+    if page == "docs/integrations.md":
+        for package in ("transformers", "timm", "lightning", "accelerate"):
+            pytest.importorskip(package, reason="the extra `integrations` brings it")
     names = names_of_a_reader()
     for number, block in enumerate(PAGES[page], start=1):
         exec(compile(block, f"{page}, block {number}", "exec"), names)
@@ -52,7 +55,7 @@ def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_pages_that_must_have_snippets_have_them() -> None:
-    assert {"README.md", "docs/api.md", "docs/diagnostics.md", "docs/scaling.md"} <= set(PAGES)
+    assert {"README.md", "docs/api.md", "docs/diagnostics.md", "docs/integrations.md"} <= set(PAGES)
 
 
 def test_readme_leaves_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
