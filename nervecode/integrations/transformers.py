@@ -1,4 +1,4 @@
-"""SurpriseCallback for the Trainer of Transformers: codes of a model, fitted after its training."""
+"""SurpriseTrainerCallback for the Trainer of Transformers: codes of a model after its training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ need_extra("nervecode.integrations.transformers", "transformers", "integrations"
 from transformers import TrainerCallback  # noqa: E402
 
 
-class SurpriseCallback(TrainerCallback):  # type: ignore[misc]
+class SurpriseTrainerCallback(TrainerCallback):  # type: ignore[misc]
     """Fits codes at the end of a training, calibrates, logs figures of the evaluation data, saves.
 
     The codes lie in the output folder, as `nervecode.safetensors`; `nervecode.load` reads them.
@@ -41,8 +41,8 @@ class SurpriseCallback(TrainerCallback):  # type: ignore[misc]
         """Refuse several processes before the first step."""
         if args.world_size > 1:
             raise InputError(
-                f"SurpriseCallback: found {args.world_size} processes, allowed: one; fit codes "
-                "after the training, with nervecode.wrap"
+                f"SurpriseTrainerCallback: found {args.world_size} processes, allowed: one; fit "
+                "codes after the training, with nervecode.wrap"
             )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:

@@ -1,4 +1,4 @@
-"""SurpriseCallback in a training by the Trainer of Transformers."""
+"""SurpriseTrainerCallback in a training by the Trainer of Transformers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nervecode.errors import InputError
 transformers = pytest.importorskip(
     "transformers", reason="no transformers: the extra `integrations` brings it"
 )
-from nervecode.integrations.transformers import SurpriseCallback  # noqa: E402
+from nervecode.integrations.transformers import SurpriseTrainerCallback  # noqa: E402
 
 
 def texts(n: int, seed: int, low: int = 0) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def loader(rows: list[dict[str, Any]]) -> DataLoader[Any]:
 
 
 def test_codes_are_fitted_told_and_saved(tmp_path: Path) -> None:
-    callback = SurpriseCallback(loader(texts(300, 1)))
+    callback = SurpriseTrainerCallback(loader(texts(300, 1)))
     arguments = transformers.TrainingArguments(
         str(tmp_path), max_steps=30, per_device_train_batch_size=32, report_to=[], use_cpu=True,
         learning_rate=5e-3, disable_tqdm=True, save_strategy="no", logging_strategy="no",
@@ -68,4 +68,4 @@ def test_codes_are_fitted_told_and_saved(tmp_path: Path) -> None:
 
 def test_no_loader_to_calibrate_on() -> None:
     with pytest.raises(InputError, match="held_out: found None"):
-        SurpriseCallback(None)  # type: ignore[arg-type]
+        SurpriseTrainerCallback(None)  # type: ignore[arg-type]
