@@ -15,7 +15,8 @@ from nervecode.errors import InputError, need_extra
 from nervecode.layers import WrappedModel, wrap
 from nervecode.scoring import EmpiricalPercentileCalibrator
 from nervecode.scoring.code_length import readings
-from nervecode.scoring.layer_calibration import CODE_LENGTH, LayerCalibration
+from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.tables import CODE_LENGTH
 
 need_extra("nervecode.integrations.sklearn", "sklearn", "integrations")
 
