@@ -1,0 +1,106 @@
+"""Tiny models of Transformers: batches as mappings, masks, causal models, generate."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import nervecode
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
+WORDS, LONGEST = 40, 8
+
+
+def batch(
+    number: int, seed: int, *, longest: int = 8, padding: int = 0, left: bool = False
+) -> dict:
+    """Texts of 2 to 8 words and their mask, with more padding behind or before."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1, WORDS, (number, LONGEST), generator=generator)
+    lengths = torch.randint(2, LONGEST + 1, (number, 1), generator=generator)
+    mask = 1 * (torch.arange(LONGEST) < lengths)
+    ids, mask = (torch.nn.functional.pad(t, (0, padding)) for t in (ids * mask, mask))
+    if left:
+        ids, mask = ids.flip(1), mask.flip(1)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def bert() -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=WORDS, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, num_labels=3,
+    )  # fmt: skip
+    return transformers.BertForSequenceClassification(config).eval()
+
+
+def gpt2() -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=WORDS, n_embd=16, n_layer=2, n_head=2, n_positions=64, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+def test_bert_reads_mappings_and_no_padding() -> None:
+    wrapped = nervecode.wrap(bert(), ["bert.encoder.layer.*", "classifier"])
+    wrapped.fit([{**batch(40, s), "labels": torch.arange(40) % 3} for s in range(3)])
+    wrapped.calibrate([batch(40, s) for s in range(3, 6)])
+    with torch.no_grad():
+        output, expected = wrapped.score(**batch(10, 9))
+        _, found = wrapped.score(**batch(10, 9, padding=20))
+    assert torch.equal(output.logits, wrapped.model(**batch(10, 9)).logits)
+    assert expected.valid.all()
+    torch.testing.assert_close(found.by_layer, expected.by_layer, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found.p_value, expected.p_value)
+
+
+def causal() -> nervecode.WrappedModel:
+    wrapped = nervecode.wrap(gpt2(), ["transformer.h.*"])
+    wrapped.fit([batch(40, s) for s in range(3)], reduce="last_token")
+    return wrapped.calibrate([batch(40, s) for s in range(3, 6)])
+
+
+def test_the_last_token_of_a_causal_model() -> None:
+    wrapped = causal()
+    x = batch(10, 9)
+    with torch.no_grad():
+        _, expected = wrapped.score(**x)
+        _, found = wrapped.score(**batch(10, 9, padding=20))
+        traces = wrapped.forward_with_trace(**x)[1]
+        states = wrapped.model.transformer(**x, output_hidden_states=True).hidden_states[1]
+    torch.testing.assert_close(found.by_layer, expected.by_layer, rtol=1e-4, atol=1e-3)
+    last = states[torch.arange(10), x["attention_mask"].sum(1) - 1]
+    directions = torch.nn.functional.cosine_similarity(traces["transformer.h.0"].vector, last)
+    torch.testing.assert_close(directions, torch.ones(10))
+
+
+def generated(model: torch.nn.Module, x: dict[str, Tensor]) -> Tensor:
+    return model.generate(**x, max_new_tokens=5, do_sample=False, pad_token_id=0)
+
+
+def test_generate_is_the_models_own_and_what_it_wrote_is_scored_after() -> None:
+    wrapped = causal()
+    x = batch(6, 9, left=True)
+    with torch.no_grad():
+        text = generated(wrapped, x)
+        assert torch.equal(text, generated(gpt2(), x))
+        with pytest.raises(nervecode.errors.NotReadyError):
+            wrapped.surprise()  # of the last step alone, it would be
+        added = torch.ones(6, text.shape[1] - x["input_ids"].shape[1], dtype=torch.long)
+        mask = torch.cat([x["attention_mask"], added], 1)
+        _, surprise = wrapped.score(input_ids=text, attention_mask=mask)
+    assert surprise.p_value.shape == (6,)
+    assert surprise.valid.all()
+
+
+def test_tokens_of_a_causal_model_one_by_one() -> None:
+    wrapped = nervecode.wrap(gpt2(), ["transformer.h.*"])
+    wrapped.fit([batch(40, s) for s in range(3)], by_position=True)
+    wrapped.calibrate([batch(40, s) for s in range(3, 6)])
+    with torch.no_grad():
+        _, surprise = wrapped.score(**batch(5, 9))
+    assert surprise.p_value.shape == (5, 8)
