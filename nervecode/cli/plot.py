@@ -13,7 +13,10 @@ from nervecode.cli.show import next_step, say
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 
 ALL = "all"
-KIND_HELP = "layerwise, heat, trace, roc, scores, matrix, calibration, training, codebooks, or all."
+OWN = {"sample": "trace", "scored": "stream"}  # option -> the one kind that has it
+KIND_HELP = (
+    "layerwise, heat, trace, roc, scores, matrix, calibration, training, codebooks, stream, or all."
+)
 
 
 def _kinds() -> tuple[str, ...]:
@@ -32,6 +35,9 @@ def plot(
     sample: Annotated[
         int | None, typer.Option(help="Of --kind trace: which input; default the most surprising.")
     ] = None,
+    scored: Annotated[
+        Path | None, typer.Option(help="Of --kind stream: a file that `score` wrote.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="FILE.png, .svg or .pdf.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
@@ -45,14 +51,19 @@ def plot(
         raise InputError(f"--kind: unknown {kind!r}; {did_you_mean(kind, _kinds())}")
     if not run.is_dir():
         raise InputError(f"{run}: no such run directory")
-    if sample is not None and kind != "trace":
-        raise InputError(f"--sample: found with --kind {kind}, allowed: with --kind trace")
+    own = {
+        name: value for name, value in (("sample", sample), ("scored", scored)) if value is not None
+    }
+    for name in own:
+        if kind != OWN[name]:
+            raise InputError(
+                f"--{name}: found with --kind {kind}, allowed: with --kind {OWN[name]}"
+            )
     chosen = [name.strip() for name in ood.split(",")] if ood else None
     with _claimed(run, output):
         if kind == ALL:
             _plot_all(run, output, seed=seed, ood=chosen)
         else:
-            own = {} if sample is None else {"sample": sample}
             path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force, **own)
             typer.echo(path)
     if kind == ALL:

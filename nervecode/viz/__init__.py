@@ -23,6 +23,7 @@ class _Kinds(Mapping[str, Draw]):
         "codebooks": "nervecode.viz.codebooks",
         "heat": "nervecode.viz.layerwise",
         "trace": "nervecode.viz.trace",
+        "stream": "nervecode.viz.stream",
     }
 
     def __getitem__(self, kind: str) -> Draw:

@@ -300,6 +300,7 @@ def test_an_output_that_exists_needs_force(run: Path, tmp_path: Path) -> None:
         ("codebooks", "diagnostics/seed_0.csv"),
         ("heat", "layerwise/seed_0/id_calibration.npz"),
         ("trace", "layerwise/seed_0/id_test.npz"),
+        ("stream", "layerwise/seed_0/id_calibration.npz"),
         ("matrix", "results.json"),
     ],
 )
@@ -323,3 +324,29 @@ def test_the_module_runs_as_a_command(
     assert main(arguments) == 2
     assert "exists" in capsys.readouterr().err
     assert main([str(tmp_path / "nothing")]) == 2
+
+
+def test_a_stream_is_drawn_from_a_scored_file(run: Path, tmp_path: Path) -> None:
+    scored, output = tmp_path / "scored.csv", tmp_path / "a.svg"
+    rows = [f"{i},{p / 81},{p < 5}" for i, p in enumerate([40, 80, *[1] * 60])]
+    scored.write_text("\n".join(["id,p_value,flag", *rows]) + "\n")
+    KINDS["stream"](run, scored=scored, output=output)
+    words = " ".join(output.read_text().split())
+    assert "scored.csv; 62 inputs, 80 calibration inputs" in words
+    assert "Alarm at input" in words and "Layers named" not in words
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,p_value\n", "holds no record"),
+        ("id,score\n1,2\n", "is no file of scored inputs"),
+        ("id,p_value\n1,x\n", "is no file of scored inputs"),
+        ("id,p_value\n1,0.02\n", "never give"),
+    ],
+)
+def test_a_stream_that_cannot_be_drawn(run: Path, tmp_path: Path, text: str, message: str) -> None:
+    scored = tmp_path / "scored.csv"
+    scored.write_text(text)
+    with pytest.raises(InputError, match=message):
+        KINDS["stream"](run, scored=scored, output=tmp_path / "a.png")
