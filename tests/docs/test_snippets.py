@@ -55,7 +55,8 @@ def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_pages_that_must_have_snippets_have_them() -> None:
-    assert {"README.md", "docs/api.md", "docs/diagnostics.md", "docs/integrations.md"} <= set(PAGES)
+    pages = {"api", "diagnostics", "integrations", "monitoring"}
+    assert {"README.md", *(f"docs/{page}.md" for page in pages)} <= set(PAGES)
 
 
 def test_readme_leaves_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,10 +78,10 @@ def test_a_broken_snippet_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_api_page_has_every_public_name() -> None:
     """Each room's `__all__` is on the page, by its name in code type."""
     import nervecode
-    from nervecode import core, layers, scoring, training
+    from nervecode import core, layers, monitor, scoring, training
 
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    for room in (nervecode, core, layers, scoring, training):
+    for room in (nervecode, core, layers, monitor, scoring, training):
         for name in room.__all__:
             assert re.search(rf"`(\w+\.)*{name}\b", page), f"{room.__name__}.{name}"
 

@@ -42,7 +42,8 @@ def run(*arguments: str, cwd: Path) -> str:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", "three_lines.py"}
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    assert names == {"guardrail.py", "quickstart.py", "three_lines.py"}
 
 
 def test_quickstart(tmp_path: Path) -> None:
@@ -74,3 +75,15 @@ def parse(line: str) -> tuple[str, str, str]:
     found = re.fullmatch(r"(.+?) +\d+ +([\d.]+)% +([\d.]+)%", line)
     assert found, line
     return found[1], found[2], found[3]
+
+
+def test_guardrail(tmp_path: Path) -> None:
+    *lines, last = run(str(EXAMPLES / "guardrail.py"), cwd=tmp_path).splitlines()
+    events = [json.loads(line) for line in lines]
+    alarms = [event["alarm"] for event in events if "alarm" in event]
+    assert len(alarms) == 1
+    at, since = (int(found) for found in re.findall(r"input (\d+)", alarms[0]))
+    assert 200 < at < 390 and 150 < since < 240
+    flagged = [event["flagged"] for event in events if "flagged" in event]
+    assert sum(number > 200 for number in flagged) > sum(number <= 200 for number in flagged)
+    assert last.startswith("393 requests; layers that changed:")
