@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nervecode.errors import InputError
-from nervecode.lab.watch.calibrated import BITS, Calibrated
+from nervecode.lab.watch.calibration import BITS, CalibrationSet
 from nervecode.lab.watch.tail import Tail
 from nervecode.lab.watch.watcher import FLAG, P_VALUE, TRUE
 from nervecode.monitor import Monitor
@@ -40,7 +40,7 @@ class Stream:
 @plot("stream")
 def plot_stream(saved: Saved, *, scored: Path | None = None) -> Picture:
     """A scored file; without one a rehearsal: ID test, then the first of the OOD sets."""
-    calibrated = Calibrated.of_run(saved.run.root, seed=saved.seed)
+    calibrated = CalibrationSet.of_run(saved.run.root, seed=saved.seed)
     stream = _rehearsal(saved, calibrated) if scored is None else _of_file(scored, calibrated)
     monitor = calibrated.monitor(alpha=None, run_length=None, layers=stream.layers is not None)
     by_layer = []
@@ -63,7 +63,7 @@ def plot_stream(saved: Saved, *, scored: Path | None = None) -> Picture:
     return Picture(figure, "a monitored stream", _caption(saved, stream, calibrated, monitor))
 
 
-def _rehearsal(saved: Saved, calibrated: Calibrated) -> Stream:
+def _rehearsal(saved: Saved, calibrated: CalibrationSet) -> Stream:
     if not saved.ood:
         raise InputError("stream: the run has no OOD set; name a scored file with --scored")
     splits, method = ("id_test", f"ood_{saved.ood[0]}"), saved.meta["primary_method"]
@@ -78,7 +78,7 @@ def _rehearsal(saved: Saved, calibrated: Calibrated) -> Stream:
     return Stream(p, p <= FLAGGED, layers, len(scores[0]), words)
 
 
-def _of_file(path: Path, calibrated: Calibrated) -> Stream:
+def _of_file(path: Path, calibrated: CalibrationSet) -> Stream:
     tail = Tail(str(path))
     rows = [tail.parse(record) for record in tail.records() if record is not None]
     if not rows:
@@ -97,7 +97,7 @@ def _of_file(path: Path, calibrated: Calibrated) -> Stream:
     return Stream(p, flags, layers, None, path.name)
 
 
-def _layers(calibrated: Calibrated, bits: np.ndarray) -> np.ndarray:
+def _layers(calibrated: CalibrationSet, bits: np.ndarray) -> np.ndarray:
     ranks = calibrated.layers
     assert ranks is not None
     return np.stack([ranks.p_values(row, i) for i, row in enumerate(bits.tolist())])
@@ -152,7 +152,7 @@ def _mark(axes: Axes, stream: Stream, monitor: Monitor) -> None:
         axes.axvline(monitor.alarm.input, lw=1, color=MARK)
 
 
-def _caption(saved: Saved, stream: Stream, calibrated: Calibrated, monitor: Monitor) -> str:
+def _caption(saved: Saved, stream: Stream, calibrated: CalibrationSet, monitor: Monitor) -> str:
     alarm = monitor.alarm
     said = f"{alarm!s}".capitalize() if alarm is not None else "No alarm"
     named = ", ".join(monitor.named_layers) or "none"
