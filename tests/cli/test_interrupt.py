@@ -15,39 +15,31 @@ from typing import Any
 import pytest
 
 from nervecode.lab.run.meta import sealed
+from tests.trust import processes
+from tests.trust.processes import Command
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "nervecode", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(process: subprocess.Popen[str], folder: Path, event: str) -> Path:
+def wait_for(command: Command, folder: Path, event: str) -> Path:
     """The run directory, once its log holds an event."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for log in folder.glob("*/log.jsonl"):
             if event in log.read_text():
                 return log.parent
-        assert process.poll() is None, process.communicate()[1]
+        assert command.process.exitcode is None, command.wait()
         time.sleep(0.01)
     raise AssertionError(f"no {event} in {PATIENCE} s")
 
 
-def interrupt(process: subprocess.Popen[str], number: int, run: Path) -> str:
-    process.send_signal(number)
-    _, err = process.communicate(timeout=PATIENCE)
+def interrupt(command: Command, number: int, run: Path) -> None:
+    os.kill(command.process.pid, number)
+    status, err = command.wait()
+    assert status == 128 + number
     assert "Traceback" not in err
     assert f"interrupted; `nervecode bench {run}` goes on where the run stopped" in err
-    return err
+    assert json.loads((run / "meta.json").read_text())["status"] == "interrupted"
 
 
 @pytest.fixture
@@ -67,19 +59,15 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
     cli: Any, config: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runs"
-    process = start("bench", "--config", config, "--outdir", folder)
-    run = wait_for(process, folder, '"start", "stage": "train/seed_0"')
-    interrupt(process, signal.SIGINT, run)
-    assert process.returncode == 130
-    assert json.loads((run / "meta.json").read_text())["status"] == "interrupted"
+    command = processes.start("bench", "--config", config, "--outdir", folder)
+    run = wait_for(command, folder, '"start", "stage": "train/seed_0"')
+    interrupt(command, signal.SIGINT, run)
     assert not (run / ".lock").exists()
     assert not (run / "results.csv").exists()
 
-    process = start("bench", run)
-    wait_for(process, folder, '"start", "stage": "train/seed_1"')
-    interrupt(process, signal.SIGTERM, run)
-    assert process.returncode == 143
-    assert json.loads((run / "meta.json").read_text())["status"] == "interrupted"
+    command = processes.start("bench", run)
+    wait_for(command, folder, '"start", "stage": "train/seed_1"')
+    interrupt(command, signal.SIGTERM, run)
     listed = json.loads(cli("runs", folder, "--json").out)["runs"]
     assert [row["status"] for row in listed] == ["interrupted"]
 

@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.command_line import Cli
 from tests.ranks import free_port
-
-from .conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).parent / "faults"
@@ -326,6 +325,7 @@ def test_tasks_of_srun_start_no_processes_of_their_own(
     assert "--nnodes 4 --rdzv HOST:PORT" in found.err
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_told_once(
     start: Start, config: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trust import processes
+
 COUNT = 700  # three batches
 SHARDS = 4
 
@@ -169,13 +171,14 @@ def test_scoring_that_is_killed_leaves_no_file(finished: Path, tmp_path: Path) -
     np.lib.format.open_memmap(source, "w+", np.uint8, (1_000_000, 8, 8)).flush()
     out = tmp_path / "out"
     out.mkdir()
-    command = [sys.executable, "-m", "nervecode", "score", str(finished), "--input", str(source),
-               "--output", str(out / "s.npz"), "--shard", "1/2"]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "score …\n"
-        time.sleep(1)
-        os.kill(process.pid, signal.SIGKILL)
+    options = ("--output", out / "s.npz", "--shard", "1/2")
+    command = processes.start("score", finished, "--input", source, *options)
+    with os.fdopen(os.dup(command.messages.fileno()), encoding="utf-8") as err:
+        assert err.readline() == "score …\n"
+    time.sleep(1)
+    command.process.kill()
+    command.process.join()
+    assert command.process.exitcode == -signal.SIGKILL
     assert list(out.iterdir()) == []
 
 

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Cli, Result
+from nervecode.lab.sweep.launchers import LAUNCHERS, Pool, Task, local
+from tests.command_line import Cli, Result, invoke
 
 GRID = ("--grid", "train.epochs=1,2", "--seeds", "0")
 
@@ -29,10 +30,25 @@ def config(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
+def here(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
+    """A launcher that runs the commands in this process."""
+    for task in tasks:
+        assert task.words[:3] == (sys.executable, "-m", "nervecode")
+        yield task, invoke(*task.words[3:]).status
+
+
+def mostly_here(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
+    """The first in a process of its own, as they all are, and the rest in this one."""
+    yield from local(tasks[:1], pool)
+    yield from here(tasks[1:], pool)
+
+
 @pytest.fixture(scope="module")
 def swept(cli: Cli, config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("sweep") / "two"
-    return folder, cli("sweep", config, *GRID, "--outdir", folder, "--jobs", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LAUNCHERS, "local", mostly_here)
+        return folder, cli("sweep", config, *GRID, "--outdir", folder, "--jobs", 2)
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -105,7 +121,10 @@ def test_a_damaged_cell_is_repaired(cli: Cli, swept: tuple[Path, Result], tmp_pa
     assert cli("sweep", "--outdir", folder, "--launcher", "print").out == ""
 
 
-def test_a_failure_is_told_and_stops_no_other(cli: Cli, config: Path, tmp_path: Path) -> None:
+def test_a_failure_is_told_and_stops_no_other(
+    cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LAUNCHERS, "local", here)
     grid = ("--grid", "bench.accuracy_gate=1.0,0.0", "-o", "train.epochs=1", "--seeds", "0")
     found = cli("sweep", config, *grid, "--outdir", tmp_path / "s")
     assert found.status == 1
