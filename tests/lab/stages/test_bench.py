@@ -65,6 +65,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Outcome]
     return bench(config, tmp_path_factory.mktemp("runs"))
 
 
+@pytest.fixture
+def copy(finished: tuple[RunDir, Outcome], tmp_path: Path) -> RunDir:
+    """A copy of the finished run, to be gone on with."""
+    return RunDir(shutil.copytree(finished[0].root, tmp_path / "copy"))
+
+
+def changed(run: RunDir, *overrides: str, **settings: Any) -> Outcome:
+    """The run gone on with under another config."""
+    run.replace_config(
+        resolve(file=run.root / "config.yaml", overrides=overrides, settings=settings).config
+    )
+    return again(run)
+
+
 # Detectors that fail
 
 
@@ -101,10 +115,10 @@ def _fails_on_outliers_alone(train: Any, head: Any) -> Any:
     ],
 )
 def test_a_detector_that_fails_is_a_row_with_its_reason(
-    detector: Callable[..., Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector: Callable[..., Any], reason: str, copy: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(DETECTORS, "broken", detector)
-    run, outcome = bench(tiny("bench.detectors=[broken, energy]", "train.epochs=1"), tmp_path)
+    run, outcome = copy, changed(copy, "bench.detectors=[broken, energy]")
     broken = [row for row in outcome.rows if row["method"] == "broken"]
     assert [row["ood"] for row in broken] == ["digits_8_9", "uniform_noise"]
     assert {(row["status"], row["reason"], row["auroc"]) for row in broken} == {
@@ -119,8 +133,8 @@ def test_a_detector_that_fails_is_a_row_with_its_reason(
     assert run.status == "complete"
 
 
-def test_without_detectors_the_signals_stand_alone(tmp_path: Path) -> None:
-    _, outcome = bench(tiny("bench.detectors=[]", "train.epochs=1"), tmp_path)
+def test_without_detectors_the_signals_stand_alone(copy: RunDir) -> None:
+    outcome = changed(copy, "bench.detectors=[]")
     assert {row["method"] for row in outcome.rows} == {"nervecode", "nervecode_v0_1_1"}
 
 
@@ -138,27 +152,17 @@ def test_without_detectors_the_signals_stand_alone(tmp_path: Path) -> None:
     ],
 )
 def test_only_stages_whose_inputs_changed_are_repeated(
-    override: str, repeated: list[str], finished: tuple[RunDir, Outcome], tmp_path: Path
+    override: str, repeated: list[str], copy: RunDir
 ) -> None:
-    root = tmp_path / "copy"
-    shutil.copytree(finished[0].root, root)
-    before = len(done(finished[0]))
-    run = RunDir(root)
-    run.replace_config(resolve(file=root / "config.yaml", overrides=[override]).config)
-    again(run)
-    assert done(run)[before:] == repeated
+    before = len(done(copy))
+    changed(copy, override)
+    assert done(copy)[before:] == repeated
 
 
-def test_another_seed_leaves_the_first_alone(
-    finished: tuple[RunDir, Outcome], tmp_path: Path
-) -> None:
-    root = tmp_path / "copy"
-    shutil.copytree(finished[0].root, root)
-    before = len(done(finished[0]))
-    run = RunDir(root)
-    run.replace_config(resolve(file=root / "config.yaml", settings={"seeds": [0, 4]}).config)
-    outcome = again(run)
-    assert done(run)[before:] == ["train/seed_4", "calibrate/seed_4", "score/seed_4", "tables"]
+def test_another_seed_leaves_the_first_alone(copy: RunDir) -> None:
+    before = len(done(copy))
+    outcome = changed(copy, seeds=[0, 4])
+    assert done(copy)[before:] == ["train/seed_4", "calibrate/seed_4", "score/seed_4", "tables"]
     assert {row["seed"] for row in outcome.rows} == {0, 4}
     assert set(outcome.gate["accuracy"]) == {"0", "4"}
 
@@ -321,17 +325,12 @@ def test_whatever_ends_a_run_is_noted(tmp_path: Path, error: BaseException) -> N
 
 
 @pytest.mark.parametrize("content", [b"junk", None])
-def test_a_damaged_checkpoint_is_an_artifacts_error(
-    finished: tuple[RunDir, Outcome], tmp_path: Path, content: bytes | None
-) -> None:
-    root = tmp_path / "copy"
-    shutil.copytree(finished[0].root, root)
-    run = RunDir(root)
-    run.paths.checkpoint(0).unlink()
+def test_a_damaged_checkpoint_is_an_artifacts_error(copy: RunDir, content: bytes | None) -> None:
+    copy.paths.checkpoint(0).unlink()
     if content is not None:
-        run.paths.checkpoint(0).write_bytes(content)
+        copy.paths.checkpoint(0).write_bytes(content)
     with pytest.raises(ArtifactError, match=r"seed_0\.safetensors: is"):
-        load_primary(run, 0, device="cpu")
+        load_primary(copy, 0, device="cpu")
 
 
 def test_a_checkpoint_of_another_model_is_refused(finished: tuple[RunDir, Outcome]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +57,10 @@ def train_it(run: RunDir, progress: Progress) -> None:
         train_seed(Trial(run, splits, 0, CPU, progress))
 
 
-def outcome(run: RunDir) -> tuple[dict[str, torch.Tensor], list[str], str]:
+Outcome = tuple[dict[str, torch.Tensor], list[str], str]
+
+
+def outcome(run: RunDir) -> Outcome:
     rows = [line.rsplit(",", 1)[0] for line in run.paths.metrics(0).read_text().splitlines()]
     return load_file(run.paths.checkpoint(0)), rows, run.paths.diagnostics(0).read_text()
 
@@ -66,37 +72,60 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("cut", [1, 6, 11, 15])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_ends_in_the_same_bits(
-    name: str, cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
-    whole, parts = (run_of(tmp_path / part, *OPTIMIZERS[name]) for part in ("whole", "parts"))
-    train_it(whole, Progress())
-    with pytest.raises(Cut):
-        train_it(parts, Scissors(cut))
-    torch.rand(7)  # whatever the process has drawn since
-    again = Scissors()
-    train_it(parts, again)
-    expected, found = outcome(whole), outcome(parts)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
+    """What a training that nothing happens to ends in, by the name of its settings."""
+
+    @functools.cache
+    def of(name: str) -> Outcome:
+        run = run_of(tmp_path_factory.mktemp("whole"), *OPTIMIZERS[name])
+        train_it(run, Progress())
+        return outcome(run)
+
+    return of
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    """The same bits."""
     assert found[1:] == expected[1:]
     assert found[0].keys() == expected[0].keys()
     for key, tensor in expected[0].items():
         assert torch.equal(found[0][key], tensor), key
-    steps = -(-len(build_splits(parts.config.data).train) // 256)
+
+
+@pytest.mark.parametrize("cut", [1, 6, 11, 15])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_it_ends_in_the_same_bits(
+    name: str, cut: int, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    run = run_of(tmp_path, *OPTIMIZERS[name])
+    with pytest.raises(Cut):
+        train_it(run, Scissors(cut))
+    torch.rand(7)  # whatever the process has drawn since
+    again = Scissors()
+    train_it(run, again)
+    assert_same(outcome(run), whole(name))
+    steps = -(-len(build_splits(run.config.data).train) // 256)
     done = cut // steps
     assert again.told == ([f"seed 0: goes on after epoch {done} of 4"] if done else [])
-    assert not list(parts.root.glob("resume/*"))
+    assert not list(run.root.glob("resume/*"))
 
 
-def cut_after_an_epoch(parent: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
-    run = run_of(parent)
-    with pytest.raises(Cut):
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run that was cut after an epoch."""
+    run = run_of(tmp_path_factory.mktemp("cut"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(train, "SAVE_SECONDS", 0.0)
         train_it(run, Scissors(9))
     assert run.paths.resume(0).is_file()
     return run
+
+
+@pytest.fixture
+def cut_copy(cut: RunDir, tmp_path: Path) -> RunDir:
+    return RunDir(shutil.copytree(cut.root, tmp_path / cut.root.name))
 
 
 def flipped(content: bytes, index: int) -> bytes:
@@ -117,10 +146,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_resume_file_is_not_used(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = cut_after_an_epoch(tmp_path, monkeypatch)
+def test_a_damaged_resume_file_is_not_used(damage: str, cut_copy: RunDir) -> None:
+    run = cut_copy
     content = run.paths.resume(0).read_bytes()
     damaged = DAMAGES[damage](content)
     assert damaged != content
@@ -134,8 +161,8 @@ def test_a_damaged_resume_file_is_not_used(
     assert not list(run.root.glob("resume/*"))
 
 
-def test_other_settings_start_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = cut_after_an_epoch(tmp_path, monkeypatch)
+def test_other_settings_start_over(cut_copy: RunDir) -> None:
+    run = cut_copy
     other = run.config.train.model_copy(update={"learning_rate": 0.01})
     run.replace_config(run.config.model_copy(update={"train": other}))
     again = Scissors()
@@ -186,14 +213,13 @@ class Signals(Scissors):
      ("dropout", 6, signal.SIGTERM)],
 )  # fmt: skip
 def test_a_signal_finishes_the_step_and_saves_it(
-    handled: None, step: int, name: str, number: int, tmp_path: Path
+    handled: None, step: int, name: str, number: int, whole: Any, tmp_path: Path
 ) -> None:
-    whole, parts = (run_of(tmp_path / part, *OPTIMIZERS[name]) for part in ("whole", "parts"))
-    train_it(whole, Progress())
-    steps = -(-len(build_splits(parts.config.data).train) // 256)
+    run = run_of(tmp_path, *OPTIMIZERS[name])
+    steps = -(-len(build_splits(run.config.data).train) // 256)
     ended = Signals(step, number)
     with pytest.raises(Interrupted) as stop:
-        train_it(parts, ended)
+        train_it(run, ended)
     assert stop.value.exit_status == 128 + number
     assert ended.steps == step
     epochs, left = divmod(step, steps)
@@ -201,12 +227,9 @@ def test_a_signal_finishes_the_step_and_saves_it(
     assert ended.told == [f"seed 0: saved {where}"]
     torch.rand(7)
     again = Scissors()
-    train_it(parts, again)
+    train_it(run, again)
     assert again.told == [f"seed 0: goes on {where}"]
-    expected, found = outcome(whole), outcome(parts)
-    assert found[1:] == expected[1:]
-    for key, tensor in expected[0].items():
-        assert torch.equal(found[0][key], tensor), key
+    assert_same(outcome(run), whole(name))
 
 
 def test_a_second_signal_stops_at_once(handled: None, tmp_path: Path) -> None:
