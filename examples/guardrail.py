@@ -43,10 +43,11 @@ def serve(guarded: nervecode.WrappedModel, held_out: Tensor, incoming: Iterator[
     for number, x in enumerate(incoming, 1):
         with torch.no_grad():
             output, surprise = guarded.score(x[None])
-        p_value = float(surprise.p_value)
-        if p_value <= FLAG_ALPHA:  # here a service would abstain, or ask a person
-            answer = int(output.argmax())
+        p_value, answer = float(surprise.p_value), int(output.argmax())
+        if surprise.flag(FLAG_ALPHA):  # here a service would abstain, or ask a person
             print(json.dumps({"flagged": number, "p_value": round(p_value, 4), "answer": answer}))
+        if not surprise.valid:  # flagged above; there is no p-value to bet on
+            continue
         layers = ranks.p_values(surprise.by_layer[0].tolist(), number)
         if (alarm := monitor.update(p_value, layers=layers)) is not None:
             print(json.dumps({"alarm": str(alarm)}))

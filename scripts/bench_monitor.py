@@ -3,7 +3,7 @@
 
     python scripts/bench_monitor.py null [--streams 1000] [--length 10000]
     python scripts/bench_monitor.py speed
-    python scripts/bench_monitor.py change [--streams 40] [--calibration 1000] [--alone]
+    python scripts/bench_monitor.py change [--streams 40] [--calibration 1000] [--others CUSUM,MMD]
 
 `null`: shares of streams without a change that raise an alarm, and run lengths, beside a plain
 martingale, which takes p-values of one calibration set for independent.
@@ -14,7 +14,7 @@ martingale, which takes p-values of one calibration set for independent.
 of held-out inputs changes at a known place. Median delays of the monitor stand beside CUSUM,
 ADWIN, KSWIN (river) and the online MMD (alibi-detect) on the same scores, each with its threshold
 set for the same share of false alarms. The last three run in an environment of their own, which is
-made the first time (`--environment DIR`); `--alone` leaves the others out.
+made the first time (`--environment DIR`). `--others ""` leaves them out; the MMD takes an hour.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def monitored(stream: Stream, by_class: bool) -> int:
     return first(raised >= np.log10(RUN_LENGTH), 0)
 
 
-def change(streams: int, environment: Path | None, scores: Path, n: int) -> None:
+def change(streams: int, environment: Path, scores: Path, n: int, others: str) -> None:
     if not scores.exists():
         make_scores(scores)
     with np.load(scores) as file:
@@ -229,8 +229,9 @@ def change(streams: int, environment: Path | None, scores: Path, n: int) -> None
         "monitor, by class": {k: [monitored(s, True) for s in v] for k, v in drawn.items()},
     }
     share = float(np.mean(np.array(found["monitor"]["none"]) > 0))
-    if environment is not None:
-        found |= rivals(environment, scores.with_name("bench_monitor_streams.npz"), drawn, share)
+    if others:
+        work = scores.with_name("bench_monitor_streams.npz")
+        found |= rivals(environment, work, drawn, share, others)
     print(f"\nmedian inputs from the change to the alarm (false alarms within {BEFORE + AFTER:,} "
           f"inputs: the monitor's share, {share:.2f}, for all)\n")  # fmt: skip
     print("| change | " + " | ".join(found) + " |\n| --- |" + " ---: |" * len(found))
@@ -241,7 +242,7 @@ def change(streams: int, environment: Path | None, scores: Path, n: int) -> None
 
 
 def rivals(
-    environment: Path, work: Path, drawn: dict[str, list[Stream]], share: float
+    environment: Path, work: Path, drawn: dict[str, list[Stream]], share: float, others: str
 ) -> dict[str, dict[str, list[int]]]:
     """Detector -> change -> the input of each stream's alarm, by bench_monitor_rivals.py."""
     np.savez(work, **{
@@ -250,7 +251,7 @@ def rivals(
         for i, stream in enumerate(streams_of)
         for part, at in (("calibration", 0), ("stream", 2))
     })  # fmt: skip
-    command = [str(rivals_python(environment)), str(RIVALS), str(work), f"{share}"]
+    command = [str(rivals_python(environment)), str(RIVALS), str(work), f"{share}", others]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -292,7 +293,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--length", type=int, default=10_000)
     parser.add_argument("--calibration", type=int, default=1000)
-    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--others", default="CUSUM,ADWIN,KSWIN,MMD")
     parser.add_argument("--environment", type=Path, default=Path("build/rivals"))
     parser.add_argument("--scores", type=Path, default=Path("build/bench_monitor_scores.npz"))
     given = parser.parse_args()
@@ -302,8 +303,7 @@ def main() -> None:
         speed()
     else:
         given.scores.parent.mkdir(parents=True, exist_ok=True)
-        environment = None if given.alone else given.environment
-        change(given.streams, environment, given.scores, given.calibration)
+        change(given.streams, given.environment, given.scores, given.calibration, given.others)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Other detectors of changes on the streams of bench_monitor.py, which runs this file.
 
-    python scripts/bench_monitor_rivals.py STREAMS.npz SHARE
+    python scripts/bench_monitor_rivals.py STREAMS.npz SHARE CUSUM,ADWIN,KSWIN,MMD
 
 It runs in the environment that has river and alibi-detect. Each detector's threshold is set so
 that a SHARE of the streams without a change raise an alarm; the last line printed is JSON:
@@ -122,7 +122,7 @@ def main() -> None:
         "MMD": (by_threshold, few, share, mmd),
     }
     with ProcessPoolExecutor(2) as pool:
-        running = {name: pool.submit(*work) for name, work in works.items()}
+        running = {name: pool.submit(*works[name]) for name in sys.argv[3].split(",")}
         found = {name: done.result() for name, done in running.items()}
     print(json.dumps(found))
 
