@@ -27,6 +27,13 @@ class Result(NamedTuple):
 Cli = Callable[..., Result]
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def invoke(*arguments: object) -> Result:
     """Run `nervecode ARGUMENTS` in this process; its signal handlers are taken off again."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -14,6 +14,7 @@ from nervecode.cli import bars, show
 from nervecode.cli.bars import Clock, display
 from nervecode.cli.log import logged
 from nervecode.lab.machine.progress import Progress
+from tests.command_line import Terminal
 
 PARTS = ["train", "score"] * 3
 COLOUR = re.compile(r"\x1b\[[\d;]*(?:3|4|9)\d[\d;]*m")
@@ -148,10 +149,6 @@ def test_what_was_done_before_does_not_shorten_the_time_left(time: Time) -> None
 
 
 def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     terminal = Terminal()
     monkeypatch.setattr(show.sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")

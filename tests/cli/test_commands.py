@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from nervecode.errors import NervecodeError
 from nervecode.lab.config.presets import presets
 from nervecode.lab.config.stored import load_config
 from nervecode.lab.results.table import Table
+from tests.command_line import Terminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -333,10 +333,6 @@ def test_paths_are_shown_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.M
 def test_an_underlined_figure_is_underlined_and_its_padding_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setenv("TERM", "xterm")

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from nervecode.lab.run.meta import sealed
+from tests.lab.run.test_lock import gone
 from tests.trust import processes
 from tests.trust.processes import Command
 
@@ -87,18 +86,17 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
 def test_a_run_whose_writer_was_killed_is_taken_over(
     cli: Any, run_copy: Path, finished: Path
 ) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    owner = gone()
     meta = json.loads((run_copy / "meta.json").read_text())
     del meta["stages"]["tables"]
     (run_copy / "meta.json").write_text(json.dumps(sealed(meta | {"status": "running"})))
-    lock = {"host": socket.gethostname(), "process": gone.pid}
+    lock = {"host": socket.gethostname(), "process": owner}
     (run_copy / ".lock").write_text(json.dumps(lock))
     listed = json.loads(cli("runs", run_copy.parent, "--json").out)["runs"]
     assert [row["status"] for row in listed] == ["interrupted"]
     found = cli("bench", run_copy)
     assert found.status == 0, found.err
-    assert f"process {gone.pid} on {socket.gethostname()} is gone; this process takes" in found.err
+    assert f"process {owner} on {socket.gethostname()} is gone; this process takes" in found.err
     assert '"takeover"' in (run_copy / "log.jsonl").read_text()
     assert not (run_copy / ".lock").exists()
     assert (run_copy / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()

@@ -271,6 +271,7 @@ def test_ranks_end_with_the_process_that_started_them(
 # Interrupts, and going on with another number of processes
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_names_the_command_that_goes_on(
     start: Start, cli: Cli, config: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,17 @@ def _diagnostics(path: Path, layers: int) -> None:
                 writer.writerow([epoch, f"learned:blocks.{layer}", 1 / epoch, 2 / epoch, 0.1, 3.0])
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The run, and what becomes of it when it is finished; both to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    run = write_run(folder / "made_up-1")
+    return run, finish_run(write_run(folder / "finished" / "made_up-1"))
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return write_run(tmp_path / "made_up-1")
+def run(made: tuple[Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made[0], tmp_path / "made_up-1"))
 
 
 def rehash(root: Path) -> None:
@@ -135,5 +144,5 @@ META = {
 
 
 @pytest.fixture
-def finished(run: Path) -> Path:
-    return finish_run(run)
+def finished(made: tuple[Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made[1], tmp_path / "made_up-1"))

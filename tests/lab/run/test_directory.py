@@ -9,7 +9,6 @@ import random
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from nervecode.lab.config.resolve import resolve
 from nervecode.lab.machine import provenance
 from nervecode.lab.run.directory import RunDir, forget_damaged_stages, list_runs, require_stage
 from nervecode.lab.schema import Config
+from tests.lab.run.test_lock import gone
 
 
 @pytest.fixture(scope="module")
@@ -348,13 +348,6 @@ def test_the_lock_is_released_after_an_error(run: RunDir) -> None:
     with pytest.raises(ValueError, match="no"), run.claimed():
         raise ValueError("no")
     assert not (run.root / ".lock").exists()
-
-
-def gone() -> int:
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_a_dead_owner_is_taken_over(run: RunDir) -> None:
