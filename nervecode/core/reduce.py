@@ -158,6 +158,7 @@ class Reducer(nn.Module):
             )
         last = ragged or self._channels_last(x)
         if self.positions:
+            x = padded_as(batch.mask, x) if ragged else x
             vector = x if last else x.movedim(1, -1)
             vector = vector.clone() if self.length_power == 1 else vector
         else:
@@ -237,6 +238,20 @@ def _floating(x: Tensor) -> Tensor:
             "allowed: floating point (B, C), (B, C, ...) or (B, ..., C)"
         )
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def padded_as(mask: Tensor | None, x: Tensor) -> Tensor:
+    """(B, T, C) out of a ragged activation, with as many steps as a mask (B, T) has.
+
+    Raises:
+        InputError: there is no such mask: positions of the call could not be told from padding.
+    """
+    if mask is None or mask.ndim != 2 or mask.shape[1] < x.shape[1]:
+        raise InputError(
+            f"activation: found a ragged sequence of {x.shape[1]} steps, allowed by position: "
+            "one of which a mask (B, T) tells the padding"
+        )
+    return nn.functional.pad(x, (0, 0, 0, mask.shape[1] - x.shape[1]))
 
 
 def fitting_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor | None:

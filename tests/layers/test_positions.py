@@ -128,6 +128,35 @@ def test_padding_is_neither_fitted_nor_calibrated() -> None:
     assert torch.equal(*results)
 
 
+class Packed(nn.Module):
+    """An encoder that packs its sequences, as PyTorch's does in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.lstm = nn.Embedding(30, 8), nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        lengths = attention_mask.sum(1)
+        rows = nn.utils.rnn.pack_padded_sequence(
+            self.words(input_ids), lengths, batch_first=True, enforce_sorted=False
+        )
+        return self.lstm(rows)[1][0][-1]
+
+
+def test_packed_sequences_by_position_are_as_long_as_their_mask() -> None:
+    wrapped = nervecode.wrap(Packed(), ["words", "lstm"])
+    wrapped.fit([words(60, s) for s in range(3)], by_position=True)
+    wrapped.calibrate([words(60, s) for s in range(4, 6)])
+    batch = words(4, 9)
+    batch["attention_mask"][:, 7:] = 0  # no text is as long as the mask
+    assert wrapped.score(**batch)[1].by_layer.shape == (4, 9, 2)
+    mask = batch["attention_mask"]
+    message = "layer 'lstm' is not coded: .* a ragged sequence of 7 steps"
+    with pytest.warns(UserWarning, match=message):
+        assert not wrapped.score(batch["input_ids"], mask, mask=mask[:, :5])[1].valid.any()
+
+
 class Boxes(nn.Module):
     """A detector's end: each picture gives three boxes, and these are classified in one row."""
 
