@@ -37,6 +37,8 @@ class Arguments:
         with sequence-first parts it may be the second. A list of tensors may be a batch of inputs
         or several inputs of one batch: its length and the first dimension they share both count.
         """
+        if not kwargs and not self.may_be_masked and len(args) == 1 and isinstance(args[0], Tensor):
+            return BatchShape(_sizes(args[0], self.sequence_first))  # most calls are of this kind
         values = (*args, *kwargs.values())
         sizes = _first(_sizes(value, self.sequence_first) for value in values)
         return BatchShape(sizes, self.mask(args, kwargs))
