@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
-from functools import partial
-from itertools import chain
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nervecode.core import BatchShape, ClassMoments, GaussianCode, LabelCode, Reducer
-from nervecode.core.centres import Reservoir, several_codes
-from nervecode.core.moments import MomentStream
+from nervecode.core import BatchShape, Reducer
 from nervecode.core.positions import PositionSample
-from nervecode.core.precision import RANK, Precision
+from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
-from nervecode.core.scatter import sketch_of
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.batch_fit import BatchFit, Vectors
-from nervecode.layers.coder import Coder, FittedCoder, LabelCoder, UnseenCoder
+from nervecode.layers.coder import Coder, FittedCoder, UnseenCoder
 from nervecode.layers.condition import Condition
+from nervecode.layers.head_fit import HeadFit
+from nervecode.layers.layer_fit import LayerFit
 from nervecode.layers.names import module_name
-from nervecode.layers.select import watchable
 from nervecode.layers.sketch import InputSketch
-from nervecode.layers.taps import fused_parts
 from nervecode.layers.watched import Watched, device_of, eager
 from nervecode.scoring.code_length import LABEL
 
@@ -91,10 +85,10 @@ class CodeFitter:
             for name in watched.layer_names
             if not name.endswith(LABEL)
         }
-        self.head = _Head(watched.model, rank) if label_code and not by_position else None
+        self.head = HeadFit(watched.model, rank) if label_code and not by_position else None
         self.sample = PositionSample(POSITIONS)
         self.inputs = InputSketch()
-        self._layers: dict[str, _LayerFit] = {}
+        self._layers: dict[str, LayerFit] = {}
         self._refused: set[str] = set()
         self._last = BatchFit(watched.model)
 
@@ -186,10 +180,10 @@ class CodeFitter:
             self._refused.add(name)
             self.watched._remarks.tell(f"layer {name!r} is not coded: {why}", again=True)
 
-    def _layer(self, name: str, num_classes: int, like: Tensor) -> _LayerFit:
+    def _layer(self, name: str, num_classes: int, like: Tensor) -> LayerFit:
         """The fit of a layer; `like` has as many columns as its vectors, on the same device."""
         if name not in self._layers:
-            self._layers[name] = _LayerFit(num_classes, like, self.codes_per_class, self.rank)
+            self._layers[name] = LayerFit(num_classes, like, self.codes_per_class, self.rank)
         return self._layers[name]
 
     # Shards
@@ -271,128 +265,3 @@ def naming(layer: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"layer {layer!r}: {error}") from None
-
-
-class _LayerFit:
-    """One layer: moments per class, and a sample where classes may have several codes."""
-
-    def __init__(self, num_classes: int, like: Tensor, codes_per_class: int, rank: int) -> None:
-        self.dim = like.shape[1]
-        self.stream = _stream(num_classes, like, rank)
-        self.reservoir = Reservoir(num_classes) if codes_per_class > 1 else None
-        self.codes_per_class = codes_per_class
-        self.rank = rank
-
-    def update(self, z: Tensor, groups: Tensor) -> None:
-        if z.shape[1] != self.dim:
-            raise InputError(f"found width {z.shape[1]}, in earlier batches {self.dim}")
-        self.stream.add(z, groups)
-        if self.reservoir is not None:
-            self.reservoir.add(z, groups)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        moments = self.stream.moments
-        if self.reservoir is None:
-            return vars(moments)
-        vectors, classes = self.reservoir.held(moments.means)
-        return {**vars(moments), "sample": vectors, "sample_classes": classes}
-
-    def merge(self, state: Mapping[str, Tensor]) -> None:
-        self.stream.merge(_moments(state))
-        if self.reservoir is not None:
-            self.reservoir.add(state["sample"], state["sample_classes"])
-
-    def codes(self) -> GaussianCode:
-        moments, codes = self.stream.moments, None
-        within = Precision.within(moments, self.rank)
-        if self.reservoir is not None:
-            codes = several_codes(moments, self.reservoir, self.codes_per_class, within)
-        return GaussianCode.fit(moments, rank=self.rank, within=within, codes=codes)
-
-
-def _stream(num_classes: int, like: Tensor, rank: int) -> MomentStream:
-    """For vectors with as many columns as `like`, on its device."""
-    return MomentStream(num_classes, like.shape[1], sketch=sketch_of(rank), device=like.device)
-
-
-def _moments(state: Mapping[str, Tensor]) -> ClassMoments:
-    return ClassMoments(**{field.name: state[field.name] for field in fields(ClassMoments)})
-
-
-class _Head:
-    """The moments of the head's features.
-
-    The head is the last linear layer to run that gives one number per class, once per batch and
-    from (B, D). Which layer runs last only a forward tells: modules are registered in any order.
-    """
-
-    def __init__(self, model: nn.Module, rank: int) -> None:
-        fused = fused_parts(model)
-        self.candidates = {
-            name: module
-            for name, module in watchable(model).items()
-            if isinstance(module, nn.Linear) and module not in fused
-        }
-        self.rank = rank
-        self.stream: MomentStream | None = None
-        self._seen: dict[str, list[Any]] = {}
-
-    @property
-    def name(self) -> str:
-        """The head's, as soon as a batch has been seen; nothing for a model without one."""
-        return next(iter(self.candidates), "")
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within the block, what the candidates are given is kept."""
-        self._seen = {}
-        with ExitStack() as stack:
-            for name, module in self.candidates.items():
-                hook = module.register_forward_pre_hook(partial(self._see, name), with_kwargs=True)
-                stack.callback(hook.remove)
-            yield
-
-    def _see(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        features = next(chain(args, kwargs.values()), None)
-        # A later in-place operation must not change what is kept.
-        copied = features.clone() if isinstance(features, Tensor) else features
-        self._seen.setdefault(name, []).append(copied)
-
-    def update(self, num_classes: int | None) -> None:
-        """Add what was seen; without labels, or a classifier's head, nothing is coded."""
-        ran = [
-            name
-            for name, calls in self._seen.items()
-            if self.candidates[name].out_features == num_classes
-            and len(calls) == 1
-            and isinstance(calls[0], Tensor)
-            and calls[0].ndim == 2
-        ]
-        self.candidates = {name: self.candidates[name] for name in ran[-1:]}
-        if ran:
-            z = LabelCode.unit(self._seen[ran[-1]][0].float())
-            self._stream_of(z).add(z, z.new_zeros(len(z), dtype=torch.long))
-
-    def _stream_of(self, like: Tensor) -> MomentStream:
-        self.stream = self.stream or _stream(1, like, self.rank)
-        return self.stream
-
-    def state_dict(self) -> dict[str, Tensor]:
-        if not self.candidates:
-            return {"left_alone": torch.ones(1)}
-        return {} if self.stream is None else vars(self.stream.moments)
-
-    def merge(self, name: str, state: Mapping[str, Tensor]) -> None:
-        found = {n: module for n, module in self.candidates.items() if n == name}
-        self.candidates = {} if "left_alone" in state else found
-        if self.candidates:
-            self._stream_of(state["means"]).merge(_moments(state))
-
-    def coders(self) -> dict[str, Coder]:
-        """The label coder by its name, or nothing where there is no head."""
-        if not self.candidates or self.stream is None:
-            return {}
-        codes = LabelCode.fit(self.stream.moments, rank=self.rank)
-        return {f"{self.name}{LABEL}": LabelCoder(codes)}

@@ -1,0 +1,101 @@
+"""HeadFit: what a fit gathers of the classifier's head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nervecode.core import LabelCode
+from nervecode.core.moments import MomentStream
+from nervecode.layers.coder import Coder, LabelCoder
+from nervecode.layers.layer_fit import moments_of, new_stream
+from nervecode.layers.select import watchable
+from nervecode.layers.taps import fused_parts
+from nervecode.scoring.code_length import LABEL
+
+
+class HeadFit:
+    """The moments of the head's features.
+
+    The head is the last linear layer to run that gives one number per class, once per batch and
+    from (B, D). Which layer runs last only a forward tells: modules are registered in any order.
+    """
+
+    def __init__(self, model: nn.Module, rank: int) -> None:
+        fused = fused_parts(model)
+        self.candidates = {
+            name: module
+            for name, module in watchable(model).items()
+            if isinstance(module, nn.Linear) and module not in fused
+        }
+        self.rank = rank
+        self.stream: MomentStream | None = None
+        self._seen: dict[str, list[Any]] = {}
+
+    @property
+    def name(self) -> str:
+        """The head's, as soon as a batch has been seen; nothing for a model without one."""
+        return next(iter(self.candidates), "")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within the block, what the candidates are given is kept."""
+        self._seen = {}
+        with ExitStack() as stack:
+            for name, module in self.candidates.items():
+                hook = module.register_forward_pre_hook(partial(self._see, name), with_kwargs=True)
+                stack.callback(hook.remove)
+            yield
+
+    def _see(
+        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        features = next(chain(args, kwargs.values()), None)
+        # A later in-place operation must not change what is kept.
+        copied = features.clone() if isinstance(features, Tensor) else features
+        self._seen.setdefault(name, []).append(copied)
+
+    def update(self, num_classes: int | None) -> None:
+        """Add what was seen; without labels, or a classifier's head, nothing is coded."""
+        ran = [
+            name
+            for name, calls in self._seen.items()
+            if self.candidates[name].out_features == num_classes
+            and len(calls) == 1
+            and isinstance(calls[0], Tensor)
+            and calls[0].ndim == 2
+        ]
+        self.candidates = {name: self.candidates[name] for name in ran[-1:]}
+        if ran:
+            z = LabelCode.unit(self._seen[ran[-1]][0].float())
+            self._stream_of(z).add(z, z.new_zeros(len(z), dtype=torch.long))
+
+    def _stream_of(self, like: Tensor) -> MomentStream:
+        self.stream = self.stream or new_stream(1, like, self.rank)
+        return self.stream
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was seen, as tensors by name."""
+        if not self.candidates:
+            return {"left_alone": torch.ones(1)}
+        return {} if self.stream is None else vars(self.stream.moments)
+
+    def merge(self, name: str, state: Mapping[str, Tensor]) -> None:
+        """Add what the fit of the next shard saw of the head `name`."""
+        found = {n: module for n, module in self.candidates.items() if n == name}
+        self.candidates = {} if "left_alone" in state else found
+        if self.candidates:
+            self._stream_of(state["means"]).merge(moments_of(state))
+
+    def coders(self) -> dict[str, Coder]:
+        """The label coder by its name, or nothing where there is no head."""
+        if not self.candidates or self.stream is None:
+            return {}
+        codes = LabelCode.fit(self.stream.moments, rank=self.rank)
+        return {f"{self.name}{LABEL}": LabelCoder(codes)}
