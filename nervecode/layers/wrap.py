@@ -285,6 +285,48 @@ class WrappedModel(Watched):
             raise NotReadyError(UNTRACED)
         return _aggregate(self, Traces(dict(traces)), method)
 
+    def export(
+        self,
+        path: str | Path,
+        example: Any,
+        *,
+        dynamic_batch: bool = True,
+        codes_only: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write the model, its codes and their calibration as one graph: inputs to flag.
+
+        The graph takes `input`, or several inputs by the names that the model gives them, and
+        `alpha`, () float64; it gives `output`, `surprise`, `percentile`, `p_value`, `by_layer`,
+        `flag` and `smallest_alpha`.
+
+        Args:
+            path: `.pt2` (torch.export) or `.onnx` (needs the extra `export`).
+            example: a batch of the model's inputs: a tensor, a tuple, or a mapping by name.
+            dynamic_batch: the graph takes any number of inputs; False as many as the example.
+            codes_only: without the model: the graph takes what the watched layers return.
+            metadata: further JSON values to write into the file.
+
+        Returns:
+            What the file says of itself.
+
+        Raises:
+            NotReadyError: before calibration.
+            InputError: an unknown suffix, an example that the model refuses, or an operation that
+                has no form in the graph.
+            MissingExtraError: ONNX is not installed.
+        """
+        from nervecode.layers.export import export
+
+        return export(
+            self,
+            path,
+            example,
+            dynamic_batch=dynamic_batch,
+            codes_only=codes_only,
+            metadata=metadata,
+        )
+
     def save(self, path: str | Path) -> None:
         """Write coders and calibration (not the model) to a safetensors file."""
         storage.save(self, path)

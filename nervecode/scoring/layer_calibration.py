@@ -280,12 +280,12 @@ def _misfit(
     missing = [name for name in calibration.layers if name not in traces]
     if missing:
         return f"layer {missing[0]!r} was calibrated and did not run, or could not be coded"
-    sizes = {name: len(trace.surprise) for name, trace in traces.items()}
+    sizes = {name: trace.surprise.shape[0] for name, trace in traces.items()}
     first = next(iter(sizes))
     for name, number in sizes.items():
         if number != sizes[first]:
             return f"layer {name!r} has {number} inputs, layer {first!r} {sizes[first]}"
-    if calibration.needs_predictions and (predicted is None or len(predicted) != sizes[first]):
+    if calibration.needs_predictions and (predicted is None or predicted.shape[0] != sizes[first]):
         return "the predicted classes are not known; score(x) reads them from (B, K) outputs"
     return ""
 

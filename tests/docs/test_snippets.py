@@ -18,6 +18,7 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     if (blocks := BLOCK.findall(path.read_text(encoding="utf-8")))
 }
+EXPORTING = {"docs/deployment.md"}
 
 
 def names_of_a_reader() -> dict[str, Any]:
@@ -48,9 +49,13 @@ def run(page: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=pytest.mark.slow) if p in EXPORTING else p for p in PAGES]
+)
 def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for package in ("onnxruntime", "onnxscript") if page in EXPORTING else ():
+        pytest.importorskip(package)
     run(page)
 
 

@@ -1,0 +1,159 @@
+"""Graph: a calibrated wrapped model as a module that can be traced, from the inputs to the flag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, Signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nervecode.core import BatchShape, CodingTrace
+from nervecode.core.batch import UNKNOWN
+from nervecode.errors import InputError
+from nervecode.layers.coder import Coder, Projected, price_together
+from nervecode.layers.names import numbered
+from nervecode.layers.taps import activation_of
+from nervecode.layers.watched import Reading, Watched, coder_of, device_of, predicted_classes
+
+OUTPUTS = ("output", "surprise", "percentile", "p_value", "by_layer", "flag", "smallest_alpha")
+
+
+class Graph(nn.Module):
+    """Inputs and alpha by name -> outputs by name: what is traced.
+
+    Args:
+        watched: a calibrated model.
+        names: of the model's inputs.
+    """
+
+    smallest_alpha: Tensor  # () float64
+
+    def __init__(self, watched: Watched, names: Iterable[str]) -> None:
+        super().__init__()
+        self.watched = watched
+        self.forward = _named(self.answer, (*names, "alpha"))
+        assert watched.calibration is not None
+        smallest = torch.tensor(watched.calibration.smallest_alpha, dtype=torch.float64)
+        self.register_buffer("smallest_alpha", smallest.to(device_of(watched.model)))
+
+    def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
+        """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
+        output, seen = self.run(inputs)
+        returned = activation_of(output)
+        if not isinstance(returned, Tensor):
+            raise InputError(f"export: the model returns {type(output).__name__}, without a tensor")
+        scored = self.scored(seen.readings, seen.masks, alpha, predicted_classes(output))
+        return {"output": returned, **scored}
+
+    def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
+        """The keyword arguments of `forward`."""
+        return {**inputs, "alpha": alpha}
+
+    def run(self, inputs: Mapping[str, Tensor]) -> tuple[Any, _Seen]:
+        """What the model returns, and what was seen of its layers."""
+        seen = _Seen(self.watched)
+        with self.watched._taps.watched(seen):
+            output = _called(self.watched.model, inputs)
+        return output, seen
+
+    def scored(
+        self,
+        activations: Mapping[str, Any],
+        masks: Mapping[str, BatchShape],
+        alpha: Tensor,
+        predicted: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The outputs that activations decide."""
+        calibration = self.watched.calibration
+        assert calibration is not None
+        projected: dict[str, CodingTrace | Projected] = {}
+        for name, activation in activations.items():
+            coder = coder_of(self.watched.coders, name)
+            assert coder is not None
+            projected[name] = coder.project(activation, masks.get(name, UNKNOWN))
+        surprise = calibration.score(price_together(projected), predicted=predicted)
+        if surprise.remark:
+            raise InputError(f"export: {surprise.remark}")
+        return {
+            "surprise": surprise.surprise,
+            "percentile": surprise.percentile,
+            "p_value": surprise.p_value,
+            "by_layer": surprise.by_layer,
+            "flag": surprise.p_value <= alpha,
+            "smallest_alpha": self.smallest_alpha.clone(),
+        }
+
+
+class CodesGraph(Graph):
+    """Activations of the layers and alpha by name -> outputs by name, but for the model's own."""
+
+    def __init__(self, watched: Watched, names: Iterable[str]) -> None:
+        super().__init__(watched, ["activations"])  # layers have names that are no words of Python
+
+    def answer(self, inputs: dict[str, Any], alpha: Tensor) -> dict[str, Tensor]:
+        """What `alpha` and the layers' activations decide; see `layer_inputs` for their names."""
+        layers: dict[str, Any] = {}
+        for key, tensor in inputs["activations"].items():
+            name, part = key.removesuffix("/0").removesuffix("/1"), key[-2:] in ("/0", "/1")
+            layers[name] = (*layers.get(name, ()), tensor) if part else tensor
+        return self.scored(layers, {}, alpha)
+
+    def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
+        """The keyword arguments of `forward`."""
+        return {"activations": inputs, "alpha": alpha}
+
+
+def _named(
+    answer: Callable[[dict[str, Any], Tensor], dict[str, Tensor]], names: tuple[str, ...]
+) -> Callable[..., dict[str, Tensor]]:
+    """`answer` as a function whose arguments have these names, which a tracer asks for."""
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    signature = Signature([Parameter(name, kind) for name in names])
+
+    def forward(*args: Tensor, **kwargs: Tensor) -> dict[str, Tensor]:
+        inputs = dict(signature.bind(*args, **kwargs).arguments)
+        return answer(inputs, inputs.pop("alpha"))
+
+    forward.__signature__ = signature  # type: ignore[attr-defined]
+    return forward
+
+
+class _Seen(Reading):
+    """Keeps the activations of the calibrated layers and their masks, and lets errors through."""
+
+    def __init__(self, watched: Watched) -> None:
+        super().__init__(watched, {}, _kept)
+        self.masks: dict[str, BatchShape] = {}
+
+    def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep what a layer returns; how many inputs there are, a graph leaves open."""
+        name = numbered(name, self.readings)
+        coder, calibration = coder_of(self.watched.coders, name), self.watched.calibration
+        if coder is not None and calibration is not None and name in calibration.layers:
+            self.readings[name] = coder.activation(inputs, output)
+            self.masks[name] = BatchShape(mask=self.batch.mask)
+
+
+def _kept(coder: Coder, activation: Any, batch: BatchShape) -> Any:
+    return activation
+
+
+def layer_inputs(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs of a `CodesGraph`: layer -> activation, NAME:label/0 and /1 of a label code."""
+    with torch.no_grad():
+        _, seen = graph.run(inputs)
+    flat: dict[str, Tensor] = {}
+    for name, activation in seen.readings.items():
+        if isinstance(activation, tuple):
+            flat |= {f"{name}/{number}": part for number, part in enumerate(activation)}
+        else:
+            flat[name] = activation
+    return flat
+
+
+def _called(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    if list(inputs) == ["input"]:
+        return model(inputs["input"])
+    return model(**inputs)

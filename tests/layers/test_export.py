@@ -1,0 +1,173 @@
+"""Exported graphs answer as the wrapped model does, and what cannot be exported is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import nervecode
+from nervecode.errors import InputError, NotReadyError
+from nervecode.layers import WrappedModel
+from nervecode.layers.export import METADATA, named_inputs
+from nervecode.layers.graph import OUTPUTS
+
+ALPHA = torch.tensor(0.05, dtype=torch.float64)
+SHAPE = (3, 8, 8)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+        self.body = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.stem(x)).relu())
+
+
+def data(number: int, seed: int) -> Tensor:
+    return torch.randn(number, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def wrapped() -> WrappedModel:
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap(Net().eval(), ["stem", "body", "head"])
+    wrapped.fit([(data(120, 0), torch.arange(120) % 4)])
+    return wrapped.calibrate([data(150, 1)])
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, wrapped: WrappedModel
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A graph as it is read from its file, and what the file says of itself."""
+    path = tmp_path_factory.mktemp("graphs") / "model.pt2"
+    wrapped.export(path, data(1, 2), metadata={"classes": ["a", "b", "c", "d"]})
+    extra = {METADATA: ""}
+    program = torch.export.load(path, extra_files=extra)
+    return program.module(), json.loads(extra[METADATA])
+
+
+def assert_same(found: dict[str, Tensor], wrapped: WrappedModel, x: Tensor) -> None:
+    with torch.no_grad():
+        output, surprise = wrapped.score(x)
+    torch.testing.assert_close(found["output"], output, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["surprise"], surprise.surprise, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found["by_layer"], surprise.by_layer, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found["p_value"], surprise.p_value, rtol=0, atol=1 / 151)
+    torch.testing.assert_close(found["percentile"], surprise.percentile, rtol=0, atol=1 / 150)
+    assert (found["p_value"] == surprise.p_value).double().mean() > 0.9  # but at ties
+    assert torch.equal(found["flag"], found["p_value"] <= ALPHA)
+    assert found["smallest_alpha"].item() == 1 / 151
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_a_traced_graph_is_the_wrapped_model(
+    batch: int, exported: tuple[nn.Module, Any], wrapped: WrappedModel
+) -> None:
+    x = 1.3 * data(batch, 3)
+    with torch.no_grad():
+        found = exported[0](input=x, alpha=ALPHA)
+    assert tuple(found) == OUTPUTS
+    assert_same(found, wrapped, x)
+
+
+def test_alpha_can_be_moved_after_export(exported: tuple[nn.Module, Any]) -> None:
+    graph, _ = exported
+    x = 1.3 * data(64, 3)
+    counts = []
+    with torch.no_grad():
+        for alpha in (0.01, 0.1, 0.5):
+            found = graph(input=x, alpha=torch.tensor(alpha, dtype=torch.float64))
+            assert torch.equal(found["flag"], found["p_value"] <= alpha)
+            counts.append(int(found["flag"].sum()))
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_a_file_says_what_it_is(
+    exported: tuple[nn.Module, dict[str, Any]], wrapped: WrappedModel
+) -> None:
+    _, about = exported
+    assert about["layers"] == ["stem", "body", "head", "head:label"]
+    assert about["calibration_inputs"] == 150
+    assert about["weights"] == wrapped.condition.digest
+    assert about["inputs"] == {"input": [None, *SHAPE]}
+    assert about["classes"] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.slow
+def test_codes_can_be_exported_alone(tmp_path: Path, wrapped: WrappedModel) -> None:
+    wrapped.export(tmp_path / "codes.pt2", data(2, 2), codes_only=True)
+    graph = torch.export.load(tmp_path / "codes.pt2").module()
+    x = data(5, 4)
+    model = wrapped.model
+    with torch.no_grad():
+        stem = model.stem(x)
+        body = model.body(stem)
+        logits = model.head(body.relu())
+        layers = {"stem": stem, "body": body, "head": logits}
+        layers |= {"head:label/0": body.relu(), "head:label/1": logits}
+        found = graph(activations=layers, alpha=ALPHA)
+    assert_same({"output": logits, **found}, wrapped, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 64])
+def test_onnx_is_the_wrapped_model(batch: int, tmp_path: Path, wrapped: WrappedModel) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    wrapped.export(tmp_path / "model.onnx", data(1, 2))
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    names = [output.name for output in session.get_outputs()]
+    assert [given.name for given in session.get_inputs()] == ["input", "alpha"]
+    assert names == list(OUTPUTS)
+    assert "nervecode.weights" in session.get_modelmeta().custom_metadata_map
+    x = 1.3 * data(batch, 3)
+    values = session.run(None, {"input": x.numpy(), "alpha": ALPHA.numpy()})
+    assert_same(dict(zip(names, map(torch.from_numpy, values), strict=True)), wrapped, x)
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path, wrapped: WrappedModel) -> None:
+    with pytest.raises(InputError, match=r"model\.onx: did you mean '\.onnx'"):
+        wrapped.export(tmp_path / "model.onx", data(1, 2))
+    with pytest.raises(InputError, match=r"example: found shapes .*\(2, 5, 8, 8\)"):
+        wrapped.export(tmp_path / "model.pt2", torch.zeros(2, 5, 8, 8))
+    fresh = nervecode.wrap(Net().eval(), ["stem"])
+    with pytest.raises(NotReadyError, match="export: not calibrated"):
+        fresh.export(tmp_path / "model.pt2", data(1, 2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_cannot_be_traced_is_told_about_its_codes(tmp_path: Path) -> None:
+    class Branching(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if float(x.mean()) > 0 else -x)
+
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap(Branching().eval(), ["stem"])
+    wrapped.fit([(data(60, 0), torch.arange(60) % 4)]).calibrate([data(150, 1)])
+    with pytest.raises(InputError, match=r"cannot be traced.*codes_only=True"):
+        wrapped.export(tmp_path / "model.pt2", data(2, 2))
+
+
+def test_inputs_have_the_names_of_the_model() -> None:
+    class Two(nn.Module):
+        def forward(self, left: Tensor, right: Tensor) -> Tensor:
+            return left + right
+
+    x = torch.zeros(3, 2)
+    assert list(named_inputs(Two(), (x, x))) == ["left", "right"]
+    assert list(named_inputs(Two(), {"right": x})) == ["right"]
+    assert list(named_inputs(Two(), x)) == ["input"]
+    with pytest.raises(InputError, match="allowed: one size"):
+        named_inputs(Two(), (x, x[:2]))
+    with pytest.raises(InputError, match="allowed: a tensor, a tuple"):
+        named_inputs(Two(), {"left": [1.0]})
