@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from nervecode.cli.options import Run
+from nervecode.cli.options import Run, command_line
 from nervecode.cli.several import several
-from nervecode.cli.show import next_step
+from nervecode.cli.show import next_step, progress, say, show_table
 from nervecode.cli.stage import do_stage
+
+if TYPE_CHECKING:
+    from nervecode.lab.run.directory import RunDir
+
+SHOWN = (0.05, 0.01)  # alphas whose false alarms are told
 
 
 @several
-def calibrate(run: Run) -> None:
+def calibrate(
+    run: Run,
+    add: Annotated[
+        str | None,
+        typer.Option(
+            help="Held-out ID inputs, as of score --input, for the calibration of a new run."
+        ),
+    ] = None,
+) -> None:
     """Fit and calibrate the codes of a trained run. For every seed.
+
+    With --add the run stays as it is, and a new one beside it has more calibration inputs. Add
+    inputs drawn at random, never those that a flag let pass.
 
     Example: nervecode calibrate runs/digits-…
     """
@@ -21,9 +39,46 @@ def calibrate(run: Run) -> None:
     from nervecode.lab.stages.bench import prepare
 
     found = open_shared(run)
+    if add is not None:
+        _extend(found, add)
+        return
     require_stage(found, "train")
     prepared = prepare(found.config)
     do_stage(found, prepared, "calibrate")
+    _say_promises(found)
     for seed in found.config.seeds:
         typer.echo(found.paths.calibration(seed))
     next_step("bench", run)
+
+
+def _say_promises(run: RunDir) -> None:
+    from nervecode.lab.ranks.job import current
+    from nervecode.lab.stages.checkpoint import load_calibration
+    from nervecode.scoring.false_alarms import promise
+
+    if not current().leads:
+        return
+    sizes = {load_calibration(run, seed).num_samples for seed in run.config.seeds}
+    for n in sorted(sizes):
+        for alpha in SHOWN:
+            if alpha * (n + 1) >= 1:
+                say(promise(n, alpha))
+
+
+def _extend(run: RunDir, source: str) -> None:
+    from nervecode.lab.inference.extend import extend
+    from nervecode.lab.results.table import Table
+
+    with progress() as shown:
+        new, changed = extend(run, source, command=command_line(), progress=shown)
+    body = [
+        [str(seed), f"{c.alpha:g}", f"{c.before:.2f}", f"{c.after:.2f}", f"{100 * c.flagged:.1f}"]
+        for seed, rows in changed.items()
+        for c in rows
+    ]
+    header = ["seed", "alpha", "threshold (bits)", "now", "of those added, flagged before (%)"]
+    caption = "about 100 alpha % is usual in the last column; more says that they are other inputs"
+    show_table(Table("Thresholds", header, body, caption=caption))
+    _say_promises(new)
+    typer.echo(new.root)
+    next_step("score", new.root, "--input", "FILE")

@@ -32,6 +32,10 @@ def score(
     alpha: Annotated[
         float | None, typer.Option(help="Flag p-values up to here.", show_default="0.05")
     ] = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(help="Instead: of the flagged, at most this fraction is ID on average."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Which seed's model; default the first.")] = None,
     device: Device = None,
     workers: Annotated[
@@ -55,7 +59,8 @@ def score(
     part = None if shard is None else Shard.parse(shard)
     job = ScoringJob(
         run, input, output, part,
-        alpha=alpha, seed=seed, device=device, workers=workers, skip_bad=skip_bad, force=force,
+        alpha=alpha, fdr=fdr, seed=seed, device=device, workers=workers, skip_bad=skip_bad,
+        force=force,
     )  # fmt: skip
     with progress() as shown:
         summary = job.work(shown)
@@ -77,9 +82,10 @@ def score(
 def _say_summary(job: ScoringJob, summary: Summary) -> None:
     part = f", shard {job.shard.index}/{job.shard.count}" if job.shard else ""
     share = f" ({100 * summary.flagged / summary.count:.1f} %)" if summary.count else ""
+    rule = f"alpha {job.rate:g}" if job.fdr is None else f"a false-discovery rate of {job.fdr:g}"
     say(
-        f"{summary.count} inputs from {job.input}{part}: {summary.flagged} flagged at alpha "
-        f"{job.rate:g}{share}; {summary.count / summary.seconds:.0f} inputs a second"
+        f"{summary.count} inputs from {job.input}{part}: {summary.flagged} flagged at {rule}"
+        f"{share}; {summary.count / summary.seconds:.0f} inputs a second"
     )
 
 

@@ -58,6 +58,16 @@ def alpha_within(n: int, rate: float, *, confidence: float = CONFIDENCE) -> floa
     return _largest(n, rate, confidence) / (n + 1)
 
 
+def promise(n: int, alpha: float, *, confidence: float = CONFIDENCE) -> str:
+    """What n calibration inputs promise of flags at p <= alpha, in words."""
+    most = false_alarm_bound(n, alpha, confidence=confidence)
+    return (
+        f"of inputs like the {n} of calibration, p <= {alpha:g} flags at most {100 * alpha:g} % on "
+        f"average over calibration sets, and {100 * most:.2g} % by this one "
+        f"with {100 * confidence:g} % confidence"
+    )
+
+
 def rank_of(n: int, alpha: float) -> int:
     """floor(alpha (n + 1)) = k: p <= alpha for scores of at least the k-th largest of n."""
     return math.floor(alpha * (n + 1) + ROUNDING)

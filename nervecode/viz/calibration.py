@@ -70,6 +70,17 @@ def alarms(flagged: int, n: int, alpha: float) -> Alarms:
     return Alarms(alpha, flagged / n, low, high)
 
 
+def bound(n: int, alpha: float) -> float:
+    """The rate of false alarms that n calibration inputs stay below with 95 % confidence.
+
+    A quantile of Beta(k, n + 1 - k) with k = floor(alpha (n + 1)): Vovk 2012.
+    """
+    from scipy.special import betaincinv
+
+    k = int(alpha * (n + 1) + 1e-9)
+    return float(betaincinv(k, n + 1 - k, 0.95)) if k else 0.0
+
+
 def observed_percentiles(
     calibration: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

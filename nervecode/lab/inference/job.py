@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
 
 from nervecode import __version__
 from nervecode.errors import InputError
@@ -15,9 +20,10 @@ from nervecode.lab.data.splits import build_splits
 from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.output import check_output, write_scored
-from nervecode.lab.inference.scored import Summary, some
+from nervecode.lab.inference.scored import Scored, Summary, some
 from nervecode.lab.inference.scorer import check_alpha, score_source
-from nervecode.lab.inference.shards import Shard
+from nervecode.lab.inference.selection import check_rate, selected
+from nervecode.lab.inference.shards import Shard, read_chunks
 from nervecode.lab.inference.source import Source
 from nervecode.lab.machine.device import choose_device
 from nervecode.lab.machine.progress import Progress
@@ -25,6 +31,7 @@ from nervecode.lab.run.directory import RunDir, require_stage
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.layers import WrappedModel
+from nervecode.scoring.false_alarms import promise
 
 ALPHA = 0.05  # the rate of false alarms where none is asked for
 
@@ -40,6 +47,7 @@ class ScoringJob:
         shard: the part of the inputs, which has a file of its own; None for all of them.
         alpha: p-values up to here are flagged; None is `ALPHA`, or no flags where the run has too
             few calibration inputs for it.
+        fdr: instead of alpha: select from all inputs with control of this false-discovery rate.
         seed: whose model; None takes the run's first.
         device: None takes the config's.
         workers: threads that decode images; None is one a core.
@@ -52,6 +60,7 @@ class ScoringJob:
     output: Path | None = None
     shard: Shard | None = None
     alpha: float | None = None
+    fdr: float | None = None
     seed: int | None = None
     device: str | None = None
     workers: int | None = None
@@ -87,6 +96,7 @@ class ScoringJob:
             ArtifactError: the run is not calibrated, or a file is missing or damaged.
         """
         check_alpha(self.rate)
+        self._check_fdr()
         path = self.path
         if path is not None:
             check_output(path, force=self.force or self.shard is not None)
@@ -110,13 +120,29 @@ class ScoringJob:
         """
         assert wrapped.calibration is not None
         n, smallest = wrapped.calibration.num_samples, wrapped.calibration.smallest_alpha
+        if self.fdr is not None:
+            return None
         if self.rate >= smallest:
+            progress.tell(promise(n, self.rate))
             return self.rate
         few = f"the run's {n} calibration inputs give no p-value below 1/{n + 1} = {smallest:.2g}"
         if self.alpha is not None:
             raise InputError(f"--alpha: found {self.alpha}, allowed: {smallest:.2g} or more; {few}")
         progress.tell(f"no input is flagged at alpha {ALPHA}: {few}")
         return None
+
+    def _check_fdr(self) -> None:
+        """Refuse a false-discovery rate that cannot be controlled here."""
+        if self.fdr is None:
+            return
+        check_rate(self.fdr)
+        if self.alpha is not None:
+            raise InputError("--alpha and --fdr: found both, allowed: one rule for the flags")
+        if self.shard is not None:
+            raise InputError(
+                "--fdr and --shard: found both, allowed: `nervecode merge --fdr`, since the "
+                "selection takes the p-values of all shards"
+            )
 
     def _settings(self, run: RunDir, source: Source) -> dict[str, Any]:
         """What every score depends on: shards with other settings are of another scoring."""
@@ -153,16 +179,45 @@ class ScoringJob:
         alpha: float | None,
         progress: Progress,
     ) -> Summary:
-        summary, began, path = Summary(), time.monotonic(), self.path
+        summary, began = Summary(), time.monotonic()
         scored = score_source(wrapped, source, part.range, alpha=alpha, progress=progress)
-        chunks = summary.watching(scored if self.shard else some(scored, self.input))
+        rows = scored if self.shard else some(scored, self.input)
+        extra = part.header() if self.shard else None
+        if self.fdr is None:
+            self._write(summary.watching(rows), extra)
+        else:
+            self._write_selected(rows, part, self.fdr, summary)
+            if not summary.flagged:
+                progress.tell(_too_few(wrapped, summary.count, self.fdr))
+        summary.seconds = time.monotonic() - began
+        return summary
+
+    def _write(self, chunks: Iterable[Scored], extra: dict[str, np.ndarray] | None = None) -> None:
+        path = self.path
         if path is None:
             deque(chunks, maxlen=0)
         else:
-            extra = part.header() if self.shard else None
             write_scored(distinct(chunks, path.parent), path, extra=extra, force=self.force)
-        summary.seconds = time.monotonic() - began
-        return summary
+
+    def _write_selected(
+        self, rows: Iterable[Scored], part: Shard, rate: float, summary: Summary
+    ) -> None:
+        """Keep the rows on disk until all p-values are known, then write them with their flags."""
+        folder = None if self.path is None else self.path.parent
+        with TemporaryDirectory(dir=folder, prefix=".nervecode-") as kept:
+            whole = Path(kept) / "whole.npz"
+            write_scored(rows, whole, extra=part.header())
+            self._write(summary.watching(selected(lambda: read_chunks(whole), rate)))
+
+
+def _too_few(wrapped: WrappedModel, number: int, rate: float) -> str:
+    assert wrapped.calibration is not None
+    n = wrapped.calibration.num_samples
+    needed = math.ceil(number / (rate * (n + 1)))
+    return (
+        f"no input is selected: with {n} calibration inputs, {needed} of {number} or more must "
+        "have the smallest p-value"
+    )
 
 
 def load_primary(

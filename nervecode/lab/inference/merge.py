@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.output import check_output, write_scored
-from nervecode.lab.inference.scored import Summary, some
+from nervecode.lab.inference.scored import Scored, Summary, some
+from nervecode.lab.inference.selection import check_rate, selected
 from nervecode.lab.inference.shards import check_shards, read_chunks
 
 
-def merge_shards(shards: Sequence[Path], output: Path, *, force: bool = False) -> Summary:
+def merge_shards(
+    shards: Sequence[Path], output: Path, *, fdr: float | None = None, force: bool = False
+) -> Summary:
     """Join the files of all shards of one scoring, in any order, into one.
+
+    Args:
+        shards: the files.
+        output: a `.csv`, `.jsonl` or `.npz` file.
+        fdr: flag with control of this false-discovery rate, see `selected`; None leaves the flags.
+        force: replace a file that exists.
 
     Raises:
         InputError: an output that must not be written, or shards that do not belong together.
         ArtifactError: a shard that is missing or damaged.
     """
     check_output(output, force=force)
+    if fdr is not None:
+        check_rate(fdr)
     paths = check_shards(shards)
     summary = Summary()
-    chunks = some((chunk for path in paths for chunk in read_chunks(path)), "the shards")
+
+    def rows() -> Iterator[Scored]:
+        return (chunk for path in paths for chunk in read_chunks(path))
+
+    chunks = some(rows() if fdr is None else selected(rows, fdr), "the shards")
     write_scored(distinct(summary.watching(chunks), output.parent), output, force=force)
     return summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nervecode.errors import NervecodeError
@@ -35,19 +35,28 @@ def adopt(
         return None
     run = RunDir.create(config, outdir, command=command, name=name)
     with run.claimed():
-        stages, manifest = {}, {}
-        for seed, source in sources.items():
-            stage = stages[_stage(seed)] = source.meta["stages"][_stage(seed)]
-            for name in stage["outputs"]:
-                with replacing(run.root / name) as temporary:
-                    shutil.copyfile(source.verified(source.root / name), temporary)
-            checkpoint = run.paths.checkpoint(seed).name
-            manifest[checkpoint] = read_json(source.verified(source.root / MANIFEST))[checkpoint]
-            run.log("adopt", source=source.root.name, seed=seed)
-        write_json(run.root / MANIFEST, manifest)
-        written = {MANIFEST: sha256(run.root / MANIFEST)}
-        run.update(stages=stages, files=run.meta["files"] | written)
+        take_trainings(run, sources)
     return run
+
+
+def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
+    """Copy the training of each seed from a run into another, which the caller has claimed.
+
+    Raises:
+        ArtifactError: a file of such a training is missing or damaged.
+    """
+    stages, manifest = {}, {}
+    for seed, source in sources.items():
+        stage = stages[_stage(seed)] = source.meta["stages"][_stage(seed)]
+        for name in stage["outputs"]:
+            with replacing(run.root / name) as temporary:
+                shutil.copyfile(source.verified(source.root / name), temporary)
+        checkpoint = run.paths.checkpoint(seed).name
+        manifest[checkpoint] = read_json(source.verified(source.root / MANIFEST))[checkpoint]
+        run.log("adopt", source=source.root.name, seed=seed)
+    write_json(run.root / MANIFEST, manifest)
+    written = {MANIFEST: sha256(run.root / MANIFEST)}
+    run.update(stages=stages, files=run.meta["files"] | written)
 
 
 def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | None:

@@ -8,17 +8,21 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nervecode.errors import InputError
 from nervecode.files import replacing, sha256
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals
 from nervecode.lab.ranks.job import current
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import SignalConfig
 from nervecode.lab.stages.checkpoint import CALIBRATION_FORMAT, load_checkpoint, pack_signals
 from nervecode.lab.stages.trial import Trial
 from nervecode.layers import WrappedModel
 from nervecode.layers.fitter import CodeFitter
 from nervecode.layers.storage import metadata
+
+ADDED = "added"  # in the record of the stage: what was added, and to which run's calibration
 
 
 def calibrate_seed(trial: Trial) -> bool:
@@ -27,6 +31,7 @@ def calibrate_seed(trial: Trial) -> bool:
     The features of ID train and calibration are kept for the detectors, which need them too.
     """
     run, seed, config = trial.run, trial.seed, trial.config
+    refuse_extended(run, seed)
     checkpoint = run.verified(run.paths.checkpoint(seed))
     signals = {name: s.model_dump() for name, s in config.signals.items()}
     inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
@@ -38,11 +43,25 @@ def calibrate_seed(trial: Trial) -> bool:
         _calibrate(trial, trained.model, signals)
         if not current().leads:
             return []
-        _write(run.paths.calibration(seed), signals)
+        write_calibration(run.paths.calibration(seed), signals)
         cached = [run.paths.features(seed, split) for split in ("id_train", "id_calibration")]
         return [run.paths.calibration(seed), *cached]
 
     return run.stage("calibrate", seed, inputs, work)
+
+
+def refuse_extended(run: RunDir, seed: int) -> None:
+    """Refuse a run whose calibration holds inputs that no split has.
+
+    Raises:
+        InputError: it is such a run.
+    """
+    record = run.meta["stages"].get(f"calibrate/seed_{seed}", {"inputs": {}})
+    if ADDED in record["inputs"]:
+        raise InputError(
+            f"{run.root}: inputs were added to its calibration, so that it serves "
+            f"`nervecode score`; the benchmark is that of {record['inputs'][ADDED]['run']}"
+        )
 
 
 def _fit(trial: Trial, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
@@ -108,7 +127,8 @@ def _calibrate(trial: Trial, model: Classifier, signals: Mapping[str, WrappedMod
             signals[name].set_calibration(layers, method=method)
 
 
-def _write(path: Path, signals: Mapping[str, WrappedModel]) -> None:
+def write_calibration(path: Path, signals: Mapping[str, WrappedModel]) -> None:
+    """Write fitted codes and calibration of several signals."""
     header, tensors = pack_signals(signals)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata(CALIBRATION_FORMAT, header))

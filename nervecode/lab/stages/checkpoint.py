@@ -15,8 +15,9 @@ from nervecode.lab.data.splits import Splits
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.run.directory import RunDir
-from nervecode.lab.schema import Config
+from nervecode.lab.schema import PRIMARY, Config
 from nervecode.layers import WrappedModel
+from nervecode.layers.state import stored_calibration
 from nervecode.layers.storage import pack, part, read_tensors
 from nervecode.layers.wrap import restore
 from nervecode.scoring.layer_calibration import LayerCalibration
@@ -75,6 +76,20 @@ def unpack_signals(
         name: restore(one, part(tensors, f"signals.{name}."), model, source=source)
         for name, one in header["signals"].items()
     }
+
+
+def load_calibration(run: RunDir, seed: int) -> LayerCalibration:
+    """The calibration of a seed's primary signal, without its model.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    path = run.verified(run.paths.calibration(seed))
+    header, tensors = read_tensors(path, CALIBRATION_FORMAT)
+    signal = header["signals"][PRIMARY]
+    calibration = stored_calibration(signal, part(tensors, f"signals.{PRIMARY}."))
+    assert calibration is not None
+    return calibration
 
 
 def load_calibrated(run: RunDir, splits: Splits, seed: int, *, device: torch.device) -> Trained:

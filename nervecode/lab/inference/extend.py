@@ -1,0 +1,124 @@
+"""Extend: a run's calibration with further inputs, in a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nervecode.errors import InputError
+from nervecode.files import sha256
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.inference.open import open_inputs
+from nervecode.lab.inference.scorer import ahead
+from nervecode.lab.inference.source import Source
+from nervecode.lab.machine.device import choose_device
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models.signals import TraceRecorder
+from nervecode.lab.ranks.job import current
+from nervecode.lab.run.adopt import take_trainings
+from nervecode.lab.run.directory import RunDir, require_stage
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.stages.calibrate import ADDED, write_calibration
+from nervecode.lab.stages.checkpoint import Trained, load_calibrated
+from nervecode.layers.calibrating import overlap
+from nervecode.layers.sketch import InputSketch
+from nervecode.scoring.growth import Change, changes, p_values_before, with_more
+from nervecode.scoring.remarks import remarks_on_selection
+
+
+def extend(
+    run: RunDir, source: str, *, command: str, progress: Progress
+) -> tuple[RunDir, dict[int, list[Change]]]:
+    """A new run beside this one, with further held-out ID inputs in the calibration of every seed.
+
+    Args:
+        run: a calibrated run; it stays as it is.
+        source: the inputs, as `open_inputs` takes them.
+        command: the command line, for the record.
+        progress: told what is done, and what speaks against adding these inputs.
+
+    Returns:
+        The new run, and seed -> how its thresholds changed.
+
+    Raises:
+        InputError: inputs that cannot be read or do not fit.
+        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+    """
+    if current().world > 1:
+        raise InputError("--add: found several processes, allowed: one")
+    require_stage(run, "calibrate")
+    config = run.config
+    splits, device = build_splits(config.data), choose_device(config.device)
+    inputs = open_inputs(source, tuple(splits.train.inputs.shape[1:]))
+    grown: dict[int, Trained] = {}
+    changed: dict[int, list[Change]] = {}
+    for seed in config.seeds:  # the new run is made when nothing can be wrong with the inputs
+        grown[seed] = load_calibrated(run, splits, seed, device=device)
+        progress.start(f"add seed {seed}", inputs.units)
+        layers, sketch = _read(grown[seed], inputs, progress)
+        changed[seed] = _grow(grown[seed], layers, sketch, progress)
+    new = RunDir.create(config, run.root.parent, command=command)
+    with new.claimed():
+        take_trainings(new, dict.fromkeys(config.seeds, run))
+        for seed, trained in grown.items():
+            _record(run, new, seed, trained, inputs)
+        new.update(status="partial", num_classes=splits.num_classes)
+    return new, changed
+
+
+def _read(
+    trained: Trained, source: Source, progress: Progress
+) -> tuple[dict[str, dict[str, Tensor]], InputSketch]:
+    """Signal -> layer -> readings of all inputs, and which inputs these are."""
+    recorders = {name: TraceRecorder(wrapped) for name, wrapped in trained.signals.items()}
+    sketch, device = InputSketch(), next(trained.model.parameters()).device
+    batches = ((unit, batch) for unit in range(source.units) for batch in source.read(unit))
+    done = 0
+    for unit, batch in ahead(batches):
+        with torch.no_grad(), sketch.watching(trained.model), ExitStack() as stack:
+            for recorder in recorders.values():
+                stack.enter_context(recorder.watching())
+            trained.model(batch.inputs.to(device))
+        progress.advance(unit + 1 - done)
+        done = unit + 1
+    return {name: recorder.layers() for name, recorder in recorders.items()}, sketch
+
+
+def _grow(
+    trained: Trained,
+    layers: Mapping[str, Mapping[str, Tensor]],
+    sketch: InputSketch,
+    progress: Progress,
+) -> list[Change]:
+    """Put the readings into the calibrations; returns what that changes for the primary signal."""
+    before, after = trained.calibrations, {}
+    for name, calibration in before.items():
+        after[name] = trained.signals[name].calibration = with_more(calibration, layers[name])
+    for remark in overlap(trained.signals[PRIMARY], sketch):
+        progress.tell(f"--add: {remark}")
+    for remark in remarks_on_selection(p_values_before(before[PRIMARY], layers[PRIMARY])):
+        progress.tell(f"--add: {remark}")
+    return changes(before[PRIMARY], after[PRIMARY])
+
+
+def _record(run: RunDir, new: RunDir, seed: int, trained: Trained, source: Source) -> None:
+    """Write the calibration of a seed, as a stage of the new run."""
+    inputs = {
+        "checkpoint": sha256(new.verified(new.paths.checkpoint(seed))),
+        ADDED: {
+            "run": run.root.name,
+            "calibration": run.recorded(run.paths.calibration(seed)),
+            "inputs": source.identity,
+        },
+    }
+
+    def work() -> list[Path]:
+        path = new.paths.calibration(seed)
+        write_calibration(path, trained.signals)
+        return [path]
+
+    new.stage("calibrate", seed, inputs, work)

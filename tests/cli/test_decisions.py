@@ -1,0 +1,163 @@
+"""What a calibration promises, `score --fdr`, `merge --fdr`, and `calibrate --add`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import beta, false_discovery_control
+
+from nervecode.lab.config.stored import load_config
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.stages.checkpoint import load_calibration
+
+RATE = 0.3
+
+
+@pytest.fixture(scope="module")
+def mixed(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Held-out ID inputs, and a third as many of noise."""
+    config = load_config(finished / "config.yaml")
+    images = build_splits(config.data).test.inputs.numpy()[:150]
+    noise = np.random.default_rng(0).random((50, *images.shape[1:]), dtype=np.float32)
+    path = tmp_path_factory.mktemp("mixed") / "x.npy"
+    np.save(path, np.concatenate([images.astype(np.float32), noise]))
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_fdr_selects_from_all_inputs(cli: Any, finished: Path, mixed: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scores.csv"
+    found = cli("score", finished, "--input", mixed, "--fdr", RATE, "--output", output)
+    assert found.status == 0, found.err
+    rows = rows_of(output)
+    p = np.array([float(row["p_value"]) for row in rows])
+    flags = np.array([row["flag"] == "True" for row in rows])
+    np.testing.assert_array_equal(flags, false_discovery_control(p) <= RATE)
+    assert flags[150:].mean() > 0.5
+    assert f"{flags.sum()} flagged at a false-discovery rate of {RATE}" in found.err
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+    shown = cli("score", finished, "--input", mixed, "--fdr", RATE)
+    assert f"{flags.sum()} flagged at a false-discovery rate of {RATE}" in shown.err
+    assert "yes" in shown.out
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "npz"])
+def test_merge_selects_from_all_shards(
+    cli: Any, finished: Path, mixed: Path, tmp_path: Path, suffix: str
+) -> None:
+    whole, merged = tmp_path / f"whole.{suffix}", tmp_path / f"merged.{suffix}"
+    assert not cli("score", finished, "--input", mixed, "--fdr", RATE, "--output", whole).status
+    for part in ("1/2", "2/2"):
+        output = tmp_path / "s.npz"
+        assert not cli(
+            "score", finished, "--input", mixed, "--shard", part, "--output", output
+        ).status
+    found = cli("merge", *sorted(tmp_path.glob("s.shard-*")), "--fdr", RATE, "--output", merged)
+    assert found.status == 0, found.err
+    assert f"flagged at a false-discovery rate of {RATE}" in found.err
+    assert merged.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--fdr", "0.1", "--alpha", "0.1"], "--alpha and --fdr: found both, allowed: one rule"),
+        (["--fdr", "1"], "--fdr: found 1.0, allowed: between 0 and 1"),
+        (
+            ["--fdr", "0.1", "--shard", "1/2", "--output", "x.npz"],
+            "--fdr and --shard: found both, allowed: `nervecode merge --fdr`",
+        ),
+    ],
+)
+def test_rates_that_cannot_be_controlled(
+    cli: Any, finished: Path, mixed: Path, options: list[str], text: str
+) -> None:
+    found = cli("score", finished, "--input", mixed, *options)
+    assert found.status == 2
+    assert text in found.err
+
+
+def test_too_few_calibration_inputs_to_select_any_are_told(
+    cli: Any, finished: Path, mixed: Path
+) -> None:
+    found = cli("score", finished, "--input", mixed, "--fdr", "0.001")
+    n = load_calibration(RunDir(finished), 0).num_samples
+    needed = int(np.ceil(200 / (0.001 * (n + 1))))
+    assert f"no input is selected: with {n} calibration inputs, {needed} of 200" in found.err
+
+
+def test_score_and_calibrate_tell_what_is_promised(cli: Any, finished: Path, mixed: Path) -> None:
+    n = load_calibration(RunDir(finished), 0).num_samples
+    k = int(0.05 * (n + 1))
+    most = 100 * beta.ppf(0.95, k, n + 1 - k)
+    text = f"of inputs like the {n} of calibration, p <= 0.05 flags at most 5 % on average"
+    for command in (["calibrate", finished], ["score", finished, "--input", mixed]):
+        found = cli(*command)
+        assert found.status == 0, found.err
+        err = " ".join(found.err.split())
+        assert text in err
+        assert f"{most:.2g} % by this one with 95 % confidence" in err
+
+
+def test_add_makes_a_new_run_and_leaves_the_old_one(
+    cli: Any, run_copy: Path, mixed: Path, tmp_path: Path, tree: Any
+) -> None:
+    source = tmp_path / "id.npy"
+    np.save(source, np.load(mixed)[:150])
+    before = tree(run_copy)
+    found = cli("calibrate", run_copy, "--add", source)
+    assert found.status == 0, found.err
+    assert tree(run_copy) == before
+    new = RunDir(found.out.strip().splitlines()[-1])
+    assert new.root.parent == run_copy.parent
+    assert "threshold (bits)" in found.out and "flagged before" in found.out
+    old = load_calibration(RunDir(run_copy), 1)
+    grown = load_calibration(new, 1)
+    assert grown.num_samples == old.num_samples + 150
+    assert f"of inputs like the {grown.num_samples} of calibration" in " ".join(found.err.split())
+    scored = cli("score", new.root, "--input", mixed, "--output", tmp_path / "s.jsonl")
+    assert scored.status == 0, scored.err
+    lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    ranks = np.array([line["p_value"] for line in lines]) * (grown.num_samples + 1)
+    np.testing.assert_allclose(ranks, ranks.round(), atol=1e-6)
+    assert cli("verify", new.root).status == 0
+    again = cli("calibrate", new.root, "--add", source)
+    assert load_calibration(RunDir(again.out.strip().splitlines()[-1]), 0).num_samples == (
+        old.num_samples + 300
+    )
+    bench = cli("bench", new.root)
+    assert bench.status == 2
+    assert f"serves `nervecode score`; the benchmark is that of {run_copy.name}" in bench.err
+
+
+def test_bad_additions_make_no_run(cli: Any, run_copy: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "wide.npy", np.zeros((3, 9, 9), dtype=np.uint8))
+    for source, text in (("wide.npy", "allowed: (N, 1, 8, 8)"), ("none.npy", "no such file")):
+        found = cli("calibrate", run_copy, "--add", tmp_path / source)
+        assert found.status == 2
+        assert text in found.err
+    assert list(run_copy.parent.iterdir()) == [run_copy]
+
+
+def test_inputs_that_the_flag_let_pass_are_noticed(
+    cli: Any, run_copy: Path, tmp_path: Path
+) -> None:
+    config = load_config(run_copy / "config.yaml")
+    images = build_splits(config.data).test.inputs.numpy()
+    np.save(tmp_path / "all.npy", images)
+    scores = tmp_path / "s.csv"
+    assert not cli("score", run_copy, "--input", tmp_path / "all.npy", "--output", scores).status
+    kept = [float(row["p_value"]) > 0.06 for row in rows_of(scores)]
+    np.save(tmp_path / "kept.npy", images[kept])
+    found = cli("calibrate", run_copy, "--add", tmp_path / "kept.npy")
+    assert "were flagged inputs left out?" in " ".join(found.err.split())
