@@ -22,8 +22,12 @@ from nervecode.lab.ranks.job import current
 from nervecode.lab.run.adopt import take_trainings
 from nervecode.lab.run.directory import RunDir, require_stage
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.stages.calibrate import ADDED, write_calibration
-from nervecode.lab.stages.checkpoint import Trained, load_calibrated
+from nervecode.lab.stages.checkpoint import (
+    ADDED,
+    Trained,
+    load_calibrated,
+    write_calibration,
+)
 from nervecode.layers.calibrating import overlap
 from nervecode.layers.sketch import InputSketch
 from nervecode.scoring.growth import Change, changes, p_values_before, with_more

@@ -123,7 +123,6 @@ class ScoringJob:
         if self.fdr is not None:
             return None
         if self.rate >= smallest:
-            progress.tell(promise(n, self.rate))
             return self.rate
         few = f"the run's {n} calibration inputs give no p-value below 1/{n + 1} = {smallest:.2g}"
         if self.alpha is not None:
@@ -185,6 +184,8 @@ class ScoringJob:
         extra = part.header() if self.shard else None
         if self.fdr is None:
             self._write(summary.watching(rows), extra)
+            if alpha is not None and wrapped.calibration is not None:
+                progress.tell(promise(wrapped.calibration.num_samples, alpha))
         else:
             self._write_selected(rows, part, self.fdr, summary)
             if not summary.flagged:

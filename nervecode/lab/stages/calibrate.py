@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.files import replacing, sha256
+from nervecode.files import sha256
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals
 from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import SignalConfig
-from nervecode.lab.stages.checkpoint import CALIBRATION_FORMAT, load_checkpoint, pack_signals
+from nervecode.lab.stages.checkpoint import ADDED, load_checkpoint, write_calibration
 from nervecode.lab.stages.trial import Trial
 from nervecode.layers import WrappedModel
 from nervecode.layers.fitter import CodeFitter
-from nervecode.layers.storage import metadata
-
-ADDED = "added"  # in the record of the stage: what was added, and to which run's calibration
 
 
 def calibrate_seed(trial: Trial) -> bool:
@@ -125,10 +121,3 @@ def _calibrate(trial: Trial, model: Classifier, signals: Mapping[str, WrappedMod
         layers = recorder.layers()
         if current().leads:
             signals[name].set_calibration(layers, method=method)
-
-
-def write_calibration(path: Path, signals: Mapping[str, WrappedModel]) -> None:
-    """Write fitted codes and calibration of several signals."""
-    header, tensors = pack_signals(signals)
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata(CALIBRATION_FORMAT, header))

@@ -1,4 +1,4 @@
-"""Checkpoints: the classifier and the learned signals of one seed, read back."""
+"""Checkpoints and calibrations of one seed: classifier and signals, packed and read back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nervecode.errors import ArtifactError
+from nervecode.files import replacing
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
@@ -18,12 +20,13 @@ from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY, Config
 from nervecode.layers import WrappedModel
 from nervecode.layers.state import stored_calibration
-from nervecode.layers.storage import pack, part, read_tensors
+from nervecode.layers.storage import metadata, pack, part, read_tensors
 from nervecode.layers.wrap import restore
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 FORMAT = "nervecode-checkpoint-1"
 CALIBRATION_FORMAT = "nervecode-calibration-1"
+ADDED = "added"  # in the record of the stage: what was added, and to which run's calibration
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,13 @@ def unpack_signals(
         name: restore(one, part(tensors, f"signals.{name}."), model, source=source)
         for name, one in header["signals"].items()
     }
+
+
+def write_calibration(path: Path, signals: Mapping[str, WrappedModel]) -> None:
+    """Write fitted codes and calibration of several signals."""
+    header, tensors = pack_signals(signals)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata(CALIBRATION_FORMAT, header))
 
 
 def load_calibration(run: RunDir, seed: int) -> LayerCalibration:
