@@ -158,16 +158,22 @@ def test_bins_of_the_heat_map_keep_the_mean_and_short_sets_stay_whole() -> None:
     assert np.array_equal(layerwise._binned(ordered[:20], 50), ordered[:20])
 
 
+@pytest.fixture(scope="module", params=[(3, 1), (7, 5), (20, 10)], ids=str)
+def sized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of so many layers and OOD sets, whose names are long: to be read."""
+    layers, sets = request.param
+    groups = {f"a_set_name_{i}": ("near", "far")[i % 2] for i in range(sets)}
+    groups = dict(sorted(groups.items(), key=lambda item: item[1]))
+    return finish_run(write_run(tmp_path_factory.mktemp("sized"), layers=layers, groups=groups))
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize(("layers", "sets"), [(3, 1), (7, 5), (20, 10)])
 def test_no_text_of_a_plot_is_cut_or_overlaps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, layers: int, sets: int
+    sized: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     kept: list[Figure] = []
     monkeypatch.setattr(picture, "save", lambda figure, path: kept.append(figure) or path)
-    groups = {f"a_set_name_{i}": ("near", "far")[i % 2] for i in range(sets)}
-    groups = dict(sorted(groups.items(), key=lambda item: item[1]))
-    KINDS[kind](finish_run(write_run(tmp_path / "r", layers=layers, groups=groups)))
+    KINDS[kind](sized)
     FigureCanvasAgg(kept[0])
     boxes = _text_boxes(kept[0])
     width, height = kept[0].canvas.get_width_height()
@@ -259,8 +265,11 @@ def test_demo_and_failed_gate_are_stamped_across(
 
 def test_plotting_loads_no_torch(finished: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from nervecode.viz import KINDS\n"
-        f"for kind in KINDS: KINDS[kind](Path({str(finished)!r}))\n"
+        "import sys; from pathlib import Path; from nervecode.viz import KINDS, picture\n"
+        f"run = Path({str(finished)!r})\n"
+        "KINDS['roc'](run)\n"
+        "picture.save = lambda figure, path: path  # the pixels of one are those of all\n"
+        "for kind in KINDS: KINDS[kind](run)\n"
         "slow = {'torch', 'sklearn'} & set(sys.modules)\n"
         "assert not slow, slow\n"
     )

@@ -58,6 +58,7 @@ def test_the_inputs_of_the_picture_are_those_of_the_data_sets(finished: Path) ->
     assert len(inputs["id_test"]) == 289
 
 
+@pytest.mark.slow
 def test_bench_plots_prints_what_each_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
