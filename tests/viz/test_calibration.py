@@ -13,6 +13,7 @@ from scipy.stats import betabinom, binomtest
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.results.rows import read_rows
 from nervecode.lab.run.directory import RunDir
+from nervecode.scoring import false_alarm_bound
 from nervecode.viz import KINDS, calibration, codebooks, matrix
 from nervecode.viz.saved import Saved
 
@@ -30,6 +31,11 @@ def test_intervals_are_clopper_and_pearsons(flagged: int, n: int) -> None:
     expected = binomtest(flagged, n).proportion_ci(0.95, method="exact")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.rate == flagged / n
+
+
+@pytest.mark.parametrize("n", [10, 99, 1000])
+def test_the_bound_of_one_calibration_set_is_the_librarys(n: int) -> None:
+    assert calibration.bound(n, 0.05) == pytest.approx(false_alarm_bound(n, 0.05), rel=1e-9)
 
 
 def test_false_alarms_count_p_values_up_to_alpha(run: Path) -> None:

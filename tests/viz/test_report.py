@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import ttest_rel
+from scipy.stats import beta, ttest_rel
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.config.presets import preset_values
@@ -165,6 +165,10 @@ def test_the_other_figures_are_those_of_the_files(finished: Path) -> None:
     above = (scores["id_calibration"][None] >= scores["id_test"][:, None]).sum(1)
     rate = 100 * np.mean((1 + above) / (len(scores["id_calibration"]) + 1) <= 0.05)
     assert f"raised false alarms on {rate:.1f} % of ID test" in page.text
+    n = len(scores["id_calibration"])
+    k = int(0.05 * (n + 1))
+    most = 100 * (beta.ppf(0.95, k, n + 1 - k) if k else 0.0)
+    assert f"at most {most:.1f} % with 95 % confidence by this one of {n:,} inputs" in page.text
     assert "near (held_out), far (photos) and shift (rotate_90)." in page.text
 
 

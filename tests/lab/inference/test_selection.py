@@ -1,0 +1,35 @@
+"""Selection from files agrees with the library's, however the rows are cut into chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nervecode.lab.inference.scored import Scored
+from nervecode.lab.inference.selection import selected
+from nervecode.scoring import select
+
+
+def scored(p_values: np.ndarray) -> Scored:
+    n, numbers = len(p_values), np.zeros(len(p_values))
+    ids = np.arange(n).astype(np.str_)
+    return Scored(ids, numbers, numbers, p_values, None, numbers, np.zeros((n, 1)), ("a",))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("rate", [0.01, 0.2, 0.9])
+def test_chunks_leave_no_trace(size: int, rate: float) -> None:
+    rng = np.random.default_rng(0)
+    p = np.concatenate([rng.integers(1, 101, 180), np.ones(20)]) / 100
+    p[:40] = 0.01
+    p[[5, 77]] = np.nan
+    chunks = [scored(p[i : i + size]) for i in range(0, len(p), size)]
+    flags = np.concatenate([chunk.flag for chunk in selected(lambda: chunks, rate)])
+    np.testing.assert_array_equal(flags, select(torch.from_numpy(p), rate).numpy())
+    assert flags[[5, 77]].all() and (rate < 0.1 or flags[0])
+
+
+def test_nothing_to_select_from() -> None:
+    assert not next(selected(lambda: [scored(np.ones(3))], 0.9)).flag.any()
+    assert list(selected(list, 0.5)) == []
