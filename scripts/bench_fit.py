@@ -28,7 +28,8 @@ from torch import Tensor, nn
 import nervecode
 from nervecode.core import GaussianCode
 from nervecode.core.precision import RANK
-from nervecode.layers.fitter import CodeFitter, _LayerFit
+from nervecode.layers.fitter import CodeFitter
+from nervecode.layers.layer_fit import LayerFit  # what CodeFitter does for each layer
 
 CLASSES = 10
 BATCH = 256
@@ -54,9 +55,9 @@ def batches(inputs: int, dim: int, *, seed: int = 0) -> Iterator[Batch]:
 
 def fit(data: Iterable[Batch]) -> GaussianCode:
     """One streaming pass and the codes made from it."""
-    layer: _LayerFit | None = None
+    layer: LayerFit | None = None
     for z, y in data:
-        layer = layer or _LayerFit(CLASSES, z, codes_per_class=8, rank=RANK)
+        layer = layer or LayerFit(CLASSES, z, codes_per_class=8, rank=RANK)
         layer.update(z, y)
     assert layer is not None
     return layer.codes()
