@@ -25,9 +25,9 @@ def archive(
     from nervecode.lab.run.archive import archive_run
     from nervecode.lab.run.directory import RunDir
 
-    found = RunDir(run)
-    root = found.root.resolve()
+    opened = RunDir(run)
+    root = opened.root.resolve()
     path = output or root.with_name(f"{root.name}.tar.gz")
-    packed, digest = archive_run(found, path, force=force)
+    packed, digest = archive_run(opened, path, force=force)
     typer.echo(f"{packed}  {path}")
     say(f"Unpacked, it is checked by: nervecode verify {root.name} --expect {digest}")

@@ -72,11 +72,11 @@ def bench(
         "deterministic": deterministic,
     }
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
-    found, new, prepared = open_run(
+    opened, new, prepared = open_run(
         "bench", run, preset, config, seeds, device, outdir, override, settings
     )
-    say(f"Run: {found.root}")
+    say(f"Run: {opened.root}")
     do_bench(
-        found, prepared, config=new, began=began, repair=repair,
+        opened, prepared, config=new, began=began, repair=repair,
         allow_low_accuracy=allow_low_accuracy, as_json=as_json, track=track, notes=label,
     )  # fmt: skip

@@ -38,16 +38,16 @@ def calibrate(
     from nervecode.lab.run.shared import open_shared
     from nervecode.lab.stages.bench import prepare
 
-    found = open_shared(run)
+    opened = open_shared(run)
     if add is not None:
-        _extend(found, add)
+        _extend(opened, add)
         return
-    require_stage(found, "train")
-    prepared = prepare(found.config)
-    do_stage(found, prepared, "calibrate")
-    _say_promises(found)
-    for seed in found.config.seeds:
-        typer.echo(found.paths.calibration(seed))
+    require_stage(opened, "train")
+    prepared = prepare(opened.config)
+    do_stage(opened, prepared, "calibrate")
+    _say_promises(opened)
+    for seed in opened.config.seeds:
+        typer.echo(opened.paths.calibration(seed))
     next_step("bench", run)
 
 

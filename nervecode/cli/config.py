@@ -52,8 +52,8 @@ def show(
         if not run.is_dir():
             raise InputError(f"{run}: no such run directory{_preset_of(run)}")
         config = run / "config.yaml"
-    found = options.resolve_options(preset, config, seeds, device, override)
-    settings = _settings(found)
+    resolved = options.resolve_options(preset, config, seeds, device, override)
+    settings = _settings(resolved)
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, "settings": settings}))
     elif origin:
@@ -61,7 +61,7 @@ def show(
     else:
         from nervecode.lab.config.stored import dump_config
 
-        typer.echo(dump_config(found.config, header=options.command_line()), nl=False)
+        typer.echo(dump_config(resolved.config, header=options.command_line()), nl=False)
     next_step("bench", *(("--preset", preset) if preset else ("--config", config)))
 
 
@@ -72,29 +72,29 @@ def _preset_of(run: Path) -> str:
     return f"; `nervecode config show --preset {run}` shows the preset" * (str(run) in presets())
 
 
-def _settings(found: Resolved) -> dict[str, dict[str, Any]]:
+def _settings(resolved: Resolved) -> dict[str, dict[str, Any]]:
     """Dotted key -> its value and its origin."""
-    values = _flat(found.config.model_dump(mode="json"))
+    values = _flat(resolved.config.model_dump(mode="json"))
     return {
-        key: {"value": value, "origin": found.origins.get(key, "default")}
+        key: {"value": value, "origin": resolved.origins.get(key, "default")}
         for key, value in values.items()
     }
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _show_origins(settings: dict[str, dict[str, Any]]) -> None:
     from nervecode.lab.results.table import Table
 
-    body = [[key, _plain(one["value"]), one["origin"]] for key, one in settings.items()]
+    body = [[key, _plain(setting["value"]), setting["origin"]] for key, setting in settings.items()]
     show_table(Table("Settings", ["setting", "value", "from"], body))
 
 

@@ -33,13 +33,13 @@ def data(
         return
     from nervecode.lab.data.catalogue import VARIABLE, data_root, locations
 
-    found = locations()
+    places = locations()
     if as_json:
-        sets = [asdict(place) for place in found]
+        sets = [asdict(place) for place in places]
         typer.echo(json.dumps({"schema_version": 1, "folder": str(data_root()), "sets": sets}))
         return
-    _show(found, f"fetched sets live in {data_root()} (set {VARIABLE} to move it)")
-    absent = [place.name for place in found if place.command.startswith("nervecode ")]
+    _show(places, f"fetched sets live in {data_root()} (set {VARIABLE} to move it)")
+    absent = [place.name for place in places if place.command.startswith("nervecode ")]
     if absent:
         next_step("data", "fetch", absent[0])
     else:

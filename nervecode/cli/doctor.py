@@ -21,9 +21,9 @@ def doctor(
     """
     from nervecode.lab.doctor import as_text, examine
 
-    found = examine(runs)
-    typer.echo(json.dumps({"schema_version": 1, **found}) if as_json else as_text(found))
-    for part, facts in found.items():
+    parts = examine(runs)
+    typer.echo(json.dumps({"schema_version": 1, **parts}) if as_json else as_text(parts))
+    for part, facts in parts.items():
         if "failed" in facts:
             say(f"{part}: {facts['failed']}")
     next_step("data")

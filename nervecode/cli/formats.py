@@ -26,11 +26,11 @@ def chosen_format(**flags: bool) -> str:
     Raises:
         InputError: more than one flag.
     """
-    found = [name for name, flag in flags.items() if flag]
-    if len(found) > 1:
-        given = " and ".join(f"--{name}" for name in found)
+    chosen = [name for name, flag in flags.items() if flag]
+    if len(chosen) > 1:
+        given = " and ".join(f"--{name}" for name in chosen)
         raise InputError(f"{given}: allowed: one of {', '.join(f'--{name}' for name in flags)}")
-    return found[0] if found else "text"
+    return chosen[0] if chosen else "text"
 
 
 def emit(

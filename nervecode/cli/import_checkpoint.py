@@ -46,11 +46,11 @@ def import_checkpoint(
     def chosen(wanted: Config) -> int:
         return wanted.seeds[0] if seed is None else seed
 
-    found, new, prepared = open_run(
+    opened, new, prepared = open_run(
         "import-checkpoint", run, preset, config, seeds, device, outdir, override, {}, check=check
     )
-    say(f"Run: {found.root}")
-    with working(found, new) as (shown, _):
-        trial = Trial(found, prepared.splits, chosen(new), prepared.device, shown)
+    say(f"Run: {opened.root}")
+    with working(opened, new) as (shown, _):
+        trial = Trial(opened, prepared.splits, chosen(new), prepared.device, shown)
         import_seed(trial, file, uri=uri, sha256=sha256)
-    next_step("bench", found.root)
+    next_step("bench", opened.root)

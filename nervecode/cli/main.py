@@ -164,9 +164,9 @@ def run(arguments: list[str]) -> int:
         several.complain(error, str(error), _hint(error, arguments))
         return error.exit_status
     except (Interrupted, typer.Abort) as stop:
-        found = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
-        several.complain(found, f"interrupted; {_way_on(found, arguments)}")
-        return found.exit_status
+        interrupted = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
+        several.complain(interrupted, f"interrupted; {_way_on(interrupted, arguments)}")
+        return interrupted.exit_status
     except Exception as error:
         if debug:
             raise

@@ -52,8 +52,8 @@ def open_run(
         return create_shared(new, outdir, command=options.command_line()), new, prepared
     if preset is not None or config is not None:
         raise InputError(f"{command}: give RUN alone, or --preset NAME, or --config FILE")
-    found = open_shared(run)
-    assert found.config is not None  # damaged, it is an artifact's error and not the user's
-    path = found.root / "config.yaml"
+    opened = open_shared(run)
+    assert opened.config is not None  # damaged, it is an artifact's error and not the user's
+    path = opened.root / "config.yaml"
     new = options.resolve_options(None, path, seeds, device, override, **given).config
-    return found, new, checked(new)
+    return opened, new, checked(new)

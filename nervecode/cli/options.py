@@ -86,16 +86,16 @@ def resolve_options(
     from nervecode.lab.config.resolve import resolve
 
     given: dict[str, Any] = {"seeds": parse_seeds(seeds), "device": device, **settings}
-    found = resolve(
+    resolved = resolve(
         preset=preset,
         file=config,
         overrides=overrides or (),
         settings={key: value for key, value in given.items() if value is not None},
     )
-    if found.left_out:
-        names = " ".join(found.left_out)
+    if resolved.left_out:
+        names = " ".join(resolved.left_out)
         say(f"left out, absent here: {names} (get it: nervecode data fetch {names})")
-    return found
+    return resolved
 
 
 def parse_seeds(text: str | None) -> list[int] | None:

@@ -56,10 +56,10 @@ def several(command: Callable[..., None]) -> Callable[..., None]:
         **options: Any,
     ) -> None:
         place = place_in(os.environ)
-        one = nproc in (None, 1) and nnodes in (None, 1)
-        if place is not None and (one or TORCHRUN[0] in os.environ):
+        alone = nproc in (None, 1) and nnodes in (None, 1)
+        if place is not None and (alone or TORCHRUN[0] in os.environ):
             _as_rank(place[0], allow_world_size_change, functools.partial(command, **options))
-        elif not one:
+        elif not alone:
             from nervecode.lab.ranks.launch import launch
 
             processes, machines = (1 if n is None else n for n in (nproc, nnodes))

@@ -133,8 +133,8 @@ def _show_outcome(run: RunDir, outcome: Outcome, *, as_json: bool) -> None:
 
 def _verdict(run: RunDir) -> str:
     gate = run.meta["gate"]
-    found = ", ".join(f"seed {seed}: {value:.4g}" for seed, value in gate["accuracy"].items())
+    accuracies = ", ".join(f"seed {seed}: {value:.4g}" for seed, value in gate["accuracy"].items())
     return (
-        f"accuracy gate {gate['required']:.4g} not passed ({found}); tables are withheld. "
+        f"accuracy gate {gate['required']:.4g} not passed ({accuracies}); tables are withheld. "
         f"`nervecode bench {run.root} --allow-low-accuracy` shows them as failed-gate diagnostics"
     )

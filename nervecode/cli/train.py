@@ -63,23 +63,23 @@ def train(
         chosen = options.resolve_options(preset, config, seeds, device, override, **settings)
         _show_estimate(estimate(chosen.config))
         return
-    found, new, prepared = open_run(
+    opened, new, prepared = open_run(
         "train", run, preset, config, seeds, device, outdir, override, settings
     )
-    say(f"Run: {found.root}")
-    do_stage(found, prepared, "train", config=new, track=track, notes=label)
+    say(f"Run: {opened.root}")
+    do_stage(opened, prepared, "train", config=new, track=track, notes=label)
     for seed in new.seeds:
-        typer.echo(found.paths.checkpoint(seed))
-    next_step("calibrate", found.root)
+        typer.echo(opened.paths.checkpoint(seed))
+    next_step("calibrate", opened.root)
 
 
-def _show_estimate(found: Estimate) -> None:
-    typer.echo(f"device      {found.device}")
-    typer.echo(f"parameters  {found.parameters:,}")
-    typer.echo(f"layers      {', '.join(found.layers)}")
-    for name, size in found.split_sizes.items():
+def _show_estimate(estimate: Estimate) -> None:
+    typer.echo(f"device      {estimate.device}")
+    typer.echo(f"parameters  {estimate.parameters:,}")
+    typer.echo(f"layers      {', '.join(estimate.layers)}")
+    for name, size in estimate.split_sizes.items():
         typer.echo(f"  {size:>8,}  {name}")
-    typer.echo(f"training    about {found.train_seconds:.0f} s for all seeds")
-    typer.echo(f"memory      about {found.memory_mb:.0f} MB besides PyTorch itself")
-    typer.echo(f"disk        about {found.disk_mb:.0f} MB")
+    typer.echo(f"training    about {estimate.train_seconds:.0f} s for all seeds")
+    typer.echo(f"memory      about {estimate.memory_mb:.0f} MB besides PyTorch itself")
+    typer.echo(f"disk        about {estimate.disk_mb:.0f} MB")
     say("Nothing was written. Next: the same command without --dry-run")

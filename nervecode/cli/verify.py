@@ -47,17 +47,17 @@ def verify(
 
     if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
         raise InputError(f"--expect: found {expect!r}, allowed: 64 hexadecimal digits")
-    found = RunDir(run)
-    if found.lock.is_held():
-        say(f"{found.lock.owner()} is writing to the run: this is how it stands now")
-    verdict = verify_run(found)
-    lines = [f"{found.root / fault.path}: {WORDS[fault.kind]}" for fault in verdict.faults]
+    opened = RunDir(run)
+    if opened.lock.is_held():
+        say(f"{opened.lock.owner()} is writing to the run: this is how it stands now")
+    verdict = verify_run(opened)
+    lines = [f"{opened.root / fault.path}: {WORDS[fault.kind]}" for fault in verdict.faults]
     if expect is not None and expect.lower() != verdict.digest:
-        lines.append(f"{found.root}: has digest {verdict.digest}, expected: {expect}")
-    about: dict[str, Any] = {"schema_version": 1, "run_dir": str(found.root), **asdict(verdict)}
-    about["status"] = found.status
+        lines.append(f"{opened.root}: has digest {verdict.digest}, expected: {expect}")
+    about: dict[str, Any] = {"schema_version": 1, "run_dir": str(opened.root), **asdict(verdict)}
+    about["status"] = opened.status
     if again and not lines:
-        lines, about["largest_difference"] = _again(found, device, tolerance)
+        lines, about["largest_difference"] = _again(opened, device, tolerance)
     typer.echo(json.dumps({**about, "verified": not lines}) if as_json else verdict.digest)
     if lines:
         raise ArtifactError("\n".join(lines))

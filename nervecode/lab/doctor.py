@@ -32,10 +32,10 @@ def examine(runs: Path) -> dict[str, Facts]:
     return {name: _tried(part) for name, part in parts.items()}
 
 
-def as_text(found: dict[str, Facts]) -> str:
+def as_text(parts: dict[str, Facts]) -> str:
     """One block of text: a heading, then a fact a line."""
     lines = []
-    for name, facts in found.items():
+    for name, facts in parts.items():
         width = max(map(len, facts), default=0)
         lines += [name, *(f"  {key:<{width}}  {value}" for key, value in facts.items())]
     return "\n".join(lines)
@@ -49,14 +49,14 @@ def _tried(part: Callable[[], Facts]) -> Facts:
 
 
 def _versions() -> Facts:
-    found = provenance()
-    facts = {"nervecode": __version__, **found["versions"]}
+    record = provenance()
+    facts = {"nervecode": __version__, **record["versions"]}
     for package in OTHERS:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
             facts[package] = "not installed"
-    return facts | {"commit": str(found["git_commit"] or "no checkout")}
+    return facts | {"commit": str(record["git_commit"] or "no checkout")}
 
 
 def _machine() -> Facts:
@@ -77,9 +77,9 @@ def _torch() -> Facts:
 
 
 def _data() -> Facts:
-    found = locations()
-    here = [state.name for state in found if state.present]
-    absent = [state.name for state in found if not state.present]
+    places = locations()
+    here = [place.name for place in places if place.present]
+    absent = [place.name for place in places if not place.present]
     return {
         "folder": _without_home(data_root()),
         "present": " ".join(here) or "none",
@@ -91,7 +91,7 @@ def _data() -> Facts:
 def _disk(runs: Path) -> Facts:
     facts = {}
     for name, folder in (("runs", runs), ("data", data_root())):
-        there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         usage = shutil.disk_usage(there)
         facts[name] = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.0f}"
     return facts

@@ -169,7 +169,7 @@ class SignalConfig(Section):
     @classmethod
     def _selectors(cls, layers: Any) -> Any:
         # Here and not by the type, whose union would name each of its branches as a key.
-        several = isinstance(layers, (list, tuple)) and all(isinstance(one, str) for one in layers)
+        several = isinstance(layers, (list, tuple)) and all(isinstance(n, str) for n in layers)
         if not layers or not (isinstance(layers, str) or several):
             raise ValueError(f"found {layers!r}, allowed: a selector of layers, or a list of them")
         return layers
@@ -274,12 +274,12 @@ def problems(values: Mapping[str, Any]) -> Config | list[Problem]:
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
-        return [_problem(one) for one in error.errors()]
+        return [_problem(problem) for problem in error.errors()]
 
 
 def _problem(error: Any) -> Problem:
     key = ".".join(str(part) for part in error["loc"])
-    found = error.get("input")
+    given = error.get("input")
     if error["type"] == "extra_forbidden":
         leaf = str(error["loc"][-1])
         return key, f"unknown key; {did_you_mean(leaf, _fields_at(error['loc'][:-1]))}"
@@ -289,7 +289,7 @@ def _problem(error: Any) -> Problem:
     if error["type"] == "value_error":
         return key, text
     allowed = YAML_TYPES.get(error["type"], text.removeprefix("Input should be "))
-    return key, f"found {found!r}, allowed: {allowed}"
+    return key, f"found {given!r}, allowed: {allowed}"
 
 
 def _fields_at(location: tuple[Any, ...]) -> list[str]:
@@ -316,9 +316,9 @@ def _absolute(spec: str) -> str:
     return f"folder:{Path(argument).expanduser().resolve()}"
 
 
-def _nested(one: str, other: str) -> bool:
+def _nested(spec: str, other: str) -> bool:
     """Whether one of two folders lies in the other."""
-    if not (one.startswith("folder:") and other.startswith("folder:")):
+    if not (spec.startswith("folder:") and other.startswith("folder:")):
         return False
-    first, second = (Path(spec.partition(":")[2]) for spec in (one, other))
+    first, second = (Path(text.partition(":")[2]) for text in (spec, other))
     return first.is_relative_to(second) or second.is_relative_to(first)

@@ -57,9 +57,9 @@ class DiagnosticsCollector:
 
     def rows(self, **context: object) -> list[dict[str, object]]:
         """One row per layer, opening with `context`; the sums start again from zero."""
-        found = [{**context, "layer": name, **_row(sums)} for name, sums in self._layers.items()]
+        rows = [{**context, "layer": name, **_row(sums)} for name, sums in self._layers.items()]
         self._layers = {}
-        return found
+        return rows
 
 
 def _row(sums: _Sums) -> dict[str, object]:

@@ -50,15 +50,15 @@ def plot_calibration(saved: Saved) -> Picture:
 def p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """(n,) and (N,) scores -> (N,) conformal p-values, (1 + #{calibration >= s}) / (n + 1)."""
     above = len(calibration) - np.searchsorted(np.sort(calibration), scores, side="left")
-    found: np.ndarray = (1 + above) / (len(calibration) + 1)
-    return found
+    values: np.ndarray = (1 + above) / (len(calibration) + 1)
+    return values
 
 
 def false_alarms(saved: Saved, alphas: Sequence[float]) -> list[Alarms]:
     """False-alarm rates of the default signal on ID test."""
     method = saved.meta["primary_method"]
-    found = p_values(saved.scores("id_calibration")[method], saved.scores("id_test")[method])
-    return [alarms(int((found <= alpha).sum()), len(found), alpha) for alpha in alphas]
+    values = p_values(saved.scores("id_calibration")[method], saved.scores("id_test")[method])
+    return [alarms(int((values <= alpha).sum()), len(values), alpha) for alpha in alphas]
 
 
 def alarms(flagged: int, n: int, alpha: float) -> Alarms:
@@ -93,7 +93,7 @@ def observed_percentiles(
     n, trials = len(calibration), len(scores)
     k = np.unique(np.linspace(1, n, PLACES).round().astype(int))
     below = np.searchsorted(np.sort(scores), np.sort(calibration)[k - 1], side="left")
-    band = np.stack([beta_binomial(trials, one, n + 1 - one) for one in k], axis=1)
+    band = np.stack([beta_binomial(trials, rank, n + 1 - rank) for rank in k], axis=1)
     return k / (n + 1), below / trials, band / trials
 
 
@@ -121,25 +121,25 @@ def _draw_percentiles(axes: Axes, calibration: np.ndarray, scores: np.ndarray) -
     axes.legend(loc="upper left")
 
 
-def _draw_histogram(axes: Axes, found: np.ndarray, n: int) -> None:
+def _draw_histogram(axes: Axes, values: np.ndarray, n: int) -> None:
     edges = np.linspace(0, 1, BINS + 1)
-    counts = np.histogram(found, edges)[0]
+    counts = np.histogram(values, edges)[0]
     # A bin holds a share of the n + 1 ranks; chance in both samples widens its band.
-    low, high = beta_binomial(len(found), (n + 1) / BINS, (n + 1) * (1 - 1 / BINS))
-    band = 100 * low / len(found), 100 * high / len(found)
+    low, high = beta_binomial(len(values), (n + 1) / BINS, (n + 1) * (1 - 1 / BINS))
+    band = 100 * low / len(values), 100 * high / len(values)
     axes.axhspan(*band, color="#DDDDDD", lw=0)
     axes.axhline(100 / BINS, ls=":", color="#777777", lw=1)
-    axes.bar(edges[:-1], 100 * counts / len(found), 1 / BINS, align="edge", color=colour(0),
+    axes.bar(edges[:-1], 100 * counts / len(values), 1 / BINS, align="edge", color=colour(0),
              edgecolor="white", alpha=0.8)  # fmt: skip
     axes.set_title("p-values")
     axes.set_xlabel("p-value")
     axes.set_ylabel("ID test (%)")
 
 
-def _draw_rates(axes: Axes, found: Sequence[Alarms]) -> None:
-    alpha = 100 * np.array([one.alpha for one in found])
-    rate = 100 * np.array([one.rate for one in found])
-    ends = 100 * np.array([(one.low, one.high) for one in found]).T
+def _draw_rates(axes: Axes, measured: Sequence[Alarms]) -> None:
+    alpha = 100 * np.array([rates.alpha for rates in measured])
+    rate = 100 * np.array([rates.rate for rates in measured])
+    ends = 100 * np.array([(rates.low, rates.high) for rates in measured]).T
     whiskers = np.abs(ends - rate)
     end = alpha[-1] * 1.1
     axes.plot([0, end], [0, end], ":", color="#777777", lw=1, label="as promised")

@@ -60,12 +60,12 @@ def claim(meta: Mapping[str, Any], rows: Sequence[Row], *, own: Sequence[str]) -
 
 def reasons(meta: Mapping[str, Any], saved: Saved, *, withheld: bool) -> list[Reason]:
     """What a reader should weigh, the gate first."""
-    found = [_gate(meta)]
+    listed = [_gate(meta)]
     if meta.get("demo"):
         text = "Made to show how things work; its figures claim nothing."
-        found.append(Reason(False, "Demonstration", text))
-    found.append(_seeds(len(meta["seeds"])))
-    found.append(
+        listed.append(Reason(False, "Demonstration", text))
+    listed.append(_seeds(len(meta["seeds"])))
+    listed.append(
         Reason(
             True,
             "No OOD data in the making",
@@ -74,12 +74,12 @@ def reasons(meta: Mapping[str, Any], saved: Saved, *, withheld: bool) -> list[Re
         )
     )
     if not withheld:
-        found.append(_calibration(saved))
+        listed.append(_calibration(saved))
     commit = str(meta.get("git_commit") or "")
     if commit.endswith("-dirty"):
         text = "The source had changes that no commit holds, so the commit alone won't repeat it."
-        found.append(Reason(False, "Uncommitted source", text))
-    return found
+        listed.append(Reason(False, "Uncommitted source", text))
+    return listed
 
 
 def _combined(method: str) -> bool:

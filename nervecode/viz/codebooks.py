@@ -48,7 +48,7 @@ def table(
     columns: dict[str, np.ndarray], name: str, layers: list[str], epochs: np.ndarray
 ) -> np.ndarray:
     """(layers, epochs) of one column; NaN where a layer has no figure."""
-    found = np.full((len(layers), len(epochs)), np.nan)
+    cells = np.full((len(layers), len(epochs)), np.nan)
     rows = [layers.index(str(layer)) for layer in columns["layer"]]
-    found[rows, np.searchsorted(epochs, columns["epoch"])] = columns[name]
-    return found
+    cells[rows, np.searchsorted(epochs, columns["epoch"])] = columns[name]
+    return cells

@@ -68,8 +68,8 @@ def plot_training(saved: Saved) -> Picture:
     """Loss and accuracy over epochs, all seeds."""
     figure = new_figure(9, 3.8)
     columns = figure.subplots(1, 3)
-    for number, one in enumerate(saved.meta["seeds"]):
-        _draw_training(columns, saved.epochs(one), number, f"seed {one}")
+    for number, seed in enumerate(saved.meta["seeds"]):
+        _draw_training(columns, saved.epochs(seed), number, f"seed {seed}")
     titles = ("Task loss (nats)", "Coding loss (nats)", "Training accuracy (%)")
     for axes, title in zip(columns, titles, strict=True):
         axes.set_title(title)

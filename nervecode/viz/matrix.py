@@ -45,17 +45,17 @@ def plot_matrix(saved: Saved) -> Picture:
 
 def means(rows: Sequence[Row], sets: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """M methods, best first, and (M, S) AUROC x100; NaN where a method failed."""
-    found: dict[str, dict[str, list[float]]] = {}
+    by_method: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        cells = found.setdefault(row["method"], {})
+        cells = by_method.setdefault(row["method"], {})
         if row["status"] == "ok":
             cells.setdefault(row["ood"], []).append(100 * row["auroc"])
     values = {
         method: np.array([np.mean(cells[name]) if name in cells else np.nan for name in sets])
-        for method, cells in found.items()
+        for method, cells in by_method.items()
     }
     ranked = [row["method"] for row in ranking(rows)]
-    rest = [method for method in found if method not in ranked]
+    rest = [method for method in by_method if method not in ranked]
     rest.sort(key=lambda method: -np.nan_to_num(values[method]).mean())
     methods = [*ranked, *rest]
     return methods, np.stack([values[method] for method in methods])

@@ -38,7 +38,7 @@ def published_table(meta: Mapping[str, Any], config: Config, rows: Sequence[Row]
     means = group_means(rows)
     training = "for the task" if any(map(_joint, config.signals.values())) else "plain"
     own = [[signal, training, "", "", *_here(signal, means)] for signal in config.signals]
-    body = [[*[one[c] for c in HEADER[:4]], *_here(one["here"], means)] for one in theirs]
+    body = [[*[row[c] for c in HEADER[:4]], *_here(row["here"], means)] for row in theirs]
     caption = (
         f"AUROC x100 of the near and of the far group; here: mean over {len(meta['seeds'])} "
         f"seed{'s' * (len(meta['seeds']) > 1)}. Published: configs/{name}.csv; docs/benchmarks.md "
@@ -67,5 +67,5 @@ def _joint(signal: SignalConfig) -> bool:
 def _here(method: str, means: Means) -> list[str]:
     """The near and the far figure of a method of the run, empty where it has none."""
     groups = means.get(method, {})
-    found = [list(groups.get(group, {}).values()) for group in ("near", "far")]
-    return [f"{100 * np.mean(values):.2f}" if values else "" for values in found]
+    by_group = [list(groups.get(group, {}).values()) for group in ("near", "far")]
+    return [f"{100 * np.mean(values):.2f}" if values else "" for values in by_group]

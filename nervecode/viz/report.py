@@ -87,10 +87,10 @@ def render_report(run: Path) -> str:
 
 
 def _context(run: RunDir) -> dict[str, Any]:
-    found = read_rows(run)
-    rows = found["rows"]
+    results = read_rows(run)
+    rows = results["rows"]
     files = {name: digest for name, digest in run.meta["files"].items() if name != PAGE}
-    meta = run.meta | {"gate": found["gate"], "files": files}
+    meta = run.meta | {"gate": results["gate"], "files": files}
     withheld = any(row["status"] == "not_reported" for row in rows)
     saved, config = Saved(run.root), run.config
     return {
@@ -129,19 +129,19 @@ def _details(meta: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[str
 
 
 def _pictures(run: RunDir, seed: int) -> list[dict[str, str]]:
-    found = []
+    pictures = []
     for kind, (title, alt) in PICTURES.items():
         path = run.root / "plots" / f"{kind}_seed_{seed}.png"
         if path.relative_to(run.root).as_posix() in run.meta["files"]:
             data = base64.b64encode(run.verified(path).read_bytes()).decode()
-            found.append({"kind": kind, "title": title, "alt": alt, "data": data})
-    return found
+            pictures.append({"kind": kind, "title": title, "alt": alt, "data": data})
+    return pictures
 
 
 def _collections(saved: Saved) -> list[dict[str, Any]]:
     """The most surprising inputs of ID test and of each OOD set."""
     sets = {"ID test": "id_test"} | {name: f"ood_{name}" for name in saved.ood}
-    found = [
+    collections = [
         {
             "name": name,
             "group": saved.groups.get(name, ""),
@@ -150,4 +150,4 @@ def _collections(saved: Saved) -> list[dict[str, Any]]:
         }
         for name, split in sets.items()
     ]
-    return [one for one in found if one["specimens"]]
+    return [collection for collection in collections if collection["specimens"]]

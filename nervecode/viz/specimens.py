@@ -51,10 +51,10 @@ def specimens(saved: Saved, split: str) -> list[Specimen]:
     scores = saved.scores(split)[method]
     p = p_values(saved.scores("id_calibration")[method], scores[arrays["shown"]])
     traces, band = standard_traces(saved, split)
-    found = []
+    kept = []
     for row, pixels, p_value in zip(arrays["shown"], arrays["shown_inputs"], p, strict=True):
         image = pixels.ndim == 3
-        found.append(
+        kept.append(
             Specimen(
                 number=int(row),
                 words=_words(arrays, int(row), float(scores[row]), float(p_value)),
@@ -64,7 +64,7 @@ def specimens(saved: Saved, split: str) -> list[Specimen]:
                 drawing=draw_trace(traces[row], band),
             )
         )
-    return found
+    return kept
 
 
 def standard_traces(saved: Saved, split: str) -> tuple[np.ndarray, np.ndarray]:

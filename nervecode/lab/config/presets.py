@@ -56,11 +56,11 @@ class PresetInfo:
 
 def preset_info() -> list[PresetInfo]:
     """Every preset with its data, and the minutes and memory that its file states."""
-    found = []
+    infos = []
     for name in presets():
         values = preset_values(name)
         cost = values.get("cost", {})
-        found.append(
+        infos.append(
             PresetInfo(
                 name,
                 str(values.get("description", "")),
@@ -69,7 +69,7 @@ def preset_info() -> list[PresetInfo]:
                 str(cost.get("memory", "?")),
             )
         )
-    return found
+    return infos
 
 
 def preset_layers(name: str) -> list[Layer]:

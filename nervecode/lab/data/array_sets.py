@@ -67,12 +67,12 @@ def load_arrays(name: str, folder: Path | None = None) -> Dataset:
     return Dataset(train, test)
 
 
-def _samples(found: Any) -> Samples:
+def _samples(dataset: Any) -> Samples:
     """What torchvision has read, as (N, 3, H, W) uint8."""
-    images = found.data
+    images = dataset.data
     if images.shape[-1] == 3:
         images = images.transpose(0, 3, 1, 2)
-    labels = found.targets if hasattr(found, "targets") else found.labels
+    labels = dataset.targets if hasattr(dataset, "targets") else dataset.labels
     return Samples(
         torch.from_numpy(np.ascontiguousarray(images)),
         torch.from_numpy(np.asarray(labels, dtype=np.int64)),

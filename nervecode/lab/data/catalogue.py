@@ -239,7 +239,7 @@ def locate(spec: str) -> Location:
         )
     if entry and entry.pictures:
         folder = pictures_folder()
-        if folder and all((folder / one).is_file() for one in entry.pictures):
+        if folder and all((folder / file).is_file() for file in entry.pictures):
             return Location(name, True, "comes with scikit-image")
         return Location(name, False, str(folder or "scikit-image, which is not installed"), EXTRA)
     if entry and (entry.files or entry.archives):
@@ -254,8 +254,8 @@ def locate(spec: str) -> Location:
 def holds(folder: Path, entry: DatasetInfo) -> bool:
     """Whether all the files of a set are in a folder; none of them is read."""
     if entry.archives:
-        return all((folder / one).exists() for one in entry.archives.holds)
-    return entry.files is not None and all(find_file(folder, one) for one in entry.files.shapes)
+        return all((folder / file).exists() for file in entry.archives.holds)
+    return entry.files is not None and all(find_file(folder, file) for file in entry.files.shapes)
 
 
 def locations() -> list[Location]:
@@ -270,11 +270,11 @@ def require(specs: Iterable[str]) -> None:
         InputError: every set that is absent, where it was looked for, and what gets it.
         MissingExtraError: the same, where all that is missing is scikit-image.
     """
-    absent = [one for one in dict.fromkeys(map(locate, specs)) if not one.present]
+    absent = [place for place in dict.fromkeys(map(locate, specs)) if not place.present]
     if not absent:
         return
-    lines = [f"data: {one.name} is absent from {one.where}; get it: {one.command}"
-             for one in absent]  # fmt: skip
-    extra = all(one.command == EXTRA for one in absent)
+    lines = [f"data: {place.name} is absent from {place.where}; get it: {place.command}"
+             for place in absent]  # fmt: skip
+    extra = all(place.command == EXTRA for place in absent)
     error: type[NervecodeError] = MissingExtraError if extra else InputError
     raise error("\n".join(lines))

@@ -63,11 +63,11 @@ def check_names(names: list[str]) -> None:
 
 def _whole(name: str, files: Files) -> bool:
     """Whether a set is here and undamaged."""
-    found = locate(name)
-    if not found.present:
+    place = locate(name)
+    if not place.present:
         return False
     try:
-        _checked(name, files, Path(found.where))
+        _checked(name, files, Path(place.where))
     except InputError:
         return False
     return True
@@ -75,38 +75,38 @@ def _whole(name: str, files: Files) -> bool:
 
 def _checked(name: str, files: Files, folder: Path) -> dict[str, Checked]:
     """The files of a folder, whole, and not those of another set: all have the same names."""
-    found = check_folder(folder, files.shapes)
+    checked = check_folder(folder, files.shapes)
     owners = {
         digest: other
         for other, entry in CATALOGUE.items()
         if entry.files
         for digest in entry.files.sha256.values()
     }
-    for file, one in found.items():
-        owner = owners.get(one.sha256, name)
+    for file, idx_file in checked.items():
+        owner = owners.get(idx_file.sha256, name)
         if owner != name:
-            raise InputError(f"{one.path}: found a file of {owner}, allowed: that of {name}")
-        if one.sha256 != files.sha256.get(file, one.sha256):
+            raise InputError(f"{idx_file.path}: found a file of {owner}, allowed: that of {name}")
+        if idx_file.sha256 != files.sha256.get(file, idx_file.sha256):
             raise InputError(
-                f"{one.path}: found other content than published (SHA-256 {one.sha256[:12]}…, "
-                f"allowed: {files.sha256[file][:12]}…)"
+                f"{idx_file.path}: found other content than published (SHA-256 "
+                f"{idx_file.sha256[:12]}…, allowed: {files.sha256[file][:12]}…)"
             )
-    return found
+    return checked
 
 
 def _install(name: str, files: Files, source: Path) -> Path:
     """Copy the files of a folder, after all of them have been checked."""
     if not source.is_dir():
         raise InputError(f"--from {source}: no such folder")
-    found = _checked(name, files, source)
+    checked = _checked(name, files, source)
     folder = data_root() / name
     if source.resolve() == folder.resolve():
         return folder
-    for file, one in found.items():
-        with replacing(folder / one.path.name) as temporary:
-            shutil.copyfile(one.path, temporary)
+    for file, idx_file in checked.items():
+        with replacing(folder / idx_file.path.name) as temporary:
+            shutil.copyfile(idx_file.path, temporary)
         # A copy of the other kind, from an earlier fetch, would hide this one.
-        other = folder / (file if one.path.suffix == ".gz" else f"{file}.gz")
+        other = folder / (file if idx_file.path.suffix == ".gz" else f"{file}.gz")
         other.unlink(missing_ok=True)
     return folder
 

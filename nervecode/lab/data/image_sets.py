@@ -48,7 +48,7 @@ def folder(argument: str = "") -> ImageDataset:
     require([f"folder:{argument}"])
     root = Path(argument)
     classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    files = _numbered([(path, one.name) for one in classes for path in images_below(one)])
+    files = _numbered([(path, label.name) for label in classes for path in images_below(label)])
     files = files if len(files) else _unlabelled(root)
     if not len(files):
         raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")

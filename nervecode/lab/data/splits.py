@@ -49,7 +49,7 @@ class Splits:
     def evaluated(self) -> dict[str, Samples]:
         """What is scored, by file name: ID calibration, ID test, then every OOD set."""
         named = {"id_calibration": self.calibration, "id_test": self.test}
-        return named | {f"ood_{one.name}": one.samples for one in self.ood}
+        return named | {f"ood_{ood_set.name}": ood_set.samples for ood_set in self.ood}
 
 
 def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits:
@@ -81,7 +81,7 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
             if group != "shift":
                 _differs(spec, samples, whole)
             ood.append(OodSet(set_name(spec, config), group, samples))
-    names = [one.name for one in ood]
+    names = [ood_set.name for ood_set in ood]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"data: two OOD sets would have the name {name!r}")

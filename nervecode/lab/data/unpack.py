@@ -34,24 +34,24 @@ def install(name: str, archives: Archives, source: Path | None) -> Path:
         InputError: files that are not those of the set.
         NervecodeError: the download failed, or there is no room for it.
     """
-    target, found = data_root() / name, None
+    target, given = data_root() / name, None
     if source is not None:
         if not source.is_dir():
             raise InputError(f"--from {source}: no such folder")
-        packed = all((source / one.name).is_file() for one in archives.downloads)
+        packed = all((source / download.name).is_file() for download in archives.downloads)
         if holds(source, CATALOGUE[name]) and not packed:
             check(name, source)
         else:
-            found = _found(name, archives, source)
+            given = _given(name, archives, source)
         if source.resolve() == target.resolve():
             return target
     with _workplace(name, archives) as folder:
         made = folder / "made"
         made.mkdir()
-        if source is not None and found is None:
+        if source is not None and given is None:
             _copy(source, archives, made)
-        for path, one in found or () if source else _downloads(name, archives, folder):
-            _place(path, one, made)
+        for path, download in given or () if source else _downloads(name, archives, folder):
+            _place(path, download, made)
         check(name, made)
         _take_place(made, target)
     return target
@@ -68,7 +68,7 @@ def check(name: str, folder: Path) -> None:
 
     archives = CATALOGUE[name].archives
     assert archives is not None
-    absent = [one for one in archives.holds if not (folder / one).exists()]
+    absent = [path for path in archives.holds if not (folder / path).exists()]
     if absent:
         raise InputError(f"{folder}: holds no {', '.join(absent)}")
     if name in DATASETS:
@@ -77,11 +77,11 @@ def check(name: str, folder: Path) -> None:
 
 def intact(name: str) -> bool:
     """Whether a set is here and undamaged."""
-    found = locate(name)
-    if not found.present:
+    place = locate(name)
+    if not place.present:
         return False
     try:
-        check(name, Path(found.where))
+        check(name, Path(place.where))
     except InputError:
         return False
     return True
@@ -107,53 +107,53 @@ def _workplace(name: str, archives: Archives) -> Iterator[Path]:
 
 def _downloads(name: str, archives: Archives, folder: Path) -> Iterator[tuple[Path, Download]]:
     """Each file, downloaded with progress on standard error, its MD5 checked."""
-    for one in archives.downloads:
-        yield _downloaded(name, one, folder), one
+    for download in archives.downloads:
+        yield _downloaded(name, download, folder), download
 
 
-def _downloaded(name: str, one: Download, folder: Path) -> Path:
+def _downloaded(name: str, download: Download, folder: Path) -> Path:
     from torchvision.datasets.utils import download_url
 
     try:
         # torchvision may print; standard output is for results.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            download_url(one.url, folder, one.name, one.md5)
+            download_url(download.url, folder, download.name, download.md5)
     except Exception as error:  # urllib, http.client and torchvision each raise their own
         reason = " ".join(str(error).split())
         raise NervecodeError(
-            f"data: {name} could not be downloaded from {one.url} ({reason}); with that file in a "
-            f"folder: nervecode data fetch {name} --from DIR"
+            f"data: {name} could not be downloaded from {download.url} ({reason}); with that file "
+            f"in a folder: nervecode data fetch {name} --from DIR"
         ) from None
-    return folder / one.name
+    return folder / download.name
 
 
-def _found(name: str, archives: Archives, source: Path) -> list[tuple[Path, Download]]:
+def _given(name: str, archives: Archives, source: Path) -> list[tuple[Path, Download]]:
     """The archives of a folder, each with the published sum; nothing is unpacked before."""
     from torchvision.datasets.utils import calculate_md5
 
-    absent = [one.name for one in archives.downloads if not (source / one.name).is_file()]
+    absent = [d.name for d in archives.downloads if not (source / d.name).is_file()]
     if absent:
         raise InputError(
             f"{source}: holds no {', '.join(absent)}, nor what is in it "
             f"({', '.join(archives.holds)})"
         )
-    for one in archives.downloads:
-        found = calculate_md5(source / one.name)
-        if found != one.md5:
+    for download in archives.downloads:
+        md5 = calculate_md5(source / download.name)
+        if md5 != download.md5:
             raise InputError(
-                f"{source / one.name}: is cut short or not the published file of {name} "
-                f"(found MD5 {found}, allowed: {one.md5})"
+                f"{source / download.name}: is cut short or not the published file of {name} "
+                f"(found MD5 {md5}, allowed: {download.md5})"
             )
-    return [(source / one.name, one) for one in archives.downloads]
+    return [(source / download.name, download) for download in archives.downloads]
 
 
-def _place(path: Path, one: Download, made: Path) -> None:
-    folder = made / one.into
+def _place(path: Path, download: Download, made: Path) -> None:
+    folder = made / download.into
     folder.mkdir(parents=True, exist_ok=True)
-    if one.packed:
+    if download.packed:
         _unpack(path, folder)
     else:
-        shutil.copyfile(path, folder / one.name)
+        shutil.copyfile(path, folder / download.name)
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -191,7 +191,7 @@ def _check_member(path: Path, name: str, *, plain: bool) -> None:
 
 def _copy(source: Path, archives: Archives, made: Path) -> None:
     """What is already unpacked: each file or folder at the top of what the set holds."""
-    for top in dict.fromkeys(one.partition("/")[0] for one in archives.holds):
+    for top in dict.fromkeys(path.partition("/")[0] for path in archives.holds):
         if (source / top).is_dir():
             shutil.copytree(source / top, made / top)
         else:

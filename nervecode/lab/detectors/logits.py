@@ -10,8 +10,8 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
 
-def _on_logits(found: Any) -> Score:
-    return lambda split: found.predict_logits(split.logits)
+def _on_logits(detector: Any) -> Score:
+    return lambda split: detector.predict_logits(split.logits)
 
 
 def msp(train: Features, model: Classifier) -> Score:

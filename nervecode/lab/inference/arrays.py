@@ -69,10 +69,10 @@ class MappedInputs(ArrayInputs):
 
     def _map(self) -> np.ndarray:
         try:
-            found: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(found, np.memmap):
+            mapped: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(mapped, np.memmap):
                 raise ValueError("it is no array")
-            return found
+            return mapped
         except FileNotFoundError:
             raise InputError(f"{self.path}: no such file") from None
         except Exception as error:  # numpy raises errors of many kinds
@@ -87,13 +87,13 @@ def unpack(path: Path) -> np.ndarray:
     """
     try:
         check_archive(path)
-        with np.load(path, allow_pickle=False) as found:
-            if len(found.files) != 1 and "inputs" not in found.files:
+        with np.load(path, allow_pickle=False) as archive:
+            if len(archive.files) != 1 and "inputs" not in archive.files:
                 raise InputError(
-                    f"{path}: found arrays {', '.join(found.files) or '(none)'}; "
+                    f"{path}: found arrays {', '.join(archive.files) or '(none)'}; "
                     "allowed: one array, or one named 'inputs'"
                 )
-            array = found["inputs" if "inputs" in found.files else found.files[0]]
+            array = archive["inputs" if "inputs" in archive.files else archive.files[0]]
             if not isinstance(array, np.ndarray):
                 raise ValueError("its member is no array")
             return array

@@ -48,9 +48,9 @@ class ImageInputs(Source):
 
 def gather(names: Sequence[str], decoded: Sequence[Tensor | str], shape: Shape) -> Inputs:
     """A batch of the images that were decoded; in place of a bad one stands what to call it."""
-    images = [one for one in decoded if isinstance(one, Tensor)]
-    ids = [name for name, one in zip(names, decoded, strict=True) if isinstance(one, Tensor)]
-    skipped = tuple(one for one in decoded if isinstance(one, str))
+    images = [image for image in decoded if isinstance(image, Tensor)]
+    ids = [name for name, image in zip(names, decoded, strict=True) if isinstance(image, Tensor)]
+    skipped = tuple(image for image in decoded if isinstance(image, str))
     return Inputs(torch.cat(images) if images else torch.empty(0, *shape), ids, skipped)
 
 

@@ -175,6 +175,6 @@ class ColumnFiles:
         while block := file.read(BLOCK):
             if name == "ids":
                 *names, rest = (rest + block).split(b"\0")
-                texts = [one.decode("utf-8", "surrogateescape") for one in names]
+                texts = [text.decode("utf-8", "surrogateescape") for text in names]
                 block = np.array(texts, dtype=f"<U{self.width}").tobytes()
             yield block

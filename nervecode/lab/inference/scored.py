@@ -39,7 +39,7 @@ class Scored:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One plain row per input; a layer's column is `bits:NAME`."""
-        single = {name: one.tolist() for name, one in self.columns().items() if one.ndim == 1}
+        single = {name: c.tolist() for name, c in self.columns().items() if c.ndim == 1}
         single["id"] = single.pop("ids")
         single.setdefault("flag", [None] * len(self))
         order = ("id", "surprise", "percentile", "p_value", "flag", "prediction")

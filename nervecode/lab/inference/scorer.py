@@ -32,18 +32,18 @@ def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float | None) 
     device = next(wrapped.model.parameters()).device
     with torch.no_grad():
         logits, traces = wrapped.forward_with_trace(inputs.inputs.to(device))
-        found = wrapped.aggregate(traces)
+        aggregated = wrapped.aggregate(traces)
         prediction = logits.argmax(1)
-    p_value = found.p_value.cpu().numpy()
+    p_value = aggregated.p_value.cpu().numpy()
     return Scored(
         np.array(inputs.ids),
-        found.surprise.float().cpu().numpy(),
-        found.percentile.cpu().numpy(),
+        aggregated.surprise.float().cpu().numpy(),
+        aggregated.percentile.cpu().numpy(),
         p_value,
         None if alpha is None else ~(p_value > alpha),  # one that is not valid is flagged too
         prediction.cpu().numpy(),
-        found.by_layer.float().cpu().numpy(),
-        found.layers,
+        aggregated.by_layer.float().cpu().numpy(),
+        aggregated.layers,
     )
 
 
@@ -73,9 +73,9 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items; the next one is made by a thread while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, items, None)
-        while (found := waiting.result()) is not None:
+        while (item := waiting.result()) is not None:
             waiting = pool.submit(next, items, None)
-            yield found
+            yield item
 
 
 def check_alpha(alpha: float) -> None:

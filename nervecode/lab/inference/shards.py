@@ -51,10 +51,10 @@ class Shard:
         Raises:
             InputError: something else, or a part that is none of them.
         """
-        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-        if found is None:
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        if match is None:
             raise InputError(f"--shard: found {text!r}, allowed: i/n as in 3/10, counted from 1")
-        index, count = map(int, found.groups())
+        index, count = map(int, match.groups())
         if not 1 <= index <= count:
             raise InputError(
                 f"--shard: found shard {index} of {count}, allowed: 1/{count} to {count}/{count}"
@@ -108,12 +108,12 @@ def read_shard(path: Path) -> Shard:
     with _opened(path) as archive:
         if f"{HEADER}.npy" not in archive.namelist():
             raise ValueError("it is no shard, as `nervecode score --shard` writes them")
-        found = json.loads(str(_small(archive, HEADER)))
-        if found.pop("format") not in (FORMAT, PERCENT):
+        header = json.loads(str(_small(archive, HEADER)))
+        if header.pop("format") not in (FORMAT, PERCENT):
             raise ValueError(f"allowed: format {FORMAT!r}")
-        shard = Shard(**found)
+        shard = Shard(**header)
         if not 1 <= shard.index <= shard.count or shard.units < 0:
-            raise ValueError(f"its header is not that of a shard: {found}")
+            raise ValueError(f"its header is not that of a shard: {header}")
         return shard
 
 
@@ -125,7 +125,7 @@ def read_chunks(path: Path) -> Iterator[Scored]:
     """
     with _opened(path) as archive, ExitStack() as stack:
         layers = tuple(_small(archive, "layer_names").tolist())
-        one = 100.0 if _format(archive) == PERCENT else 1.0
+        scale = 100.0 if _format(archive) == PERCENT else 1.0
         columns = {
             field: _Column(stack.enter_context(archive.open(f"{name}.npy")), dtype)
             for field, (name, dtype) in MEMBERS.items()
@@ -138,7 +138,7 @@ def read_chunks(path: Path) -> Iterator[Scored]:
         for start in range(0, count := counts.pop(), rows):
             size = min(rows, count - start)
             taken = {name: column.take(size) for name, column in columns.items()}
-            taken["percentile"] = taken["percentile"] / one
+            taken["percentile"] = taken["percentile"] / scale
             yield Scored(flag=taken.pop("flag", None), **taken, layers=layers)
 
 
@@ -158,30 +158,30 @@ def check_shards(paths: Sequence[Path]) -> list[Path]:
         InputError: shards that are missing, given twice, or of different scorings.
         ArtifactError: a file that is missing, damaged, or no shard.
     """
-    found: dict[int, Path] = {}
+    by_index: dict[int, Path] = {}
     first = read_shard(paths[0])
     for path in paths:
         shard = read_shard(path)
         _check_same(paths[0], first, path, shard)
-        if shard.index in found:
-            twice = f"{found[shard.index]} and {path}"
+        if shard.index in by_index:
+            twice = f"{by_index[shard.index]} and {path}"
             raise InputError(f"shard {shard.index} of {shard.count} is given twice: {twice}")
-        found[shard.index] = path
-    if older := [path for path in found.values() if _is_in_per_cent(path)]:
+        by_index[shard.index] = path
+    if older := [path for path in by_index.values() if _is_in_per_cent(path)]:
         warnings.warn(
             f"{older[0]}: of an earlier version, whose percentiles go from 0 to 100; "
             "they are read as fractions",
             stacklevel=2,
         )
-    missing = [str(i) for i in range(1, first.count + 1) if i not in found]
+    missing = [str(i) for i in range(1, first.count + 1) if i not in by_index]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         listed = ", ".join(missing[:SHOWN])
-        raise InputError(f"shards missing of {first.count}: {listed}{more}; given: {len(found)}")
-    return [found[i] for i in sorted(found)]
+        raise InputError(f"shards missing of {first.count}: {listed}{more}; given: {len(by_index)}")
+    return [by_index[i] for i in sorted(by_index)]
 
 
-def _check_same(one: Path, first: Shard, other: Path, second: Shard) -> None:
+def _check_same(path: Path, first: Shard, other: Path, second: Shard) -> None:
     """Refuse two shards of different scorings; what differs is named."""
     a, b = (
         {"number of shards": s.count, "units of input": s.units, **s.settings}
@@ -191,7 +191,7 @@ def _check_same(one: Path, first: Shard, other: Path, second: Shard) -> None:
         if a.get(name) != b.get(name):
             raise InputError(
                 f"{other}: {name}: found {_brief(b.get(name))}, "
-                f"allowed: {_brief(a.get(name))} as in {one}; merge shards of one scoring"
+                f"allowed: {_brief(a.get(name))} as in {path}; merge shards of one scoring"
             )
 
 
@@ -205,8 +205,8 @@ def _small(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     if info.file_size > MAX_SMALL:
         raise ValueError(f"{name} takes {info.file_size:,} bytes, allowed: {MAX_SMALL:,}")
     with archive.open(info) as member:
-        found: np.ndarray = npy.read_array(member, allow_pickle=False)
-        return found
+        array: np.ndarray = npy.read_array(member, allow_pickle=False)
+        return array
 
 
 class _Column:

@@ -38,7 +38,7 @@ class TarInputs(Source):
         import webdataset
 
         self.webdataset: ModuleType = webdataset
-        paths = [Path(one) for one in webdataset.shardlists.expand_urls(source)]
+        paths = [Path(url) for url in webdataset.shardlists.expand_urls(source)]
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

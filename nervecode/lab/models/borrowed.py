@@ -115,10 +115,10 @@ def borrow(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
         raise InputError(
             f"model.name: {config.name!r} takes no images of {height} x {width} ({error})"
         ) from None
-    found = _with_head(net, x, logits)
-    if found is None:
+    classifier = _with_head(net, x, logits)
+    if classifier is None:
         raise InputError(f"model.name: {config.name!r} does not end in a linear layer")
-    return found.train()
+    return classifier.train()
 
 
 def _with_head(net: nn.Module, x: Tensor, logits: Tensor) -> Borrowed | None:
@@ -126,10 +126,10 @@ def _with_head(net: nn.Module, x: Tensor, logits: Tensor) -> Borrowed | None:
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         return None
-    found = Borrowed(net, linear[-1]).eval()
+    borrowed = Borrowed(net, linear[-1]).eval()
     try:
         with torch.no_grad():
-            same = torch.equal(found.head(found.features(x)), logits)
+            same = torch.equal(borrowed.head(borrowed.features(x)), logits)
     except RuntimeError:  # as where two heads are averaged
         return None
-    return found if same else None
+    return borrowed if same else None

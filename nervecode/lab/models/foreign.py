@@ -42,8 +42,8 @@ def foreign_classifier(
     learned = [name for name, signal in config.signals.items() if signal.recipe == "v0_1_1"]
     if learned:
         raise InputError(f"signals.{learned[0]}: is learned with the classifier, not imported")
-    if sha256 is not None and path.is_file() and sha256 != (found := file_sha256(path)):
-        raise InputError(f"{path}: found SHA-256 {found}, allowed: {sha256}")
+    if sha256 is not None and path.is_file() and sha256 != (digest := file_sha256(path)):
+        raise InputError(f"{path}: found SHA-256 {digest}, allowed: {sha256}")
     model = build_model(config.model, splits.train, splits.num_classes)
     load_foreign(path, model)
     return model
@@ -111,19 +111,19 @@ def _check_size(path: Path, size: int, limit: int) -> None:
         raise InputError(f"{path}: found {size:,} bytes, allowed for this model: {limit:,}")
 
 
-def _weights(found: Any, path: Path) -> dict[str, Tensor]:
+def _weights(content: Any, path: Path) -> dict[str, Tensor]:
     """Key -> tensor, out of whatever was saved."""
-    while isinstance(found, dict) and not any(isinstance(v, Tensor) for v in found.values()):
-        inside = next((found[key] for key in CONTAINERS if key in found), None)
+    while isinstance(content, dict) and not any(isinstance(v, Tensor) for v in content.values()):
+        inside = next((content[key] for key in CONTAINERS if key in content), None)
         if inside is None:
             break
-        found = inside
-    if not isinstance(found, dict) or not found:
-        raise InputError(f"{path}: holds no weights by name; found {type(found).__name__}")
-    bad = [key for key, value in found.items() if not _is_plain(key, value)]
+        content = inside
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: holds no weights by name; found {type(content).__name__}")
+    bad = [key for key, value in content.items() if not _is_plain(key, value)]
     if bad:
         raise InputError(f"{path}: {bad[0]!r} is no plain tensor")
-    return {_without_prefixes(key): tensor for key, tensor in found.items()}
+    return {_without_prefixes(key): tensor for key, tensor in content.items()}
 
 
 def _is_plain(key: Any, value: Any) -> bool:
@@ -152,17 +152,17 @@ def _fitted(
         if name not in tensors:
             if key in OWN or key.endswith("num_batches_tracked"):
                 continue
-            near = "".join(f", has {one!r}" for one in get_close_matches(name, tensors, n=1))
+            near = "".join(f", has {match!r}" for match in get_close_matches(name, tensors, n=1))
             raise InputError(f"{path}: lacks {name!r} of shape {tuple(wanted.shape)}{near}")
-        found = tensors[name]
-        if found.shape != wanted.shape:
+        tensor = tensors[name]
+        if tensor.shape != wanted.shape:
             raise InputError(
-                f"{path}: {name!r} has shape {tuple(found.shape)}, "
+                f"{path}: {name!r} has shape {tuple(tensor.shape)}, "
                 f"allowed for this model: {tuple(wanted.shape)}"
             )
-        if not found.isfinite().all():
+        if not tensor.isfinite().all():
             raise InputError(f"{path}: {name!r} holds NaN or infinity")
-        chosen[key] = found
+        chosen[key] = tensor
     extra = [name for name in tensors if name not in names.values()]
     if extra:
         raise InputError(f"{path}: has {extra[0]!r}, which the model lacks")

@@ -42,8 +42,8 @@ class _CommonBatchNorm(_BatchNorm):
         wide = x.float() if x.itemsize < 4 else x
         out, count, mean, variance = _Normalise.apply(wide, self.weight, self.bias, self.eps)
         self._follow(count, mean, variance)
-        found: Tensor = out.to(x.dtype)
-        return found
+        normalised: Tensor = out.to(x.dtype)
+        return normalised
 
     def _follow(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
         """Update the running statistics, as PyTorch does."""

@@ -62,10 +62,10 @@ class Job:
         if self.link is None:
             return tensor
         self.tick()
-        found = tensor.clone()
+        total = tensor.clone()
         with self.answering():
-            dist.all_reduce(found)
-        return found
+            dist.all_reduce(total)
+        return total
 
     def most(self, number: int) -> int:
         """The largest of the ranks' numbers, on every rank."""
@@ -150,12 +150,12 @@ class Job:
                         dist.send(piece, 0)
                 return
             for rank in range(1, self.world):
-                found = _empty(self.link.get(f"{key}/{rank}", rank))
+                received = _empty(self.link.get(f"{key}/{rank}", rank))
                 self.link.put(f"{key}/go/{rank}", None)
-                for tensor in found.values():
+                for tensor in received.values():
                     for piece in _bytes(tensor).split(PIECE):
                         dist.recv(piece, rank)
-                yield found
+                yield received
 
     def gather(self, tensor: Tensor) -> Tensor:
         """On the first rank, all ranks' tensors in order, joined along the first dimension.
@@ -164,7 +164,7 @@ class Job:
         """
         parts = [
             tensor,
-            *[found["part"].to(tensor.device) for found in self.collect({"part": tensor})],
+            *[received["part"].to(tensor.device) for received in self.collect({"part": tensor})],
         ]
         return torch.cat(parts) if len(parts) > 1 else tensor
 
@@ -172,14 +172,14 @@ class Job:
         """The first rank's tensors, on the CPU of every rank."""
         if self.link is None:
             return dict(tensors)
-        found = _empty(self.share(_described(tensors) if self.leads else None))
+        received = _empty(self.share(_described(tensors) if self.leads else None))
         with self.answering():
-            for name, tensor in found.items():
+            for name, tensor in received.items():
                 if self.leads:
                     tensor.copy_(tensors[name])
                 for piece in _bytes(tensor).split(PIECE):
                     dist.broadcast(piece, 0)
-        return found
+        return received
 
     def _turn(self, kind: str) -> str:
         assert self.link is not None

@@ -142,12 +142,12 @@ class Link:
 
     def _signs(self) -> dict[int, dict[str, Any]]:
         """Rank -> its last sign of life, for the others."""
-        found = {}
+        signs = {}
         with suppress(RuntimeError):
             for rank in range(self.world):
                 if rank != self.rank:
-                    found[rank] = json.loads(self.store.get(f"beat/{rank}"))
-        return found
+                    signs[rank] = json.loads(self.store.get(f"beat/{rank}"))
+        return signs
 
     # Signs of life
 

@@ -27,11 +27,11 @@ def place_in(environ: Mapping[str, str]) -> tuple[int, int] | None:
     for names in (TORCHRUN, SRUN):
         if names[1] not in environ:
             continue
-        found = [environ.get(name, "") for name in names]
-        if not all(text.isdigit() for text in found) or int(found[0]) >= int(found[1]):
-            told = ", ".join(f"{n}={text!r}" for n, text in zip(names, found, strict=True))
+        texts = [environ.get(name, "") for name in names]
+        if not all(text.isdigit() for text in texts) or int(texts[0]) >= int(texts[1]):
+            told = ", ".join(f"{n}={text!r}" for n, text in zip(names, texts, strict=True))
             raise InputError(f"environment: found {told}; allowed: a rank below the world size")
-        return None if int(found[1]) == 1 else (int(found[0]), int(found[1]))
+        return None if int(texts[1]) == 1 else (int(texts[0]), int(texts[1]))
     return None
 
 
@@ -42,7 +42,7 @@ def meeting_point(environ: Mapping[str, str]) -> dict[str, str]:
         InputError: it is not said where the ranks are to meet.
     """
     names = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
-    found = {name: environ[name] for name in names if name in environ}
+    settings = {name: environ[name] for name in names if name in environ}
     if "RANK" not in environ and "SLURM_PROCID" in environ:
         number = int(environ.get("SLURM_JOB_ID", "0")) + int(environ.get("SLURM_STEP_ID", "0"))
         told = {"MASTER_PORT": str(20000 + number % 20000)}
@@ -50,11 +50,11 @@ def meeting_point(environ: Mapping[str, str]) -> dict[str, str]:
             told["LOCAL_RANK"] = environ["SLURM_LOCALID"]
         if host := _first_host(environ.get("SLURM_STEP_NODELIST", "")):
             told["MASTER_ADDR"] = host
-        found = told | found
+        settings = told | settings
     for name in names[:2]:
-        if name not in found:
+        if name not in settings:
             raise InputError(f"environment: {name} is not set; torchrun and srun do so")
-    return {"LOCAL_RANK": "0"} | found
+    return {"LOCAL_RANK": "0"} | settings
 
 
 def _first_host(nodes: str) -> str:
@@ -70,9 +70,9 @@ def seconds(name: str) -> float:
     """
     text = os.environ.get(name, "")
     try:
-        found = float(text) if text else DEFAULTS[name]
+        limit = float(text) if text else DEFAULTS[name]
     except ValueError:
-        found = 0.0
-    if not 0 < found < float("inf"):
+        limit = 0.0
+    if not 0 < limit < float("inf"):
         raise InputError(f"{name}: found {text!r}, allowed: seconds, a number above 0")
-    return found
+    return limit

@@ -68,21 +68,21 @@ class Entry:
         return values
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
     """The first less the second over the seeds that both have; None where they share none.
 
     Args:
-        one: seed -> figure.
-        other: seed -> figure.
+        first: seed -> figure.
+        second: seed -> figure.
 
     Returns:
         Student's interval of the mean difference. A bootstrap of three to five seeds can't leave
         their range, and so is too narrow.
     """
-    seeds = sorted(one.keys() & other.keys())
+    seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
-    differences = np.array([one[seed] - other[seed] for seed in seeds])
+    differences = np.array([first[seed] - second[seed] for seed in seeds])
     mean, n = float(differences.mean()), len(seeds)
     if n == 1:
         return Difference(mean, np.nan, np.nan, 1)
@@ -94,10 +94,10 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Difference |
 
 def compare_runs(runs: Sequence[RunDir], metric: str) -> list[Entry]:
     """Every method, group and OOD set of every run; runs without figures have no entry."""
-    found = {run.root.name: figures(_rows(run), metric) for run in runs}
-    first = found[runs[0].root.name]
+    by_run = {run.root.name: figures(_rows(run), metric) for run in runs}
+    first = by_run[runs[0].root.name]
     entries = []
-    for number, (run, methods) in enumerate(found.items()):
+    for number, (run, methods) in enumerate(by_run.items()):
         for method, measures in methods.items():
             for measure, seeds in measures.items():
                 reference = first.get(method, {}).get(measure, {}) if number else {}
@@ -110,14 +110,14 @@ def compare_runs(runs: Sequence[RunDir], metric: str) -> list[Entry]:
 def figures(rows: Iterable[Row], metric: str) -> Figures:
     """Method -> measure -> seed -> figure; measures are near+far, the groups and the OOD sets."""
     good = [row | {"auroc": row[metric]} for row in rows if row["status"] == "ok"]
-    found: Figures = {}
+    table: Figures = {}
     for method, headline in headlines(good).items():
-        found.setdefault(method, {})[HEADLINE] = headline
+        table.setdefault(method, {})[HEADLINE] = headline
     for method, groups in group_means(good).items():
-        found.setdefault(method, {}).update(groups)
+        table.setdefault(method, {}).update(groups)
     for row in good:
-        found.setdefault(row["method"], {}).setdefault(row["ood"], {})[row["seed"]] = row["auroc"]
-    return found
+        table.setdefault(row["method"], {}).setdefault(row["ood"], {})[row["seed"]] = row["auroc"]
+    return table
 
 
 def rank_methods(entries: Iterable[Entry], metric: str) -> Ranks:
@@ -157,9 +157,9 @@ def differing_settings(runs: Sequence[RunDir]) -> dict[str, list[Any]]:
 
 def differing_data(runs: Sequence[RunDir]) -> list[str]:
     """The splits of one name that do not hold the same data in every run that has them."""
-    prints = [run.meta.get("datasets", {}) for run in runs]
-    names = dict.fromkeys(name for one in prints for name in one)
-    return [name for name in names if len({one[name] for one in prints if name in one}) > 1]
+    hashes = [run.meta.get("datasets", {}) for run in runs]
+    names = dict.fromkeys(name for splits in hashes for name in splits)
+    return [n for n in names if len({splits[n] for splits in hashes if n in splits}) > 1]
 
 
 def _rows(run: RunDir) -> list[Row]:
@@ -171,10 +171,10 @@ def _rows(run: RunDir) -> list[Row]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and key not in ASIDE:
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -77,10 +77,10 @@ def is_withheld(rows: Iterable[Row]) -> bool:
 
 def gate_reason(gate: Gate, seed: int) -> str:
     """Why a seed's cells are empty."""
-    found, required = gate["accuracy"][str(seed)], gate["required"]
-    sign = "<" if found < required else ">="
-    tail = "" if found < required else " (another seed did not pass)"
-    return f"not reported: accuracy {found:.4g} {sign} {required:.4g}{tail}"
+    accuracy, required = gate["accuracy"][str(seed)], gate["required"]
+    sign = "<" if accuracy < required else ">="
+    tail = "" if accuracy < required else " (another seed did not pass)"
+    return f"not reported: accuracy {accuracy:.4g} {sign} {required:.4g}{tail}"
 
 
 def gate_word(gate: Gate) -> str:
@@ -122,7 +122,7 @@ def group_means(rows: Iterable[Row]) -> dict[str, dict[str, dict[int, float]]]:
             seeds = table.setdefault(row["method"], {}).setdefault(row["group"], {})
             seeds.setdefault(row["seed"], []).append(row["auroc"])
     return {
-        method: {g: {s: float(np.mean(v)) for s, v in one.items()} for g, one in groups.items()}
+        method: {g: {s: float(np.mean(v)) for s, v in seeds.items()} for g, seeds in groups.items()}
         for method, groups in table.items()
     }
 
@@ -167,5 +167,5 @@ def read_rows(run: RunDir) -> dict[str, Any]:
     path = run.root / "results.json"
     if not path.is_file():
         raise run.absent(path)
-    document: dict[str, Any] = json.loads(run.verified(path).read_text(encoding="utf-8"))
-    return document
+    results: dict[str, Any] = json.loads(run.verified(path).read_text(encoding="utf-8"))
+    return results

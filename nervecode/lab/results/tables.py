@@ -47,7 +47,7 @@ def set_table(meta: Meta, rows: Sequence[Row]) -> Table:
     for row in rows:
         if row["status"] == "ok":
             values.setdefault((row["method"], row["ood"]), []).append(row["auroc"])
-    cells = {key: {"auroc_mean": float(np.mean(found))} for key, found in values.items()}
+    cells = {key: {"auroc_mean": float(np.mean(aurocs))} for key, aurocs in values.items()}
     sets = list(dict.fromkeys(row["ood"] for row in rows))
     ranked = [row["method"] for row in ranking(rows)] or sorted({m for m, _ in cells})
     return _grid(title, ranked, sets, cells, _caption(meta, what="mean"))

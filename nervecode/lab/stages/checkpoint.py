@@ -76,8 +76,8 @@ def unpack_signals(
 ) -> dict[str, WrappedModel]:
     """The signals that a header describes, watching a model."""
     return {
-        name: restore(one, part(tensors, f"signals.{name}."), model, source=source)
-        for name, one in header["signals"].items()
+        name: restore(spec, part(tensors, f"signals.{name}."), model, source=source)
+        for name, spec in header["signals"].items()
     }
 
 

@@ -51,8 +51,8 @@ def score_seed(trial: Trial) -> bool:
             written.append(_write_layers(trial, split, features, layers[PRIMARY], most))
         if not current().leads:
             return []
-        for split, found in _drop_failed(scores, failures).items():
-            combined = found | combine(scores["id_calibration"], found)
+        for split, arrays in _drop_failed(scores, failures).items():
+            combined = arrays | combine(scores["id_calibration"], arrays)
             write_npz(
                 run.paths.scores(seed, split), {n: s.float().numpy() for n, s in combined.items()}
             )
@@ -117,12 +117,12 @@ def _score(
     scores = {n: c.aggregate(layers[n]) for n, c in trained.calibrations.items()}
     for name, scorer in fitted.items():
         try:
-            found = torch.as_tensor(scorer(features)).detach().double().cpu()
+            values = torch.as_tensor(scorer(features)).detach().double().cpu()
         except Exception as error:
             failures[name] = _reason(error)
             continue
-        if found.isfinite().all():
-            scores[name] = found
+        if values.isfinite().all():
+            scores[name] = values
         else:
             failures[name] = "its scores hold NaN or infinity"
     return scores
@@ -131,8 +131,8 @@ def _score(
 def _drop_failed(scores: dict[str, Arrays], failures: Mapping[str, str]) -> dict[str, Arrays]:
     """A method that failed on one split has no score on any."""
     return {
-        split: {name: s for name, s in found.items() if name not in failures}
-        for split, found in scores.items()
+        split: {name: s for name, s in arrays.items() if name not in failures}
+        for split, arrays in scores.items()
     }
 
 

@@ -195,9 +195,9 @@ def alone(setting: Setting) -> Table:
     return Table(f"{setting.name}: without near-OOD", ["method", *groups], body, caption=caption)
 
 
-def interval_text(found: Interval) -> str:
+def interval_text(interval: Interval) -> str:
     """A difference and its interval."""
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def spread(setting: Setting, method: str, group: str | None = None) -> str:

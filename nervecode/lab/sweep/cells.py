@@ -77,11 +77,11 @@ class Sweep:
         Raises:
             InputError: none has it, or several do.
         """
-        found = [cell for cell in self.cells if name and cell.id.startswith(name)]
-        if len(found) != 1:
-            hint = did_you_mean(name, [cell.id for cell in found or self.cells][:20])
-            raise InputError(f"{self.folder}: found {len(found)} cells {name!r}; {hint}")
-        return found[0]
+        matches = [cell for cell in self.cells if name and cell.id.startswith(name)]
+        if len(matches) != 1:
+            hint = did_you_mean(name, [cell.id for cell in matches or self.cells][:20])
+            raise InputError(f"{self.folder}: found {len(matches)} cells {name!r}; {hint}")
+        return matches[0]
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -209,7 +209,7 @@ def expand(
     return list(cells.values()), count - len(cells)
 
 
-def _difference(where: str, one: Mapping[str, Cell], other: Mapping[str, Cell]) -> str:
-    found = [f"{cell.label} seed {cell.seed}" for key, cell in one.items() if key not in other]
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return f"{where}: {', '.join(found[:3])}{more}" if found else ""
+def _difference(where: str, cells: Mapping[str, Cell], other: Mapping[str, Cell]) -> str:
+    missing = [f"{cell.label} seed {cell.seed}" for key, cell in cells.items() if key not in other]
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f"{where}: {', '.join(missing[:3])}{more}" if missing else ""

@@ -105,10 +105,10 @@ def ray(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
         running = {call.remote(list(task.words), str(task.log)): task for task in tasks}
         while running:
             done, _ = engine.wait(list(running), num_returns=1)
-            for found in done:
-                task = running.pop(found)
+            for reference in done:
+                task = running.pop(reference)
                 try:
-                    status = int(engine.get(found))
+                    status = int(engine.get(reference))
                 except engine.exceptions.RayError:
                     status = 1
                 yield task, status

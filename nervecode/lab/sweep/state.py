@@ -67,8 +67,8 @@ def _unfinished(run: RunDir) -> State:
 
 def _figures(run: RunDir, seed: int) -> dict[str, float]:
     rows = [row for row in read_rows(run)["rows"] if row["method"] == PRIMARY]
-    found = {SCORE: headlines(rows).get(PRIMARY, {}), **group_means(rows).get(PRIMARY, {})}
-    return {name: float(seeds[seed]) for name, seeds in found.items() if seed in seeds}
+    by_group = {SCORE: headlines(rows).get(PRIMARY, {}), **group_means(rows).get(PRIMARY, {})}
+    return {name: float(seeds[seed]) for name, seeds in by_group.items() if seed in seeds}
 
 
 def records(cells: Sequence[Cell], states: Sequence[State]) -> list[dict[str, Any]]:

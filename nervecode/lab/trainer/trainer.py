@@ -241,7 +241,7 @@ def coded_forward(
         )
     for name, wrapped in signals.items():  # the one there is
         coded = torch.compile(wrapped.forward_with_trace)
-        return lambda x: ((found := coded(x))[0], {name: found[1]})
+        return lambda x: ((output := coded(x))[0], {name: output[1]})
     bare = torch.compile(model)
     return lambda x: (bare(x), {})
 
