@@ -75,18 +75,17 @@ def _draw(
     """A critical-difference picture, with each run as a setting."""
     from nervecode.files import check_new
     from nervecode.lab.results.compare import HEADLINE, rank_methods
-    from nervecode.lab.results.tables import stamp
+    from nervecode.lab.results.tables import marks
     from nervecode.viz.critical_difference import plot_critical_difference
     from nervecode.viz.style import SUFFIXES
 
     check_new(path, SUFFIXES, force=force)
-    marks = dict.fromkeys(m for run in runs for m in stamp(run.meta).split(": ") if m)
     plot_critical_difference(
         rank_methods(entries, metric),
         path,
         highlight=str(runs[0].meta["primary_method"]),
         measure=f"{metric}, {HEADLINE}",
-        stamp=" · ".join(marks),
+        stamp=" · ".join(dict.fromkeys(mark for run in runs for mark in marks(run.meta))),
     )
     say(f"Plot: {path}")
 

@@ -25,7 +25,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def config() -> None:
+def group() -> None:
     """Keep `show` a command of its own."""
 
 
@@ -74,21 +74,12 @@ def _preset_of(run: Path) -> str:
 
 def _settings(resolved: Resolved) -> dict[str, dict[str, Any]]:
     """Dotted key -> its value and its origin."""
-    values = _flat(resolved.config.model_dump(mode="json"))
+    from nervecode.lab.config.stored import dotted
+
     return {
         key: {"value": value, "origin": resolved.origins.get(key, "default")}
-        for key, value in values.items()
+        for key, value in dotted(resolved.config.model_dump(mode="json")).items()
     }
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _show_origins(settings: dict[str, dict[str, Any]]) -> None:

@@ -131,17 +131,17 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _finish(sweep: Sweep, as_json: bool) -> None:
+def _finish(chosen: Sweep, as_json: bool) -> None:
     """Show how every cell stands, and write it down."""
     from nervecode.lab.sweep.run import check_done, write_states
     from nervecode.lab.sweep.state import cell_table, config_table
 
-    states, rows = write_states(sweep)
+    states, rows = write_states(chosen)
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, "cells": rows}))
     else:
-        show_table(cell_table(sweep.cells, states))
-        summary = config_table(sweep.cells, states)
+        show_table(cell_table(chosen.cells, states))
+        summary = config_table(chosen.cells, states)
         if summary.body:
             show_table(summary)
-    check_done(sweep, states)
+    check_done(chosen, states)

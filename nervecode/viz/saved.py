@@ -11,6 +11,7 @@ import numpy as np
 
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 from nervecode.files import check_new
+from nervecode.lab.results.tables import marks
 from nervecode.lab.run.directory import RunDir
 from nervecode.viz.style import SUFFIXES
 
@@ -94,10 +95,7 @@ class Saved:
     @property
     def stamp(self) -> str:
         """DEMO, FAILED GATE, both or nothing."""
-        marks = ["DEMO"] if self.meta.get("demo") else []
-        if self.meta.get("gate", {}).get("passed") is False:
-            marks.append("FAILED GATE")
-        return " · ".join(marks)
+        return " · ".join(marks(self.meta))
 
     def _npz(self, path: Path) -> Arrays:
         if not path.is_file():

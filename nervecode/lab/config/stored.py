@@ -67,6 +67,15 @@ def config_hash(config: Config, seed: int | None = None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections within sections as dotted key -> value; an empty section is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = dotted(value) if isinstance(value, dict) else {}
+        flat |= {f"{key}.{name}": leaf for name, leaf in inner.items()} or {key: value}
+    return flat
+
+
 def _origin(key: str, origins: Mapping[str, str]) -> str | None:
     """Where the nearest setting at or above a dotted key came from."""
     parts = key.split(".")

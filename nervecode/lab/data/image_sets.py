@@ -12,11 +12,11 @@ from nervecode.lab.data.images import SUFFIXES, ImageFiles, images_below
 
 def dtd(argument: str = "") -> ImageDataset:
     """5,640 textures, 47 classes (https://arxiv.org/abs/1311.3618); all three parts as one."""
-    folder = _home("dtd") / "dtd/dtd"
+    root = _home("dtd") / "dtd/dtd"
     pairs = []
     for part in ("train1", "val1", "test1"):
-        for line in _lines(folder / f"labels/{part}.txt", "dtd"):
-            pairs.append((folder / "images" / line, line.partition("/")[0]))
+        for line in _lines(root / f"labels/{part}.txt", "dtd"):
+            pairs.append((root / "images" / line, line.partition("/")[0]))
     return ImageDataset(_numbered(sorted(pairs)))
 
 
@@ -27,13 +27,13 @@ def places365(argument: str = "") -> ImageDataset:
 
 def tiny_imagenet(argument: str = "") -> ImageDataset:
     """110,000 photographs, 200 classes; the published validation part is the test."""
-    folder = _home("tiny_imagenet") / "tiny-imagenet-200"
-    train = _numbered([(path, path.parents[1].name) for path in images_below(folder / "train")])
+    root = _home("tiny_imagenet") / "tiny-imagenet-200"
+    train = _numbered([(path, path.parents[1].name) for path in images_below(root / "train")])
     names = sorted({path.parents[1].name for path in train.paths})
     pairs = []
-    for line in _lines(folder / "val/val_annotations.txt", "tiny_imagenet"):
+    for line in _lines(root / "val/val_annotations.txt", "tiny_imagenet"):
         file, name = line.split("\t")[:2]
-        pairs.append((folder / "val/images" / file, names.index(name)))
+        pairs.append((root / "val/images" / file, names.index(name)))
     return ImageDataset(train, ImageFiles.listed(pairs))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import InputError
+from nervecode.lab.config.stored import dotted
 from nervecode.lab.results.rows import (
     LOWER_IS_BETTER,
     Row,
@@ -23,7 +24,7 @@ from nervecode.lab.run.directory import RunDir
 
 CONFIDENCE = 0.95
 HEADLINE = "near+far"
-ASIDE = ("description", "cost")  # settings that no result depends on
+ASIDE = {"description", "cost"}  # settings that no result depends on
 
 Seeds = dict[int, float]
 Figures = dict[str, dict[str, Seeds]]
@@ -145,14 +146,10 @@ def rank_methods(entries: Iterable[Entry], metric: str) -> Ranks:
 
 def differing_settings(runs: Sequence[RunDir]) -> dict[str, list[Any]]:
     """Dotted key -> its value in each run, for the keys whose values are not all alike."""
-    configs = [_flat(run.config.model_dump(mode="json")) for run in runs]
-    keys = dict.fromkeys(key for config in configs for key in config)
+    configs = [dotted(run.config.model_dump(mode="json", exclude=ASIDE)) for run in runs]
+    keys = dict.fromkeys(k for config in configs for k, value in config.items() if value != {})
     table = {key: [config.get(key) for config in configs] for key in keys}
-    return {
-        key: values
-        for key, values in table.items()
-        if any(value != values[0] for value in values) and key not in ASIDE
-    }
+    return {k: values for k, values in table.items() if any(v != values[0] for v in values)}
 
 
 def differing_data(runs: Sequence[RunDir]) -> list[str]:
@@ -168,13 +165,3 @@ def _rows(run: RunDir) -> list[Row]:
         return []
     rows: list[Row] = read_rows(run)["rows"]
     return rows
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and key not in ASIDE:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

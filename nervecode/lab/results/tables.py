@@ -20,12 +20,15 @@ from nervecode.lab.results.table import Table, as_markdown
 Meta = Mapping[str, Any]
 
 
+def marks(meta: Meta) -> list[str]:
+    """What must be said beside any figure: DEMO, FAILED GATE, both or nothing."""
+    failed = meta.get("gate", {}).get("passed") is False
+    return ["DEMO"] * bool(meta.get("demo")) + ["FAILED GATE"] * failed
+
+
 def stamp(meta: Meta) -> str:
-    """What must be said before any figure: DEMO, FAILED GATE, or nothing."""
-    marks = ["DEMO"] if meta.get("demo") else []
-    if meta["gate"]["passed"] is False:
-        marks.append("FAILED GATE")
-    return "".join(f"{mark}: " for mark in marks)
+    """The marks of a run as the beginning of a title."""
+    return "".join(f"{mark}: " for mark in marks(meta))
 
 
 def group_table(meta: Meta, rows: Sequence[Row]) -> Table:

@@ -65,11 +65,11 @@ def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> st
     return "\n".join([head, *texts]).rstrip() + "\n"
 
 
-def targets(targets: Sequence[Target], missing: str = "") -> Table:
+def targets(claims: Sequence[Target], missing: str = "") -> Table:
     """The targets, each with what was found, and what that lacks."""
-    body = [[claim.text, claim.found, MARKS[claim.reached]] for claim in targets]
-    reached = sum(claim.reached is True for claim in targets)
-    caption = f"{reached} of {len(targets)} are reached.{missing}"
+    body = [[claim.text, claim.found, MARKS[claim.reached]] for claim in claims]
+    reached = sum(claim.reached is True for claim in claims)
+    caption = f"{reached} of {len(claims)} are reached.{missing}"
     return Table("Targets", ["the signal", "found", "verdict"], body, caption=caption)
 
 

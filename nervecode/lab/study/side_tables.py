@@ -23,8 +23,8 @@ def ablation(setting: Setting) -> Table:
     names.sort(key=lambda m: (m != PRIMARY, -setting.mean(m)))
     body = []
     for name in names:
-        settings = setting.config.signals[name].model_dump(exclude_defaults=True)
-        options = ", ".join(f"{key}: {value}" for key, value in settings.items()) or "the default"
+        changed = setting.config.signals[name].model_dump(exclude_defaults=True)
+        options = ", ".join(f"{key}: {value}" for key, value in changed.items()) or "the default"
         ahead = f"{-setting.ahead(name):+.2f}±{_deviation(setting, name):.2f}"
         lead = "" if name == PRIMARY else ahead
         score = f"{setting.mean(name):.2f}±{setting.std(name):.2f}"
