@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,13 +12,20 @@ from torch import Tensor
 from nervecode.core.positions import PositionSample
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.batches import Batch
-from nervecode.layers.coder import FittedCoder
-from nervecode.layers.condition import CHANGED
+from nervecode.layers.coder import FittedCoder, LearnedCoder
+from nervecode.layers.condition import CHANGED, Condition
+from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.sketch import InputSketch
-from nervecode.layers.watched import Watched, predicted_classes, traced
+from nervecode.layers.watched import Watched, eager, predicted_classes, traced
 from nervecode.scoring.code_length import readings
 from nervecode.scoring.grid import one_place_each
+from nervecode.scoring.growth import p_values_before, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.remarks import remarks_on_selection
+from nervecode.scoring.tables import CODE_LENGTH
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Weights = Callable[[Any], Tensor]
 
@@ -34,9 +41,61 @@ class Readings(NamedTuple):
         weights: (n,) importance weights; None where none are asked for.
     """
 
-    layers: dict[str, Tensor]
+    layers: Mapping[str, Tensor]
     predicted: Tensor | None
     weights: Tensor | None
+
+
+def calibrate(
+    watched: Watched,
+    loader: Iterable[Any],
+    method: str | None,
+    by_class: bool,
+    weights: Weights | None,
+    add: bool,
+    **options: Unpack[PassOptions],
+) -> None:
+    """Calibrate on a loader; see `WrappedModel.calibrate`."""
+    before = extended(watched, method, by_class) if add else None
+    inputs = InputSketch()
+    with inputs.watching(eager(watched.model)):
+        rows = read_calibration(watched, one_pass(watched, loader, "calibrate", **options), weights)
+    watched._last.forget()
+    if before is None:
+        calibrate_on(watched, rows, method, by_class)
+    else:
+        _set(watched, with_more(before, *rows))
+        for remark in remarks_on_selection(p_values_before(before, rows.layers)):
+            watched._remarks.tell(f"calibrate add: {remark}", again=True)
+    for remark in overlap(watched, inputs):
+        watched._remarks.tell(f"calibrate: {remark}", again=True)
+
+
+def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class: bool) -> None:
+    """Calibrate on readings of ID data.
+
+    Warns of weights that have changed since the fit, and of what keeps the calibration from meaning
+    what was asked for.
+    """
+    method = method or _default_method(watched)
+    with torch.inference_mode(False):
+        calibration = LayerCalibration(
+            rows.layers, method, by_class=by_class, predicted=rows.predicted, weights=rows.weights
+        )
+    if not watched.condition.has_weights_of(watched.model):
+        watched._remarks.tell("calibrate: the weights have changed since the fit", again=True)
+    _set(watched, calibration)
+
+
+def _set(watched: Watched, calibration: LayerCalibration) -> None:
+    watched.calibration, watched.condition = calibration, Condition.of(watched.model)
+    for remark in calibration.remarks():
+        watched._remarks.tell(f"calibrate: {remark}", again=True)
+
+
+def _default_method(watched: Watched) -> str:
+    learned = any(isinstance(coder, LearnedCoder) for coder in watched.coders.values())
+    return "mean" if learned else CODE_LENGTH
 
 
 def read_calibration(

@@ -19,7 +19,7 @@ from nervecode.layers.call import Arguments, agreed_size, masked_parts
 from nervecode.layers.coder import Coder, Projected, price_together
 from nervecode.layers.condition import Condition
 from nervecode.layers.last import LastTraces, Traces
-from nervecode.layers.names import key_of, layer_name, module_name, numbered
+from nervecode.layers.names import key_of, module_name, numbered
 from nervecode.layers.remarks import Remarks
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
@@ -34,7 +34,8 @@ class Watched(nn.Module):
 
     Attributes:
         model: the model itself.
-        coders: one coder per watched layer; see `layer_names`.
+        coders: one coder per watched layer.
+        layer_names: the watched layers, in the model's order.
         coding_enabled: set by `enable_coding` and `disable_coding`.
         calibration: what the coders were calibrated to; None before.
         fit_inputs: which inputs the coders were fitted to; None where that is not known.
@@ -86,6 +87,7 @@ class Watched(nn.Module):
         """Watch with other coders; a calibration of the old ones is dropped."""
         device = device_of(self.model)
         self.coders = nn.ModuleDict({key_of(n): c for n, c in coders.items()}).to(device)
+        self.layer_names = tuple(coders)
         self.calibration: LayerCalibration | None = None
         self.fit_inputs: InputSketch | None = None
         self.condition = Condition()
@@ -98,11 +100,6 @@ class Watched(nn.Module):
         if (coder := coder_of(self.coders, name)) is None:
             raise InputError(f"layer: unknown {name!r}; {did_you_mean(name, self.layer_names)}")
         return coder
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """The watched layers, in the model's order."""
-        return tuple(layer_name(key) for key in self.coders)
 
     def enable_coding(self) -> None:
         """Watch again."""

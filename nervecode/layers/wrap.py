@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
-from nervecode.errors import InputError, NotReadyError
-from nervecode.layers import storage
-from nervecode.layers.batches import Batch, Call, Labels, read_batches
-from nervecode.layers.calibrating import Weights, extended, overlap, read_calibration
+from nervecode.errors import NotReadyError
+from nervecode.layers import fitting, storage
+from nervecode.layers.calibrating import Readings, Weights, calibrate, calibrate_on
 from nervecode.layers.coder import Coder, LearnedCoder
-from nervecode.layers.condition import CHANGED, Condition
-from nervecode.layers.fitter import CodeFitter, FitOptions
+from nervecode.layers.condition import CHANGED
 from nervecode.layers.last import Traces
 from nervecode.layers.layout import output_layouts, widths_before
-from nervecode.layers.progress import length_of, shown
 from nervecode.layers.select import Selector, select_layers
-from nervecode.layers.sketch import InputSketch
-from nervecode.layers.taps import activation_of
-from nervecode.layers.watched import (
-    Watched,
-    eager,
-    misfit,
-    reason,
-    watched_call,
-)
+from nervecode.layers.watched import Watched, misfit, reason, watched_call
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
-from nervecode.scoring.growth import p_values_before, with_more
-from nervecode.scoring.layer_calibration import LayerCalibration, aggregate
-from nervecode.scoring.remarks import remarks_on_selection
-from nervecode.scoring.tables import CODE_LENGTH
-
-CLASSLESS = "fit: call= is given without labels=, so that the codes know of no classes"
+from nervecode.scoring.layer_calibration import aggregate
 
 UNTRACED = (
     "surprise: no trace; run a forward of the wrapped model with coding enabled, and ask before "
@@ -45,6 +28,9 @@ UNTRACED = (
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from nervecode.layers.fitting import FitPassOptions
+    from nervecode.layers.passes import PassOptions
 
 
 def wrap(
@@ -112,11 +98,7 @@ class WrappedModel(Watched):
         loader: Iterable[Any],
         *,
         num_classes: int | None = None,
-        call: Call | None = None,
-        labels: Labels | None = None,
-        mask: Labels | None = None,
-        progress: bool = False,
-        **options: Unpack[FitOptions],
+        **options: Unpack[FitPassOptions],
     ) -> WrappedModel:
         """Fit class and background codes (recipe `bits`) in one streaming pass.
 
@@ -125,31 +107,16 @@ class WrappedModel(Watched):
                 with the key `labels` or `label`, (mapping, labels), or x or a mapping alone for
                 codes without classes; see `nervecode.layers.batches`.
             num_classes: number of classes; None takes the width of the model's output.
-            call: runs the model on a batch of any other kind: `lambda model, batch: ...`.
-            labels: gives the labels of a batch, or None: `lambda batch: ...`; or their key.
-            mask: gives the real positions of a batch, (B, ...) with 1 where they are, or their key;
-                not needed where the model is told, by `attention_mask` or `src_key_padding_mask`.
-            progress: say on standard error how far the pass is.
             **options: `reduce`, `length_power`, `rank`, `codes_per_class`, `label_code` and
-                `by_position`, as in `CodeFitter`.
+                `by_position`, as in `CodeFitter`; `call`, `labels`, `mask` and `progress`, as in
+                `nervecode.layers.passes.PassOptions`.
 
         Raises:
             InputError: a batch of another kind, labels out of range, or activations with NaN or
                 infinity.
             NotReadyError: fewer than two inputs.
         """
-        fitter = CodeFitter(self, **options)
-        told = call is None or labels is not None
-        for batch in _batches(eager(self.model), loader, call, labels, mask, "fit", progress):
-            with fitter.watching(batch.mask):
-                output = batch.run()
-            if batch.labels is not None:
-                num_classes = num_classes or _width(output)
-            elif not told:
-                self._remarks.tell(CLASSLESS)
-                told = True
-            fitter.update(batch.labels, num_classes or 1)
-        fitter.finish()
+        fitting.fit(self, loader, num_classes, **options)
         return self
 
     def calibrate(
@@ -160,16 +127,12 @@ class WrappedModel(Watched):
         by_class: bool = False,
         weights: Weights | None = None,
         add: bool = False,
-        call: Call | None = None,
-        labels: Labels | None = None,
-        mask: Labels | None = None,
-        progress: bool = False,
+        **options: Unpack[PassOptions],
     ) -> WrappedModel:
         """Learn the ID distribution of the surprise from held-out ID data.
 
         Args:
-            loader: batches as in `fit`, whose labels are not used; not the data that fitted the
-                codes.
+            loader: batches as in `fit`, whose labels are not used; not the data of the fit.
             method: `code_length` (default for fitted codes), `mean`, `max`, `total`, or the
                 combined p-values of the layers: `fisher`, `simes`, `harmonic`.
             by_class: p-values within the predicted class, where calibration inputs suffice; see
@@ -178,30 +141,14 @@ class WrappedModel(Watched):
                 inputs to be scored over that of the loader's, up to a factor.
             add: add to the calibration that there is, which is of the same method and kind. What
                 was selected by its surprise, as what was not flagged, must not be added.
-            call: as in `fit`.
-            labels: as in `fit`; they are not given to the model.
-            mask: as in `fit`.
-            progress: as in `fit`.
+            **options: `call`, `labels`, `mask` and `progress`, as in `fit`.
 
         Raises:
             InputError: a batch of another kind, an unknown method, fewer than two inputs, weights
                 that do not fit, no predicted classes, or an addition of another kind.
             NotReadyError: nothing to add to.
         """
-        before = extended(self, method, by_class) if add else None
-        model, inputs = eager(self.model), InputSketch()
-        with inputs.watching(model):
-            batches = _batches(model, loader, call, labels, mask, "calibrate", progress)
-            rows = read_calibration(self, batches, weights)
-        self._last.forget()
-        if before is None:
-            self.set_calibration(*rows, method=method, by_class=by_class)
-        else:
-            self._calibrate_on(with_more(before, *rows))
-            for remark in remarks_on_selection(p_values_before(before, rows.layers)):
-                self._remarks.tell(f"calibrate add: {remark}", again=True)
-        for remark in overlap(self, inputs):
-            self._remarks.tell(f"calibrate: {remark}", again=True)
+        calibrate(self, loader, method, by_class, weights, add, **options)
         return self
 
     def set_calibration(
@@ -213,31 +160,12 @@ class WrappedModel(Watched):
         method: str | None = None,
         by_class: bool = False,
     ) -> None:
-        """Calibrate on scores that are there already: layer -> `readings` of ID data.
+        """Calibrate on scores that are there already: layer -> (n, 2) `readings` of ID data.
 
-        Warns of inputs with NaN or infinity, of too few for `nervecode.scoring.ALPHA`, of classes
-        that are pooled, and of what weights leave.
-
-        Args:
-            layers: layer -> (n, 2) `readings`.
-            predicted: (n,) predicted classes, where no layer is a label code.
-            weights: (n,) importance weights.
-            method: as in `calibrate`.
-            by_class: as in `calibrate`.
+        (n,) predicted classes are needed where no layer is a label code; `weights`, `method` and
+        `by_class` are as in `calibrate`.
         """
-        method = method or _default_method(self.coders)
-        with torch.inference_mode(False):
-            calibration = LayerCalibration(
-                layers, method, by_class=by_class, predicted=predicted, weights=weights
-            )
-        if not self.condition.has_weights_of(self.model):
-            self._remarks.tell("calibrate: the weights have changed since the fit", again=True)
-        self._calibrate_on(calibration)
-
-    def _calibrate_on(self, calibration: LayerCalibration) -> None:
-        self.calibration, self.condition = calibration, Condition.of(self.model)
-        for remark in calibration.remarks():
-            self._remarks.tell(f"calibrate: {remark}", again=True)
+        calibrate_on(self, Readings(layers, predicted, weights), method, by_class)
 
     def score(
         self, *args: Any, mask: Tensor | None = None, **kwargs: Any
@@ -391,42 +319,6 @@ def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
     except Exception as error:
         wrapped._remarks.tell(f"score: {reason(error)}")
         return unknown_surprise(traces.size or 0, reason(error))
-
-
-def _default_method(coders: nn.ModuleDict) -> str:
-    learned = any(isinstance(coder, LearnedCoder) for coder in coders.values())
-    return "mean" if learned else CODE_LENGTH
-
-
-def _batches(
-    model: nn.Module,
-    loader: Iterable[Any],
-    call: Call | None,
-    labels: Labels | None,
-    mask: Labels | None,
-    stage: str,
-    progress: bool,
-) -> Iterator[Batch]:
-    """The batches of a loader, which run in evaluation mode and without gradients."""
-    batches = read_batches(loader, model, call=call, labels=labels, mask=mask, stage=stage)
-    if progress:
-        batches = shown(batches, stage, length_of(loader))
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        # Out of any inference mode around: its tensors could not be used outside of it.
-        with torch.inference_mode(False), torch.no_grad():
-            yield from batches
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def _width(output: Any) -> int:
-    logits = activation_of(output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise InputError("fit: the model's output is not (B, classes); pass num_classes")
-    return logits.shape[1]
 
 
 def _picks(model: nn.Module, layers: Selector) -> dict[str, str | int]:

@@ -1,0 +1,60 @@
+"""The pass of `fit` over its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from nervecode.errors import InputError
+from nervecode.layers.batches import Call, Labels
+from nervecode.layers.fitter import CodeFitter, FitOptions
+from nervecode.layers.passes import PassOptions, one_pass
+from nervecode.layers.taps import activation_of
+from nervecode.layers.watched import Watched
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+CLASSLESS = "fit: call= is given without labels=, so that the codes know of no classes"
+
+
+class FitPassOptions(FitOptions, PassOptions, total=False):
+    """What `fit` can be told: of its codes, and of its loader."""
+
+
+def fit(
+    watched: Watched,
+    loader: Iterable[Any],
+    num_classes: int | None = None,
+    *,
+    call: Call | None = None,
+    labels: Labels | None = None,
+    mask: Labels | None = None,
+    progress: bool = False,
+    **options: Unpack[FitOptions],
+) -> None:
+    """Replace the coders by codes fitted to a loader; see `WrappedModel.fit`."""
+    fitter = CodeFitter(watched, **options)
+    told = call is None or labels is not None
+    batches = one_pass(
+        watched, loader, "fit", call=call, labels=labels, mask=mask, progress=progress
+    )
+    for batch in batches:
+        with fitter.watching(batch.mask):
+            output = batch.run()
+        if batch.labels is not None:
+            num_classes = num_classes or _width(output)
+        elif not told:
+            watched._remarks.tell(CLASSLESS)
+            told = True
+        fitter.update(batch.labels, num_classes or 1)
+    fitter.finish()
+
+
+def _width(output: Any) -> int:
+    logits = activation_of(output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise InputError("fit: the model's output is not (B, classes); pass num_classes")
+    return logits.shape[1]

@@ -1,0 +1,56 @@
+"""One pass of a watched model over a loader, in evaluation mode and without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypedDict
+
+import torch
+
+from nervecode.layers.batches import Batch, Call, Labels, read_batches
+from nervecode.layers.progress import length_of, shown
+from nervecode.layers.watched import Watched, eager
+
+
+class PassOptions(TypedDict, total=False):
+    """How `fit` and `calibrate` read their loader.
+
+    Attributes:
+        call: runs the model on a batch of any kind: `lambda model, batch: ...`.
+        labels: gives the labels of a batch, or None: `lambda batch: ...`; or their key. They are
+            not given to the model.
+        mask: gives the real positions of a batch, (B, ...) with 1 where they are, or their key;
+            not needed where the model is told, by `attention_mask` or `src_key_padding_mask`.
+        progress: say on standard error how far the pass is.
+    """
+
+    call: Call | None
+    labels: Labels | None
+    mask: Labels | None
+    progress: bool
+
+
+def one_pass(
+    watched: Watched,
+    loader: Iterable[Any],
+    stage: str,
+    *,
+    call: Call | None = None,
+    labels: Labels | None = None,
+    mask: Labels | None = None,
+    progress: bool = False,
+) -> Iterator[Batch]:
+    """The batches of a loader, for `stage` in errors; the options are `PassOptions`."""
+    model = eager(watched.model)
+    batches = read_batches(loader, model, call=call, labels=labels, mask=mask, stage=stage)
+    if progress:
+        batches = shown(batches, stage, length_of(loader))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        # Out of any inference mode around: its tensors could not be used outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            yield from batches
+    finally:
+        for module, training in modes.items():
+            module.training = training
