@@ -205,20 +205,6 @@ def check_archive(path: Path) -> None:
         )
 
 
-def load_array(path: Path) -> np.ndarray:
-    """One array from an `.npy` file, never pickled objects.
-
-    Mapped before it is read, so that its header cannot ask for more memory than it has bytes.
-
-    Raises:
-        ValueError: the file is damaged, or holds objects.
-    """
-    import numpy as np
-
-    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return np.array(mapped)
-
-
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER))

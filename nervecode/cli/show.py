@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -136,11 +135,3 @@ def progress(tracking: Tracking | None = None) -> Iterator[Progress]:
         console = Console(stderr=True)
     with display(say, console=console, tracking=tracking) as shown:
         yield shown
-
-
-def relative(path: Path) -> Path:
-    """A path as seen from here, where that is shorter."""
-    try:
-        return path.resolve().relative_to(Path.cwd())
-    except ValueError:
-        return path

@@ -324,12 +324,6 @@ def test_a_wide_table_is_broken_into_parts_that_repeat_the_first_column() -> Non
     assert all(sum(widths[c] for c in part) - 2 <= 100 for part in parts)
 
 
-def test_paths_are_shown_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert show.relative(tmp_path / "a" / "b") == Path("a/b")
-    assert show.relative(Path("/elsewhere")) == Path("/elsewhere")
-
-
 def test_an_underlined_figure_is_underlined_and_its_padding_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
