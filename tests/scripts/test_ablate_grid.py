@@ -11,7 +11,7 @@ import pytest
 
 from nervecode.lab.run.directory import RunDir
 
-SCRIPT = str(Path(__file__).parents[2] / "scripts/ablation.py")
+SCRIPT = str(Path(__file__).parents[2] / "scripts/ablate_grid.py")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -33,6 +33,9 @@ def test_every_cell_is_a_run_and_a_row(tmp_path: Path, monkeypatch: pytest.Monke
         assert found.config.seeds == (0,)
         assert row["group"] == "far"
         assert 0 <= float(row["auroc_mean"]) <= 1
+        assert float(row["seconds"]) > 0
+        # Two layers of 64 channels, projected to 8 dimensions; priors and normaliser with the K centres.
+        assert int(row["codes"]) == 2 * (64 * 8 + int(codes) * 8 + int(codes) + 1)
 
 
 def test_a_bad_axis_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

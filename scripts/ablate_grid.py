@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """A grid over settings of a preset, to CSV: one row per cell and group.
 
-    python scripts/ablation.py                  # codes, dimensions, temperature, layers on toy
-    python scripts/ablation.py --fast           # two values each, one seed
-    python scripts/ablation.py --preset digits train.epochs=5,10 signals.nervecode.reduce=mean,max
+    python scripts/ablate_grid.py               # K, D, T and the selection of layers, on toy
+    python scripts/ablate_grid.py --fast        # two values each, one seed
+    python scripts/ablate_grid.py --preset digits train.epochs=5,10 signals.nervecode.reduce=mean,max
 
 Each axis is `key=value,value,...`, any setting of a config. Every cell is a run of its own below
---outdir, and a row is written as soon as its cell is done.
+--outdir, and a row is written as soon as its cell is done: AUROC, what the codes weigh (numbers
+kept for one seed) and the seconds of the cell.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import math
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from nervecode.errors import NervecodeError
 from nervecode.lab.config.resolve import resolve
@@ -34,7 +39,7 @@ AXES = (
     f"{SIGNAL}.temperature=1.0,0.5,2.0",
     f"{SIGNAL}.layers=all_blocks,first_linear,last_block",
 )
-COLUMNS = ("group", "auroc_mean", "auroc_std", "accuracy", "passed", "run")
+COLUMNS = ("group", "auroc_mean", "auroc_std", "accuracy", "passed", "codes", "seconds", "run")
 
 
 def cells(axes: list[str], *, fast: bool) -> Iterator[list[str]]:
@@ -55,14 +60,29 @@ def run_cell(
     config = resolve(preset=preset, overrides=overrides, settings=seeds).config
     run = RunDir.create(config, outdir, command=" ".join(sys.argv))
     prepared = prepare(config)
+    began = time.monotonic()
     with guarded(run):
         outcome = run_bench(run, prepared, allow_low_accuracy=True, progress=Progress())
     assert outcome is not None  # one process leads itself
     accuracy = sum(outcome.gate["accuracy"].values()) / len(outcome.gate["accuracy"])
-    about = {"accuracy": accuracy, "passed": outcome.gate["passed"], "run": run.root.name}
+    about = {
+        "accuracy": accuracy,
+        "passed": outcome.gate["passed"],
+        "codes": size_of_codes(run, config.seeds[0]),
+        "seconds": round(time.monotonic() - began, 2),
+        "run": run.root.name,
+    }
     settings = dict(override.split("=", 1) for override in overrides)
     found = [row for row in summarise(outcome.rows) if row["method"] == PRIMARY]
     return [settings | {name: row[name] for name in COLUMNS[:3]} | about for row in found]
+
+
+def size_of_codes(run: RunDir, seed: int) -> int:
+    """How many numbers the codes of the primary signal hold."""
+    prefix = f"signals.{PRIMARY}.coders."
+    with safe_open(run.root / "calibration" / f"seed_{seed}.safetensors", framework="np") as file:
+        shapes = [file.get_slice(n).get_shape() for n in file.keys() if n.startswith(prefix)]
+    return sum(map(math.prod, shapes))
 
 
 def main() -> None:
