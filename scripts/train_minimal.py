@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The smoke run of 0.1.1: a tiny network on made-up data, trained and calibrated in seconds.
 
-    python scripts/train_minimal.py
+python scripts/train_minimal.py
 """
 
 import sys

@@ -14,6 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
+EXPECTED = {
+    "ood_smoke_test.py", "quickstart.py", "quickstart_cnn.py", "quickstart_mlp.py", "three_lines.py",
+}  # fmt: skip
+
 # What the quickstart leaves behind, as seen by a reader who goes on from its last line.
 PROBE = """
 import json, runpy, sys
@@ -42,8 +46,7 @@ def run(*arguments: str, cwd: Path) -> str:
 
 
 def test_every_example_is_tested() -> None:
-    names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"guardrail.py", "quickstart.py", "three_lines.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED
 
 
 def test_quickstart(tmp_path: Path) -> None:
@@ -87,3 +90,21 @@ def test_guardrail(tmp_path: Path) -> None:
     flagged = [event["flagged"] for event in events if "flagged" in event]
     assert sum(number > 200 for number in flagged) > sum(number <= 200 for number in flagged)
     assert last.startswith("393 requests; layers that changed:")
+
+
+def shares(*arguments: str, cwd: Path) -> list[float]:
+    """The percentages that a program prints."""
+    return [float(share) for share in re.findall(r"([\d.]+)%", run(*arguments, cwd=cwd))]
+
+
+@pytest.mark.parametrize("name", ["quickstart_mlp.py", "quickstart_cnn.py"])
+def test_the_quickstarts_flag_what_is_strange(name: str, tmp_path: Path) -> None:
+    known, strange = shares(str(EXAMPLES / name), cwd=tmp_path)[-2:]
+    assert known < 10
+    assert strange > 90
+
+
+def test_the_smoke_test_has_the_shares_of_two_normals(tmp_path: Path) -> None:
+    known, strange = shares(str(EXAMPLES / "ood_smoke_test.py"), cwd=tmp_path)
+    assert known == pytest.approx(5, abs=2)
+    assert strange == pytest.approx(80.4, abs=6)  # P(N(2.5, 1) > 1.645)

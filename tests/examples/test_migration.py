@@ -1,0 +1,86 @@
+"""What the README of 0.1.1 names still runs, by the same names and flags."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+FILES = (
+    "examples/quickstart_mlp.py", "examples/quickstart_cnn.py", "examples/ood_smoke_test.py",
+    "docs/quickstart.md", "docs/combo.md", "docs/overhead.md", "scripts/train_minimal.py",
+    "scripts/ablate_grid.py", "scripts/run_ood_matrix.sh", "benchmarks/ood/simple.py",
+    "benchmarks/ood/cifar_resnet18.py", "configs/v0_1_1", "CONTRIBUTING.md", "CHANGELOG.md",
+)  # fmt: skip
+SETTINGS = (
+    "--epochs", "20", "--device", "cpu", "--agg", "max", "--layers", "first_linear", "--K", "16",
+    "--coding-dim", "8", "--beta-length", "1.0", "--beta-entropy", "1.0", "--beta-distance", "1.0",
+    "--quantile", "0.90", "--json",
+)  # fmt: skip
+
+
+def run(*command: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_it_names_is_there(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_the_page_maps_every_name() -> None:
+    page = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+    for name in FILES[:10]:
+        assert Path(name).name in page, name
+
+
+def test_simple_takes_the_recommended_settings() -> None:
+    figures = json.loads(run(sys.executable, "-m", "benchmarks.ood.simple", *SETTINGS).stdout)
+    assert figures["accuracy"] > 0.97
+    assert figures["auroc"] > 0.99
+    assert figures["flagged_id"] == pytest.approx(0.1, abs=0.03)
+    assert figures["flagged_ood"] > 0.99
+
+
+def test_simple_refuses_an_unknown_aggregation() -> None:
+    done = run(sys.executable, "-m", "benchmarks.ood.simple", "--agg", "median", status=2)
+    assert "invalid choice: 'median'" in done.stderr
+
+
+def test_train_minimal_prints_its_figures() -> None:
+    lines = dict(
+        line.split() for line in run(sys.executable, "scripts/train_minimal.py").stdout.splitlines()
+    )
+    assert float(lines["auroc"]) > 0.9
+    assert float(lines["flagged_id"]) == pytest.approx(0.1, abs=0.03)
+
+
+def test_the_cifar_runner_is_bench_by_its_old_name() -> None:
+    done = run(sys.executable, "-m", "benchmarks.ood.cifar_resnet18", "--preset", "dmo", status=2)
+    assert "preset: unknown 'dmo'; did you mean 'demo'" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_fast_matrix(tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = run(
+        "bash", "scripts/run_ood_matrix.sh", "--outdir", str(tmp_path),
+        "train.epochs=1", "signals.nervecode.num_codes=4,8,16", FAST="1", PATH=path,
+    )  # fmt: skip
+    rows = Path(done.stdout.strip()).read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 3  # a header, and two of the three values
