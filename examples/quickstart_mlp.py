@@ -35,10 +35,8 @@ def main() -> None:
     wrapped.eval()
     wrapped.fit(list(zip(x.split(250), y.split(250), strict=True)))
     wrapped.calibrate(points(1000, seed=1)[0].split(250))
-    for name, new in {
-        "like the training": points(1000, seed=2)[0],
-        "far away": x[:500] + 20,
-    }.items():
+    known = points(1000, seed=2)[0]
+    for name, new in {"like the training": known, "far away": known + 20}.items():
         with torch.no_grad():
             wrapped(new)
         flagged = (wrapped.surprise().p_value <= 0.05).double().mean()

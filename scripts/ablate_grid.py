@@ -3,7 +3,7 @@
 
     python scripts/ablate_grid.py               # K, D, T and the selection of layers, on toy
     python scripts/ablate_grid.py --fast        # two values each, one seed
-    python scripts/ablate_grid.py --preset digits train.epochs=5,10 signals.nervecode.reduce=mean,max
+    python scripts/ablate_grid.py --preset digits train.epochs=5,10
 
 Each axis is `key=value,value,...`, any setting of a config. Every cell is a run of its own below
 --outdir, and a row is written as soon as its cell is done: AUROC, what the codes weigh (numbers
@@ -81,7 +81,8 @@ def size_of_codes(run: RunDir, seed: int) -> int:
     """How many numbers the codes of the primary signal hold."""
     prefix = f"signals.{PRIMARY}.coders."
     with safe_open(run.root / "calibration" / f"seed_{seed}.safetensors", framework="np") as file:
-        shapes = [file.get_slice(n).get_shape() for n in file.keys() if n.startswith(prefix)]
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+        shapes = [file.get_slice(name).get_shape() for name in names]
     return sum(map(math.prod, shapes))
 
 

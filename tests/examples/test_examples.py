@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
 EXPECTED = {
-    "ood_smoke_test.py", "quickstart.py", "quickstart_cnn.py", "quickstart_mlp.py", "three_lines.py",
+    "ood_smoke_test.py", "quickstart.py", "quickstart_cnn.py", "quickstart_mlp.py",
+    "three_lines.py",
 }  # fmt: skip
 
 # What the quickstart leaves behind, as seen by a reader who goes on from its last line.

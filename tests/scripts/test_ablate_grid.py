@@ -34,7 +34,7 @@ def test_every_cell_is_a_run_and_a_row(tmp_path: Path, monkeypatch: pytest.Monke
         assert row["group"] == "far"
         assert 0 <= float(row["auroc_mean"]) <= 1
         assert float(row["seconds"]) > 0
-        # Two layers of 64 channels, projected to 8 dimensions; priors and normaliser with the K centres.
+        # Two layers of 64 channels: a projection to 8, K centres, their priors, a normaliser.
         assert int(row["codes"]) == 2 * (64 * 8 + int(codes) * 8 + int(codes) + 1)
 
 
