@@ -37,8 +37,8 @@ def main() -> None:
     noise = torch.rand(500, 1, 8, 8)
     for name, new in {"digits, unseen": x[test], "noise": noise}.items():
         with torch.no_grad():
-            wrapped(new)
-        flagged = (wrapped.surprise().p_value <= 0.05).double().mean()
+            _, surprise = wrapped.score(new)
+        flagged = surprise.flag(0.05).double().mean()
         print(f"{name:<20}{flagged:>7.1%} flagged at p <= 0.05")
 
 

@@ -38,8 +38,8 @@ def main() -> None:
     known = points(1000, seed=2)[0]
     for name, new in {"like the training": known, "far away": known + 20}.items():
         with torch.no_grad():
-            wrapped(new)
-        flagged = (wrapped.surprise().p_value <= 0.05).double().mean()
+            _, surprise = wrapped.score(new)
+        flagged = surprise.flag(0.05).double().mean()
         print(f"{name:<20}{flagged:>7.1%} flagged at p <= 0.05")
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
 EXPECTED = {
-    "ood_smoke_test.py", "quickstart.py", "quickstart_cnn.py", "quickstart_mlp.py",
+    "guardrail.py", "ood_smoke_test.py", "quickstart.py", "quickstart_cnn.py", "quickstart_mlp.py",
     "three_lines.py",
 }  # fmt: skip
 
