@@ -113,6 +113,7 @@ def test_a_step_waits_for_no_figure(
     # A tensor on `meta` has no figures: whatever asks for one, as `.item()` does, fails there.
     monkeypatch.setattr(Trainer, "_autocast", lambda self: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: False)
+    monkeypatch.setattr(torch.Tensor, "is_meta", False)  # else its layers are refused
     meta = torch.device("meta")
     one = trainer(images(), signals=signals, device=meta, optimizer=optimizer, augment="crop_flip")
     one.model.train()
