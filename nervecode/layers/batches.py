@@ -125,7 +125,7 @@ class BatchReader:
             InputError: a batch of a kind that is not known.
         """
         device, dtype = place(self.model)
-        mask = None if self.mask is None else _real(self._part(batch, "mask")).to(device)
+        mask = None if self.mask is None else real_positions(self._part(batch, "mask")).to(device)
         move = partial(moved, device=device, dtype=dtype)
         if self.call is not None:
             labels = self._part(batch, "labels") if self.labels else _plain_labels(batch)
@@ -181,7 +181,7 @@ def _without(batch: Any, key: str) -> Any:
     return batch
 
 
-def _real(mask: Any) -> Tensor:
+def real_positions(mask: Any) -> Tensor:
     """A mask of real positions."""
     if not isinstance(mask, TENSORS):
         raise InputError(f"mask: found {kind(mask)}, allowed: (B, ...), 1 at real positions")

@@ -33,14 +33,16 @@ class Arguments:
     def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchShape:
         """How many inputs a call has, and which of their positions are real.
 
-        The first argument that tells counts. A tensor's first dimension is the batch; of a model
+        The first argument that tells counts; a vector of one element, such as the time of all
+        inputs, only where no other does. A tensor's first dimension is the batch; of a model
         with sequence-first parts it may be the second. A list of tensors may be a batch of inputs
         or several inputs of one batch: its length and the first dimension they share both count.
         """
         if not kwargs and not self.may_be_masked and len(args) == 1 and isinstance(args[0], Tensor):
             return BatchShape(_sizes(args[0], self.sequence_first))  # most calls are of this kind
         values = (*args, *kwargs.values())
-        sizes = _first(_sizes(value, self.sequence_first) for value in values)
+        telling = [value for value in values if not _is_single(value)] or values
+        sizes = _first(_sizes(value, self.sequence_first) for value in telling)
         return BatchShape(sizes, self.mask(args, kwargs))
 
     def mask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -100,6 +102,11 @@ def _parameters(model: nn.Module) -> list[inspect.Parameter]:
         return list(inspect.signature(forward_of(model)).parameters.values())
     except (TypeError, ValueError):
         return []
+
+
+def _is_single(value: Any) -> bool:
+    """Whether a value is a vector of one element, which may stand for all inputs."""
+    return isinstance(value, Tensor) and value.ndim == 1 and len(value) == 1
 
 
 def _sizes(value: Any, sequence_first: bool) -> tuple[int, ...]:

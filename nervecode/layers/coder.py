@@ -191,8 +191,9 @@ class LearnedCoder(Coder):
         if width == self.projection.in_features and weight._version != self._drawn:
             return
         self.projection.in_features = width
-        weight.data = weight.new_empty(self.codebook.dim, width)
-        with torch.random.fork_rng([vector.device] if vector.is_cuda else []):
+        devices = [vector.device] if vector.is_cuda else []
+        with torch.inference_mode(False), torch.random.fork_rng(devices):
+            weight.data = weight.new_empty(self.codebook.dim, width)
             self.projection.reset_parameters()
 
     def spec(self) -> dict[str, Any]:
@@ -338,7 +339,11 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
     Raises:
         InputError: a spec of an unknown kind.
     """
-    reducer = Reducer(**_present(spec["reducer"]))
+    with torch.inference_mode(False):  # whose tensors could not be used outside of it
+        return _coder(spec, Reducer(**_present(spec["reducer"])))
+
+
+def _coder(spec: dict[str, Any], reducer: Reducer) -> Coder:
     if spec["kind"] == "fitted":
         sizes = spec["num_codes"], spec["dim"], spec["rank"]
         codes = GaussianCode(*sizes, num_classes=spec.get("num_classes"))

@@ -23,11 +23,12 @@ CHANGED = "the model has other weights than its codes were made for; fit and cal
 class Condition:
     """In evaluation mode, and with the weights that the codes were made for.
 
-    Weights are told by a hash, which reads all of them. A call only looks whether parameters and
-    buffers are still the same objects at the same version, and hashes again where they are not.
-    That misses writes that count no version (through `.data`, or through memory shared with
-    NumPy), and whatever a module keeps outside parameters and persistent buffers, as quantised
-    modules do.
+    Weights are told by a hash, which reads all of them. A call only looks whether modules,
+    parameters and buffers are still the same objects, of the same dtype at the same version, and
+    hashes again where they are not. That misses writes that count no version (through `.data`, or
+    through memory shared with NumPy), modules without weights in the place of others, and whatever
+    a module keeps outside parameters and persistent buffers, as quantised modules do. While
+    `torch.compile` traces, only the mode is looked at, on which the graph then depends.
 
     Args:
         digest: the hash of the weights; None where it is not known.
@@ -49,11 +50,13 @@ class Condition:
     def complaint(self, model: nn.Module) -> str:
         """Why the codes do not hold for a model as it is, in words; empty where they do."""
         if torch.compiler.is_compiling():
-            return ""
-        if not self.has_weights_of(model):
+            moody = () if self._look is None else self._look.guarded
+        elif not self.has_weights_of(model):
             return CHANGED
-        assert self._look is not None
-        return TRAINING if any(module.training for module in self._look.moody) else ""
+        else:
+            assert self._look is not None
+            moody = self._look.moody
+        return TRAINING if any(module.training for module in moody) else ""
 
     def has_weights_of(self, model: nn.Module) -> bool:
         """Whether the codes were made for a model's weights; True where that is not known."""
@@ -78,21 +81,42 @@ class _Look(NamedTuple):
 
     Attributes:
         moody: the modules that do something else in training than in evaluation.
-        weights: where each parameter or buffer is kept, its name there, itself, and its version.
+        guarded: those of them that a graph may look at; none of a model that was compiled before,
+            whose modules Dynamo refuses to reach by two ways.
+        parts: where each module keeps those within it, and these.
+        weights: where each parameter or buffer is kept, its name there, itself, its version and
+            its dtype, which `.half()` changes without a version.
     """
 
     moody: tuple[nn.Module, ...]
-    weights: tuple[tuple[Mapping[str, Tensor | None], str, Tensor, int], ...]
+    guarded: tuple[nn.Module, ...]
+    parts: tuple[tuple[Mapping[str, nn.Module | None], tuple[nn.Module | None, ...]], ...]
+    weights: tuple[tuple[Mapping[str, Tensor | None], str, Tensor, int, torch.dtype], ...]
 
     @classmethod
     def at(cls, model: nn.Module) -> _Look:
         # What was made in inference mode counts no versions, and cannot be trained.
-        weights = [(w, n, t, t._version) for w, n, t in _weights(model) if not t.is_inference()]
-        return cls(tuple(m for m in model.modules() if heeds_mode(m)), tuple(weights))
+        weights = tuple(
+            (where, name, tensor, tensor._version, tensor.dtype)
+            for where, name, tensor in _weights(model)
+            if not tensor.is_inference()
+        )
+        parts = tuple(
+            (module._modules, tuple(module._modules.values()))
+            for module in model.modules()
+            if module._modules and not isinstance(module, torch.jit.ScriptModule)
+        )
+        moody = tuple(module for module in model.modules() if heeds_mode(module))
+        return cls(moody, () if hasattr(model, "dynamo_ctx") else moody, parts, weights)
 
     def is_current(self) -> bool:
-        for where, name, tensor, version in self.weights:  # each call does this: no generator
+        for within, modules in self.parts:  # each call does this: no generator
+            if tuple(within.values()) != modules:
+                return False
+        for where, name, tensor, version, dtype in self.weights:
             if where.get(name) is not tensor or tensor._version != version:
+                return False
+            if tensor.dtype is not dtype:
                 return False
         return True
 

@@ -36,6 +36,8 @@ def fit(
     **options: Unpack[FitOptions],
 ) -> None:
     """Replace the coders by codes fitted to a loader; see `WrappedModel.fit`."""
+    if num_classes is not None and num_classes < 1:
+        raise InputError(f"num_classes: found {num_classes}, allowed: at least 1")
     fitter = CodeFitter(watched, **options)
     told = call is None or labels is not None
     batches = one_pass(

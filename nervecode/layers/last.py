@@ -6,7 +6,7 @@ import threading
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nervecode.core import CodingTrace
 
@@ -21,6 +21,7 @@ class Traces(NamedTuple):
             nobody looked.
         mask: (B, ...) true at the real positions of the call, where it tells.
         predicted: (B,) classes, where the calibration needs them from the output.
+        coders: what coded them; None where that is not known.
     """
 
     layers: dict[str, CodingTrace]
@@ -28,6 +29,7 @@ class Traces(NamedTuple):
     remark: str | None = None
     mask: Tensor | None = None
     predicted: Tensor | None = None
+    coders: nn.ModuleDict | None = None
 
 
 NONE = Traces({})

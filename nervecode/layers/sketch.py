@@ -75,7 +75,10 @@ def input_hashes(inputs: Any) -> Tensor:
     Sparse, nested and packed tensors have no hash.
     """
     hashed = torch.empty(0, dtype=torch.int64)
-    for number, tensor in enumerate(_tensors(inputs)):
+    tensors = list(_tensors(inputs))
+    if any(tensor.numel() > 1 for tensor in tensors):  # one number is that of all inputs
+        tensors = [tensor for tensor in tensors if tensor.ndim > 1 or len(tensor) != 1]
+    for number, tensor in enumerate(tensors):
         if number and len(tensor) != len(hashed):
             continue
         rows = _mixed(_row_hashes(tensor) + 2 * number + 1)

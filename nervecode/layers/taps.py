@@ -129,12 +129,12 @@ class _Tap:
         self.name = name
         self.channel = channel
 
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        """`rest` is (kwargs, output), or (output,) where a quantised module took over hooks."""
         visitor = self.channel.visitor()
         if visitor is not None:
-            visitor.visit(self.name, (*args, *kwargs.values()) if kwargs else args, output)
+            inputs = (*args, *rest[0].values()) if len(rest) > 1 else args
+            visitor.visit(self.name, inputs, rest[-1])
 
 
 class _Entry:
@@ -144,10 +144,11 @@ class _Entry:
         self.name = name
         self.channel = channel
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        """`rest` is (kwargs,), or empty as in `_Tap`."""
         visitor = self.channel.visitor()
         if visitor is not None:
-            visitor.begin(self.name, args, kwargs)
+            visitor.begin(self.name, args, rest[0] if rest else {})
 
 
 def fused_parts(model: nn.Module) -> set[nn.Module]:

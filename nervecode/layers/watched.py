@@ -86,9 +86,9 @@ class Watched(nn.Module):
     def replace_coders(self, coders: Mapping[str, Coder]) -> None:
         """Watch with other coders; a calibration of the old ones is dropped."""
         device = device_of(self.model)
+        self.calibration: LayerCalibration | None = None  # first, for the threads that score
         self.coders = nn.ModuleDict({key_of(n): c for n, c in coders.items()}).to(device)
         self.layer_names = tuple(coders)
-        self.calibration: LayerCalibration | None = None
         self.fit_inputs: InputSketch | None = None
         self.condition = Condition()
         modules = dict(self.model.named_modules())
@@ -156,6 +156,7 @@ class Reading:
         mask: Tensor | None = None,
     ) -> None:
         self.watched = watched
+        self.coders = watched.coders  # another thread may replace them
         self.readings = readings
         self.read = read
         self.mask = mask
@@ -184,7 +185,7 @@ class Reading:
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """A tapped module has run."""
         name = numbered(name, self.readings)
-        coder = coder_of(self.watched.coders, name)
+        coder = coder_of(self.coders, name)
         if coder is None:
             return
         try:
@@ -264,7 +265,8 @@ def traced(
 ) -> tuple[Any, Traces]:
     """What `run`, which calls the model, returns, and what the layers said meanwhile."""
     watched._last.forget()  # its memory is free for this call, and a call that fails leaves none
-    remark = misfit(watched)
+    # What calls a graph looks afterwards: it sees the weights' versions, which the graph cannot.
+    remark = None if torch.compiler.is_compiling() else misfit(watched)
     readings: dict[str, Any] = {}
     reading = Reading(watched, readings, _project, mask)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -277,7 +279,8 @@ def traced(
     known = watched.calibration
     predicted = predicted_classes(output) if known and known.needs_predictions else None
     size = reading.size(layers, output)
-    return output, Traces(layers, size, remark, reading.batch.mask, predicted)
+    coders = None if torch.compiler.is_compiling() else reading.coders
+    return output, Traces(layers, size, remark, reading.batch.mask, predicted, coders)
 
 
 def predicted_classes(output: Any) -> Tensor | None:
@@ -288,10 +291,8 @@ def predicted_classes(output: Any) -> Tensor | None:
     return logits.detach().argmax(1)
 
 
-def misfit(watched: Watched) -> str | None:
+def misfit(watched: Watched) -> str:
     """Why a calibrated model's codes do not hold now, in words; empty where they do."""
-    if torch.compiler.is_compiling():
-        return None
     return "" if watched.calibration is None else watched.condition.complaint(watched.model)
 
 
@@ -323,7 +324,9 @@ def reason(error: Exception) -> str:
 
 def coder_of(coders: nn.ModuleDict, name: str) -> Coder | None:
     """The coder of a layer; a repeated layer that has none of its own uses the first's."""
-    for candidate in (key_of(name), key_of(name.split("#")[0])):
+    # Dynamo warns of a cache, which it does not need.
+    key = key_of.__wrapped__ if torch.compiler.is_compiling() else key_of
+    for candidate in (key(name), key(name.split("#")[0])):
         if candidate in coders:
             coder = coders[candidate]
             assert isinstance(coder, Coder)

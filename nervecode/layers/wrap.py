@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
+from nervecode.layers.batches import real_positions
 from nervecode.layers.calibrating import Readings, Weights, calibrate, calibrate_on
 from nervecode.layers.coder import Coder, LearnedCoder
 from nervecode.layers.condition import CHANGED
@@ -61,18 +63,19 @@ def wrap(
     """
     modules, picks = select_layers(model, layers), _picks(model, layers)
     widths = widths_before(model)
-    coders: dict[str, Coder] = {
-        name: LearnedCoder(
-            layout.width,
-            num_codes=num_codes,
-            coding_dim=coding_dim,
-            assignment=assignment,
-            reducer=Reducer("mean", **layout._asdict(), pick=picks.get(name)),
-            detach=detach,
-            guess=widths[modules[name]],
-        )
-        for name, layout in output_layouts(model, modules, picks).items()
-    }
+    with torch.inference_mode(False):  # whose tensors could not be used outside of it
+        coders: dict[str, Coder] = {
+            name: LearnedCoder(
+                layout.width,
+                num_codes=num_codes,
+                coding_dim=coding_dim,
+                assignment=assignment,
+                reducer=Reducer("mean", **layout._asdict(), pick=picks.get(name)),
+                detach=detach,
+                guess=widths[modules[name]],
+            )
+            for name, layout in output_layouts(model, modules, picks).items()
+        }
     return WrappedModel(model, coders)
 
 
@@ -178,12 +181,13 @@ class WrappedModel(Watched):
                 has an argument of this name is given it, and nothing else is done with it.
             **kwargs: what the model is given by keyword.
 
-        Nothing here waits for the device or raises: where the surprise is not one of these inputs,
-        of this model and of evaluation mode, `valid` is False and p-values are NaN.
+        Nothing here waits for the device, or raises but for a mask that is none: where the surprise
+        is not one of these inputs, of this model and of evaluation mode, `valid` is False and
+        p-values are NaN.
         """
         if mask is not None and "mask" in self._arguments[""].names:
             kwargs, mask = {**kwargs, "mask": mask}, None
-        positions = None if mask is None else mask.bool()
+        positions = None if mask is None else real_positions(mask)
         output, traces = watched_call(self, args, kwargs, positions)
         self._last.keep(traces)
         return output, _surprise(self, traces)
@@ -299,15 +303,18 @@ def _aggregate(
 ) -> AggregatedSurprise:
     """The surprise of some traces; what is to be remarked on is told."""
     remark = misfit(wrapped) if traces.remark is None else traces.remark
+    calibration = wrapped.calibration
+    if traces.coders not in (None, wrapped.coders):  # asked last: a fit drops the calibration first
+        remark = remark or "the codes were replaced since the call"
     surprise = aggregate(
         traces.layers,
-        wrapped.calibration,
+        calibration,
         method,
         size=traces.size,
         predicted=traces.predicted,
         remark=remark or "",
     )
-    if surprise.remark:
+    if surprise.remark and not torch.compiler.is_compiling():  # a whole graph cannot warn
         wrapped._remarks.tell(surprise.remark, about=surprise.remark.partition(":")[0])
     return surprise
 

@@ -1,0 +1,210 @@
+"""What a model becomes after its codes were made, and how it is told: never a number of before."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from threading import Event, Thread
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import nervecode
+from nervecode.errors import InputError
+from nervecode.layers import WrappedModel
+from nervecode.scoring import AggregatedSurprise
+
+OTHER_WEIGHTS = "the model has other weights than its codes were made for"
+pytestmark = pytest.mark.filterwarnings(f"ignore:{OTHER_WEIGHTS}|the model is in training")
+
+
+def batches(seed: int) -> list[tuple[Tensor, Tensor]]:
+    random = torch.Generator().manual_seed(seed)
+    return [(torch.randn(120, 6, generator=random), torch.arange(120) % 3)]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.2), nn.ReLU()) for _ in range(2)]
+    return nn.Sequential(*blocks, nn.Linear(6, 3)).eval()
+
+
+def ready(model: nn.Module) -> WrappedModel:
+    return nervecode.wrap(model).fit(batches(0)).calibrate(batches(1))
+
+
+X = torch.linspace(-1, 1, 30).view(5, 6)
+
+
+def assert_refused(surprise: AggregatedSurprise, why: str) -> None:
+    assert why in surprise.remark
+    assert not surprise.valid.any() and surprise.p_value.isnan().all() and surprise.flag(0.5).all()
+
+
+class LowRank(nn.Module):
+    """A layer and an addition of low rank, as adapters are."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, self.down, self.up = base, nn.Linear(6, 2), nn.Linear(2, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+
+def adapted(model: nn.Module) -> None:
+    model[0][0] = LowRank(model[0][0])
+
+
+def with_another_head(model: nn.Module) -> None:
+    model[2] = nn.Linear(6, 3)
+
+
+def longer(model: nn.Module) -> None:
+    model.append(nn.Linear(3, 3))
+
+
+def shorter(model: nn.Module) -> None:
+    del model[1]
+
+
+def parametrized(model: nn.Module) -> None:
+    nn.utils.parametrizations.weight_norm(model[2])
+
+
+@pytest.mark.parametrize("change", [adapted, with_another_head, longer, shorter, parametrized])
+def test_replaced_modules_are_other_weights(change: Callable[[nn.Module], None]) -> None:
+    model = network()
+    wrapped = ready(model)
+    assert wrapped.score(X)[1].valid.all()
+    change(model)
+    output, surprise = wrapped.score(X)
+    assert torch.equal(output, model(X))
+    assert_refused(surprise, OTHER_WEIGHTS)
+
+
+@pytest.mark.filterwarnings("ignore:layer '2.label'")
+def test_a_module_replaced_by_its_equal_is_none() -> None:
+    model = network()
+    wrapped = ready(model)
+    expected = wrapped.score(X)[1].p_value
+    model[2] = copy.deepcopy(model[2])  # not coded: it has no taps of its own
+    assert_refused(wrapped.score(X)[1], "'2:label' was calibrated and did not run")
+    model = network()
+    wrapped = ready(model)
+    model[0][0] = copy.deepcopy(model[0][0])
+    assert torch.equal(wrapped.score(X)[1].p_value, expected)
+
+
+@pytest.mark.filterwarnings("ignore:calibrate. the weights have changed")
+@pytest.mark.parametrize("cast", ["half", "bfloat16", "double"])
+def test_another_dtype_is_other_weights(cast: str) -> None:
+    model = network()
+    wrapped = ready(model)
+    getattr(wrapped, cast)()
+    x = X.to(model[0][0].weight.dtype)
+    output, surprise = wrapped.score(x)
+    assert torch.equal(output, model(x))
+    assert_refused(surprise, OTHER_WEIGHTS)
+    wrapped.calibrate(batches(1))
+    assert wrapped.score(x)[1].valid.all()
+
+
+def test_a_compiled_score_looks_at_the_mode() -> None:
+    model = network()
+    score = torch.compile(ready(model).score, backend="eager", fullgraph=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as Dynamo warns of caches
+        assert score(X)[1].valid.all()
+    model.train()
+    assert_refused(score(X)[1], "training mode")
+    model.eval()
+    assert score(X)[1].valid.all()
+
+
+@pytest.mark.filterwarnings("ignore:calibrate|.*codes were replaced")
+def test_a_call_that_a_fit_overtakes_is_not_scored_by_the_new_calibration() -> None:
+    begun, fitted = Event(), Event()
+
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+            self.waits = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            output = self.inner(x)
+            if self.waits:
+                self.waits = False
+                begun.set()
+                assert fitted.wait(30)
+            return output
+
+    model = Slow().eval()
+    wrapped = ready(model)
+    model.waits = True
+    answers: list[AggregatedSurprise] = []
+    thread = Thread(target=lambda: answers.append(wrapped.score(X)[1]))
+    thread.start()
+    assert begun.wait(30)
+    other = [(3 + x, labels) for x, labels in batches(2)]
+    wrapped.fit(other).calibrate([(3 + x, labels) for x, labels in batches(3)])
+    fitted.set()
+    thread.join()
+    assert_refused(answers[0], "the codes were replaced since the call")
+    assert wrapped.score(X)[1].valid.all()
+
+
+def test_what_is_made_in_inference_mode_is_usable_outside() -> None:
+    model = network()
+    with torch.inference_mode():
+        wrapped = ready(model)
+        assert wrapped.score(X)[1].valid.all()
+        again = nervecode.wrap(model)
+        again.load_state_dict(wrapped.state_dict())
+    assert torch.equal(again.score(X)[1].p_value, wrapped.score(X)[1].p_value)
+
+
+@pytest.mark.filterwarnings("ignore:.*(quantiz|is deprecated)")
+def test_a_quantised_copy_of_a_watched_model_runs() -> None:
+    model = network()
+    wrapped = nervecode.wrap(model, "all_linear").fit(batches(0)).calibrate(batches(1))
+    kinds = {nn.Linear}
+    bare = torch.ao.quantization.quantize_dynamic(network(), kinds, dtype=torch.qint8)
+    copied = torch.ao.quantization.quantize_dynamic(model, kinds, dtype=torch.qint8)
+    assert torch.equal(copied(X), bare(X))
+    assert wrapped.score(X)[1].valid.all()
+
+
+class Denoiser(nn.Module):
+    """Called with the time first, which may be one for all inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.time, self.body = nn.Linear(1, 6), nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.body(x + self.time(t.float().reshape(-1, 1)))
+
+
+@pytest.mark.filterwarnings("error:calibrate", "ignore:layer 'time' is not coded")
+def test_one_time_for_all_inputs_is_not_their_number() -> None:
+    loaders = [[{"t": torch.tensor([3]), "x": x} for x, _ in batches(seed)] for seed in (0, 1)]
+    wrapped = nervecode.wrap(Denoiser().eval(), ["time", "body"])
+    wrapped.fit(loaders[0]).calibrate(loaders[1])
+    expected = wrapped.score(torch.full((5,), 3), X)[1]
+    assert expected.layers == ("body",) and expected.valid.shape == (5,)
+    for t in (torch.tensor(3), torch.tensor([3])):
+        assert torch.equal(wrapped.score(t, X)[1].p_value, expected.p_value)
+    assert wrapped.score(torch.tensor([3]), X[:1])[1].valid.tolist() == [True]
+
+
+def test_a_mask_that_is_none_and_no_classes_are_refused() -> None:
+    wrapped = ready(network())
+    with pytest.raises(InputError, match=r"mask: found list, allowed: \(B, \.\.\.\), 1 at real"):
+        wrapped.score(X, mask=[[1] * 6] * 5)
+    with pytest.raises(InputError, match="num_classes: found 0, allowed: at least 1"):
+        wrapped.fit(batches(0), num_classes=0)
