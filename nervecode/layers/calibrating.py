@@ -55,7 +55,26 @@ def calibrate(
     add: bool,
     **options: Unpack[PassOptions],
 ) -> None:
-    """Calibrate on a loader; see `WrappedModel.calibrate`."""
+    """Learn the ID distribution of the surprise from a loader.
+
+    Args:
+        watched: the model whose layers are watched.
+        loader: held-out ID data in batches as for `fit`, whose labels are not used.
+        method: `code_length` (default for fitted codes), `mean`, `max`, `total`, or the combined
+            p-values of the layers: `fisher`, `simes`, `harmonic`.
+        by_class: p-values within the predicted class, where calibration inputs suffice; see
+            `nervecode.scoring.mondrian`.
+        weights: gives the (B,) importance weights of a batch, above 0: the density of the inputs
+            to be scored over that of the loader's, up to a factor.
+        add: add to the calibration that there is, which is of the same method and kind. What was
+            selected by its surprise, as what was not flagged, must not be added.
+        **options: `PassOptions`.
+
+    Raises:
+        InputError: a batch of another kind, an unknown method, fewer than two inputs, weights that
+            do not fit, no predicted classes, or an addition of another kind.
+        NotReadyError: nothing to add to.
+    """
     before = extended(watched, method, by_class) if add else None
     inputs = InputSketch()
     with inputs.watching(eager(watched.model)):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,14 @@ ALONE = "codes_only=True exports the codes alone, from the layers' activations t
 Example = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 
 
+class ExportOptions(TypedDict, total=False):
+    """What an export can be told; see `export`."""
+
+    dynamic_batch: bool
+    codes_only: bool
+    metadata: Mapping[str, Any] | None
+
+
 def export(
     watched: Watched,
     path: str | Path,
@@ -36,7 +44,29 @@ def export(
     codes_only: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write a graph; see `nervecode.layers.WrappedModel.export`."""
+    """Write a model, its codes and their calibration as one graph: inputs to flag.
+
+    The graph takes `input`, or several inputs by the names that the model gives them, and `alpha`,
+    () float64; it gives `output`, `surprise`, `percentile`, `p_value`, `by_layer`, `flag` and
+    `smallest_alpha`.
+
+    Args:
+        watched: the calibrated model.
+        path: `.pt2` (torch.export) or `.onnx` (needs the extra `export`).
+        example: a batch of the model's inputs: a tensor, a tuple, or a mapping by name.
+        dynamic_batch: the graph takes any number of inputs; False as many as the example.
+        codes_only: without the model: the graph takes what the watched layers return.
+        metadata: further JSON values to write into the file.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        NotReadyError: before calibration.
+        InputError: an unknown suffix, an example that the model refuses, or an operation that has
+            no form in the graph.
+        MissingExtraError: ONNX is not installed.
+    """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"export {path}: {did_you_mean(path.suffix, SUFFIXES)}")

@@ -21,21 +21,40 @@ CLASSLESS = "fit: call= is given without labels=, so that the codes know of no c
 
 
 class FitPassOptions(FitOptions, PassOptions, total=False):
-    """What `fit` can be told: of its codes, and of its loader."""
+    """What `fit` can be told: of its classes, of its codes, and of its loader."""
+
+    num_classes: int | None
 
 
 def fit(
     watched: Watched,
     loader: Iterable[Any],
-    num_classes: int | None = None,
     *,
+    num_classes: int | None = None,
     call: Call | None = None,
     labels: Labels | None = None,
     mask: Labels | None = None,
     progress: bool = False,
     **options: Unpack[FitOptions],
 ) -> None:
-    """Replace the coders by codes fitted to a loader; see `WrappedModel.fit`."""
+    """Replace the coders by codes fitted to a loader.
+
+    Args:
+        watched: the model whose layers are watched.
+        loader: ID training data, in batches; see `nervecode.layers.batches.read_batches`.
+        num_classes: number of classes; None takes the width of the model's output.
+        call: as in `PassOptions`.
+        labels: as in `PassOptions`.
+        mask: as in `PassOptions`.
+        progress: as in `PassOptions`.
+        **options: `reduce`, `length_power`, `rank`, `codes_per_class`, `label_code` and
+            `by_position`, as in `CodeFitter`.
+
+    Raises:
+        InputError: a batch of another kind, labels out of range, or activations with NaN or
+            infinity.
+        NotReadyError: fewer than two inputs.
+    """
     if num_classes is not None and num_classes < 1:
         raise InputError(f"num_classes: found {num_classes}, allowed: at least 1")
     fitter = CodeFitter(watched, **options)

@@ -31,6 +31,7 @@ UNTRACED = (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from nervecode.layers.export import ExportOptions
     from nervecode.layers.fitting import FitPassOptions
     from nervecode.layers.passes import PassOptions
 
@@ -96,30 +97,14 @@ class WrappedModel(Watched):
             raise NotReadyError("coding_loss: no trace; run a forward with coding enabled first")
         return stack_layers(traces).mean()
 
-    def fit(
-        self,
-        loader: Iterable[Any],
-        *,
-        num_classes: int | None = None,
-        **options: Unpack[FitPassOptions],
-    ) -> WrappedModel:
-        """Fit class and background codes (recipe `bits`) in one streaming pass.
+    def fit(self, loader: Iterable[Any], **options: Unpack[FitPassOptions]) -> WrappedModel:
+        """Fit class and background codes (recipe `bits`) in one streaming pass over ID data.
 
-        Args:
-            loader: ID training data, in batches: (x, labels), a mapping of the model's arguments
-                with the key `labels` or `label`, (mapping, labels), or x or a mapping alone for
-                codes without classes; see `nervecode.layers.batches`.
-            num_classes: number of classes; None takes the width of the model's output.
-            **options: `reduce`, `length_power`, `rank`, `codes_per_class`, `label_code` and
-                `by_position`, as in `CodeFitter`; `call`, `labels`, `mask` and `progress`, as in
-                `nervecode.layers.passes.PassOptions`.
-
-        Raises:
-            InputError: a batch of another kind, labels out of range, or activations with NaN or
-                infinity.
-            NotReadyError: fewer than two inputs.
+        Batches are (x, labels), a mapping of the model's arguments with the key `labels` or
+        `label`, (mapping, labels), or x or a mapping alone for codes without classes. Options and
+        errors are those of `nervecode.layers.fitting.fit`.
         """
-        fitting.fit(self, loader, num_classes, **options)
+        fitting.fit(self, loader, **options)
         return self
 
     def calibrate(
@@ -132,24 +117,9 @@ class WrappedModel(Watched):
         add: bool = False,
         **options: Unpack[PassOptions],
     ) -> WrappedModel:
-        """Learn the ID distribution of the surprise from held-out ID data.
+        """Learn the ID distribution of the surprise from held-out ID data, in batches as in `fit`.
 
-        Args:
-            loader: batches as in `fit`, whose labels are not used; not the data of the fit.
-            method: `code_length` (default for fitted codes), `mean`, `max`, `total`, or the
-                combined p-values of the layers: `fisher`, `simes`, `harmonic`.
-            by_class: p-values within the predicted class, where calibration inputs suffice; see
-                `nervecode.scoring.mondrian`.
-            weights: gives the (B,) importance weights of a batch, above 0: the density of the
-                inputs to be scored over that of the loader's, up to a factor.
-            add: add to the calibration that there is, which is of the same method and kind. What
-                was selected by its surprise, as what was not flagged, must not be added.
-            **options: `call`, `labels`, `mask` and `progress`, as in `fit`.
-
-        Raises:
-            InputError: a batch of another kind, an unknown method, fewer than two inputs, weights
-                that do not fit, no predicted classes, or an addition of another kind.
-            NotReadyError: nothing to add to.
+        Options and errors are those of `nervecode.layers.calibrating.calibrate`.
         """
         calibrate(self, loader, method, by_class, weights, add, **options)
         return self
@@ -195,69 +165,32 @@ class WrappedModel(Watched):
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
         """The surprise of the last call of this thread, one number per input.
 
-        Args:
-            method: as in `calibrate`; None takes the one calibrated for, or `mean` before
-                calibration. Percentiles and p-values come with the calibrated method alone.
+        No method takes the one calibrated for, or `mean` before calibration. Percentiles and
+        p-values come with the calibrated method alone.
 
         Raises:
             NotReadyError: before any call, after one of the model itself, or `code_length` before
                 calibration.
             InputError: an unknown method.
         """
-        traces = self._last.get()
-        if not traces.layers:
-            raise NotReadyError(UNTRACED)
-        return _aggregate(self, traces, method)
+        return _asked(self, self._last.get(), method)
 
     def aggregate(
         self, traces: Mapping[str, CodingTrace], method: str | None = None
     ) -> AggregatedSurprise:
         """The surprise of given traces; see `surprise`."""
-        if not traces:
-            raise NotReadyError(UNTRACED)
-        return _aggregate(self, Traces(dict(traces)), method)
+        return _asked(self, Traces(dict(traces)), method)
 
     def export(
-        self,
-        path: str | Path,
-        example: Any,
-        *,
-        dynamic_batch: bool = True,
-        codes_only: bool = False,
-        metadata: Mapping[str, Any] | None = None,
+        self, path: str | Path, example: Any, **options: Unpack[ExportOptions]
     ) -> dict[str, Any]:
-        """Write the model, its codes and their calibration as one graph: inputs to flag.
+        """Write model, codes and calibration as one graph, `.pt2` or `.onnx`: inputs to flag.
 
-        The graph takes `input`, or several inputs by the names that the model gives them, and
-        `alpha`, () float64; it gives `output`, `surprise`, `percentile`, `p_value`, `by_layer`,
-        `flag` and `smallest_alpha`.
-
-        Args:
-            path: `.pt2` (torch.export) or `.onnx` (needs the extra `export`).
-            example: a batch of the model's inputs: a tensor, a tuple, or a mapping by name.
-            dynamic_batch: the graph takes any number of inputs; False as many as the example.
-            codes_only: without the model: the graph takes what the watched layers return.
-            metadata: further JSON values to write into the file.
-
-        Returns:
-            What the file says of itself.
-
-        Raises:
-            NotReadyError: before calibration.
-            InputError: an unknown suffix, an example that the model refuses, or an operation that
-                has no form in the graph.
-            MissingExtraError: ONNX is not installed.
+        Arguments and errors are those of `nervecode.layers.export.export`.
         """
         from nervecode.layers.export import export
 
-        return export(
-            self,
-            path,
-            example,
-            dynamic_batch=dynamic_batch,
-            codes_only=codes_only,
-            metadata=metadata,
-        )
+        return export(self, path, example, **options)
 
     def save(self, path: str | Path) -> None:
         """Write coders and calibration (not the model) to a safetensors file."""
@@ -296,6 +229,13 @@ def restore(
         ArtifactError: a header and tensors that do not fit each other.
     """
     return storage.unpack(header, tensors, model, WrappedModel, source=source)
+
+
+def _asked(wrapped: WrappedModel, traces: Traces, method: str | None) -> AggregatedSurprise:
+    """The surprise that a caller asks for, after a call that left traces."""
+    if not traces.layers:
+        raise NotReadyError(UNTRACED)
+    return _aggregate(wrapped, traces, method)
 
 
 def _aggregate(
