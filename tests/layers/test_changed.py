@@ -208,3 +208,21 @@ def test_a_mask_that_is_none_and_no_classes_are_refused() -> None:
         wrapped.score(X, mask=[[1] * 6] * 5)
     with pytest.raises(InputError, match="num_classes: found 0, allowed: at least 1"):
         wrapped.fit(batches(0), num_classes=0)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.filterwarnings("ignore:calibrate. the weights have changed")
+def test_a_counter_is_a_weight_where_it_is_persistent(persistent: bool) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+            self.register_buffer("calls", torch.zeros(()), persistent=persistent)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.inner(x)
+
+    wrapped = ready(Counting().eval())
+    wrapped.score(X)
+    assert wrapped.score(X)[1].valid.all() != persistent
