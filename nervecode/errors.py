@@ -57,7 +57,8 @@ def need_extra(what: str, package: str, extra: str) -> None:
     """
     if find_spec(package) is None:
         raise MissingExtraError(
-            f"{what} needs {package}, which is not installed; pip install 'nervecode[{extra}]'"
+            f"{what} needs {package}, which is not installed; "
+            f"pip install -e '.[{extra}]' in the checkout"
         )
 
 

@@ -192,9 +192,7 @@ def test_a_missing_extra_is_told_before_anything_is_written(
     monkeypatch.setitem(sys.modules, package, None)
     found = cli("sweep", "digits", "--launcher", launcher, "--outdir", tmp_path / "s")
     assert found.status == 2
-    assert (
-        f"needs {package}, which is not installed; pip install 'nervecode[{launcher}]'" in found.err
-    )
+    assert f"needs {package}, which is not installed; pip install -e '.[{launcher}]'" in found.err
     assert not (tmp_path / "s").exists()
 
 

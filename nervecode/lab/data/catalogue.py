@@ -15,7 +15,7 @@ from nervecode.errors import InputError, MissingExtraError, NervecodeError
 from nervecode.lab.data.archives import ARCHIVES, Archives
 
 VARIABLE = "NERVECODE_DATA"
-EXTRA = "pip install 'nervecode[data]'"
+EXTRA = "pip install -e '.[data]' in the checkout"
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_every_set_that_is_absent_is_told_with_its_command(root: Path, no_skimag
         f"data: kmnist is absent from {root}/kmnist, {root}/KMNIST/raw; "
         "get it: nervecode data fetch kmnist",
         "data: textures is absent from scikit-image, which is not installed; "
-        "get it: pip install 'nervecode[data]'",
+        "get it: pip install -e '.[data]' in the checkout",
         f"data: mnist is absent from {root}/mnist, {root}/MNIST/raw; "
         "get it: nervecode data fetch mnist",
     ]
@@ -109,7 +109,7 @@ def test_without_scikit_image_one_sentence_says_what_to_install(
 ) -> None:
     with pytest.raises(MissingExtraError) as caught:
         OUTLIERS[name]((1, 8, 8), seeded())
-    assert str(caught.value).endswith("; get it: pip install 'nervecode[data]'")
+    assert str(caught.value).endswith("; get it: pip install -e '.[data]' in the checkout")
     assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(MissingExtraError):
         build_splits(config(id="digits", far=(name,)))
