@@ -77,8 +77,11 @@ def calibrate(
     """
     before = extended(watched, method, by_class) if add else None
     inputs = InputSketch()
-    with inputs.watching(eager(watched.model)):
-        rows = read_calibration(watched, one_pass(watched, loader, "calibrate", **options), weights)
+    with (
+        inputs.watching(eager(watched.model)),
+        one_pass(watched, loader, "calibrate", **options) as batches,
+    ):
+        rows = read_calibration(watched, batches, weights)
     watched._last.forget()
     if before is None:
         calibrate_on(watched, rows, method, by_class)

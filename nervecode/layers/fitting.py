@@ -59,18 +59,18 @@ def fit(
         raise InputError(f"num_classes: found {num_classes}, allowed: at least 1")
     fitter = CodeFitter(watched, **options)
     told = call is None or labels is not None
-    batches = one_pass(
+    with one_pass(
         watched, loader, "fit", call=call, labels=labels, mask=mask, progress=progress
-    )
-    for batch in batches:
-        with fitter.watching(batch.mask):
-            output = batch.run()
-        if batch.labels is not None:
-            num_classes = num_classes or _width(output)
-        elif not told:
-            watched._remarks.tell(CLASSLESS)
-            told = True
-        fitter.update(batch.labels, num_classes or 1)
+    ) as batches:
+        for batch in batches:
+            with fitter.watching(batch.mask):
+                output = batch.run()
+            if batch.labels is not None:
+                num_classes = num_classes or _width(output)
+            elif not told:
+                watched._remarks.tell(CLASSLESS)
+                told = True
+            fitter.update(batch.labels, num_classes or 1)
     fitter.finish()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypedDict
 
 import torch
@@ -30,6 +31,7 @@ class PassOptions(TypedDict, total=False):
     progress: bool
 
 
+@contextmanager
 def one_pass(
     watched: Watched,
     loader: Iterable[Any],
@@ -39,8 +41,12 @@ def one_pass(
     labels: Labels | None = None,
     mask: Labels | None = None,
     progress: bool = False,
-) -> Iterator[Batch]:
-    """The batches of a loader, for `stage` in errors; the options are `PassOptions`."""
+) -> Iterator[Iterator[Batch]]:
+    """Within it, the batches of a loader; `stage` is for errors, the options are `PassOptions`.
+
+    A context and not a generator alone: one that is left by an error would keep gradients switched
+    off, and the model in evaluation mode, until it is collected.
+    """
     model = eager(watched.model)
     batches = read_batches(loader, model, call=call, labels=labels, mask=mask, stage=stage)
     if progress:
@@ -50,7 +56,7 @@ def one_pass(
     try:
         # Out of any inference mode around: its tensors could not be used outside of it.
         with torch.inference_mode(False), torch.no_grad():
-            yield from batches
+            yield batches
     finally:
         for module, training in modes.items():
             module.training = training

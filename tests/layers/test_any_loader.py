@@ -127,3 +127,18 @@ def test_a_model_on_another_device_gets_its_inputs_there() -> None:
     wrapped = nervecode.wrap(net().cuda(), "all_linear")
     wrapped.fit([{"x": X.numpy(), "label": Y}]).calibrate([X])
     assert wrapped(X.cuda()).is_cuda
+
+
+def test_a_pass_that_fails_leaves_gradients_and_modes_as_they_were() -> None:
+    x, y = torch.randn(40, 8), torch.arange(40) % 3
+    net = nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.5), nn.Linear(4, 3)).train()
+    wrapped = nervecode.wrap(net).fit([(x, y)])
+    for failing in (
+        lambda: wrapped.fit([(x, y + 9)]),
+        lambda: wrapped.calibrate([x], weights=lambda batch: torch.ones(3)),
+    ):
+        with pytest.raises(InputError) as caught:
+            failing()
+        assert caught.tb is not None  # which keeps the frames of the pass alive
+        assert torch.is_grad_enabled()
+        assert all(module.training for module in net.modules())
