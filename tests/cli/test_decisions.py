@@ -96,12 +96,12 @@ def test_too_few_calibration_inputs_to_select_any_are_told(
     assert f"no input is selected: with {n} calibration inputs, {needed} of 200" in found.err
 
 
-def test_score_and_calibrate_tell_what_is_promised(cli: Any, finished: Path, mixed: Path) -> None:
-    n = load_calibration(RunDir(finished), 0).num_samples
+def test_score_and_calibrate_tell_what_is_promised(cli: Any, run_copy: Path, mixed: Path) -> None:
+    n = load_calibration(RunDir(run_copy), 0).num_samples
     k = int(0.05 * (n + 1))
     most = 100 * beta.ppf(0.95, k, n + 1 - k)
     text = f"of inputs like the {n} of calibration, p <= 0.05 flags at most 5 % on average"
-    for command in (["calibrate", finished], ["score", finished, "--input", mixed]):
+    for command in (["calibrate", run_copy], ["score", run_copy, "--input", mixed]):
         found = cli(*command)
         assert found.status == 0, found.err
         err = " ".join(found.err.split())

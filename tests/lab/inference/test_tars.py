@@ -193,5 +193,5 @@ def test_without_the_extra_one_sentence_says_what_to_install(
     shards: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "webdataset", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'nervecode\[webdataset\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[webdataset\]'"):
         open_inputs(shards, GREY)

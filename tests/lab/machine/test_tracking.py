@@ -161,7 +161,7 @@ def test_unknown_and_missing_trackers_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(
         MissingExtraError,
-        match=r"--track mlflow needs mlflow, which is not installed; .*nervecode\[tracking\]",
+        match=r"--track mlflow needs mlflow, which is not installed; .*-e '\.\[tracking\]'",
     ):
         check_trackers(["mlflow"])
 

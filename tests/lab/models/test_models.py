@@ -218,7 +218,7 @@ def test_unknown_names_show_near_ones(name: str, words: str) -> None:
 
 def test_timm_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r"needs timm, .* pip install 'nervecode\[timm\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs timm, .* pip install -e '\.\[timm\]'"):
         unknown_names({"model": {"name": "timm:resnet10t"}})
 
 

@@ -304,7 +304,7 @@ def test_a_launcher_that_is_not_installed_says_what_to_install(
 ) -> None:
     for name, package in (("slurm", "submitit"), ("ray", "ray")):
         monkeypatch.setitem(sys.modules, package, None)
-        told = rf"needs {package}, which is not installed; pip install 'nervecode\[{name}\]'$"
+        told = rf"needs {package}, which is not installed; pip install -e '\.\[{name}\]' in the"
         with pytest.raises(MissingExtraError, match=told):
             launchers.check_options(name, {})
 
