@@ -48,6 +48,15 @@ class CodesAfterTraining:
                 "held_out: found None, allowed: a loader of inputs that the training does not see"
             )
 
+    @staticmethod
+    def check_alone(processes: int) -> None:
+        """Refuse several processes, before the first of them has trained."""
+        if processes > 1:
+            raise InputError(
+                f"SurpriseCallback: found {processes} processes, allowed: one; fit codes after the "
+                "training, with nervecode.wrap"
+            )
+
     def finish(
         self, model: nn.Module, train: Iterable[Any], folder: Path, validation: Any = None
     ) -> dict[str, float]:

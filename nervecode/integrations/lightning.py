@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import InputError, need_extra
+from nervecode.errors import need_extra
 from nervecode.integrations.callback import CodesAfterTraining
 from nervecode.layers import WrappedModel
 
@@ -44,11 +44,7 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse several processes before the first of them has trained."""
-        if trainer.world_size > 1:
-            raise InputError(
-                f"SurpriseCallback: found {trainer.world_size} processes, allowed: one; fit codes "
-                "after the training, with nervecode.wrap"
-            )
+        self.codes.check_alone(trainer.world_size)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Fit, calibrate, log and save."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import InputError, need_extra
+from nervecode.errors import need_extra
 from nervecode.integrations.callback import CodesAfterTraining
 from nervecode.layers import WrappedModel
 
@@ -39,11 +39,7 @@ class SurpriseTrainerCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Refuse several processes before the first step."""
-        if args.world_size > 1:
-            raise InputError(
-                f"SurpriseTrainerCallback: found {args.world_size} processes, allowed: one; fit "
-                "codes after the training, with nervecode.wrap"
-            )
+        self.codes.check_alone(args.world_size)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Fit, calibrate, log and save."""
