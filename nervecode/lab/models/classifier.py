@@ -11,6 +11,12 @@ from nervecode.errors import InputError
 from nervecode.lab.data.samples import Samples, Shape, as_float
 from nervecode.lab.schema import ModelConfig
 
+INSTEAD = {
+    1: "embedding, mlp",
+    2: "conv1d, mlp",
+    3: "small_cnn, resnet18, vit and other networks for images, mlp",
+}  # number of axes of an input -> the models that take it
+
 
 class Classifier(nn.Module, ABC):
     """(B, *shape) raw inputs -> (B, classes) logits, by a linear head over (B, D) features.
@@ -56,8 +62,34 @@ def image_shape(config: ModelConfig, shape: Shape) -> tuple[int, int, int]:
         InputError: inputs of another form.
     """
     if len(shape) != 3:
-        raise InputError(
-            f"model.name: {config.name!r} takes images (C, H, W), found inputs of shape {shape}; "
-            "allowed for features: mlp"
-        )
+        raise _takes(config, "images (C, H, W)", shape)
     return shape
+
+
+def series_shape(config: ModelConfig, shape: Shape) -> tuple[int, int]:
+    """(C, T) of one input, for a model that takes series only.
+
+    Raises:
+        InputError: inputs of another form.
+    """
+    if len(shape) != 2:
+        raise _takes(config, "series (C, T)", shape)
+    return shape
+
+
+def vector_shape(config: ModelConfig, shape: Shape) -> tuple[int]:
+    """(D,) of one input, for a model that takes vectors only.
+
+    Raises:
+        InputError: inputs of another form.
+    """
+    if len(shape) != 1:
+        raise _takes(config, "vectors (D,)", shape)
+    return shape
+
+
+def _takes(config: ModelConfig, what: str, shape: Shape) -> InputError:
+    return InputError(
+        f"model.name: {config.name!r} takes {what}, found inputs of shape {shape}; "
+        f"allowed for these: {INSTEAD.get(len(shape), 'mlp')}"
+    )

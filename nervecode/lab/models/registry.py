@@ -20,6 +20,8 @@ MODELS: Registry[BuildModel] = Registry(
     "model",
     functions(
         HERE,
+        conv1d="conv1d",
+        embedding="embedding",
         mlp="mlp",
         resnet="resnet18 resnet34 resnet50 wide_resnet28_10",
         small_cnn="small_cnn",

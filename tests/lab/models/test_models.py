@@ -20,7 +20,9 @@ from nervecode.lab.schema import ModelConfig
 from nervecode.lab.trainer.augment import PADDING, Augmentation
 from nervecode.layers import select_layers
 
-CASES = [(name, shape) for name in sorted(MODELS) for shape in [(1, 8, 8), (3, 16, 12)]]
+IMAGES = [(1, 8, 8), (3, 16, 12)]
+SHAPES = {"conv1d": [(3, 20), (1, 5)], "embedding": [(13,), (2,)]}
+CASES = [(name, shape) for name in sorted(MODELS) for shape in SHAPES.get(name, IMAGES)]
 
 
 def samples(shape: tuple[int, ...], count: int = 32) -> Samples:
@@ -51,7 +53,7 @@ def test_normalisation_is_by_the_statistics_of_training_data(
     train = samples(shape)
     model = build_model(ModelConfig(name=name, width=4), train, 5)
     x = ((train.inputs - model.mean) / model.std).double()
-    channels = x.transpose(0, 1).flatten(1)
+    channels = x.flatten(2).transpose(0, 1).flatten(1) if x.ndim > 2 else x.T
     assert torch.allclose(channels.mean(1), torch.zeros(shape[0]).double(), atol=1e-5)
     assert torch.allclose(channels.std(1), torch.ones(shape[0]).double(), atol=1e-4)
     assert {"mean", "std"} <= set(model.state_dict())
@@ -202,7 +204,7 @@ def test_what_a_borrowed_model_cannot_do_is_told(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet19", "unknown model 'resnet19'; did you mean 'resnet18'? Allowed: mlp"),
+        ("resnet19", "unknown model 'resnet19'; did you mean 'resnet18'? Allowed: conv1d"),
         ("torchvison:resnet18", "unknown model 'torchvison:resnet18'; "),
         ("torchvision", "unknown model 'torchvision'; did you mean 'torchvision:NAME'?"),
         ("torchvision:resnet19",
