@@ -1,4 +1,4 @@
-"""Baselines by name, from pytorch-ood. Every one scores higher = more OOD.
+"""Baselines by name, most from pytorch-ood. Every one scores higher = more OOD.
 
 `docs/detectors.md` lists their hyperparameters, with the source of each.
 """

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from nervecode.lab.data.samples import EVAL_BATCH
 from nervecode.lab.detectors.head import head_of
@@ -58,6 +60,20 @@ def mahalanobis(train: Features, model: Classifier, *, shrinkage: float) -> Scor
     return score
 
 
+def mahalanobis_pp(train: Features, model: Classifier, *, shrinkage: float) -> Score:
+    """Mahalanobis distance of features at unit length to the nearest class centre.
+
+    Mueller and Hein 2025, Mahalanobis++: centres and covariance are those of z / |z|, which scores
+    see too. Shrinkage as in `mahalanobis`.
+    """
+    score = mahalanobis(_at_unit_length(train), model, shrinkage=shrinkage)
+    return lambda split: score(_at_unit_length(split))
+
+
+def _at_unit_length(split: Features) -> Features:
+    return replace(split, features=normalize(split.features.double(), dim=1))
+
+
 def multi_mahalanobis(train: Features, model: Classifier) -> Score:
     """Mahalanobis distances of the channel means of every block, added up.
 
@@ -82,6 +98,15 @@ def rmd(train: Features, model: Classifier) -> Score:
     Ren et al. 2021. No hyperparameter.
     """
     return _in_double(library().RMD(None), train)
+
+
+def rmd_pp(train: Features, model: Classifier) -> Score:
+    """Mahalanobis distance to the nearest class less that to all, of features at unit length.
+
+    Ren et al. 2021 with the features of Mueller and Hein 2025, their rMaha++. No hyperparameter.
+    """
+    score = rmd(_at_unit_length(train), model)
+    return lambda split: score(_at_unit_length(split))
 
 
 def knn(train: Features, model: Classifier, *, k: int, normalise: bool) -> Score:

@@ -26,7 +26,7 @@ class Detector:
 
     Attributes:
         name: its own, and of its function: (features of ID train, classifier, *, options) ->
-            scorer of the features of a split.
+            scorer of the features of a split. The function of NAME++ is NAME_pp.
         module: which holds the function.
         reads: the part of a split that it scores. Detectors that read `inputs` run the network
             again, those that read anything else never do.
@@ -48,7 +48,8 @@ class Detector:
     @property
     def function(self) -> Callable[..., Score]:
         """What fits it."""
-        function: Callable[..., Score] = Function(f"{__package__}.{self.module}", self.name).load()
+        name = self.name.replace("++", "_pp")
+        function: Callable[..., Score] = Function(f"{__package__}.{self.module}", name).load()
         return function
 
     @property
@@ -75,8 +76,16 @@ _DETECTORS = (
         "https://arxiv.org/abs/1807.03888",
         {"shrinkage": 0.0},
     ),
+    Detector(
+        "mahalanobis++",
+        "distances",
+        "features",
+        "https://arxiv.org/abs/2505.18032",
+        {"shrinkage": 0.0},
+    ),
     Detector("multi_mahalanobis", "distances", "blocks", "https://arxiv.org/abs/1807.03888"),
     Detector("rmd", "distances", "features", "https://arxiv.org/abs/2106.09022"),
+    Detector("rmd++", "distances", "features", "https://arxiv.org/abs/2505.18032"),
     Detector(
         "knn",
         "distances",
@@ -97,12 +106,26 @@ _DETECTORS = (
     Detector("nnguide", "head", "features", "https://arxiv.org/abs/2309.14888"),
     Detector("nac", "head", "features", "https://arxiv.org/abs/2306.02879"),
     Detector(
+        "weiper_kld",
+        "weiper",
+        "features",
+        "https://arxiv.org/abs/2405.17164",
+        {
+            "distance": 1.8,
+            "lambda_1": 2.5,
+            "lambda_2": 0.1,
+            "smoothing": 4,
+            "smoothing_logits": 15,
+        },
+    ),
+    Detector(
         "odin",
         "rerun",
         "inputs",
         "https://arxiv.org/abs/1706.02690",
         {"temperature": 1000.0, "step": 0.0014},
     ),
+    Detector("adascale", "adascale", "inputs", "https://arxiv.org/abs/2503.08023", {"p_max": 85.0}),
     Detector("gram", "rerun", "inputs", "https://arxiv.org/abs/1912.12510"),
 )
 DETECTORS = Registry("detector", {detector.name: detector for detector in _DETECTORS})

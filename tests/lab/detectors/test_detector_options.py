@@ -89,11 +89,20 @@ def test_gen_and_odin_take_theirs(model: Classifier, seen: Features) -> None:
 def test_what_may_be_set_is_known_with_its_default() -> None:
     found = {name: one.options for name, one in DETECTORS.items() if one.options}
     assert found == {
+        "adascale": {"p_max": 85.0},
         "gen": {"gamma": 0.1},
         "knn": {"k": 50, "normalise": True},
         "mahalanobis": {"shrinkage": 0.0},
+        "mahalanobis++": {"shrinkage": 0.0},
         "odin": {"temperature": 1000.0, "step": 0.0014},
         "residual": {"axes": 0},
+        "weiper_kld": {
+            "distance": 1.8,
+            "lambda_1": 2.5,
+            "lambda_2": 0.1,
+            "smoothing": 4,
+            "smoothing_logits": 15,
+        },
     }
 
 
@@ -118,6 +127,21 @@ def test_bad_options_are_one_clear_line(override: str, words: str, tmp_path: Pat
         resolve(file=file, overrides=[override])
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_plus_in_a_name_is_taken_by_file_and_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINIMAL + "bench: {options: {mahalanobis++: {shrinkage: 0.1}}}")
+    assert resolve(file=file).config.bench.options == {"mahalanobis++": {"shrinkage": 0.1}}
+    overrides = [
+        "bench.detectors=[rmd++, mahalanobis++]",
+        "bench.options.mahalanobis++.shrinkage=1",
+    ]
+    bench = resolve(file=file, overrides=overrides).config.bench
+    assert bench.detectors == ("rmd++", "mahalanobis++")
+    assert bench.options == {"mahalanobis++": {"shrinkage": 1}}
+    with pytest.raises(InputError, match=r"unknown detector 'rmd\+'; did you mean 'rmd"):
+        resolve(file=file, overrides=["bench.detectors=[rmd+]"])
 
 
 def test_options_of_a_config_are_kept(tmp_path: Path) -> None:
