@@ -31,14 +31,16 @@ def data(
     """List every data set: what it is, and where it is or what gets it."""
     if context.invoked_subcommand is not None:
         return
-    from nervecode.lab.data.catalogue import VARIABLE, data_root, locations
+    from nervecode.lab.data.catalogue import NO_ROOT, VARIABLE, data_root, locations
 
-    places = locations()
+    places, root = locations(), data_root()
     if as_json:
         sets = [asdict(place) for place in places]
-        typer.echo(json.dumps({"schema_version": 1, "folder": str(data_root()), "sets": sets}))
+        folder = None if root is None else str(root)
+        typer.echo(json.dumps({"schema_version": 1, "folder": folder, "sets": sets}))
         return
-    _show(places, f"fetched sets live in {data_root()} (set {VARIABLE} to move it)")
+    home = f"fetched sets live in {root} (set {VARIABLE} to move it)"
+    _show(places, home if root else f"this user has {NO_ROOT}")
     absent = [place.name for place in places if place.command.startswith("nervecode ")]
     if absent:
         next_step("data", "fetch", absent[0])

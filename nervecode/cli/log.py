@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -11,6 +12,15 @@ from pathlib import Path
 _file: ContextVar[Path | None] = ContextVar("run.log", default=None)
 writes: ContextVar[bool] = ContextVar("writes", default=True)
 """Whether this process writes the log: not where it follows the first of several."""
+
+
+# Control characters but tabs and line ends, bytes that are no UTF-8, marks that turn text round.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text that says what it holds and does nothing to a terminal, whatever a file is named."""
+    return UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def log(message: str) -> None:
@@ -23,7 +33,7 @@ def log(message: str) -> None:
         return
     time = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     with suppress(OSError), path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{time}  {line}\n" for line in message.splitlines())
+        file.writelines(f"{time}  {line}\n" for line in printable(message).splitlines())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ anything else that is slow.
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -133,6 +134,8 @@ def main() -> None:
     # A daemon has its streams closed, where Python has None; its work is done all the same.
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name is shown, whatever the locale lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
         sys.exit(run(sys.argv[1:]))
 
 

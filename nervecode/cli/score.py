@@ -43,7 +43,7 @@ def score(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
+        bool, typer.Option("--skip-bad", help="Leave unreadable images, and rows with NaN, out.")
     ] = False,
 ) -> None:
     """Score new inputs: percentile, p-value, flag, surprise. In bits, overall and layer by layer.

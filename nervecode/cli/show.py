@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from nervecode.cli.log import log
+from nervecode.cli.log import log, printable
 from nervecode.lab.machine.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ def say(message: str) -> None:
     """A remark, on standard error and in the log of the run at hand."""
     log(message)
     if not quiet.get():
-        typer.echo(message, err=True)
+        typer.echo(printable(message), err=True)
 
 
 def complain(message: str, hint: str = "") -> None:
     """An error, on standard error; on a terminal in a panel, with what to do next."""
+    message = printable(message)
     if not on_terminal():
         typer.echo(f"Error: {message}", err=True)
         return
@@ -112,7 +113,7 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
         grid.add_column(table.header[column], justify=justify, overflow="fold")
     for r, row in enumerate(table.body):
         best, second = {c for q, c in table.best if q == r}, {c for q, c in table.second if q == r}
-        cells = [Text(row[c]) for c in columns]
+        cells = [Text(printable(row[c]).replace("\n", "\\n")) for c in columns]
         for c, cell in zip(columns, cells, strict=True):
             # The figure alone, and not what it is padded with to stand to the right.
             cell.stylize("bold" if c in best else "underline" if c in second else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nervecode import __version__
 from nervecode.lab.config.presets import presets
-from nervecode.lab.data.catalogue import data_root, locations
+from nervecode.lab.data.catalogue import NO_ROOT, data_root, locations
 from nervecode.lab.machine.provenance import provenance
 
 OTHERS = ("scipy", "matplotlib", "safetensors", "scikit-image")
@@ -77,11 +77,11 @@ def _torch() -> Facts:
 
 
 def _data() -> Facts:
-    places = locations()
+    places, root = locations(), data_root()
     here = [place.name for place in places if place.present]
     absent = [place.name for place in places if not place.present]
     return {
-        "folder": _without_home(data_root()),
+        "folder": _without_home(root) if root else NO_ROOT,
         "present": " ".join(here) or "none",
         "absent": " ".join(absent) or "none",
         "presets": str(len(presets())),
@@ -91,6 +91,8 @@ def _data() -> Facts:
 def _disk(runs: Path) -> Facts:
     facts = {}
     for name, folder in (("runs", runs), ("data", data_root())):
+        if folder is None:
+            continue
         there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         usage = shutil.disk_usage(there)
         facts[name] = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.0f}"

@@ -313,7 +313,14 @@ def _absolute(spec: str) -> str:
         return spec
     if not argument:
         raise ValueError("the set 'folder' needs a path, as in folder:PATH")
-    return f"folder:{Path(argument).expanduser().resolve()}"
+    try:
+        path = str(Path(argument).expanduser().resolve())
+        path.encode()
+    except (RuntimeError, UnicodeEncodeError) as error:  # no such home; not UTF-8, as a config is
+        raise ValueError(
+            f"the path {argument!r} cannot be written into a config ({error})"
+        ) from None
+    return f"folder:{path}"
 
 
 def _nested(spec: str, other: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from nervecode.cli import show
 from nervecode.cli.log import log, logged
 from nervecode.cli.main import run
+from nervecode.lab.results.table import Table
 from tests.command_line import Terminal
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,43 @@ def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     return found
+
+
+# Names of any bytes
+
+
+NAME = b"caf\xe9 \x1b[31m\n\xe2\x80\xae.png".decode("utf-8", "surrogateescape")
+SHOWN = r"caf\udce9 \x1b[31m"
+
+
+def test_names_of_any_bytes_do_nothing_to_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    show.show_table(Table("title", ["id"], [[NAME], ["图片.png"]]))
+    with logged(tmp_path, "score"):
+        show.say(f"skipped: {NAME}")
+    show.complain(NAME)
+    shown = capsys.readouterr()
+    assert rf"{SHOWN}\n\u202e.png" in shown.out
+    assert "图片.png" in shown.out
+    assert shown.err == f"skipped: {SHOWN}\n\\u202e.png\nError: {SHOWN}\n\\u202e.png\n"
+    assert f"skipped: {SHOWN}\n" in (tmp_path / "run.log").read_text(encoding="utf-8")
+    terminal = terminal_of(monkeypatch)
+    show.complain(NAME)
+    assert SHOWN in terminal.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_a_path_of_any_bytes_can_be_told_on_standard_output(encoding: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from nervecode.cli import main; "
+        "main.run = lambda _: print(sys.argv[1]) or 0; main.main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, b"caf\xe9/\xc3\xa9"],
+        env=os.environ | {"PYTHONIOENCODING": encoding}, cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    assert result.stdout.startswith(b"caf\\udce9/")
 
 
 # The log

@@ -15,6 +15,7 @@ from nervecode.errors import InputError, MissingExtraError, NervecodeError
 from nervecode.lab.data.archives import ARCHIVES, Archives
 
 VARIABLE = "NERVECODE_DATA"
+NO_ROOT = f"no home folder for data; {VARIABLE} names a folder"
 EXTRA = "pip install -e '.[data]' in the checkout"
 
 
@@ -195,19 +196,40 @@ CATALOGUE: dict[str, DatasetInfo] = {
 }
 
 
-def data_root() -> Path:
-    """The folder of fetched data: `$NERVECODE_DATA`, or `~/.cache/nervecode/data`."""
-    given = os.environ.get(VARIABLE)
-    return Path(given).expanduser() if given else Path.home() / ".cache/nervecode/data"
+def data_root() -> Path | None:
+    """The folder of fetched data: `$NERVECODE_DATA`, or `~/.cache/nervecode/data`.
+
+    None for a user without a home, such as a container's that has neither HOME nor an entry in
+    passwd. Folders that anybody may write to, as /tmp, are no place for data to be trusted.
+    """
+    try:
+        return Path(os.environ.get(VARIABLE) or "~/.cache/nervecode/data").expanduser()
+    except RuntimeError:
+        return None
+
+
+def require_root() -> Path:
+    """The folder of fetched data.
+
+    Raises:
+        InputError: this user has none.
+    """
+    root = data_root()
+    if root is None:
+        raise InputError(f"data: this user has {NO_ROOT}")
+    return root
 
 
 def places(name: str) -> list[Path]:
     """Where the files of a set are looked for, the first one first."""
     entry, root = CATALOGUE[name], data_root()
+    fetched = [] if root is None else [root / name]
     if entry.archives:
-        return [root / name, root]
+        return fetched if root is None else [*fetched, root]
     assert entry.files is not None
-    return [root / name, raw_folder(root, entry.files), *map(Path, entry.files.system)]
+    if root is not None:
+        fetched.append(raw_folder(root, entry.files))
+    return [*fetched, *map(Path, entry.files.system)]
 
 
 def raw_folder(root: Path, files: Files) -> Path:
@@ -246,7 +268,7 @@ def locate(spec: str) -> Location:
         for place in places(name):
             if holds(place, entry):
                 return Location(name, True, str(place))
-        looked = ", ".join(map(str, places(name)))
+        looked = ", ".join(map(str, places(name))) or NO_ROOT
         return Location(name, False, looked, f"nervecode data fetch {name}")
     return Location(name, True, "comes with the package" if name != "folder" else "where you say")
 

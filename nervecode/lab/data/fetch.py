@@ -13,10 +13,10 @@ from nervecode.files import replacing
 from nervecode.lab.data.catalogue import (
     CATALOGUE,
     Files,
-    data_root,
     locate,
     raw_folder,
     require,
+    require_root,
 )
 from nervecode.lab.data.idx_sets import Checked, check_folder
 from nervecode.lab.data.unpack import install, intact
@@ -99,7 +99,7 @@ def _install(name: str, files: Files, source: Path) -> Path:
     if not source.is_dir():
         raise InputError(f"--from {source}: no such folder")
     checked = _checked(name, files, source)
-    folder = data_root() / name
+    folder = require_root() / name
     if source.resolve() == folder.resolve():
         return folder
     for file, idx_file in checked.items():
@@ -115,7 +115,7 @@ def _download(name: str, files: Files) -> Path:
     """Let torchvision download into a folder that goes away, and install what it got."""
     from torchvision import datasets
 
-    root = data_root()
+    root = require_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{name}.", dir=root) as folder:

@@ -1,7 +1,8 @@
 """Images: files that nobody vouches for, decoded by one rule, and tensors fitted to a shape.
 
 The rule is that of OpenOOD 1.5 (https://arxiv.org/abs/2306.09301): RGB, the shorter side resized
-(bilinear, to bytes), the centre cropped. Data sets and inputs to score meet the network through it.
+(bilinear, to bytes), the centre cropped. Before it, pictures stand upright, as their EXIF data say,
+and deeper ones become bytes. Data sets and inputs to score meet the network through it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,51 @@ def open_image(path: Path | IO[bytes]) -> Iterator[Image.Image]:
         yield image
 
 
+def as_shown(image: Image.Image) -> Image.Image:
+    """An image in RGB bytes as a viewer shows it: turned as its EXIF data say, on white.
+
+    16-bit pixels are those over their whole range, floats those from 0 to 1. Pillow would cut
+    either off at 255.
+
+    Raises:
+        ValueError: integers of 32 bits, whose range no file tells, or floats beyond 0 to 1.
+    """
+    from PIL import Image
+
+    upright = _upright(image)
+    if upright.mode == "F":
+        return _from_floats(np.asarray(upright)).convert("RGB")
+    # Older releases of Pillow read 16-bit PNG and PGM as mode I.
+    if upright.mode.startswith("I;16") or (upright.mode == "I" and image.format in ("PNG", "PPM")):
+        return _from_floats(np.asarray(upright, dtype=np.float32) / 65535).convert("RGB")
+    if upright.mode == "I":
+        raise ValueError("32-bit integer pixels, allowed: 8 or 16 bits, or floats from 0 to 1")
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return upright.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    image.load()  # a file that ends too early is told here
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF data raise errors of many kinds; the pixels are whole
+        return image
+
+
+def _from_floats(array: np.ndarray) -> Image.Image:
+    from PIL import Image
+
+    if not (array.min() >= 0 and array.max() <= 1):  # nor NaN
+        raise ValueError(
+            f"float pixels from {array.min():g} to {array.max():g}, allowed: from 0 to 1"
+        )
+    return Image.fromarray((array * 255).round().astype(np.uint8))
+
+
 def decode(file: Path | IO[bytes], side: int) -> Tensor:
     """(3, side, side) uint8 of an image file.
 
@@ -65,7 +111,7 @@ def decode(file: Path | IO[bytes], side: int) -> Tensor:
         UNREADABLE: no readable image.
     """
     with open_image(file) as image:
-        resized = vision.resize(image.convert("RGB"), side, vision.InterpolationMode.BILINEAR)
+        resized = vision.resize(as_shown(image), side, vision.InterpolationMode.BILINEAR)
     array = np.array(vision.center_crop(resized, [side, side]))
     return torch.from_numpy(array).permute(2, 0, 1)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +12,7 @@ from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import require
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.load import load_dataset, load_outside, number
+from nervecode.lab.data.names import set_names
 from nervecode.lab.data.registry import OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.schema import DataConfig
@@ -73,29 +72,15 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
         if len(part) < 2:
             raise InputError(f"data: the {name} split of {config.id!r} holds {len(part)} samples")
     whole, test = test, test.head(limit_eval)
-    ood = []
+    names, ood = set_names(config), []
     for group in ("near", "far", "shift"):
         for spec in getattr(config, group):
             _no_kept_class(spec, config, kept)
             samples = _ood(spec, config, train, test, unknown, limit_eval).head(limit_eval)
             if group != "shift":
                 _differs(spec, samples, whole)
-            ood.append(OodSet(set_name(spec, config), group, samples))
-    names = [ood_set.name for ood_set in ood]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"data: two OOD sets would have the name {name!r}")
+            ood.append(OodSet(names[spec], group, samples))
     return Splits(train, calibration, test, tuple(ood), len(kept))
-
-
-def set_name(spec: str, config: DataConfig) -> str:
-    """A name fit for files and tables: `rotate:45` is `rotate_45`."""
-    name, _, argument = spec.partition(":")
-    if name == "folder":
-        spec = f"folder:{Path(argument).name}"
-    if spec == "held_out":
-        spec = f"{set_name(config.id, config)}:{','.join(map(str, config.hold_out))}"
-    return re.sub(r"[^A-Za-z0-9.]+", "_", spec)
 
 
 def _no_kept_class(spec: str, config: DataConfig, kept: list[int]) -> None:

@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.data.archives import Archives, Download
-from nervecode.lab.data.catalogue import CATALOGUE, data_root, holds, locate
+from nervecode.lab.data.catalogue import CATALOGUE, holds, locate, require_root
 
 
 def install(name: str, archives: Archives, source: Path | None) -> Path:
@@ -34,7 +34,7 @@ def install(name: str, archives: Archives, source: Path | None) -> Path:
         InputError: files that are not those of the set.
         NervecodeError: the download failed, or there is no room for it.
     """
-    target, given = data_root() / name, None
+    target, given = require_root() / name, None
     if source is not None:
         if not source.is_dir():
             raise InputError(f"--from {source}: no such folder")
@@ -90,7 +90,7 @@ def intact(name: str) -> bool:
 @contextmanager
 def _workplace(name: str, archives: Archives) -> Iterator[Path]:
     """A temporary folder in the data folder, gone afterwards; every failure is told."""
-    root = data_root()
+    root = require_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(root).free // 10**6

@@ -20,7 +20,9 @@ SAMPLED = 64
 class ArrayInputs(Source):
     """The rows of an array; each batch is a unit."""
 
-    def __init__(self, name: str, array: np.ndarray, shape: Shape) -> None:
+    def __init__(
+        self, name: str, array: np.ndarray, shape: Shape, *, skip_bad: bool = False
+    ) -> None:
         allowed = (shape, shape[1:]) if shape[0] == 1 else (shape,)  # (N, H, W): of one channel
         if array.ndim == 0 or array.shape[1:] not in allowed or not len(array):
             text = ", ".join(map(str, shape))
@@ -32,7 +34,7 @@ class ArrayInputs(Source):
                 f"{name}: found {array.dtype} pixels, allowed: float from 0 to 1, or uint8 from 0 "
                 'to 255; array.astype("uint8") makes these'
             )
-        self.name, self.shape, self.count = name, shape, len(array)
+        self.name, self.shape, self.count, self.skip_bad = name, shape, len(array), skip_bad
         self.units = -(-self.count // EVAL_BATCH)
         self.identity = {"count": self.count, "values": _fingerprint(array)}
         self._array: np.ndarray | None = array
@@ -43,24 +45,29 @@ class ArrayInputs(Source):
         return self._array[start:stop]
 
     def read(self, unit: int) -> Iterator[Inputs]:
-        """The rows of one batch, named by their number; bytes become [0, 1]."""
+        """The rows of one batch, named by their number, that are finite; bytes become [0, 1]."""
         start = unit * EVAL_BATCH
         array = self.rows(start, min(start + EVAL_BATCH, self.count))
         with np.errstate(over="ignore"):
             values = torch.tensor(array.astype(np.float32)).view(-1, *self.shape)
-        if not values.isfinite().all():
-            raise InputError(f"{self.name}: holds NaN or infinity, allowed: finite float32 values")
         if array.dtype == np.uint8:
             values = values / 255
-        yield Inputs(values, [str(start + i) for i in range(len(array))])
+        finite = values.isfinite().flatten(1).all(1)
+        reason = "holds NaN or infinity, allowed: finite float32 values"
+        rows = [start + i for i in (~finite).nonzero().flatten().tolist()]
+        bad = [f"{self.name}: row {row} {reason}" for row in rows]
+        if bad and not self.skip_bad:
+            raise InputError(f"{bad[0]}; --skip-bad leaves it out")
+        ids = [str(start + i) for i in finite.nonzero().flatten().tolist()]
+        yield Inputs(values[finite], ids, tuple(bad))
 
 
 class MappedInputs(ArrayInputs):
     """The rows of an `.npy` file."""
 
-    def __init__(self, path: Path, shape: Shape) -> None:
+    def __init__(self, path: Path, shape: Shape, *, skip_bad: bool = False) -> None:
         self.path = path
-        super().__init__(str(path), self._map(), shape)
+        super().__init__(str(path), self._map(), shape, skip_bad=skip_bad)
         self._array = None
 
     def rows(self, start: int, stop: int) -> np.ndarray:

@@ -47,7 +47,7 @@ class ImageInputs(Source):
 
 
 def gather(names: Sequence[str], decoded: Sequence[Tensor | str], shape: Shape) -> Inputs:
-    """A batch of the images that were decoded; in place of a bad one stands what to call it."""
+    """A batch of the images that were decoded; in place of a bad one stands why it is none."""
     images = [image for image in decoded if isinstance(image, Tensor)]
     ids = [name for name, image in zip(names, decoded, strict=True) if isinstance(image, Tensor)]
     skipped = tuple(image for image in decoded if isinstance(image, str))
@@ -55,7 +55,7 @@ def gather(names: Sequence[str], decoded: Sequence[Tensor | str], shape: Shape) 
 
 
 def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor | str:
-    """What `read` returns; the name of an unreadable image, where such are skipped.
+    """What `read` returns; of an unreadable image, where such are skipped, its name and why.
 
     Raises:
         InputError: an unreadable image that is not skipped.
@@ -63,10 +63,10 @@ def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor
     try:
         return read()
     except UNREADABLE as error:
+        reason = f"{name}: not a readable image ({error})"
         if skip_bad:
-            return name
-        hint = "--skip-bad leaves it out"
-        raise InputError(f"{name}: not a readable image ({error}); {hint}") from None
+            return reason
+        raise InputError(f"{reason}; --skip-bad leaves it out") from None
 
 
 def fitted(file: Path | IO[bytes], shape: Shape) -> Tensor:

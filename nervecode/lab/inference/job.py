@@ -51,7 +51,7 @@ class ScoringJob:
         seed: whose model; None takes the run's first.
         device: None takes the config's.
         workers: threads that decode images; None is one a core.
-        skip_bad: leave unreadable images out.
+        skip_bad: leave unreadable images, and rows with NaN or infinity, out.
         force: replace a file that exists.
     """
 

@@ -24,7 +24,7 @@ def open_inputs(source: str, shape: Shape, *, skip_bad: bool = False, workers: i
             layout and notation (`x-{000..099}.tar`), or a data set's name. An `.npy` file is
             mapped, an `.npz` file or a data set is held in memory.
         shape: (C, H, W) or (D,) of one input. Images are resized; arrays must fit.
-        skip_bad: leave unreadable images out, rather than refuse all.
+        skip_bad: leave unreadable images and rows with NaN or infinity out, rather than refuse all.
         workers: threads that decode images.
 
     Raises:
@@ -37,9 +37,9 @@ def open_inputs(source: str, shape: Shape, *, skip_bad: bool = False, workers: i
     if path.is_dir() or (path.is_file() and path.suffix not in (".npy", ".npz")):
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
     if path.suffix == ".npy":
-        return MappedInputs(path, shape)
+        return MappedInputs(path, shape, skip_bad=skip_bad)
     if path.suffix == ".npz":
-        return ArrayInputs(source, unpack(path), shape)
+        return ArrayInputs(source, unpack(path), shape, skip_bad=skip_bad)
     return _named(source, shape)
 
 

@@ -48,9 +48,10 @@ def write_scored(
     extra: dict[str, np.ndarray] | None = None,
     force: bool = False,
 ) -> None:
-    """Write by the suffix of the path; how the rows are cut into chunks leaves no trace.
+    r"""Write by the suffix of the path; how the rows are cut into chunks leaves no trace.
 
     Until the last row is there they lie in files without a name, which go when the process does.
+    Texts are UTF-8: a file name that is not has its bytes escaped, as `\udce9`.
 
     Args:
         chunks: the rows, in order.
@@ -66,7 +67,7 @@ def write_scored(
         _write_npz(chunks, path, extra or {})
         return
     with replacing(path) as temporary, TemporaryFile(dir=path.parent) as unnamed:
-        text = io.TextIOWrapper(unnamed, "utf-8", errors="surrogateescape", newline="")
+        text = io.TextIOWrapper(unnamed, "utf-8", errors="backslashreplace", newline="")
         (_write_csv if path.suffix == ".csv" else _write_jsonl)(chunks, text)
         text.detach().seek(0)
         with temporary.open("wb") as file:

@@ -59,7 +59,7 @@ def score_source(
     progress.start("score", len(units))
     for unit, batch in ahead(batches):
         for name in batch.skipped:
-            progress.tell(f"skipped: {name} (not a readable image)")
+            progress.tell(f"skipped: {name}")
         if batch.ids:
             scored = score_inputs(wrapped, batch, alpha=alpha)
             for name in scored.ids[~np.isfinite(scored.surprise)]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Inputs:
-    """(N, *shape) float inputs, a name for each, and the files that were skipped."""
+    """(N, *shape) float inputs, a name for each, and what was skipped, with the reason."""
 
     inputs: Tensor
     ids: list[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from nervecode.lab.schema import Config
 # be made to write beyond its memory (CVE-2026-24747, GHSA-63cw-57p8-fm3p).
 SAFE_UNPICKLER = (2, 10)
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")  # where weights lie in a file
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+# Of DataParallel, torch.compile, a LightningModule, and what else holds a model.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 OWN = ("mean", "std")  # the normalisation, which other people keep outside of their models
 SLACK = 64 << 20
 
@@ -60,8 +62,9 @@ def load_foreign(path: Path, model: Classifier) -> None:
     """
     state = model.state_dict()
     limit = 4 * sum(tensor.nbytes for tensor in state.values()) + SLACK  # with an optimiser's state
-    tensors = read_foreign(path, limit=limit)
-    chosen = _fitted({key: model.key_elsewhere(key) for key in state}, state, tensors, path)
+    names = {key: model.key_elsewhere(key) for key in state}
+    tensors = _without_prefixes(read_foreign(path, limit=limit), names.values(), path)
+    chosen = _fitted(names, state, tensors, path)
     model.load_state_dict(state | chosen)
 
 
@@ -123,7 +126,7 @@ def _weights(content: Any, path: Path) -> dict[str, Tensor]:
     bad = [key for key, value in content.items() if not _is_plain(key, value)]
     if bad:
         raise InputError(f"{path}: {bad[0]!r} is no plain tensor")
-    return {_without_prefixes(key): tensor for key, tensor in content.items()}
+    return content
 
 
 def _is_plain(key: Any, value: Any) -> bool:
@@ -136,10 +139,27 @@ def _is_plain(key: Any, value: Any) -> bool:
     )
 
 
-def _without_prefixes(key: str) -> str:
-    for prefix in PREFIXES:
+def _without_prefixes(
+    tensors: dict[str, Tensor], names: Collection[str], path: Path
+) -> dict[str, Tensor]:
+    """The tensors by the model's own names, whatever wrapped the model they were saved from."""
+    own = {_bare(name): name for name in names}
+    if len(own) < len(names):  # the model's names differ by prefixes alone: they are not touched
+        return tensors
+    renamed: dict[str, str] = {}
+    for key in tensors:
+        name = own.get(_bare(key), _bare(key))
+        if name in renamed:
+            raise InputError(f"{path}: has {renamed[name]!r} and {key!r}, allowed: one of them")
+        renamed[name] = key
+    return {name: tensors[key] for name, key in renamed.items()}
+
+
+def _bare(key: str) -> str:
+    """A key without the prefixes of whatever wraps a model, in any order and number."""
+    while prefix := next((p for p in PREFIXES if key.startswith(p)), None):
         key = key.removeprefix(prefix)
-    return key
+    return key.replace("._orig_mod.", ".")  # of parts that were compiled alone
 
 
 def _fitted(

@@ -17,9 +17,10 @@ from torchvision.transforms import functional as V1
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.images import fit_images
+from nervecode.lab.data.names import set_name
 from nervecode.lab.data.registry import DATASETS, OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples
-from nervecode.lab.data.splits import Splits, build_splits, set_name
+from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.schema import DataConfig
 
 HELD_OUT = (8, 9)
@@ -182,7 +183,10 @@ def test_another_data_set_is_fitted_to_the_shape_of_the_inputs(
         ({"far": ("uniform_noise:2",)}, "found '2', allowed: no argument"),
         ({"shift": ("noise:nan",)}, "the set 'noise:nan': found 'nan', allowed: numbers"),
         ({"shift": ("blur:-1",)}, "the shift 'blur': found -1, allowed: above 0"),
-        ({"near": ("held_out", "digits:8,9")}, "two OOD sets would have the name 'digits_8_9'"),
+        (
+            {"near": ("held_out", "digits:8,9")},
+            "the OOD sets 'held_out' and 'digits:8,9' are the same",
+        ),
         ({"test_fraction": 0.0001}, "the test split of 'digits' holds 0 samples"),
         ({"limit_train": 1}, "the train split of 'digits' holds 1 samples"),
     ],

@@ -16,9 +16,10 @@ from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.images import fit_images
 from nervecode.lab.data.load import load_dataset
+from nervecode.lab.data.names import set_name
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.samples import Samples, as_float
-from nervecode.lab.data.splits import build_splits, set_name
+from nervecode.lab.data.splits import build_splits
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.build import build_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -29,9 +30,11 @@ from nervecode.lab.data.fetch import fetch
 from nervecode.lab.data.images import fit_images
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
 from nervecode.lab.data.splits import Splits, build_splits
+from nervecode.lab.doctor import examine
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.registry import MODELS
 from nervecode.lab.schema import DataConfig, ModelConfig
+from tests.command_line import invoke
 from tests.lab.data.archives import arrays, own_root, shrink, write
 
 IDX = [name for name, entry in CATALOGUE.items() if entry.files]
@@ -77,6 +80,34 @@ def test_data_live_where_the_environment_says(
         else:
             monkeypatch.setenv("NERVECODE_DATA", empty)
         assert data_root() == tmp_path / "home/.cache/nervecode/data"
+
+
+def test_a_user_without_a_home_has_no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NERVECODE_DATA", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", raising_key_error)
+    assert data_root() is None
+    assert places("kmnist") == places("cifar10") == []
+    assert places("fashion_mnist") == [Path("/usr/share/datasets/fashion-mnist")]
+    words = "no home folder for data; NERVECODE_DATA names a folder"
+    with pytest.raises(InputError, match=f"kmnist is absent from {words}; get it"):
+        require(["kmnist"])
+    for name in ("kmnist", "cifar10"):
+        with pytest.raises(InputError, match=f"data: this user has {words}"):
+            fetch(name)
+    parts = examine(Path("runs"))
+    assert parts["data"]["folder"] == words
+    assert parts["disk"].keys() == {"runs"}
+    assert words in invoke("data").out + invoke("data").err
+    assert json.loads(invoke("data", "--json").out)["folder"] is None
+    monkeypatch.setenv("NERVECODE_DATA", "~/data")
+    assert data_root() is None
+    monkeypatch.setenv("NERVECODE_DATA", "/somewhere")
+    assert data_root() == Path("/somewhere")
+
+
+def raising_key_error(number: int) -> None:
+    raise KeyError(f"getpwuid(): uid not found: {number}")
 
 
 def test_every_set_that_is_absent_is_told_with_its_command(root: Path, no_skimage: None) -> None:

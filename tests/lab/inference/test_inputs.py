@@ -79,7 +79,7 @@ def test_an_unreadable_image_is_named_or_skipped(folder: Path, damage: bytes | N
     assert "--skip-bad" in str(caught.value)
     found = read_inputs(str(folder), GREY, skip_bad=True)
     assert found.ids == ["a.PNG", "b.png", "deeper/c.bmp"]
-    assert found.skipped == (str(bad),)
+    assert [text.partition(" (")[0] for text in found.skipped] == [f"{bad}: not a readable image"]
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
@@ -155,6 +155,26 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, array: np.ndarray, w
     with pytest.raises(InputError, match=re.escape(words)) as caught:
         read_inputs(str(path), GREY)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("bad", [[0], [1, 3], [0, 1, 2, 3]])
+def test_a_row_that_is_not_finite_is_named_or_skipped(
+    tmp_path: Path, bad: list[int], suffix: str
+) -> None:
+    array = np.random.default_rng(0).random((4, 16))
+    array[bad, 5] = [np.nan, np.inf, -np.inf, 1e300][: len(bad)]
+    path = tmp_path / f"x{suffix}"
+    np.save(path, array) if suffix == ".npy" else np.savez(path, array)
+    reason = "holds NaN or infinity, allowed: finite float32 values"
+    with pytest.raises(InputError) as caught:
+        read_inputs(str(path), (16,))
+    assert str(caught.value) == f"{path}: row {bad[0]} {reason}; --skip-bad leaves it out"
+    found = read_inputs(str(path), (16,), skip_bad=True)
+    kept = [row for row in range(4) if row not in bad]
+    assert found.ids == [str(row) for row in kept]
+    np.testing.assert_array_equal(found.inputs, array[kept].astype(np.float32))
+    assert found.skipped == tuple(f"{path}: row {row} {reason}" for row in bad)
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])

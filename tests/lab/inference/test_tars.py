@@ -121,7 +121,9 @@ def test_a_bad_image_is_named_or_skipped(tmp_path: Path) -> None:
         read_inputs(str(path), GREY)
     found = read_inputs(str(path), GREY, skip_bad=True)
     assert found.ids == ["a", "c"]
-    assert found.skipped == (f"{path}/b.png",)
+    assert [text.partition(" (")[0] for text in found.skipped] == [
+        f"{path}/b.png: not a readable image"
+    ]
 
 
 def test_a_member_too_large_or_sparse_is_not_unpacked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle  # noqa: TID251
 import zipfile
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Path], Path]] = {
     "nested": lambda w, p: saved({"net": {"model": w}}, p / "x.pt"),
     "parallel": lambda w, p: saved({f"module.{k}": v for k, v in w.items()}, p / "x.pt"),
     "compiled": lambda w, p: saved({f"_orig_mod.{k}": v for k, v in w.items()}, p / "x.pt"),
+    "parts compiled": lambda w, p: saved(
+        {k.replace("blocks.1.", "blocks.1._orig_mod."): v for k, v in w.items()}, p / "x.pt"
+    ),
 }
 
 
@@ -59,6 +63,44 @@ def test_weights_are_taken_in_the_usual_forms(form: str, tmp_path: Path) -> None
     for key, tensor in weights().items():
         assert torch.equal(found.state_dict()[key], tensor), key
     assert torch.equal(found.mean, mean)
+
+
+PREFIXES = ["".join(parts) for parts in permutations(["_orig_mod.", "module.", "model."])]
+
+
+@pytest.mark.parametrize("form", ["safetensors", "state dict"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes_are_taken_off_in_any_order(prefix: str, form: str, tmp_path: Path) -> None:
+    found = model()
+    load_foreign(FORMS[form]({prefix + key: t for key, t in weights().items()}, tmp_path), found)
+    for key, tensor in weights().items():
+        assert torch.equal(found.state_dict()[key], tensor), key
+
+
+def test_two_tensors_for_one_weight_are_refused(tmp_path: Path) -> None:
+    both = weights() | {f"module.{key}": tensor for key, tensor in weights(2).items()}
+    with pytest.raises(InputError, match=r"has '.+' and 'module\..+', allowed: one of them"):
+        load_foreign(saved(both, tmp_path / "x.pt"), model())
+
+
+class Wrapped(Classifier):
+    """A model whose own weights have names like those of a wrapper."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.model = torch.nn.Linear(8, 4)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.module."])
+def test_a_model_may_itself_be_named_as_a_wrapper(prefix: str, tmp_path: Path) -> None:
+    theirs, found = Wrapped(), Wrapped()
+    state = {prefix + key: t for key, t in theirs.state_dict().items()}
+    load_foreign(saved(state, tmp_path / "x.pt"), found)
+    assert torch.equal(found.model.weight, theirs.model.weight)
+    assert torch.equal(found.head.bias, theirs.head.bias)
 
 
 def test_a_model_of_torchvision_takes_torchvisions_own_keys(tmp_path: Path) -> None:
