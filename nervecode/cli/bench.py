@@ -21,6 +21,7 @@ from nervecode.cli.options import (
     Overrides,
     Preset,
     Seeds,
+    TrustCode,
 )
 from nervecode.cli.several import several
 from nervecode.cli.show import say
@@ -57,6 +58,7 @@ def bench(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Train, calibrate and score; then tables and a report. Resumed where it stands.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nervecode.cli.options import Run, command_line
+from nervecode.cli.options import Run, TrustCode, command_line
 from nervecode.cli.several import several
 from nervecode.cli.show import next_step, progress, say, show_table
 from nervecode.cli.stage import do_stage
@@ -26,6 +26,7 @@ def calibrate(
             help="Held-out ID inputs, as of score --input, for the calibration of a new run."
         ),
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Fit and calibrate the codes of a trained run. For every seed.
 
@@ -43,7 +44,7 @@ def calibrate(
         _extend(opened, add)
         return
     require_stage(opened, "train")
-    prepared = prepare(opened.config)
+    prepared = prepare(opened.config, opened)
     do_stage(opened, prepared, "calibrate")
     _say_promises(opened)
     for seed in opened.config.seeds:

@@ -9,7 +9,7 @@ import typer
 
 from nervecode.cli import options
 from nervecode.cli.opening import open_run
-from nervecode.cli.options import AnyRun, ConfigFile, Device, OutDir, Overrides, Preset
+from nervecode.cli.options import AnyRun, ConfigFile, Device, OutDir, Overrides, Preset, TrustCode
 from nervecode.cli.show import next_step, say
 from nervecode.cli.stage import working
 
@@ -29,6 +29,7 @@ def import_checkpoint(
     override: Overrides = None,
     uri: Annotated[str | None, typer.Option(help="Where it comes from; noted.")] = None,
     sha256: Annotated[str | None, typer.Option(help="The SHA-256 that it must have.")] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Take a classifier that was trained elsewhere. It becomes that of one seed of a run.
 

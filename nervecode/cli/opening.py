@@ -38,9 +38,9 @@ def open_run(
 
     given = settings or {}
 
-    def checked(new: Config) -> Prepared:
+    def checked(new: Config, opened: RunDir | None = None) -> Prepared:
         check_batch(new.train.batch_size, compiled=new.train.compile)
-        prepared = prepare(new)
+        prepared = prepare(new, opened)
         check(new, prepared)
         return prepared
 
@@ -56,4 +56,4 @@ def open_run(
     assert opened.config is not None  # damaged, it is an artifact's error and not the user's
     path = opened.root / "config.yaml"
     new = options.resolve_options(None, path, seeds, device, override, **given).config
-    return opened, new, checked(new)
+    return opened, new, checked(new, opened)

@@ -50,6 +50,24 @@ Overrides = Annotated[
 Deterministic = Annotated[
     bool | None, typer.Option("--deterministic", help="PyTorch's deterministic algorithms alone.")
 ]
+
+
+def _trust(context: typer.Context, given: bool) -> bool:
+    if given:
+        from nervecode.lab.models.user_code import trusting
+
+        context.with_resource(trusting())
+    return given
+
+
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        callback=_trust,  # which does all: it holds until the command ends
+        help="Run the Python code that a config or a run names (python:MODULE:FUNCTION).",
+    ),
+]
 AnyRun = Annotated[Path | None, typer.Argument(help="A run to go on with.", metavar="RUN")]
 Run = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervecode.cli.opening import open_run
-from nervecode.cli.options import command_line
+from nervecode.cli.options import TrustCode, command_line
 from nervecode.cli.several import several
 from nervecode.cli.show import say
 from nervecode.cli.stage import do_bench
@@ -32,6 +32,7 @@ def run_cell(
     until_eof: Annotated[
         bool, typer.Option("--until-eof", help="End when standard input ends.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run one cell of a sweep. As `nervecode bench` runs a config; resumed where it stands.
 

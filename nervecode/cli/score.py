@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nervecode.cli.options import Device, Run
+from nervecode.cli.options import Device, Run, TrustCode
 from nervecode.cli.show import next_step, progress, say, show_table
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def score(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable images, and rows with NaN, out.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Score new inputs: percentile, p-value, flag, surprise. In bits, overall and layer by layer.
 

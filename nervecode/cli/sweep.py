@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nervecode.cli.options import Overrides, Seeds, parse_seeds
+from nervecode.cli.options import Overrides, Seeds, TrustCode, parse_seeds
 from nervecode.cli.show import progress, say, show_table
 from nervecode.errors import InputError
 
@@ -51,6 +51,7 @@ def sweep(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run configs with every seed and combination of a grid. Resumed where it stands.
 
@@ -60,7 +61,7 @@ def sweep(
     """
     from nervecode.lab.sweep import launchers
     from nervecode.lab.sweep.cells import Sweep, read_sweep, write_sweep
-    from nervecode.lab.sweep.run import due_cells, require_data, run_cells
+    from nervecode.lab.sweep.run import cell_words, due_cells, require_data, run_cells
 
     start = None if launcher == PRINT else launchers.launcher(launcher)
     options = _options(launcher_option or [])
@@ -76,7 +77,7 @@ def sweep(
         chosen = write_sweep(outdir, cells)
     if start is None:
         for cell in due:
-            typer.echo(shlex.join(["nervecode", "run-cell", str(outdir), cell.id]))
+            typer.echo(shlex.join(["nervecode", *cell_words(cell, outdir)]))
         return
     say(f"{len(chosen.cells)} cells in {outdir}, {len(chosen.cells) - len(due)} of them not due")
     if due:

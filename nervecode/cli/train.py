@@ -20,6 +20,7 @@ from nervecode.cli.options import (
     Overrides,
     Preset,
     Seeds,
+    TrustCode,
 )
 from nervecode.cli.several import several
 from nervecode.cli.show import next_step, say
@@ -47,6 +48,7 @@ def train(
         bool,
         typer.Option("--dry-run", help="Build everything, run one batch, estimate; write nothing."),
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Train the classifier of a config, a checkpoint a seed. Resumed where it stands.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nervecode.cli.options import Device, Run
+from nervecode.cli.options import Device, Run, TrustCode
 from nervecode.cli.show import next_step, progress, say
 from nervecode.errors import ArtifactError, InputError
 
@@ -37,6 +37,7 @@ def verify(
     ] = 1e-3,
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Check every file of a run against its hash. Prints one digest of it all.
 

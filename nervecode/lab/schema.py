@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -60,10 +62,32 @@ def _option(value: Any) -> Any:
 Option = Annotated[bool | int | float, BeforeValidator(_option)]
 
 
+def _freeze(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if value != "backbone" and not whole:
+        raise ValueError(f"found {value!r}, allowed: a number of epochs, or backbone")
+    return value
+
+
+Freeze = Annotated[int | Literal["backbone"], BeforeValidator(_freeze)]
+
+
 class Section(BaseModel):
-    """What every part of a config shares: frozen, and no unknown key."""
+    """What every part of a config shares: frozen, and no unknown key.
+
+    Keys in `LATER` came after the first release: while they have their default they are left out
+    of what is stored and hashed, so that older configs keep their hashes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialise(self)
+        fields = type(self).model_fields
+        unused = {key for key in self.LATER if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in values.items() if key not in unused}
 
 
 class DataConfig(Section):
@@ -119,16 +143,41 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """A model of the registry, by name, with its own arguments.
 
-    `torchvision:NAME` and `timm:NAME` are those libraries' models, which have neither of them.
+    `torchvision:NAME` and `timm:NAME` are those libraries' models, `python:MODULE:FUNCTION` makes
+    one of the user's own; they have neither width nor depth.
     """
+
+    LATER = frozenset({"head", "weights", "mean", "std"})
 
     name: str
     width: Size = 32
     depth: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
+    # The linear layer that gives the logits, by its name in a model from elsewhere; None: the last.
+    head: str | None = None
+    # Where training begins: a file of weights, or package:NAME, which carries one.
+    weights: str | None = None
+    # What inputs are normalised by, per channel or one for all; None: the statistics of ID train.
+    mean: tuple[Finite, ...] | None = None
+    std: tuple[Positive, ...] | None = None
+
+    @field_validator("weights")
+    @classmethod
+    def _absolute_weights(cls, source: str | None) -> str | None:
+        if source is None or source.startswith("package:"):
+            return source
+        return str(Path(source).expanduser().resolve())
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> ModelConfig:
+        if len(self.mean or ()) != len(self.std or ()):
+            raise ValueError("mean and std must have as many numbers as each other")
+        return self
 
 
 class TrainConfig(Section):
     """How the classifier is trained."""
+
+    LATER = frozenset({"freeze"})
 
     epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10
     batch_size: Annotated[int, Field(strict=True, ge=1, le=1 << 20)] = 128
@@ -142,6 +191,8 @@ class TrainConfig(Section):
     # `auto`: bfloat16 autocast where the device multiplies it natively, else float32.
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
+    # So many epochs train the head alone, on a network that stays as it is; `backbone`: all do.
+    freeze: Freeze = 0
 
 
 class SignalConfig(Section):
@@ -214,11 +265,15 @@ class CostConfig(Section):
 class Config(Section):
     """Everything that a run depends on."""
 
+    LATER = frozenset({"transfer"})
+
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     description: str = ""
     cost: CostConfig = CostConfig()
     demo: bool = False
+    # Its inputs or its network come from a training elsewhere, which may have met any of the sets.
+    transfer: bool = False
     seeds: tuple[Seed, ...] = (0,)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # CPU threads; None leaves PyTorch its own. A small network is fastest on one, by far where
@@ -253,6 +308,11 @@ class Config(Section):
             if not name.startswith(PRIMARY) or not name.isidentifier():
                 raise ValueError(f"signal names begin with {PRIMARY!r}, found {name!r}")
         return signals
+
+    @property
+    def transferred(self) -> bool:
+        """Whether figures are to be read as those of a transfer."""
+        return self.transfer or self.model.weights is not None
 
     def training_inputs(self) -> dict[str, Any]:
         """The settings that a training depends on, beside its seed.

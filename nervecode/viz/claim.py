@@ -64,6 +64,12 @@ def reasons(meta: Mapping[str, Any], saved: Saved, *, withheld: bool) -> list[Re
     if meta.get("demo"):
         text = "Made to show how things work; its figures claim nothing."
         listed.append(Reason(False, "Demonstration", text))
+    if meta.get("transfer"):
+        text = (
+            "The network, or the encoder behind its inputs, was trained elsewhere on data that may "
+            "hold any of these sets: what is called new here need not be new to it."
+        )
+        listed.append(Reason(False, "Transfer", text))
     listed.append(_seeds(len(meta["seeds"])))
     listed.append(
         Reason(

@@ -24,7 +24,7 @@ def plot_critical_difference(
         path: `.png`, `.svg` or `.pdf`.
         highlight: the method to draw in colour.
         measure: what is ranked, for the caption.
-        stamp: DEMO or FAILED GATE, drawn across.
+        stamp: DEMO, TRANSFER or FAILED GATE, drawn across.
     """
     caption = (
         f"{measure}, over {ranks.num_settings} settings; bars join methods that the Nemenyi test "

@@ -94,7 +94,7 @@ class Saved:
 
     @property
     def stamp(self) -> str:
-        """DEMO, FAILED GATE, both or nothing."""
+        """DEMO, TRANSFER, FAILED GATE, or nothing."""
         return " · ".join(marks(self.meta))
 
     def _npz(self, path: Path) -> Arrays:

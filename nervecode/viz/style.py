@@ -75,7 +75,7 @@ def styled() -> Any:
 
 
 def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:
-    """Title above, caption below, and DEMO or FAILED GATE across."""
+    """Title above, caption below, and DEMO, TRANSFER or FAILED GATE across."""
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
     letters = int(figure.get_figwidth() * 16)
     wrapped = "\n".join(textwrap.wrap(caption, letters, break_on_hyphens=False))

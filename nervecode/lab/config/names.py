@@ -14,6 +14,7 @@ from nervecode.errors import did_you_mean
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
 from nervecode.lab.detectors.registry import DETECTORS, Option
 from nervecode.lab.models.registry import LIBRARIES, MODELS
+from nervecode.lab.models.user_code import SYNTAX, fault, is_user_code
 from nervecode.lab.schema import Problem
 
 
@@ -42,7 +43,10 @@ def _sets(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _model(name: Any) -> Iterator[Problem]:
     library, colon, theirs = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if colon and library in LIBRARIES:
+    if isinstance(name, str) and is_user_code(name):
+        if wrong := fault(name):
+            yield "model.name", wrong
+    elif colon and library in LIBRARIES:
         names = LIBRARIES[library].names()
         if theirs not in names:
             near = get_close_matches(theirs, names, n=3, cutoff=0.5)
@@ -50,7 +54,7 @@ def _model(name: Any) -> Iterator[Problem]:
             allowed = f"Allowed: what `{LIBRARIES[library].lister}()` lists"
             yield "model.name", f"unknown {library} model {theirs!r}; {hint}{allowed}"
     elif isinstance(name, str):
-        allowed_names = [*MODELS, *(f"{library}:NAME" for library in LIBRARIES)]
+        allowed_names = [*MODELS, *(f"{library}:NAME" for library in LIBRARIES), SYNTAX]
         yield from _unknown("model.name", "model", name, allowed_names)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nervecode.errors import InputError, need_extra
 from nervecode.lab.data.samples import Shape
+from nervecode.lab.models.adopted import Adopted
 from nervecode.lab.models.classifier import Classifier, image_shape
 from nervecode.lab.registry import Registry
 from nervecode.lab.schema import ModelConfig
@@ -17,26 +18,8 @@ from nervecode.lab.schema import ModelConfig
 COLOURS = 3
 
 
-class Borrowed(Classifier):
-    """A network of another library, whose last linear layer is the head.
-
-    Grey images are repeated to three channels.
-    """
-
-    def __init__(self, net: nn.Module, head: str) -> None:
-        last = net.get_submodule(head)
-        assert isinstance(last, nn.Linear)
-        super().__init__(last.in_features, last.out_features)
-        nn.init.zeros_(self.head.bias)  # some have none
-        for name, parameter in last.named_parameters():
-            setattr(self.head, name, parameter)
-        net.set_submodule(head, nn.Identity())
-        self.net, self.theirs = net, head
-
-    def key_elsewhere(self, key: str) -> str:
-        """The library's own name of a weight."""
-        part, _, name = key.partition(".")
-        return {"net": name, "head": f"{self.theirs}.{name}"}.get(part, key)
+class Borrowed(Adopted):
+    """A network of another library. Grey images are repeated to three channels."""
 
     def features(self, x: Tensor) -> Tensor:
         """(B, 1 or 3, H, W) -> (B, D)."""
@@ -115,21 +98,7 @@ def borrow(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
         raise InputError(
             f"model.name: {config.name!r} takes no images of {height} x {width} ({error})"
         ) from None
-    classifier = _with_head(net, x, logits)
+    classifier = Borrowed.of(net, x, logits, config.head)
     if classifier is None:
         raise InputError(f"model.name: {config.name!r} does not end in a linear layer")
     return classifier.train()
-
-
-def _with_head(net: nn.Module, x: Tensor, logits: Tensor) -> Borrowed | None:
-    """A network whose last linear layer became the head; None where it then says something else."""
-    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        return None
-    borrowed = Borrowed(net, linear[-1]).eval()
-    try:
-        with torch.no_grad():
-            same = torch.equal(borrowed.head(borrowed.features(x)), logits)
-    except RuntimeError:  # as where two heads are averaged
-        return None
-    return borrowed if same else None

@@ -8,7 +8,9 @@ from nervecode.errors import InputError
 from nervecode.lab.data.samples import Samples, Shape
 from nervecode.lab.models.borrowed import borrow
 from nervecode.lab.models.classifier import Classifier
+from nervecode.lab.models.own import own
 from nervecode.lab.models.registry import MODELS
+from nervecode.lab.models.user_code import is_user_code, load
 from nervecode.lab.schema import ModelConfig
 
 MAX_PARAMETERS = 1_000_000_000  # 4 GB, and as much again for gradients and for momentum
@@ -21,12 +23,22 @@ def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classi
         InputError: a config that the model does not take, or more than `MAX_PARAMETERS`.
     """
     shape = tuple(train.inputs.shape[1:])
-    if ":" in config.name:
+    if config.head is not None and ":" not in config.name:
+        raise InputError(
+            f"model.head: found {config.head!r}, allowed for networks from elsewhere: "
+            f"{config.name!r} has a head of its own"
+        )
+    if is_user_code(config.name):
+        model = own(load(config.name), config, shape, num_classes)
+    elif ":" in config.name:
         model = borrow(config, shape, num_classes)
     else:
         _check_size(config, shape, num_classes)
         model = MODELS[config.name](config, shape, num_classes)
-    model.set_normalisation(train)
+    if config.mean is None or config.std is None:
+        model.set_normalisation(train)
+    else:
+        model.fix_normalisation(config.mean, config.std, shape)
     return model
 
 

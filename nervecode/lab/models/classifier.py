@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,20 @@ class Classifier(nn.Module, ABC):
         inputs = as_float(samples.inputs)
         self.mean = inputs.mean(dims).view(shape)
         self.std = inputs.std(dims).clamp_min(1e-6).view(shape)
+
+    def fix_normalisation(self, mean: Sequence[float], std: Sequence[float], shape: Shape) -> None:
+        """Standardise inputs of a shape by given numbers: one for all, or one a channel.
+
+        Raises:
+            InputError: another number of them than channels.
+        """
+        if len(mean) not in (1, shape[0]):
+            raise InputError(
+                f"model.mean: found {len(mean)} numbers, allowed: 1, or {shape[0]} as the inputs "
+                "have channels or features"
+            )
+        axes = (-1, *[1] * (len(shape) - 1))
+        self.mean, self.std = torch.tensor(mean).view(axes), torch.tensor(std).view(axes)
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

@@ -63,17 +63,19 @@ def load_foreign(path: Path, model: Classifier) -> None:
     state = model.state_dict()
     limit = 4 * sum(tensor.nbytes for tensor in state.values()) + SLACK  # with an optimiser's state
     names = {key: model.key_elsewhere(key) for key in state}
-    tensors = _without_prefixes(read_foreign(path, limit=limit), names.values(), path)
+    tensors = without_prefixes(read_foreign(path, limit=limit), names.values(), path)
     chosen = _fitted(names, state, tensors, path)
     model.load_state_dict(state | chosen)
 
 
-def read_foreign(path: Path, *, limit: int) -> dict[str, Tensor]:
+def read_foreign(path: Path, *, limit: int, legacy: bool = False) -> dict[str, Tensor]:
     """The weights of a `.safetensors` file, or of one that `torch.save` wrote.
 
     Args:
         path: the file; where it holds more than weights, those under `state_dict` or the like.
         limit: bytes that it may have, packed and unpacked.
+        legacy: whether it may have the format of before PyTorch 1.6, whose tensors say only
+            as they are read how large they are.
 
     Raises:
         InputError: the file is missing, too large, damaged, or needs more than weights; or it is a
@@ -87,10 +89,10 @@ def read_foreign(path: Path, *, limit: int) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    return _weights(_unpickled(path, limit), path)
+    return _weights(_unpickled(path, limit, legacy=legacy), path)
 
 
-def _unpickled(path: Path, limit: int) -> Any:
+def _unpickled(path: Path, limit: int, *, legacy: bool) -> Any:
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_UNPICKLER:
         raise InputError(
             f"{path}: a pickle, which PyTorch {torch.__version__} does not read safely; allowed: "
@@ -100,7 +102,9 @@ def _unpickled(path: Path, limit: int) -> Any:
         with zipfile.ZipFile(path) as archive:
             promised = sum(member.file_size for member in archive.infolist())
     except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise InputError(f"{path}: neither .safetensors nor as torch.save ({error})") from None
+        if not legacy:
+            raise InputError(f"{path}: neither .safetensors nor as torch.save ({error})") from None
+        promised = path.stat().st_size
     _check_size(path, promised, limit)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
@@ -139,7 +143,7 @@ def _is_plain(key: Any, value: Any) -> bool:
     )
 
 
-def _without_prefixes(
+def without_prefixes(
     tensors: dict[str, Tensor], names: Collection[str], path: Path
 ) -> dict[str, Tensor]:
     """The tensors by the model's own names, whatever wrapped the model they were saved from."""

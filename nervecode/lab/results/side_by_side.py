@@ -20,6 +20,7 @@ def run_state(run: RunDir) -> dict[str, Any]:
         "status": run.status,
         "gate": gate_word(run.meta["gate"]),
         "demo": bool(run.meta.get("demo")),
+        "transfer": bool(run.meta.get("transfer")),
         "seeds": run.meta["seeds"],
         "accuracy": min(accuracy.values()) if accuracy else None,
         "error": run.meta.get("error"),
@@ -81,7 +82,7 @@ def _figures_table(
 def _state_row(label: str, run: RunDir) -> list[str]:
     state = run_state(run)
     accuracy = f"{100 * state['accuracy']:.2f} %" if state["accuracy"] is not None else ""
-    mark = " DEMO" if state["demo"] else ""
+    mark = "".join(f" {name.upper()}" for name in ("demo", "transfer") if state[name])
     seeds = ", ".join(map(str, state["seeds"]))
     return [label, state["run"], state["status"] + mark, state["gate"], accuracy, seeds]
 

@@ -21,9 +21,10 @@ Meta = Mapping[str, Any]
 
 
 def marks(meta: Meta) -> list[str]:
-    """What must be said beside any figure: DEMO, FAILED GATE, both or nothing."""
+    """What must be said beside any figure: DEMO, TRANSFER, FAILED GATE, or nothing."""
     failed = meta.get("gate", {}).get("passed") is False
-    return ["DEMO"] * bool(meta.get("demo")) + ["FAILED GATE"] * failed
+    said = {"DEMO": meta.get("demo"), "TRANSFER": meta.get("transfer"), "FAILED GATE": failed}
+    return [mark for mark, applies in said.items() if applies]
 
 
 def stamp(meta: Meta) -> str:

@@ -22,6 +22,7 @@ from nervecode.lab.run.meta import (
     Meta,
     first_meta,
     hashes,
+    labels,
     lasting,
     now,
     read_meta,
@@ -142,7 +143,7 @@ class RunDir:
         _write_config(self.root, config)
         self.__dict__["config"] = config
         files = self.meta["files"] | _hashes(self.root, names)
-        self.update(seeds=list(config.seeds), demo=config.demo, files=files)
+        self.update(seeds=list(config.seeds), files=files, **labels(config))
 
     def log(self, event: str, **values: Any) -> None:
         """Append one event to `log.jsonl`.

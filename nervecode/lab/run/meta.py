@@ -80,6 +80,13 @@ def hashes(meta: Mapping[str, Any]) -> dict[str, str]:
     return {name: digest for part in (meta["files"], *outputs) for name, digest in part.items()}
 
 
+def user_code(meta: Mapping[str, Any]) -> dict[str, str] | None:
+    """The file and SHA-256 of the user's code that a run was trained with; None without any."""
+    trained = (s["inputs"] for key, s in meta["stages"].items() if key.startswith("train/"))
+    codes = [inputs["code"] for inputs in trained if "code" in (inputs or {})]
+    return codes[0] if codes else None
+
+
 def lasting(meta: Mapping[str, Any]) -> dict[str, str]:
     """Path -> SHA-256 of the shared files of a run, and of the outputs of its stages but caches."""
     outputs = hashes({**meta, "files": {}})
@@ -141,7 +148,7 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
         "command": command,
         "created": now(),
         "updated": now(),
-        "demo": config.demo,
+        **labels(config),
         "seeds": list(config.seeds),
         "primary_method": PRIMARY,
         "unit": "bits",
@@ -158,6 +165,11 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
         "files": {},
         **provenance(),
     }
+
+
+def labels(config: Config) -> Meta:
+    """What a config says of how its figures are to be read."""
+    return {"demo": config.demo, "transfer": config.transferred}
 
 
 def now() -> str:

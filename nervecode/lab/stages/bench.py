@@ -21,11 +21,14 @@ from nervecode.lab.machine.device import choose_device, set_determinism
 from nervecode.lab.machine.interrupt import Interrupted
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.build import build_model
+from nervecode.lab.models.user_code import check_unchanged
+from nervecode.lab.models.weights import begin
 from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import check_devices, current, local_world
 from nervecode.lab.results.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
 from nervecode.lab.results.tables import markdown
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import user_code
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.calibrate import calibrate_seed
 from nervecode.lab.stages.score import score_seed
@@ -64,14 +67,22 @@ class Prepared:
     splits: Splits
     device: torch.device
     guarantee: str  # what holds when the run is repeated
+    remark: str | None = None  # what is to be told of the weights that training begins with
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, run: RunDir | None = None) -> Prepared:
     """Load the data, and find every fault of a config before anything is written.
 
+    Args:
+        config: what is wanted.
+        run: that has been made, and may have been trained.
+
     Raises:
-        InputError: no such device, class, or layer.
+        InputError: no such device, class, or layer; weights that do not fit, code that nobody
+            trusts.
+        ArtifactError: code that is not what the run was trained with.
     """
+    check_unchanged(config.model.name, None if run is None else user_code(run.meta))
     device = choose_device(config.device)
     check_devices(device)
     if config.threads is not None:
@@ -79,13 +90,14 @@ def prepare(config: Config) -> Prepared:
     guarantee = set_determinism(device, wanted=config.deterministic)
     splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
     model = build_model(config.model, splits.train, splits.num_classes)
+    remark = begin(config.model, model) if run is None else None
     normalise_together(model)
     for name, signal in config.signals.items():
         try:
             select_layers(model, signal.layers)
         except InputError as error:
             raise InputError(f"signals.{name}.{error}") from None
-    return Prepared(splits, device, guarantee)
+    return Prepared(splits, device, guarantee, remark)
 
 
 def run_stages(
@@ -97,6 +109,8 @@ def run_stages(
         NervecodeError: a stage failed; the run is marked, and what is done stays.
     """
     _note_data(run, prepared)
+    if prepared.remark:
+        progress.tell(prepared.remark)
     diverged: list[str] = []
     seeds = run.config.seeds
     parts = list(stages) * len(seeds)
@@ -212,4 +226,5 @@ def _write_tables(run: RunDir, rows: list[Row], gate: Gate, allowed: bool) -> No
 
     scores = {k: v["outputs"] for k, v in run.meta["stages"].items() if k.startswith("score/")}
     inputs = {"scores": scores, "gate": gate, "allowed": allowed, "demo": run.meta["demo"]}
+    inputs |= {"transfer": True} if run.meta.get("transfer") else {}
     run.stage("tables", None, inputs, work)

@@ -16,7 +16,9 @@ from nervecode.files import replacing
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
+from nervecode.lab.models.user_code import check_unchanged
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import user_code
 from nervecode.lab.schema import PRIMARY, Config
 from nervecode.layers import WrappedModel
 from nervecode.layers.state import stored_calibration
@@ -106,8 +108,11 @@ def load_calibrated(run: RunDir, splits: Splits, seed: int, *, device: torch.dev
     """The classifier of a seed, with every signal fitted and calibrated.
 
     Raises:
-        ArtifactError: checkpoint or calibration are missing or damaged.
+        ArtifactError: checkpoint or calibration are missing or damaged, or the model's code is not
+            what the run was trained with.
+        InputError: code that nobody trusts.
     """
+    check_unchanged(run.config.model.name, user_code(run.meta))
     checkpoint = run.verified(run.paths.checkpoint(seed))
     model = load_checkpoint(checkpoint, run.config, splits, device=device).model
     path = run.verified(run.paths.calibration(seed))

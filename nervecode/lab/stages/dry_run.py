@@ -15,6 +15,7 @@ from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import build_signals
+from nervecode.lab.models.weights import begin
 from nervecode.lab.schema import Config
 from nervecode.lab.trainer.augment import Augmentation
 from nervecode.lab.trainer.trainer import Trainer
@@ -50,6 +51,7 @@ def dry_run(config: Config) -> Estimate:
     splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
     seed_everything(config.seeds[0])
     model = build_model(config.model, splits.train, splits.num_classes).to(device)
+    begin(config.model, model)
     learned = build_signals(config, model, recipe="v0_1_1")
     fitted = build_signals(config, model, recipe="bits")
     trainer = Trainer(
@@ -82,7 +84,7 @@ def _bytes_per_sample(model: Classifier, train: Samples) -> int:
 
 def _seconds_per_step(trainer: Trainer) -> float:
     """The median of a few training steps, after one to warm up."""
-    trainer.model.train()
+    trainer.set_mode(epoch=1)
     index = torch.arange(min(trainer.config.batch_size, len(trainer.inputs)))
     index = index.to(trainer.inputs.device)
     drawn = Augmentation.draw(

@@ -63,7 +63,7 @@ def _copy(run: RunDir, folder: Path) -> RunDir:
 
 def _evaluate(run: RunDir, device: str | None, progress: Progress) -> list[Row]:
     config = run.config.model_copy(update={"device": device} if device else {})
-    prepared = prepare(config)
+    prepared = prepare(config, run)
     run_stages(run, prepared, ("calibrate", "score"), progress=progress)
     gate = gate_verdict(run, config.seeds)
     groups = {ood.name: ood.group for ood in prepared.splits.ood}

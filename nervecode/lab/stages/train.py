@@ -25,6 +25,8 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.foreign import foreign_classifier
 from nervecode.lab.models.signals import build_signals
+from nervecode.lab.models.user_code import find_source
+from nervecode.lab.models.weights import begin, find_weights
 from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import Config
@@ -72,9 +74,25 @@ def train_seed(trial: Trial) -> bool:
 
 def _inputs(trial: Trial) -> dict[str, Any]:
     """What the training of a seed depends on."""
+    model = trial.config.model
     inputs = {**trial.config.training_inputs(), "seed": trial.seed}
+    if source := find_source(model.name):
+        inputs["code"] = source.record()
+    if model.weights is not None:
+        inputs["weights"] = _weights_sha256(model.weights, trial)
     imported = trial.run.meta.get("imported", {}).get(str(trial.seed))
     return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
+
+
+def _weights_sha256(weights: str, trial: Trial) -> str:
+    """Of the file that training begins with; what is trained needs it no more."""
+    done = trial.run.meta["stages"].get(f"train/seed_{trial.seed}", {"inputs": {}})["inputs"]
+    try:
+        return file_sha256(find_weights(weights))
+    except InputError:
+        if "weights" not in done:
+            raise
+        return str(done["weights"])
 
 
 def import_seed(trial: Trial, path: Path, *, uri: str | None, sha256: str | None) -> None:
@@ -105,8 +123,9 @@ def import_seed(trial: Trial, path: Path, *, uri: str | None, sha256: str | None
 def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.device) -> Trainer:
     """A classifier and learned signals at the start of their training, all drawn from one seed."""
     seed_everything(seed)
-    model = build_model(config.model, splits.train, splits.num_classes).to(device)
-    normalise_together(model)
+    model = build_model(config.model, splits.train, splits.num_classes)
+    begin(config.model, model)
+    normalise_together(model.to(device))
     signals = build_signals(config, model, recipe="v0_1_1")
     trainer = Trainer(model, signals, config.train, splits.train, seed=seed, device=device)
     if rank := current().rank:

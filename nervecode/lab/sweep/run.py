@@ -12,6 +12,7 @@ from nervecode.errors import NervecodeError
 from nervecode.files import csv_text, write_json, write_text
 from nervecode.lab.data.catalogue import require
 from nervecode.lab.machine.progress import Progress
+from nervecode.lab.models.user_code import is_trusted
 from nervecode.lab.sweep.cells import Cell, Sweep
 from nervecode.lab.sweep.launchers import Launcher, Pool, Task
 from nervecode.lab.sweep.state import FAILED, UNFINISHED, State, records, state_of
@@ -69,9 +70,17 @@ def run_cells(
                     return
 
 
+def cell_words(cell: Cell, folder: Path) -> list[str]:
+    """The words behind `nervecode` that run a cell.
+
+    Code that this process trusts is trusted there too.
+    """
+    return ["run-cell", str(folder), cell.id, *["--trust-code"] * is_trusted()]
+
+
 def task_of(cell: Cell, folder: Path) -> Task:
     """The command that runs a cell, on any machine that sees the folder."""
-    words = (sys.executable, "-m", "nervecode", "run-cell", str(folder.resolve()), cell.id)
+    words = (sys.executable, "-m", "nervecode", *cell_words(cell, folder.resolve()))
     return Task(cell.id, words, folder / "logs" / f"{cell.id}.log")
 
 

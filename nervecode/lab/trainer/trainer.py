@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.machine.device import choose_dtype, tensor_cores
 from nervecode.lab.machine.interrupt import Stopping
 from nervecode.lab.machine.progress import Progress
@@ -51,6 +51,8 @@ class Trainer:
         rate: learning rate when the epoch began.
         done: what `step` returned for each step of the epoch so far; the sum over ranks counts.
         diagnostics: sums over the same steps.
+        kept: (N, D) features of all inputs, while the network that gives them is frozen and
+            nothing else reads or changes what it is given; None elsewhere.
         share: size of this rank's part of the batch over the mean of all parts. Weighted by it,
             gradients that are averaged over ranks are those of the mean over the whole batch.
     """
@@ -85,6 +87,7 @@ class Trainer:
         self.layer_rows: list[Row] = []
         self.share = 1.0
         self.done: list[Tensor] = []
+        self.kept: Tensor | None = None
         self._begin()
 
     def epoch(
@@ -97,7 +100,7 @@ class Trainer:
         Raises:
             Diverged: a loss or a weight became NaN or infinite.
         """
-        self.model.train()
+        self.set_mode(epoch=number)
         began, before = time.perf_counter(), len(self.done)
         with tensor_cores(self.inputs.device), self.job.answering():
             for index, augmentation in self._batches()[before:]:
@@ -143,12 +146,9 @@ class Trainer:
 
         The batch may be empty: the part of a rank for which none was left.
         """
-        x = augmentation(self.inputs[index])
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
         y = self.labels[index]
         with self._autocast():
-            logits, traces = self.forward(x)
+            logits, traces = self._forward(index, augmentation)
         if logits.dtype != torch.float64:
             logits = logits.float()
         task = F.cross_entropy(logits, y) if len(y) else logits.sum()
@@ -160,6 +160,14 @@ class Trainer:
         self.schedule.step()
         right = (logits.argmax(1) == y).sum()
         return torch.stack([task.detach() * len(y), coding.detach() * len(y), right]).double()
+
+    def _forward(self, index: Tensor, augmentation: Augmentation) -> tuple[Tensor, Traces]:
+        if self.kept is not None:
+            return self.model.head(self.kept[index]), {}
+        x = augmentation(self.inputs[index])
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.forward(x)
 
     def _row(self, number: int) -> Row:
         """The epoch's figures, once they are known to be finite."""
@@ -201,6 +209,41 @@ class Trainer:
         self.model.eval()
         with torch.no_grad(), wrapped.recording():
             self.model(self.inputs[:2])
+
+    def set_mode(self, *, epoch: int) -> None:
+        """Training mode; for the head alone where the rest is frozen, whose norms stay as well."""
+        frozen = is_frozen(self.config, epoch)
+        self.model.train(not frozen)
+        self.model.head.train()
+        own = set(self.model.head.parameters())
+        backbone = [p for p in self.model.parameters() if p not in own]
+        changed = [p for p in backbone if p.requires_grad == frozen]
+        for parameter in changed:
+            parameter.requires_grad_(not frozen)
+            parameter.grad = None
+        if changed and self.job.world > 1:  # which gradients are averaged is settled when made
+            self.forward = _together(self.model, self.signals)
+        alike = self.config.augment == "none" and not self.signals and self.job.world == 1
+        if not (frozen and alike):
+            self.kept = None
+        elif self.kept is None:
+            self.kept = self._features()
+
+    def _features(self) -> Tensor:
+        """(N, D) features of all inputs: a frozen network says the same in every epoch."""
+        parts = []
+        with torch.no_grad(), self._autocast():
+            for inputs in self.inputs.split(self.config.batch_size):
+                x = (as_float(inputs) - self.model.mean) / self.model.std
+                if x.ndim == 4:
+                    x = x.contiguous(memory_format=torch.channels_last)
+                parts.append(self.model.features(x))
+        return torch.cat(parts)
+
+
+def is_frozen(config: TrainConfig, epoch: int) -> bool:
+    """Whether an epoch, counted from 1, trains the head alone."""
+    return config.freeze == "backbone" or epoch <= config.freeze
 
 
 def check_finite(losses: Tensor, weights: list[Tensor], epoch: str, rate: float) -> None:

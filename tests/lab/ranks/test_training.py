@@ -33,6 +33,7 @@ MODELS = {
     "batch norm": ("model.name=small_cnn", "model.width=6", "train.augment=crop"),
     "adamw": ("model.name=mlp", "train.optimizer=adamw", "train.learning_rate=0.001"),
     "residual": ("model.name=resnet18", "model.width=2"),
+    "frozen at first": ("model.name=small_cnn", "model.width=6", "train.freeze=2"),
 }
 
 

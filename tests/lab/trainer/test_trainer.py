@@ -59,6 +59,51 @@ def finished(one: Trainer, epochs: int = 1) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.parametrize("freeze", [1, "backbone"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_frozen_network_stays_as_it_is_while_the_head_learns(
+    freeze: int | str, optimizer: str
+) -> None:
+    one = trainer(images(), epochs=2, freeze=freeze, optimizer=optimizer, learning_rate=0.01)
+    states = [{key: tensor.clone() for key, tensor in one.model.state_dict().items()}]
+    for number in (1, 2):
+        one.epoch(number, Progress())
+        states.append({key: tensor.clone() for key, tensor in one.model.state_dict().items()})
+
+    def moved(before: int, after: int) -> set[str]:
+        return {k.split(".")[0] for k, t in states[before].items() if not t.equal(states[after][k])}
+
+    assert moved(0, 1) == {"head"}
+    assert moved(1, 2) == ({"head"} if freeze == "backbone" else {"head", "blocks"})
+
+
+def test_a_frozen_epoch_is_a_linear_probe() -> None:
+    samples = images()
+    one = trainer(samples, epochs=1, freeze="backbone", learning_rate=0.05)
+    model = one.model.eval()
+    with torch.no_grad():
+        features = model.features((samples.inputs - model.mean) / model.std)
+    head = nn.Linear(8, 3)
+    head.load_state_dict(model.head.state_dict())
+    optimizer = torch.optim.SGD(
+        head.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    for step, index in enumerate(order.split(16)):
+        optimizer.param_groups[0]["lr"] = 0.05 * 0.5 * (1 + np.cos(np.pi * step / 4))
+        optimizer.zero_grad()
+        F.cross_entropy(head(features[index]), samples.labels[index]).backward()
+        optimizer.step()
+    finished(one)
+    torch.testing.assert_close(one.model.head.weight, head.weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("freeze", [-1, True, 1.5, "head"])
+def test_freeze_is_a_number_of_epochs_or_the_backbone(freeze: object) -> None:
+    with pytest.raises(ValueError, match="allowed: a number of epochs, or backbone"):
+        TrainConfig.model_validate({"freeze": freeze})
+
+
 def test_an_epoch_is_that_of_a_bare_loop() -> None:
     samples = images()
     found = trainer(samples, epochs=2, learning_rate=0.05)

@@ -1,0 +1,197 @@
+"""Networks of the user's own: made by a function, run only where they are trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.config.names import unknown_names
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.models.build import build_model
+from nervecode.lab.models.classifier import Classifier
+from nervecode.lab.models.user_code import check_unchanged, find_source, trusting
+from nervecode.lab.schema import ModelConfig
+
+MODULE = "nervecode_test_module"
+NAME = f"python:{MODULE}:build"
+GOOD = """
+from torch import nn
+def build(shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(7), nn.ReLU(), nn.Linear(7, num_classes))
+def other(shape, num_classes):
+    raise KeyError("no such size")
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A module in a working directory of its own, forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(text: str, name: str = MODULE) -> Path:
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        sys.modules.pop(name, None)
+        return path
+
+    yield write
+    sys.modules.pop(MODULE, None)
+
+
+def built(name: str = NAME, head: str | None = None, shape: tuple[int, ...] = (3, 4)) -> Classifier:
+    train = Samples(torch.rand(8, *shape), torch.arange(8) % 5)
+    with trusting():
+        return build_model(ModelConfig(name=name, head=head), train, 5)
+
+
+def test_the_last_linear_layer_becomes_the_head_and_the_network_says_the_same(write) -> None:  # type: ignore[no-untyped-def]
+    write(GOOD)
+    model = built().eval()
+    x = torch.rand(6, 3, 4)
+    assert (model.head.in_features, model.head.out_features) == (7, 5)
+    normalised = (x - model.mean) / model.std
+    net = nn.Sequential(*list(model.net)[:-1], model.head)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(model(x), net(normalised))
+    assert model.key_elsewhere("head.weight") == "3.weight"
+
+
+def test_code_does_not_run_before_it_is_trusted(write) -> None:  # type: ignore[no-untyped-def]
+    path = write("open('ran', 'w').close()\n" + GOOD)
+    train = Samples(torch.rand(8, 3, 4), torch.arange(8) % 5)
+    source = find_source(NAME)
+    assert source is not None
+    assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match=r"runs code of .*module\.py; .* --trust-code"):
+        build_model(ModelConfig(name=NAME), train, 5)
+    assert not (path.parent / "ran").exists()
+    built()
+    assert (path.parent / "ran").exists()
+
+
+def test_looking_for_a_module_of_a_package_does_not_import_the_package(write, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    package = tmp_path / "nervecode_test_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('ran')")
+    (package / "inner.py").write_text(GOOD)
+    source = find_source("python:nervecode_test_package.inner:build")
+    assert source is not None
+    assert source.file == package / "inner.py"
+    with pytest.raises(InputError, match=r"inner\.py does not import \(SystemExit: ran\)"):
+        built("python:nervecode_test_package.inner:build")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("python:nervecode_test_modul:build", f"no module 'nervecode_test_modul' .* '{MODULE}'"),
+        (f"python:{MODULE}:biuld", r"module\.py has no function 'biuld'; did you mean 'build'\?"),
+        (f"python:{MODULE}:other", r"called with shape \(3, 4\) and 5 classes, fails: KeyError"),
+        ("python:sys:exit", "no module 'sys' on Python's path"),
+        ("python:a_folder_of_the_test:exit", "has no file; allowed: a module of your own"),
+        ("python:os", "found 'python:os', allowed: python:MODULE:FUNCTION"),
+    ],
+)
+def test_what_is_not_there_is_told(name: str, words: str, write) -> None:  # type: ignore[no-untyped-def]
+    (write(GOOD).parent / "a_folder_of_the_test").mkdir()
+    with pytest.raises(InputError, match=f"model.name: .*{words}"):
+        built(name)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise ValueError('x')\n", r"does not import \(ValueError: x\)"),
+        ("import nowhere_at_all\n", "does not import .*No module named 'nowhere_at_all'"),
+        ("def build(shape, n): return [1]", "returned list, allowed: a torch.nn.Module"),
+        ("from torch import nn\ndef build(shape, n): return nn.Linear(9, n)",
+         r"takes no inputs of shape \(3, 4\): RuntimeError"),
+        ("from torch import nn\ndef build(shape, n): return nn.Linear(4, n)",
+         r"gives shape \(2, 3, 5\) for two inputs, allowed: logits of shape \(2, 5\)"),
+        ("from torch import nn\ndef build(shape, n):\n"
+         "    return nn.Sequential(nn.Flatten(), nn.Linear(12, n), nn.ReLU())",
+         "are not those of its last linear layer; allowed: an nn.Linear at the end"),
+        ("from torch import nn\ndef build(shape, n):\n"
+         "    return nn.Sequential(nn.Conv1d(3, n, 4), nn.Flatten())",
+         "are not those of its last linear layer"),
+    ],
+)  # fmt: skip
+def test_what_is_no_classifier_is_told(body: str, words: str, write) -> None:  # type: ignore[no-untyped-def]
+    write(body)
+    with pytest.raises(InputError, match=words):
+        built()
+
+
+def test_the_head_is_the_layer_that_is_named(write) -> None:  # type: ignore[no-untyped-def]
+    write(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, n):\n"
+        "        super().__init__()\n"
+        "        self.out = nn.Linear(6, n)\n"
+        "        self.body = nn.Linear(12, 6)\n"
+        "    def forward(self, x): return self.out(self.body(x.flatten(1)).relu())\n"
+        "def build(shape, num_classes): return Net(num_classes)\n"
+    )
+    with pytest.raises(InputError, match=r"named by model\.head where it is not the last"):
+        built()
+    assert built(head="out").head.in_features == 6
+    with pytest.raises(InputError, match="no linear layer 'oot'; did you mean 'out'"):
+        built(head="oot")
+    with pytest.raises(InputError, match=r"model\.head: found 'out', allowed for networks from"):
+        built("mlp", head="out")
+
+
+def test_code_in_a_run_is_never_run(write, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = write("open('ran', 'w').close()\n" + GOOD)
+    for name in ("meta.json", "config.yaml"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match="no module"):  # as the working directory, it is no place
+        built()
+    sys.path.append(str(tmp_path))
+    with pytest.raises(InputError, match="lies in a run, whose files are never run"):
+        built()
+    assert not (path.parent / "ran").exists()
+
+
+def test_code_that_has_changed_is_told(write) -> None:  # type: ignore[no-untyped-def]
+    path = write(GOOD)
+    source = find_source(NAME)
+    assert source is not None
+    check_unchanged(NAME, source.record())
+    check_unchanged(NAME, None)
+    check_unchanged("mlp", None)
+    path.write_text(GOOD + "# another\n")
+    with pytest.raises(ArtifactError, match=r"module\.py: has changed since the run was trained"):
+        check_unchanged(NAME, source.record())
+
+
+def test_the_form_of_the_name_is_checked_with_the_config() -> None:
+    for name in ("python:", "python:a", "python:a:b:c", "python:a b:c", "python:.a:b"):
+        ((key, text),) = unknown_names({"model": {"name": name}})
+        assert (key, text) == ("model.name", f"found {name!r}, allowed: python:MODULE:FUNCTION")
+    assert unknown_names({"model": {"name": "python:a.b:c"}}) == []
+
+
+def test_inputs_are_normalised_by_given_numbers() -> None:
+    train = Samples(torch.rand(8, 3, 4), torch.arange(8) % 2)
+
+    def model(**values: object) -> Classifier:
+        return build_model(ModelConfig.model_validate({"name": "mlp", **values}), train, 2)
+
+    one, each = model(mean=[0.5], std=[0.25]), model(mean=[0.0, 1, 2], std=[1.0, 2, 4])
+    assert torch.equal((train.inputs - one.mean) / one.std, (train.inputs - 0.5) / 0.25)
+    x = (train.inputs - each.mean) / each.std
+    assert torch.equal(x[:, 2], (train.inputs[:, 2] - 2) / 4)
+    with pytest.raises(InputError, match=r"model\.mean: found 2 numbers, allowed: 1, or 3"):
+        model(mean=[0.5, 1], std=[1, 1])
+    with pytest.raises(ValueError, match="mean and std must have as many numbers"):
+        model(mean=[0.5])
