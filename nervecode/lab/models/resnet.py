@@ -109,6 +109,9 @@ def _groups(block: Block, inside: int, widths: Sequence[int], counts: Sequence[i
     return nn.Sequential(*blocks)
 
 
+_ELSEWHERE = {"stem.0.": "conv1.", "stem.1.": "bn1.", ".norm": ".bn", "head.": "fc."}
+
+
 class ResNet(Classifier):
     """Four groups of blocks behind a 3x3 stem; widths w, 2w, 4w, 8w."""
 
@@ -120,6 +123,20 @@ class ResNet(Classifier):
             nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
         self.blocks = _groups(block, width, [width, 2 * width, 4 * width, 8 * width], counts)
+        self._counts = tuple(counts)
+
+    def key_elsewhere(self, key: str) -> str:
+        """The name in OpenOOD's checkpoints and others of this stem, which count within groups."""
+        for own, theirs in _ELSEWHERE.items():
+            key = key.replace(own, theirs)
+        part, _, rest = key.partition(".")
+        if part != "blocks":
+            return key
+        number, _, name = rest.partition(".")
+        group, index = 0, int(number)
+        while index >= self._counts[group]:
+            group, index = group + 1, index - self._counts[group]
+        return f"layer{group + 1}.{index}.{name}"
 
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 8 width), four times as many with bottlenecks."""

@@ -19,7 +19,7 @@ from nervecode.errors import InputError
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
-from nervecode.lab.models.foreign import load_foreign, read_foreign
+from nervecode.lab.models.foreign import OWN, load_foreign, read_foreign
 from nervecode.lab.schema import ModelConfig
 
 LIMIT = 1 << 30
@@ -212,3 +212,28 @@ def test_an_old_unpickler_is_not_used(
         read_foreign(path, limit=LIMIT)
     save_file(weights(), tmp_path / "x.safetensors")
     assert read_foreign(tmp_path / "x.safetensors", limit=LIMIT).keys() == weights().keys()
+
+
+def in_openoods_names(key: str) -> str:
+    """Of a ResNet-18 with two blocks a group; conv1, bn1, layer1.0.conv1, ..., fc."""
+    key = key.replace("stem.0", "conv1").replace("stem.1", "bn1").replace("head", "fc")
+    key = key.replace("norm", "bn")
+    for number in range(8):
+        key = key.replace(f"blocks.{number}.", f"layer{number // 2 + 1}.{number % 2}.")
+    return key
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_resnet_takes_the_weights_of_openoods_checkpoints(prefix: str, tmp_path: Path) -> None:
+    found, other = model("resnet18"), model("resnet18", seed=3)
+    theirs = {f"{prefix}{in_openoods_names(key)}": tensor
+              for key, tensor in other.state_dict().items() if key not in OWN}  # fmt: skip
+    assert f"{prefix}layer4.1.bn2.running_var" in theirs
+    assert f"{prefix}layer2.0.shortcut.0.weight" in theirs
+    load_foreign(saved(theirs, tmp_path / "best.ckpt"), found)
+    x = torch.rand(4, 3, 32, 32)
+    other.load_state_dict(other.state_dict() | {name: getattr(found, name) for name in OWN})
+    torch.testing.assert_close(found.eval()(x), other.eval()(x))
+    del theirs[f"{prefix}layer3.0.conv1.weight"]
+    with pytest.raises(InputError, match=r"lacks 'layer3\.0\.conv1\.weight' of shape"):
+        load_foreign(saved(theirs, tmp_path / "less.ckpt"), found)
