@@ -69,6 +69,6 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     "did you mean 'digits'? Allowed: digits, toy"
     """
     names = sorted(allowed)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.51)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"{hint}Allowed: {', '.join(names) if names else '(none)'}"

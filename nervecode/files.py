@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from nervecode.errors import ArtifactError, InputError, NervecodeError
+from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +49,8 @@ def check_new(
         InputError: another suffix, no such folder, a folder, or a file that exists.
     """
     if suffixes and not path.name.endswith(tuple(suffixes)):
-        allowed = ", ".join(suffixes)
-        raise InputError(f"{what} {path}: unknown suffix {path.suffix!r}, allowed: {allowed}")
+        hint = did_you_mean(path.suffix, suffixes)
+        raise InputError(f"{what} {path}: unknown suffix {path.suffix!r}; {hint}")
     if not path.parent.is_dir():
         raise InputError(f"{what} {path}: no such folder {path.parent}")
     if path.is_dir() or not os.access(path.parent, os.W_OK):

@@ -150,7 +150,7 @@ def test_rows_are_what_the_csv_module_reads_back() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("x.gif", "--output {}: unknown suffix '.gif', allowed: .png, .tar.gz"),
+        ("x.gif", "--output {}: unknown suffix '.gif'; Allowed: .png, .tar.gz"),
         ("absent/x.png", "--output {}: no such folder {}"),
         ("folder.png", "--output {}: cannot be written"),
         ("there.tar.gz", "--output {}: exists; --force replaces it"),

@@ -35,6 +35,7 @@ COMMANDS = (
     "run-cell",
     "plot",
     "report",
+    "export",
     "compare",
     "import-checkpoint",
     "runs",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nervecode.cli.options import Device, Run, TrustCode
+from nervecode.cli.options import Device, TrustCode
 from nervecode.cli.show import next_step, progress, say, show_table
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def score(
-    run: Run,
+    model: Annotated[
+        Path, typer.Argument(help="A run directory, or a graph, FILE.onnx.", metavar="RUN")
+    ],
     input: Annotated[
         str,
         typer.Option(
@@ -50,7 +52,8 @@ def score(
     """Score new inputs: percentile, p-value, flag, surprise. In bits, overall and layer by layer.
 
     Memory does not grow with the number of inputs. Shards can be scored at the same time, on any
-    machines; `nervecode merge` joins them.
+    machines; `nervecode merge` joins them. A graph that `nervecode export` wrote is run by ONNX
+    Runtime.
 
     Example: nervecode score runs/digits-… --input pictures/ --output scores.csv
     """
@@ -59,7 +62,7 @@ def score(
 
     part = None if shard is None else Shard.parse(shard)
     job = ScoringJob(
-        run, input, output, part,
+        model, input, output, part,
         alpha=alpha, fdr=fdr, seed=seed, device=device, workers=workers, skip_bad=skip_bad,
         force=force,
     )  # fmt: skip
@@ -71,13 +74,13 @@ def score(
         say(f"shard {part.index} of {part.count} was done before; --force scores it again")
     if summary is not None and output is None:
         _show(summary)
-        next_step("score", run, "--input", input, "--output", "scores.csv")
+        next_step("score", model, "--input", input, "--output", "scores.csv")
         return
     typer.echo(job.path)
     if part is not None and output is not None:
         say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {output}")
-    else:
-        next_step("plot", run)
+    elif model.is_dir():
+        next_step("plot", model)
 
 
 def _say_summary(job: ScoringJob, summary: Summary) -> None:

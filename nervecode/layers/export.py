@@ -68,10 +68,7 @@ def export(
         MissingExtraError: ONNX is not installed.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"export {path}: {did_you_mean(path.suffix, SUFFIXES)}")
-    if path.suffix == ".onnx":
-        need_extra("export to ONNX", "onnxscript", "export")
+    check_format(path)
     if watched.calibration is None:
         raise NotReadyError("export: not calibrated; call calibrate(loader) on held-out data first")
     if complaint := watched.condition.complaint(watched.model):
@@ -89,6 +86,16 @@ def export(
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return about
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file of a kind that is not, or cannot be, written; errors as `export`."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(
+            f"export {path}: unknown suffix {path.suffix!r}; {did_you_mean(path.suffix, SUFFIXES)}"
+        )
+    if path.suffix == ".onnx":
+        need_extra("export to ONNX", "onnxscript", "export")
 
 
 def named_inputs(model: nn.Module, example: Example) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class Graph(nn.Module):
         names: of the model's inputs.
     """
 
-    smallest_alpha: Tensor  # () float64
+    smallest: Tensor  # () float64, of another name than the output: ONNX refuses a name twice
 
     def __init__(self, watched: Watched, names: Iterable[str]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Graph(nn.Module):
         self.forward = _named(self.answer, (*names, "alpha"))
         assert watched.calibration is not None
         smallest = torch.tensor(watched.calibration.smallest_alpha, dtype=torch.float64)
-        self.register_buffer("smallest_alpha", smallest.to(device_of(watched.model)))
+        self.register_buffer("smallest", smallest.to(device_of(watched.model)))
 
     def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
         """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
@@ -82,7 +82,8 @@ class Graph(nn.Module):
             "p_value": surprise.p_value,
             "by_layer": surprise.by_layer,
             "flag": surprise.p_value <= alpha,
-            "smallest_alpha": self.smallest_alpha.clone(),
+            # Computed, since not every runtime takes a constant of the file for an output.
+            "smallest_alpha": torch.where(alpha.isnan(), alpha, self.smallest),
         }
 
 

@@ -18,7 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nervecode.errors import InputError
+from nervecode.errors import InputError, did_you_mean
 from nervecode.files import replacing
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -135,5 +135,5 @@ def check_output(path: Path) -> None:
         InputError: the suffix is not one of `SUFFIXES`.
     """
     if path.suffix not in SUFFIXES:
-        allowed = ", ".join(SUFFIXES)
-        raise InputError(f"output {path}: unknown suffix {path.suffix!r}, allowed: {allowed}")
+        hint = did_you_mean(path.suffix, SUFFIXES)
+        raise InputError(f"output {path}: unknown suffix {path.suffix!r}; {hint}")

@@ -16,7 +16,7 @@ from PIL import Image
 from nervecode.lab.config.stored import load_config
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
-from nervecode.lab.inference.job import load_primary
+from nervecode.lab.inference.primary import load_primary
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 LAYERS = [*[f"blocks.{i}" for i in range(4)], "head:label"]
@@ -133,12 +133,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs whose models are calibrated on 16 inputs, which give no p-value of 0.05."""
 
     def load(*arguments: Any, **options: Any) -> Any:
-        wrapped, shape = load_primary(*arguments, **options)
+        wrapped, splits = load_primary(*arguments, **options)
         layers = {name: pair[:16] for name, pair in wrapped.calibration.layers.items()}
         wrapped.calibration = LayerCalibration(layers, wrapped.calibration.method)
-        return wrapped, shape
+        return wrapped, splits
 
-    monkeypatch.setattr("nervecode.lab.inference.job.load_primary", load)
+    monkeypatch.setattr("nervecode.lab.inference.primary.load_primary", load)
 
 
 @pytest.mark.usefixtures("few")
@@ -150,7 +150,7 @@ def test_an_alpha_that_no_p_value_reaches_is_refused_where_it_was_asked_for(
     found = cli(*command, "0.05")
     assert found.status == 2
     assert found.err.startswith(
-        "Error: --alpha: found 0.05, allowed: 0.059 or more; the run's 16 calibration inputs give "
+        "Error: --alpha: found 0.05, allowed: 0.059 or more; the 16 calibration inputs give "
         "no p-value below 1/17 = 0.059\n"
     )
     assert not output.exists()
@@ -166,7 +166,7 @@ def test_flags_are_empty_where_the_usual_alpha_is_too_small(
         output = tmp_path / f"out.{suffix}"
         found = cli("score", finished, "--input", "uniform_noise", "--output", output)
         assert found.status == 0, found.err
-        assert found.err.count("no input is flagged at alpha 0.05: the run's 16 ca") == 1
+        assert found.err.count("no input is flagged at alpha 0.05: the 16 ca") == 1
     rows = read_csv(tmp_path / "out.csv")
     assert {row["flag"] for row in rows} == {""}
     assert min(float(row["p_value"]) for row in rows) == 1 / 17
@@ -214,7 +214,8 @@ def test_a_scoring_that_is_interrupted_names_its_own_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "nervecode.lab.inference.scorer.score_inputs", lambda *_, **__: os.kill(os.getpid(), number)
+        "nervecode.lab.inference.primary.WrappedScorer.__call__",
+        lambda *_, **__: os.kill(os.getpid(), number),
     )
     output = tmp_path / "a b.csv"
     found = cli("score", finished, "--input", "digits", "--output", output)

@@ -78,7 +78,7 @@ def test_a_damaged_run_is_not_packed(cli: Any, copy: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("x.zip", "unknown suffix '.zip', allowed: .tar.gz"),
+        ("x.zip", "unknown suffix '.zip'; Allowed: .tar.gz"),
         ("nowhere/x.tar.gz", "no such folder"),
         ("there.tar.gz", "exists; --force replaces it"),
     ],

@@ -282,7 +282,7 @@ def test_unknown_names_are_refused_with_the_nearest(run: Path, tmp_path: Path) -
         KINDS["layerwise"](run, ood=["photo"])
     with pytest.raises(InputError, match="seed: found 7, allowed: 0, 1"):
         KINDS["roc"](run, seed=7)
-    with pytest.raises(InputError, match=r"unknown suffix '\.gif', allowed: \.png, \.svg, \.pdf"):
+    with pytest.raises(InputError, match=r"unknown suffix '\.gif'; Allowed: \.pdf, \.png, \.svg"):
         KINDS["roc"](run, output=tmp_path / "a.gif")
     with pytest.raises(InputError, match="no such folder"):
         KINDS["roc"](run, output=tmp_path / "nowhere" / "a.png")

@@ -348,7 +348,7 @@ def test_bad_input_is_refused_by_name(finished: Path, tmp_path: Path) -> None:
     assert page.read_text() == "mine"
     write_report(finished, output=page, force=True)
     assert page.read_text().startswith("<!doctype html>")
-    with pytest.raises(InputError, match=r"unknown suffix '\.pdf', allowed: \.html"):
+    with pytest.raises(InputError, match=r"unknown suffix '\.pdf'; Allowed: \.html"):
         write_report(finished, output=tmp_path / "page.pdf")
     with pytest.raises(InputError, match="no such folder"):
         write_report(finished, output=tmp_path / "nowhere" / "page.html")

@@ -36,14 +36,19 @@ class Splits:
         calibration: normalisation, thresholds, calibration and combination.
         test: metrics only.
         ood: metrics only.
-        num_classes: ID classes; labels are 0 to num_classes - 1.
+        classes: the ID classes, by the numbers they have in the set; labels count them from 0.
     """
 
     train: Samples
     calibration: Samples
     test: Samples
     ood: tuple[OodSet, ...]
-    num_classes: int
+    classes: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """How many ID classes there are."""
+        return len(self.classes)
 
     def evaluated(self) -> dict[str, Samples]:
         """What is scored, by file name: ID calibration, ID test, then every OOD set."""
@@ -80,7 +85,7 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
             if group != "shift":
                 _differs(spec, samples, whole)
             ood.append(OodSet(names[spec], group, samples))
-    return Splits(train, calibration, test, tuple(ood), len(kept))
+    return Splits(train, calibration, test, tuple(ood), tuple(kept))
 
 
 def _no_kept_class(spec: str, config: DataConfig, kept: list[int]) -> None:

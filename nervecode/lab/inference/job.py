@@ -1,4 +1,4 @@
-"""Job: new inputs scored by a finished run, whole or a shard, into a file."""
+"""Job: new inputs scored by a finished run or its graph, whole or a shard, into a file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,15 @@ import numpy as np
 
 from nervecode import __version__
 from nervecode.errors import InputError
-from nervecode.lab.data.splits import build_splits
 from nervecode.lab.inference.distinct import distinct
-from nervecode.lab.inference.open import open_inputs
+from nervecode.lab.inference.open import open_inputs, open_scorer
 from nervecode.lab.inference.output import check_output, write_scored
 from nervecode.lab.inference.scored import Scored, Summary, some
-from nervecode.lab.inference.scorer import check_alpha, score_source
+from nervecode.lab.inference.scorer import Scorer, check_alpha, score_source
 from nervecode.lab.inference.selection import check_rate, selected
 from nervecode.lab.inference.shards import Shard, read_chunks
 from nervecode.lab.inference.source import Source
-from nervecode.lab.machine.device import choose_device
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.run.directory import RunDir, require_stage
-from nervecode.lab.schema import PRIMARY
-from nervecode.lab.stages.checkpoint import load_calibrated
-from nervecode.layers import WrappedModel
 from nervecode.scoring.false_alarms import promise
 
 ALPHA = 0.05  # the rate of false alarms where none is asked for
@@ -41,7 +35,7 @@ class ScoringJob:
     """Which inputs are scored, by which model, and where the scores go.
 
     Attributes:
-        root: of a calibrated run.
+        model: a calibrated run, or a graph in ONNX that was exported of one.
         input: as `open_inputs` takes it.
         output: a `.csv`, `.jsonl` or `.npz` file; None only counts.
         shard: the part of the inputs, which has a file of its own; None for all of them.
@@ -55,7 +49,7 @@ class ScoringJob:
         force: replace a file that exists.
     """
 
-    root: Path
+    model: Path
     input: str
     output: Path | None = None
     shard: Shard | None = None
@@ -100,31 +94,29 @@ class ScoringJob:
         path = self.path
         if path is not None:
             check_output(path, force=self.force or self.shard is not None)
-        run = RunDir(self.root)
-        wrapped, shape = load_primary(run, self.seed, device=self.device)
-        alpha = self._alpha(wrapped, progress)
-        source = open_inputs(
-            self.input, shape, skip_bad=self.skip_bad, workers=self.workers or os.cpu_count() or 1
-        )
-        settings = self._settings(run, source)
+        scorer = open_scorer(self.model, self.seed, device=self.device)
+        alpha = self._alpha(scorer, progress)
+        workers = self.workers or os.cpu_count() or 1
+        source = open_inputs(self.input, scorer.shape, skip_bad=self.skip_bad, workers=workers)
+        scorer.check(source)
+        settings = self._settings(scorer, source)
         part = replace(self.shard or Shard(1, 1), units=source.units, settings=settings)
         if self._is_done(part):
             return None
-        return self._score(wrapped, source, part, alpha, progress)
+        return self._score(scorer, source, part, alpha, progress)
 
-    def _alpha(self, wrapped: WrappedModel, progress: Progress) -> float | None:
+    def _alpha(self, scorer: Scorer, progress: Progress) -> float | None:
         """The rate at which inputs are flagged; None with a remark where that is too small.
 
         Raises:
             InputError: it is too small, and was asked for.
         """
-        assert wrapped.calibration is not None
-        n, smallest = wrapped.calibration.num_samples, wrapped.calibration.smallest_alpha
+        n, smallest = scorer.num_samples, scorer.smallest_alpha
         if self.fdr is not None:
             return None
         if self.rate >= smallest:
             return self.rate
-        few = f"the run's {n} calibration inputs give no p-value below 1/{n + 1} = {smallest:.2g}"
+        few = f"the {n} calibration inputs give no p-value below 1/{n + 1} = {smallest:.2g}"
         if self.alpha is not None:
             raise InputError(f"--alpha: found {self.alpha}, allowed: {smallest:.2g} or more; {few}")
         progress.tell(f"no input is flagged at alpha {ALPHA}: {few}")
@@ -143,13 +135,10 @@ class ScoringJob:
                 "selection takes the p-values of all shards"
             )
 
-    def _settings(self, run: RunDir, source: Source) -> dict[str, Any]:
+    def _settings(self, scorer: Scorer, source: Source) -> dict[str, Any]:
         """What every score depends on: shards with other settings are of another scoring."""
-        seed = run.config.seeds[0] if self.seed is None else self.seed
         return {
-            "checkpoint": run.recorded(run.paths.checkpoint(seed)),
-            "calibration": run.recorded(run.paths.calibration(seed)),
-            "seed": seed,
+            **scorer.identity,
             "alpha": self.rate,
             "input": source.identity,
             "nervecode": __version__,
@@ -172,24 +161,24 @@ class ScoringJob:
 
     def _score(
         self,
-        wrapped: WrappedModel,
+        scorer: Scorer,
         source: Source,
         part: Shard,
         alpha: float | None,
         progress: Progress,
     ) -> Summary:
         summary, began = Summary(), time.monotonic()
-        scored = score_source(wrapped, source, part.range, alpha=alpha, progress=progress)
+        scored = score_source(scorer, source, part.range, alpha=alpha, progress=progress)
         rows = scored if self.shard else some(scored, self.input)
         extra = part.header() if self.shard else None
         if self.fdr is None:
             self._write(summary.watching(rows), extra)
-            if alpha is not None and wrapped.calibration is not None:
-                progress.tell(promise(wrapped.calibration.num_samples, alpha))
+            if alpha is not None:
+                progress.tell(promise(scorer.num_samples, alpha))
         else:
             self._write_selected(rows, part, self.fdr, summary)
             if not summary.flagged:
-                progress.tell(_too_few(wrapped, summary.count, self.fdr))
+                progress.tell(_too_few(scorer.num_samples, summary.count, self.fdr))
         summary.seconds = time.monotonic() - began
         return summary
 
@@ -211,31 +200,9 @@ class ScoringJob:
             self._write(summary.watching(selected(lambda: read_chunks(whole), rate)))
 
 
-def _too_few(wrapped: WrappedModel, number: int, rate: float) -> str:
-    assert wrapped.calibration is not None
-    n = wrapped.calibration.num_samples
+def _too_few(n: int, number: int, rate: float) -> str:
     needed = math.ceil(number / (rate * (n + 1)))
     return (
         f"no input is selected: with {n} calibration inputs, {needed} of {number} or more must "
         "have the smallest p-value"
     )
-
-
-def load_primary(
-    run: RunDir, seed: int | None, *, device: str | None
-) -> tuple[WrappedModel, tuple[int, ...]]:
-    """The calibrated primary signal of a seed, and the shape of one input.
-
-    Raises:
-        InputError: a seed that the run does not have.
-        ArtifactError: the run is not calibrated, or a file is missing or damaged.
-    """
-    seeds = run.config.seeds
-    chosen = seeds[0] if seed is None else seed
-    if chosen not in seeds:
-        raise InputError(f"--seed: found {chosen}, allowed: {', '.join(map(str, seeds))}")
-    require_stage(run, "calibrate")
-    splits = build_splits(run.config.data)
-    where = choose_device(device or run.config.device)
-    trained = load_calibrated(run, splits, chosen, device=where)
-    return trained.signals[PRIMARY], tuple(splits.train.inputs.shape[1:])

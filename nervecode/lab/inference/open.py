@@ -1,4 +1,4 @@
-"""Opening inputs to score: an image folder, an array file, tar files, or a data set by name."""
+"""Opening what scores, a run or a graph; and inputs: images, an array, tar files, a data set."""
 
 from __future__ import annotations
 
@@ -11,9 +11,31 @@ from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs, unpack
+from nervecode.lab.inference.graph import SUFFIX, GraphScorer
 from nervecode.lab.inference.images import ImageInputs
+from nervecode.lab.inference.primary import WrappedScorer
+from nervecode.lab.inference.scorer import Scorer
 from nervecode.lab.inference.source import Source
 from nervecode.lab.inference.tars import TarInputs
+from nervecode.lab.run.directory import RunDir
+
+
+def open_scorer(model: Path, seed: int | None = None, *, device: str | None = None) -> Scorer:
+    """The calibrated model of a run, or of an `.onnx` file.
+
+    Raises:
+        InputError: no run or graph, a graph of another kind or a seed that it does not have.
+        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+        MissingExtraError: a graph, without the extra `export`.
+    """
+    if model.suffix == ".pt2" and not model.is_dir():
+        raise InputError(
+            f"{model}: allowed: a run or an .onnx file, since .pt2 archives hold pickles; "
+            "`nervecode export RUN --output model.onnx` makes one"
+        )
+    if model.suffix == SUFFIX and not model.is_dir():
+        return GraphScorer(model, seed, device)
+    return WrappedScorer.of(RunDir(model), seed, device=device)
 
 
 def open_inputs(source: str, shape: Shape, *, skip_bad: bool = False, workers: int = 1) -> Source:

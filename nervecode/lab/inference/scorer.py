@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from nervecode.errors import InputError
+from nervecode.lab.data.samples import Shape
 from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.source import Inputs, Source
 from nervecode.lab.machine.progress import Progress
-from nervecode.layers import WrappedModel
 
 T = TypeVar("T")
 
 
-def score_inputs(wrapped: WrappedModel, inputs: Inputs, *, alpha: float | None) -> Scored:
-    """Score a batch with a calibrated model; a p-value of at most alpha raises the flag.
+class Scorer(ABC):
+    """A calibrated model, wherever it is kept.
 
-    An input's percentile, p-value and flag follow from its own surprise and the calibration.
-    Without an alpha there are no flags.
+    Attributes:
+        shape: of one input.
+        num_samples: n, the number of calibration inputs.
+        smallest_alpha: below it some inputs could not be flagged, whatever their surprise.
+        identity: plain values that tell this model from others.
+    """
+
+    shape: Shape
+    num_samples: int
+    smallest_alpha: float
+    identity: dict[str, Any]
+
+    @abstractmethod
+    def __call__(self, inputs: Inputs) -> Scored:
+        """Score a batch, without flags; what it says of an input depends on no other."""
+
+    def check(self, source: Source) -> None:  # noqa: B027 - most refuse none
+        """Refuse inputs of a kind that the model was not made for.
+
+        Raises:
+            InputError: it was not.
+        """
+
+
+def score_source(
+    scorer: Scorer, source: Source, units: range, *, alpha: float | None, progress: Progress
+) -> Iterator[Scored]:
+    """Score a range of units of a source, in constant memory; unreadable inputs are left out.
+
+    A p-value of at most alpha raises the flag; without an alpha there are no flags. The next batch
+    is read while the network sees this one.
 
     Raises:
         InputError: an alpha outside (0, 1).
     """
     if alpha is not None:
         check_alpha(alpha)
-    device = next(wrapped.model.parameters()).device
-    with torch.no_grad():
-        logits, traces = wrapped.forward_with_trace(inputs.inputs.to(device))
-        aggregated = wrapped.aggregate(traces)
-        prediction = logits.argmax(1)
-    p_value = aggregated.p_value.cpu().numpy()
-    return Scored(
-        np.array(inputs.ids),
-        aggregated.surprise.float().cpu().numpy(),
-        aggregated.percentile.cpu().numpy(),
-        p_value,
-        None if alpha is None else ~(p_value > alpha),  # one that is not valid is flagged too
-        prediction.cpu().numpy(),
-        aggregated.by_layer.float().cpu().numpy(),
-        aggregated.layers,
-    )
-
-
-def score_source(
-    wrapped: WrappedModel, source: Source, units: range, *, alpha: float | None, progress: Progress
-) -> Iterator[Scored]:
-    """Score a range of units of a source, in constant memory; unreadable inputs are left out.
-
-    The next batch is read while the network sees this one.
-    """
     batches = ((unit, batch) for unit in units for batch in source.read(unit))
     done = units.start
     progress.start("score", len(units))
@@ -61,10 +66,11 @@ def score_source(
         for name in batch.skipped:
             progress.tell(f"skipped: {name}")
         if batch.ids:
-            scored = score_inputs(wrapped, batch, alpha=alpha)
+            scored = scorer(batch)
             for name in scored.ids[~np.isfinite(scored.surprise)]:
                 progress.tell(f"most surprising: {name} (NaN or infinity in a layer)")
-            yield scored
+            # What is not valid is flagged too.
+            yield scored if alpha is None else replace(scored, flag=~(scored.p_value > alpha))
         progress.advance(unit + 1 - done)
         done = unit + 1
 

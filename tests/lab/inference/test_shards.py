@@ -28,8 +28,9 @@ from nervecode.lab.inference import output as files
 from nervecode.lab.inference import shards as shards_module
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.output import MEMBERS, OUTPUT_SUFFIXES, write_scored
+from nervecode.lab.inference.primary import WrappedScorer
 from nervecode.lab.inference.scored import Scored, Summary, some
-from nervecode.lab.inference.scorer import ahead, score_inputs, score_source
+from nervecode.lab.inference.scorer import ahead, score_source
 from nervecode.lab.inference.shards import Shard, check_shards, read_chunks, read_shard
 from nervecode.lab.inference.source import Inputs, Source
 from nervecode.lab.machine.progress import Progress
@@ -63,7 +64,8 @@ def array(count: int) -> np.ndarray:
 
 
 def score(wrapped: WrappedModel, source: Source, shard: Shard) -> Iterator[Scored]:
-    return score_source(wrapped, source, shard.range, alpha=ALPHA, progress=Progress())
+    scorer = WrappedScorer(wrapped, GREY, {})
+    return score_source(scorer, source, shard.range, alpha=ALPHA, progress=Progress())
 
 
 def score_shards(wrapped: WrappedModel, source: Source, count: int, folder: Path) -> list[Path]:
@@ -114,7 +116,8 @@ def test_batches_do_not_show_in_the_scores(wrapped: WrappedModel, tmp_path: Path
     np.save(tmp_path / "x.npy", x)
     whole(wrapped, open_inputs(str(tmp_path / "x.npy"), GREY), tmp_path / "out.npz")
     all_ids = [str(i) for i in range(100)]
-    expected = score_inputs(wrapped, Inputs(torch.from_numpy(x), all_ids), alpha=ALPHA)
+    expected = WrappedScorer(wrapped, GREY, {})(Inputs(torch.from_numpy(x), all_ids))
+    expected = replace(expected, flag=expected.p_value <= ALPHA)
     with np.load(tmp_path / "out.npz", allow_pickle=False) as found:
         for field, column in expected.columns().items():
             if field == "ids":

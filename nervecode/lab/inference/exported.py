@@ -1,0 +1,67 @@
+"""Exported: the model of a run, its codes and their calibration as one graph in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nervecode.errors import InputError
+from nervecode.files import check_new
+from nervecode.lab.data.images import RULE
+from nervecode.lab.data.samples import as_float
+from nervecode.lab.data.splits import Splits
+from nervecode.lab.inference.primary import chosen_seed, identity, load_primary
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.run.directory import RunDir
+from nervecode.layers.export import SUFFIXES, check_format
+
+EXAMPLE = 2  # inputs that the graph is traced with
+
+
+def export_run(
+    run: RunDir, output: Path, *, seed: int | None = None, force: bool = False, progress: Progress
+) -> dict[str, Any]:
+    """Write the primary signal of a run as a graph, with the normalisation of its inputs inside.
+
+    Args:
+        run: a calibrated run.
+        output: an `.onnx` or `.pt2` file.
+        seed: whose model; None takes the first.
+        force: replace a file that exists.
+        progress: told what is to be known of the run.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        InputError: an output that cannot or must not be written, a seed that the run does not have,
+            or a model with an operation that has no form in the graph.
+        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+        MissingExtraError: ONNX is not installed.
+    """
+    check_new(output, SUFFIXES, what="--output", force=force)
+    check_format(output)
+    if output.resolve().is_relative_to(run.root.resolve()):
+        raise InputError(f"--output {output}: lies in the run itself")
+    if run.meta["gate"]["passed"] is False:
+        progress.tell(
+            "the run did not pass its accuracy gate, and its figures are withheld; "
+            "the graph says so as well"
+        )
+    wrapped, splits = load_primary(run, seed, device="cpu")
+    about = _about(run, chosen_seed(run, seed), splits)
+    return wrapped.export(output, as_float(splits.train.inputs[:EXAMPLE]), metadata=about)
+
+
+def _about(run: RunDir, seed: int, splits: Splits) -> dict[str, Any]:
+    """What a file says of the run that it was made of."""
+    pictures = splits.train.inputs.ndim == 4
+    return {
+        "run": run.meta["run_id"],
+        "config": run.recorded(run.root / "config.yaml"),
+        **identity(run, seed),
+        "classes": list(splits.classes),
+        "pictures": RULE if pictures else None,
+        "gate_passed": run.meta["gate"]["passed"],
+        "demo": run.meta.get("demo", False),
+    }

@@ -1,0 +1,166 @@
+"""GraphScorer: an exported graph in ONNX, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from nervecode.errors import InputError, NervecodeError, need_extra
+from nervecode.files import sha256
+from nervecode.lab.data.images import RULE
+from nervecode.lab.inference.images import ImageInputs
+from nervecode.lab.inference.scored import Scored
+from nervecode.lab.inference.scorer import Scorer
+from nervecode.lab.inference.source import Inputs, Source
+from nervecode.lab.inference.tars import TarInputs
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+SUFFIX = ".onnx"
+PREFIX = "nervecode."  # of the names of a file's properties
+RANKS = {"output": 2, "surprise": 1, "percentile": 1, "p_value": 1, "by_layer": 2}
+MAKE = "`nervecode export RUN --output model.onnx` makes one"
+
+
+class _About(BaseModel):
+    """What a file must say of itself, and what it may."""
+
+    calibration_inputs: Annotated[int, Field(ge=2)]
+    smallest_alpha: Annotated[float, Field(gt=0, lt=1)]
+    layers: Annotated[list[str], Field(min_length=1)]
+    pictures: str | None = None
+    seed: int | None = None
+
+
+class GraphScorer(Scorer):
+    """A graph that `nervecode export` or `WrappedModel.export` wrote.
+
+    Args:
+        path: the file.
+        seed: whose model it must be; None takes any.
+        device: the CPU, or None for the same.
+
+    Raises:
+        InputError: no such file, one that is damaged or of another kind, or another seed or device.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, path: Path, seed: int | None = None, device: str | None = None) -> None:
+        need_extra(f"score {path}", "onnxruntime", "export")
+        if device not in (None, "auto", "cpu"):
+            raise InputError(f"--device: found {device!r}, allowed for a graph: cpu")
+        self.path, self.session = path, _opened(path)
+        _check_outputs(path, self.session)
+        self.about = _about(path, self.session)
+        if seed not in (None, self.about.seed):
+            raise InputError(
+                f"--seed: found {seed}, allowed: {self.about.seed}, whose model {path} holds"
+            )
+        self.input, self.shape = _input(path, self.session)
+        self.num_samples = self.about.calibration_inputs
+        self.smallest_alpha = self.about.smallest_alpha
+        self.identity = {"graph": sha256(path)}
+
+    def check(self, source: Source) -> None:
+        """Refuse pictures where the file does not say how they become inputs, or otherwise."""
+        if isinstance(source, (ImageInputs, TarInputs)) and self.about.pictures != RULE:
+            raise InputError(
+                f"{self.path}: property 'nervecode.pictures', the rule that fits pictures: found "
+                f"{self.about.pictures!r}, allowed: {RULE!r}; arrays can be scored"
+            )
+
+    def __call__(self, inputs: Inputs) -> Scored:
+        """Score a batch with percentile and p-value."""
+        given = {self.input: inputs.inputs.numpy(), "alpha": np.array(self.smallest_alpha)}
+        try:
+            values = self.session.run(list(RANKS), given)
+        except Exception as error:  # ONNX Runtime raises errors of its own
+            raise NervecodeError(f"{self.path}: cannot be run ({_line(error)})") from None
+        answer = dict(zip(RANKS, map(np.asarray, values), strict=True))
+        return Scored(
+            np.array(inputs.ids),
+            answer["surprise"].astype(np.float32),
+            answer["percentile"],
+            answer["p_value"],
+            None,
+            answer["output"].argmax(1),
+            answer["by_layer"].astype(np.float32),
+            tuple(self.about.layers),
+        )
+
+
+def _opened(path: Path) -> InferenceSession:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {MAKE}")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors, which are raised as well
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises errors of its own
+        raise InputError(f"{path}: not a readable ONNX file ({_line(error)}); {MAKE}") from None
+
+
+def _check_outputs(path: Path, session: InferenceSession) -> None:
+    """Refuse a graph that does not answer what a file of scores holds."""
+    ranks = {output.name: len(output.shape) for output in session.get_outputs()}
+    if missing := [name for name in RANKS if name not in ranks]:
+        raise InputError(
+            f"{path}: lacks the output {missing[0]!r}, so it is no graph of a whole model that "
+            f"nervecode exported; {MAKE}"
+        )
+    for name, rank in RANKS.items():
+        if ranks[name] != rank:
+            raise InputError(
+                f"{path}: output {name!r}: found {ranks[name]} dimensions, allowed: {rank}; "
+                "only classifiers with one surprise an input can be scored"
+            )
+
+
+def _about(path: Path, session: InferenceSession) -> _About:
+    properties = session.get_modelmeta().custom_metadata_map
+    own = {k.removeprefix(PREFIX): v for k, v in properties.items() if k.startswith(PREFIX)}
+    try:
+        return _About.model_validate({key: json.loads(value) for key, value in own.items()})
+    except (ValidationError, ValueError, RecursionError) as error:
+        what = error.errors()[0] if isinstance(error, ValidationError) else None
+        name = f"{PREFIX}{what['loc'][0]}" if what else f"{PREFIX}…"
+        raise InputError(
+            f"{path}: the property {name!r}, which nervecode writes, is missing or damaged; {MAKE}"
+        ) from None
+
+
+def _input(path: Path, session: InferenceSession) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of the one input beside `alpha`.
+
+    Raises:
+        InputError: there are several, or inputs of open shapes, another type or a fixed number.
+    """
+    given = {one.name: one for one in session.get_inputs()}
+    if given.pop("alpha", None) is None or len(given) != 1:
+        names = ", ".join(map(repr, given)) or "none"
+        raise InputError(f"{path}: found the inputs {names}, allowed: one, and 'alpha'")
+    name, one = given.popitem()
+    batch, *shape = one.shape
+    if one.type != "tensor(float)" or not all(isinstance(size, int) for size in shape):
+        raise InputError(
+            f"{path}: input {name!r}: found {one.type} of {one.shape}, allowed: float32 of a fixed "
+            "shape but for the first dimension"
+        )
+    if isinstance(batch, int):
+        raise InputError(
+            f"{path}: takes {batch} inputs at a time, allowed: any number; "
+            "export with dynamic_batch=True"
+        )
+    return name, tuple(shape)
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0].strip() if lines else type(error).__name__

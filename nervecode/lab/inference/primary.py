@@ -1,0 +1,95 @@
+"""The primary signal of a run: a calibrated model as one of its seeds left it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from nervecode.errors import InputError
+from nervecode.lab.data.samples import Shape
+from nervecode.lab.data.splits import Splits, build_splits
+from nervecode.lab.inference.scored import Scored
+from nervecode.lab.inference.scorer import Scorer
+from nervecode.lab.inference.source import Inputs
+from nervecode.lab.machine.device import choose_device
+from nervecode.lab.run.directory import RunDir, require_stage
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.stages.checkpoint import load_calibrated
+from nervecode.layers import WrappedModel
+
+
+class WrappedScorer(Scorer):
+    """A wrapped model that is calibrated, on the device where it is."""
+
+    def __init__(self, wrapped: WrappedModel, shape: Shape, identity: Mapping[str, Any]) -> None:
+        assert wrapped.calibration is not None
+        self.wrapped, self.shape, self.identity = wrapped, shape, dict(identity)
+        self.num_samples = wrapped.calibration.num_samples
+        self.smallest_alpha = wrapped.calibration.smallest_alpha
+
+    @classmethod
+    def of(cls, run: RunDir, seed: int | None, *, device: str | None) -> WrappedScorer:
+        """That of a run; raises as `load_primary`."""
+        wrapped, splits = load_primary(run, seed, device=device)
+        shape = tuple(splits.train.inputs.shape[1:])
+        return cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
+
+    def __call__(self, inputs: Inputs) -> Scored:
+        """Score a batch with percentile and p-value."""
+        device = next(self.wrapped.model.parameters()).device
+        with torch.no_grad():
+            logits, traces = self.wrapped.forward_with_trace(inputs.inputs.to(device))
+            aggregated = self.wrapped.aggregate(traces)
+            prediction = logits.argmax(1)
+        return Scored(
+            np.array(inputs.ids),
+            aggregated.surprise.float().cpu().numpy(),
+            aggregated.percentile.cpu().numpy(),
+            aggregated.p_value.cpu().numpy(),
+            None,
+            prediction.cpu().numpy(),
+            aggregated.by_layer.float().cpu().numpy(),
+            aggregated.layers,
+        )
+
+
+def identity(run: RunDir, seed: int) -> dict[str, Any]:
+    """What the scores of a seed follow from: the SHA-256 of its files."""
+    return {
+        "checkpoint": run.recorded(run.paths.checkpoint(seed)),
+        "calibration": run.recorded(run.paths.calibration(seed)),
+        "seed": seed,
+    }
+
+
+def chosen_seed(run: RunDir, seed: int | None) -> int:
+    """A seed of a run; None takes the first.
+
+    Raises:
+        InputError: a seed that the run does not have.
+    """
+    seeds = run.config.seeds
+    chosen = seeds[0] if seed is None else seed
+    if chosen not in seeds:
+        raise InputError(f"--seed: found {chosen}, allowed: {', '.join(map(str, seeds))}")
+    return chosen
+
+
+def load_primary(
+    run: RunDir, seed: int | None, *, device: str | None
+) -> tuple[WrappedModel, Splits]:
+    """The calibrated primary signal of a seed, and the data that it was made with.
+
+    Raises:
+        InputError: a seed that the run does not have.
+        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+    """
+    chosen = chosen_seed(run, seed)
+    require_stage(run, "calibrate")
+    splits = build_splits(run.config.data)
+    where = choose_device(device or run.config.device)
+    trained = load_calibrated(run, splits, chosen, device=where)
+    return trained.signals[PRIMARY], splits
