@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 50_000_000  # 150 MB in RGB
-RULE = "RGB, shorter side resized (bilinear, to bytes), centre cropped, scaled to [0, 1]"
+RULE = "RGB as shown, shorter side resized (bilinear, to bytes), centre cropped, in [0, 1]"
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow and `open_image` raise
 SIDE = 32  # of pictures of many sizes, where a config names none
 # Bytes are converted so many images at a time, since floats take four times the room.
