@@ -219,8 +219,8 @@ ROWS = [
     # Inputs to score
     bad("score run --input nowhere.npy", "nowhere.npy: no such file"),
     bad("score run --input shape.npy", "shape.npy: found shape (2, 3, 9, 9)", "(N, 1, 8, 8)"),
-    bad("score run --input nan.npy", "nan.npy: holds NaN or infinity"),
-    bad("score run --input infinite.npy", "infinite.npy: holds NaN or infinity"),
+    bad("score run --input nan.npy", "nan.npy: row 0 holds NaN or infinity"),
+    bad("score run --input infinite.npy", "infinite.npy: row 0 holds NaN or infinity"),
     bad("score run --input none.npy", "none.npy: found shape (0, 1, 8, 8)"),
     bad("score run --input words.npy", "words.npy: found <U"),
     bad("score run --input pickled.npy", "pickled.npy: not a readable array file"),
