@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nervecode.cli.options import Run
+from nervecode.cli.options import Run, TrustCode
 from nervecode.cli.show import next_step, progress, say
 
 
@@ -16,6 +16,7 @@ def export(
     output: Annotated[Path, typer.Option(help="FILE.onnx or FILE.pt2.")],
     seed: Annotated[int | None, typer.Option(help="Which seed's model; default the first.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write a calibrated model as one graph, from the inputs to the flag. For a server.
 
