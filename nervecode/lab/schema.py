@@ -36,6 +36,7 @@ Aggregation = Literal["code_length", "mean", "max", "total", "fisher", "simes", 
 
 PRIMARY = "nervecode"
 MAX_SEEDS = 1000
+PATHS = ("folder", "array", "table", "series")  # sets that are given by a path, as in table:PATH
 MAX_OPTION = 1_000_000  # of a detector: neighbours, axes, components, temperatures
 
 Problem = tuple[str, str]
@@ -72,6 +73,15 @@ def _freeze(value: Any) -> Any:
 Freeze = Annotated[int | Literal["backbone"], BeforeValidator(_freeze)]
 
 
+def _class_name(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"found {value!r}, allowed: names in quotes, or numbers of classes")
+    return value
+
+
+ClassName = Annotated[int | str, BeforeValidator(_class_name)]
+
+
 class Section(BaseModel):
     """What every part of a config shares: frozen, and no unknown key.
 
@@ -95,12 +105,25 @@ class DataConfig(Section):
 
     A set is `NAME` or `NAME:ARGUMENT`: `held_out` are the ID set's own held-out classes,
     `digits:8,9` are classes of a data set, `rotate:45` is a shift of the ID test split,
-    `folder:PATH` is a folder of images. In a file, `mnist?` is `mnist` where that set is on the
-    machine, and nothing elsewhere.
+    `folder:PATH`, `array:PATH`, `table:PATH` and `series:PATH` are your own. In a file, `mnist?` is
+    `mnist` where that set is on the machine, and nothing elsewhere.
     """
 
+    LATER = frozenset({"target", "split", "test", "group", "categories", "drop"})
+
     id: str
-    hold_out: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = ()
+    # Classes by their names, or by their numbers in the order of the names.
+    hold_out: tuple[ClassName, ...] = ()
+    # Of a set by path, columns of a table or arrays beside the inputs: the class of each row (`y`
+    # beside arrays), its part (train, calibration or test), and its group, which is never split.
+    target: str | None = None
+    split: str | None = None
+    group: str | None = None
+    # The path of a test part of its own.
+    test: str | None = None
+    # Of a table: columns of numbers that stand for categories, and columns that are left out.
+    categories: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
     # Height and width of the images; None keeps those of the set (32 for pictures of many sizes).
     image_size: Annotated[int, Field(strict=True, ge=4, le=1024)] | None = None
     # The published part that ID calibration is taken from. `test` is OpenOOD's choice; what is
@@ -123,6 +146,26 @@ class DataConfig(Section):
     @classmethod
     def _absolute_sets(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(_absolute, specs))
+
+    @field_validator("test")
+    @classmethod
+    def _absolute_test(cls, path: str | None) -> str | None:
+        return None if path is None else _whole(path)
+
+    @model_validator(mode="after")
+    def _columns(self) -> DataConfig:
+        kind = self.id.partition(":")[0]
+        of_paths = ("target", "split", "test", "group")
+        for key in (*of_paths, "categories", "drop"):
+            kinds = ("array", "table", "series") if key in of_paths else ("table",)
+            if getattr(self, key) and kind not in kinds:
+                allowed = " or ".join(f"{name}:PATH" for name in kinds)
+                raise ValueError(f"{key} is for data.id {allowed}, found {self.id!r}")
+        if kind == "table" and not self.target:
+            raise ValueError("target is missing: the column of a table that holds the classes")
+        if self.split and self.test:
+            raise ValueError("found split and test, allowed: one of them")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
@@ -369,18 +412,20 @@ def _fields_at(location: tuple[Any, ...]) -> list[str]:
 def _absolute(spec: str) -> str:
     """`folder:PATH` with the whole path, so that a run means the same from any folder."""
     name, _, argument = spec.partition(":")
-    if name != "folder":
+    if name not in PATHS:
         return spec
     if not argument:
-        raise ValueError("the set 'folder' needs a path, as in folder:PATH")
+        raise ValueError(f"the set {name!r} needs a path, as in {name}:PATH")
+    return f"{name}:{_whole(argument)}"
+
+
+def _whole(path: str) -> str:
     try:
-        path = str(Path(argument).expanduser().resolve())
-        path.encode()
+        whole = str(Path(path).expanduser().resolve())
+        whole.encode()
     except (RuntimeError, UnicodeEncodeError) as error:  # no such home; not UTF-8, as a config is
-        raise ValueError(
-            f"the path {argument!r} cannot be written into a config ({error})"
-        ) from None
-    return f"folder:{path}"
+        raise ValueError(f"the path {path!r} cannot be written into a config ({error})") from None
+    return whole
 
 
 def _nested(spec: str, other: str) -> bool:

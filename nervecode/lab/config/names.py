@@ -15,7 +15,7 @@ from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
 from nervecode.lab.detectors.registry import DETECTORS, Option
 from nervecode.lab.models.registry import LIBRARIES, MODELS
 from nervecode.lab.models.user_code import SYNTAX, fault, is_user_code
-from nervecode.lab.schema import Problem
+from nervecode.lab.schema import PATHS, Problem
 
 
 def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
@@ -30,10 +30,11 @@ def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
 
 def _sets(data: Mapping[str, Any]) -> Iterator[Problem]:
     for spec in _texts([data.get("id")]):
-        # A labelled set has no argument; `folder` has one.
-        name = "folder" if spec.startswith("folder:") else spec
-        yield from _unknown("data.id", "dataset", name, [*DATASETS, *IMAGE_SETS])
-    outside = ["held_out", *DATASETS, *IMAGE_SETS, *OUTLIERS]
+        # A labelled set has no argument; what is given by path has one.
+        kind = spec.partition(":")[0]
+        name = kind if kind in PATHS else spec
+        yield from _unknown("data.id", "dataset", name, [*DATASETS, *IMAGE_SETS, *PATHS])
+    outside = ["held_out", *DATASETS, *IMAGE_SETS, *PATHS, *OUTLIERS]
     for key, kind, allowed in (
         ("near", "dataset", outside), ("far", "dataset", outside), ("shift", "shift", SHIFTS)
     ):  # fmt: skip

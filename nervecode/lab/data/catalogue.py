@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nervecode.errors import InputError, MissingExtraError, NervecodeError
 from nervecode.lab.data.archives import ARCHIVES, Archives
+from nervecode.lab.schema import PATHS
 
 VARIABLE = "NERVECODE_DATA"
 NO_ROOT = f"no home folder for data; {VARIABLE} names a folder"
@@ -177,6 +178,11 @@ CATALOGUE: dict[str, DatasetInfo] = {
     "folder": DatasetInfo(
         "folder:PATH, any folder of images; its sub-folders are classes", "your own"
     ),
+    "array": DatasetInfo("array:PATH, vectors or pictures in .npz (x, y) or .npy", "your own"),
+    "table": DatasetInfo(
+        "table:PATH, a .csv or .parquet file; data.target names its classes", "your own"
+    ),
+    "series": DatasetInfo("series:PATH, (N, C, T) in .npz (x, y), .npy or .ts", "your own"),
     "photo_patches": DatasetInfo(
         "random 64x64 patches of two photographs",
         "scikit-learn; china.jpg and flower.jpg, CC BY 2.0",
@@ -259,6 +265,8 @@ def locate(spec: str) -> Location:
         return Location(
             spec, Path(argument).is_dir(), argument, "give the path of a folder of images"
         )
+    if name in PATHS and argument:
+        return Location(spec, Path(argument).is_file(), argument, "give the path of a file")
     if entry and entry.pictures:
         folder = pictures_folder()
         if folder and all((folder / file).is_file() for file in entry.pictures):
@@ -270,7 +278,7 @@ def locate(spec: str) -> Location:
                 return Location(name, True, str(place))
         looked = ", ".join(map(str, places(name))) or NO_ROOT
         return Location(name, False, looked, f"nervecode data fetch {name}")
-    return Location(name, True, "comes with the package" if name != "folder" else "where you say")
+    return Location(name, True, "where you say" if name in PATHS else "comes with the package")
 
 
 def holds(folder: Path, entry: DatasetInfo) -> bool:

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.data.images import ImageFiles
 from nervecode.lab.data.samples import Samples
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Its published parts; `test` is None where there is one part."""
+    """A labelled set in memory.
+
+    Attributes:
+        train: the training part, or all there is.
+        test: the published test part; None where there is one part.
+        calibration: the calibration part; None where it is cut from another.
+        classes: the names of classes 0, 1, …; none where the numbers are the names.
+        table: columns that are not encoded yet; inputs are the numbers of its rows then.
+    """
 
     train: Samples
     test: Samples | None = None
+    calibration: Samples | None = None
+    classes: tuple[str, ...] = ()
+    table: DataFrame | None = None
+
+    def numbers(self) -> list[int]:
+        """The numbers of all classes, in order."""
+        if self.classes:
+            return list(range(len(self.classes)))
+        return sorted(set(self.train.labels.tolist()))
+
+    def name(self, number: int) -> str:
+        """The name of a class."""
+        return self.classes[number] if self.classes else str(number)
+
+    def find(self, classes: Iterable[int | str], *, source: str) -> list[int]:
+        """The numbers of classes, each given by its name or its number; a name comes first.
+
+        Raises:
+            InputError: a class that the set does not have; the message begins with `source`.
+        """
+        numbers = self.numbers()
+        named = {self.name(number): number for number in numbers}
+        wanted = []
+        for given in classes:
+            number = named.get(str(given), given)
+            if not isinstance(number, int) or number not in numbers:
+                allowed = f"allowed: {', '.join(named)}"
+                hint = did_you_mean(str(given), named) if self.classes else allowed
+                raise InputError(f"{source} has no class {given}; {hint}")
+            wanted.append(number)
+        return wanted
 
 
 @dataclass(frozen=True)
@@ -22,3 +67,4 @@ class ImageDataset:
 
     train: ImageFiles
     test: ImageFiles | None = None
+    classes: tuple[str, ...] = ()

@@ -48,11 +48,11 @@ def folder(argument: str = "") -> ImageDataset:
     require([f"folder:{argument}"])
     root = Path(argument)
     classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    files = _numbered([(path, label.name) for label in classes for path in images_below(label)])
-    files = files if len(files) else _unlabelled(root)
+    pairs = [(path, label.name) for label in classes for path in images_below(label)]
+    files = _numbered(pairs) if pairs else _unlabelled(root)
     if not len(files):
         raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")
-    return ImageDataset(files)
+    return ImageDataset(files, classes=tuple(sorted({name for _, name in pairs})))
 
 
 def _home(name: str) -> Path:

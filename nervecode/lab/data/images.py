@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as vision
 
 from nervecode.errors import InputError
-from nervecode.lab.data.samples import Samples, Shape, as_float
+from nervecode.lab.data.samples import Samples, Shape, as_float, chosen
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -147,10 +147,8 @@ class ImageFiles:
 
     def sample(self, limit: int | None, generator: torch.Generator) -> ImageFiles:
         """At most so many of them at random, since files are sorted by class; in their order."""
-        if limit is None or limit >= len(self):
-            return self
-        chosen = sorted(torch.randperm(len(self), generator=generator)[:limit].tolist())
-        return ImageFiles.listed((self.paths[i], self.labels[i]) for i in chosen)
+        rows = chosen(len(self), limit, generator).tolist()
+        return ImageFiles.listed((self.paths[i], self.labels[i]) for i in rows)
 
     def load(self, side: int) -> Samples:
         """Samples of (N, 3, side, side) uint8, by the rule of `decode`.

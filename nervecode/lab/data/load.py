@@ -9,9 +9,24 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.encoder import Seen, TableEncoder
 from nervecode.lab.data.images import SIDE, fit_images
+from nervecode.lab.data.own import is_own, load_own, outside_inputs
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
-from nervecode.lab.data.samples import Samples, Shape
+from nervecode.lab.data.samples import Samples, Shape, chosen
+from nervecode.lab.schema import DataConfig
+
+
+def load_id(config: DataConfig) -> Dataset:
+    """The ID set of a config.
+
+    Raises:
+        InputError: a set that cannot be read, or without classes.
+    """
+    if not is_own(config.id):
+        return load_dataset(config.id, side=config.image_size)
+    dataset, side = load_own(config), config.image_size
+    return dataset if side is None else _resized(dataset, side)
 
 
 def load_dataset(spec: str, *, side: int | None = None) -> Dataset:
@@ -37,27 +52,37 @@ def load_dataset(spec: str, *, side: int | None = None) -> Dataset:
             f"data: {spec}: found {count} class sub-folders, allowed as ID data: two or more"
         )
     test = files.test.load(side or SIDE) if files.test else None
-    return Dataset(files.train.load(side or SIDE), test)
+    return Dataset(files.train.load(side or SIDE), test, classes=files.classes)
 
 
 def load_outside(
-    spec: str, shape: Shape, *, limit: int | None = None, generator: torch.Generator
+    spec: str,
+    shape: Shape,
+    *,
+    limit: int | None = None,
+    generator: torch.Generator,
+    encoder: TableEncoder | None = None,
+    seen: Seen | None = None,
 ) -> Samples:
     """The test part of a set, or some classes of it, in the shape of the ID inputs.
 
     Args:
-        spec: a name, `NAME:CLASS,CLASS`, or `folder:PATH`.
+        spec: a name, `NAME:CLASS,CLASS`, or a kind and a path, as in `folder:PATH`.
         shape: of one ID input.
-        limit: decode at most so many pictures in files, taken at random.
+        limit: take at most so many of what is given by path, at random.
         generator: the source of that choice.
+        encoder: of the ID table, where that is one.
+        seen: told what the encoder meets.
 
     Raises:
         InputError: a set that is damaged or does not fit, or classes that it does not have.
     """
     name, _, argument = spec.partition(":")
-    if name in DATASETS:
-        dataset = DATASETS[name]()
-        samples = _classes(dataset.test or dataset.train, spec, argument)
+    if is_own(spec):
+        inputs = outside_inputs(spec, encoder, seen or Seen())
+        samples = Samples.unlabelled(inputs[chosen(len(inputs), limit, generator)])
+    elif name in DATASETS:
+        samples = _classes(DATASETS[name](), spec, argument)
     else:
         files = IMAGE_SETS[name](argument)
         part = files.test or files.train
@@ -86,11 +111,25 @@ def _resized(dataset: Dataset, side: int) -> Dataset:
         shape = (samples.inputs.shape[1], side, side)
         return replace(samples, inputs=fit_images(samples.inputs, shape))
 
-    return Dataset(fit(dataset.train), fit(dataset.test) if dataset.test else None)
+    if dataset.train.inputs.ndim != 4:
+        shape = tuple(dataset.train.inputs.shape[1:])
+        raise InputError(f"data.image_size: is for images, found inputs of shape {shape}")
+    test, calibration = dataset.test, dataset.calibration
+    return replace(
+        dataset,
+        train=fit(dataset.train),
+        test=fit(test) if test else None,
+        calibration=fit(calibration) if calibration else None,
+    )
 
 
-def _classes(samples: Samples, spec: str, argument: str) -> Samples:
-    wanted = _wanted(spec, argument)
+def _classes(dataset: Dataset, spec: str, argument: str) -> Samples:
+    samples = dataset.test or dataset.train
+    if argument and dataset.classes:
+        name = spec.partition(":")[0]
+        wanted: list[int] | None = dataset.find(argument.split(","), source=f"data: {name}")
+    else:
+        wanted = _wanted(spec, argument)
     if wanted is None:
         return samples
     samples = samples[torch.isin(samples.labels, torch.tensor(wanted))]

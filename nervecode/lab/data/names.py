@@ -9,7 +9,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from nervecode.errors import InputError
-from nervecode.lab.schema import DataConfig
+from nervecode.lab.schema import PATHS, DataConfig
 
 LONGEST = 150  # bytes: a file system takes 255, of which a run adds some
 
@@ -17,8 +17,8 @@ LONGEST = 150  # bytes: a file system takes 255, of which a run adds some
 def set_names(config: DataConfig) -> dict[str, str]:
     """Spec of each OOD set -> its name: `rotate:45` is `rotate_45`, `folder:A/b` is `folder_b`.
 
-    Folders of one name take the names of those above them, until they differ. What is too long, or
-    the same all the same, ends with a hash of its spec.
+    Folders and files of one name take the names of those above them, until they differ. What is
+    too long, or the same all the same, ends with a hash of its spec.
 
     Raises:
         InputError: held-out classes that are given once more by their numbers.
@@ -40,11 +40,11 @@ def set_names(config: DataConfig) -> dict[str, str]:
 
 
 def set_name(spec: str, config: DataConfig, *, parts: int = 1) -> str:
-    """A name fit for files and tables; of a folder, made of so many last parts of its path."""
+    """A name fit for files and tables; of a path, made of so many of its last parts."""
     if spec == "held_out":
         spec = f"{set_name(config.id, config)}:{_classes(config)}"
-    if folders := _parts(spec):
-        spec = ":".join(["folder", *folders[-parts:]])
+    if path := _parts(spec):
+        spec = ":".join([spec.partition(":")[0], *path[-parts:]])
     return re.sub(r"[^\w.]+", "_", normalize("NFC", spec))
 
 
@@ -53,9 +53,11 @@ def _classes(config: DataConfig) -> str:
 
 
 def _parts(spec: str) -> tuple[str, ...]:
-    """The parts of the path of a folder; none for other sets."""
+    """The parts of the path of a folder, or of a file without its suffix; none for other sets."""
     name, _, argument = spec.partition(":")
-    return Path(argument).parts if name == "folder" else ()
+    if name not in PATHS:
+        return ()
+    return (Path(argument) if name == "folder" else Path(argument).with_suffix("")).parts
 
 
 def _own(name: str, spec: str, count: int) -> str:

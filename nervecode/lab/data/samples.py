@@ -19,18 +19,27 @@ def as_float(inputs: Tensor) -> Tensor:
     return inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
 
 
+def chosen(count: int, limit: int | None, generator: torch.Generator) -> Tensor:
+    """At most `limit` of so many rows, at random, since files are sorted by class; in order."""
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    return torch.randperm(count, generator=generator)[:limit].sort().values
+
+
 @dataclass(frozen=True)
 class Samples:
     """N inputs with their labels.
 
     Attributes:
         inputs: (N, C, H, W) images, float32 in [0, 1] or uint8, a quarter of the memory, which
-            `as_float` turns into the same; or (N, D) features, float32.
+            `as_float` turns into the same; (N, D) features or (N, C, T) series, float32.
         labels: (N,) int64; -1 where there is no class.
+        groups: (N,) int64, inputs that no split may part; None where each stands alone.
     """
 
     inputs: Tensor
     labels: Tensor
+    groups: Tensor | None = None
 
     @classmethod
     def unlabelled(cls, inputs: Tensor) -> Samples:
@@ -41,7 +50,8 @@ class Samples:
         return len(self.inputs)
 
     def __getitem__(self, index: Tensor | slice) -> Samples:
-        return Samples(self.inputs[index], self.labels[index])
+        groups = None if self.groups is None else self.groups[index]
+        return Samples(self.inputs[index], self.labels[index], groups)
 
     def head(self, limit: int | None) -> Samples:
         """The first `limit` samples, or all."""

@@ -20,7 +20,7 @@ def of_images(shift: MakeShift) -> MakeShift:
         if x.ndim != 4:
             raise InputError(
                 f"data: the shift {shift.__name__!r} is for images, found inputs of shape "
-                f"{tuple(x.shape[1:])}; allowed for features: noise"
+                f"{tuple(x.shape[1:])}; allowed for features and series: noise"
             )
         return shift(x, strength, generator)
 
@@ -29,10 +29,12 @@ def of_images(shift: MakeShift) -> MakeShift:
 
 def noise(x: Tensor, strength: float | None, generator: torch.Generator) -> Tensor:
     """Normal noise of a deviation (default 0.3): of images clipped to [0, 1], of features in units
-    of each one's own deviation.
+    of each one's own deviation, of series of each channel's.
     """
     step = (0.3 if strength is None else strength) * torch.randn(x.shape, generator=generator)
-    return (x + step).clamp(0, 1) if x.ndim == 4 else x + x.std(0, correction=0) * step
+    if x.ndim == 4:
+        return (x + step).clamp(0, 1)
+    return x + x.std((0,) if x.ndim == 2 else (0, 2), correction=0, keepdim=True) * step
 
 
 @of_images

@@ -28,6 +28,7 @@ from nervecode.lab.stages.checkpoint import (
     load_calibrated,
     write_calibration,
 )
+from nervecode.lab.stages.columns import write_columns
 from nervecode.layers.calibrating import overlap
 from nervecode.layers.sketch import InputSketch
 from nervecode.scoring.growth import Change, changes, p_values_before, with_more
@@ -68,6 +69,7 @@ def extend(
     new = RunDir.create(config, run.root.parent, command=command)
     with new.claimed():
         take_trainings(new, dict.fromkeys(config.seeds, run))
+        write_columns(new, splits)
         for seed, trained in grown.items():
             _record(run, new, seed, trained, inputs)
         new.update(status="partial", num_classes=splits.num_classes)

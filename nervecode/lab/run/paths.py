@@ -17,6 +17,11 @@ class RunPaths:
 
     root: Path
 
+    @property
+    def columns(self) -> Path:
+        """What was fitted to the columns of a table on ID train."""
+        return self.root / "columns.json"
+
     def checkpoint(self, seed: int) -> Path:
         """Weights of the classifier and of learned codebooks."""
         return self.root / "checkpoints" / f"seed_{seed}.safetensors"

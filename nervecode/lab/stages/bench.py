@@ -31,6 +31,7 @@ from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import user_code
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.calibrate import calibrate_seed
+from nervecode.lab.stages.columns import write_columns
 from nervecode.lab.stages.score import score_seed
 from nervecode.lab.stages.train import train_seed
 from nervecode.lab.stages.trial import Trial
@@ -111,6 +112,9 @@ def run_stages(
     _note_data(run, prepared)
     if prepared.remark:
         progress.tell(prepared.remark)
+    write_columns(run, prepared.splits)
+    for remark in prepared.splits.remarks:
+        progress.tell(f"data: {remark}")
     diverged: list[str] = []
     seeds = run.config.seeds
     parts = list(stages) * len(seeds)
@@ -203,6 +207,8 @@ def _note_data(run: RunDir, prepared: Prepared) -> None:
         datasets={name: samples.fingerprint() for name, samples in parts.items()},
         split_sizes={name: len(samples) for name, samples in parts.items()},
         num_classes=splits.num_classes,
+        classes=list(splits.classes),
+        data_remarks=list(splits.remarks),
         ood_groups={ood.name: ood.group for ood in splits.ood},
         device={"type": device.type, "threads": torch.get_num_threads()},
         determinism={

@@ -1,0 +1,189 @@
+"""Arrays in files: `.npz` by the names within, `.npy` mapped, with its companions beside it.
+
+What an `.npz` file holds under a name, an `.npy` file has in a file of that name: `y` is `y.npy`.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nervecode.errors import InputError, did_you_mean
+from nervecode.files import check_archive
+from nervecode.lab.data.table_files import MAX_BYTES
+
+INPUTS = ("x", "inputs")  # names of the inputs, the first one first
+BLOCK_BYTES = 64 << 20
+
+
+def inputs_array(path: Path) -> np.ndarray:
+    """The inputs in a file: of `.npz`, `x`, `inputs` or the only array.
+
+    Raises:
+        InputError: a file that is absent or no array file, or arrays of other names.
+    """
+    if path.suffix == ".npy":
+        return _mapped(path)
+    names = _names(path)
+    chosen = [name for name in INPUTS if name in names] or (names if len(names) == 1 else [])
+    if not chosen:
+        raise InputError(
+            f"{path}: found arrays {', '.join(names) or '(none)'}; "
+            f"allowed: one array, or one named {' or '.join(map(repr, INPUTS))}"
+        )
+    return _member(path, chosen[0])
+
+
+def column_array(path: Path, name: str, *, key: str) -> np.ndarray:
+    """(N,) values beside the inputs, such as labels.
+
+    Raises:
+        InputError: there is no such array, or one of another shape.
+    """
+    if path.suffix == ".npy":
+        file = path.with_name(f"{name}.npy")
+        if not file.is_file():
+            raise InputError(f"{key}: {file}: no such file, allowed: an array beside {path.name}")
+        source, values = str(file), np.array(_mapped(file))
+    else:
+        names = _names(path)
+        if name not in names:
+            raise InputError(f"{key}: {path} has no array {name!r}; {did_you_mean(name, names)}")
+        source, values = f"{path}: {name}", _member(path, name)
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    if values.ndim != 1 or values.dtype.kind not in "iuUSbf":
+        raise InputError(
+            f"{source}: found {values.dtype} of shape {values.shape}, allowed: numbers or texts of "
+            "shape (N,)"
+        )
+    return values.astype(str) if values.dtype.kind == "S" else values
+
+
+def as_inputs(array: np.ndarray, source: str, *, series: bool) -> Tensor:
+    """Inputs in the shape of samples: (N, D), (N, C, H, W), or for series (N, C, T).
+
+    Bytes stay as they are; what is float32 already is not copied.
+
+    Raises:
+        InputError: another shape or type, values that are not finite, or pictures of floats that
+            leave [0, 1].
+    """
+    _check_shape(array, source, series=series)
+    pictures = not series and array.ndim >= 3
+    kinds = "float or uint8" if pictures else "numbers"
+    if array.dtype.kind not in "fiu" or (
+        pictures and array.dtype.kind in "iu" and array.itemsize > 1
+    ):
+        raise InputError(f"{source}: found {array.dtype} values, allowed: {kinds}")
+    _check_size(array.size * (1 if array.dtype == np.uint8 else 4), source)
+    if array.ndim == (2 if series else 3):
+        array = array[:, None]
+    if array.dtype in (np.uint8, np.float32):
+        values = array
+        for start, block in _blocks(array):
+            _check_values(block, source, start, pictures=pictures)
+    else:
+        values = np.empty(array.shape, np.float32)
+        for start, block in _blocks(array):
+            with np.errstate(over="ignore"):
+                values[start : start + len(block)] = block
+            _check_values(values[start : start + len(block)], source, start, pictures=pictures)
+    return torch.from_numpy(values)
+
+
+def _check_shape(array: np.ndarray, source: str, *, series: bool) -> None:
+    allowed = (
+        "(N, C, T), or (N, T) of one channel"
+        if series
+        else "(N, D) of vectors, (N, H, W) of grey pictures, or (N, C, H, W)"
+    )
+    if array.ndim not in ((2, 3) if series else (2, 3, 4)) or not array.size:
+        raise InputError(f"{source}: found shape {array.shape}, allowed: {allowed}")
+    if array.ndim == 4 and array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
+        raise InputError(
+            f"{source}: found shape {array.shape}, allowed: {allowed}; "
+            "x.transpose(0, 3, 1, 2) brings the channels to the front"
+        )
+
+
+def _check_values(block: np.ndarray, source: str, start: int, *, pictures: bool) -> None:
+    if block.dtype == np.uint8:
+        return
+    wrong = ~np.isfinite(block)
+    if wrong.any():
+        row, *place = map(int, np.argwhere(wrong)[0])
+        column = place[0] if len(place) == 1 else tuple(place)
+        raise InputError(
+            f"{source}: row {start + row}, column {column}: found {block[(row, *place)]}, allowed: "
+            "finite float32 values"
+        )
+    if pictures and (block.min() < 0 or block.max() > 1):
+        row = int(np.argwhere((block < 0) | (block > 1))[0][0])
+        raise InputError(
+            f"{source}: row {start + row}: found values from {block[row].min():.3g} to "
+            f"{block[row].max():.3g}, allowed in pictures: 0 to 1, or uint8; the network "
+            "standardises them itself"
+        )
+
+
+def _blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    rows = max(1, BLOCK_BYTES // max(1, array[0].size * 8))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
+
+
+def _check_size(size: int, source: str) -> None:
+    if size > MAX_BYTES:
+        raise InputError(
+            f"{source}: takes {size:,} bytes in memory, allowed: {MAX_BYTES:,}; a part of it, or "
+            "pictures as uint8"
+        )
+
+
+def _mapped(path: Path) -> np.ndarray:
+    with _readable(path):
+        # Copy on write: a tensor over it must be writable, and the file stays as it is.
+        array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        if not isinstance(array, np.memmap):
+            raise ValueError("it is no array")
+        return array.view(np.ndarray)
+
+
+def _names(path: Path) -> list[str]:
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: found {path.suffix!r}, allowed: .npz, .npy")
+    with _readable(path):
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return list(archive.files)
+
+
+def _member(path: Path, name: str) -> np.ndarray:
+    with _readable(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_size(archive.getinfo(f"{name}.npy").file_size, f"{path}: {name}")
+        with np.load(path, allow_pickle=False) as arrays, warnings.catch_warnings():
+            array = arrays[name]
+            if not isinstance(array, np.ndarray):
+                raise ValueError("its member is no array")
+            return array
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of the readers into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
+        raise InputError(f"{path}: not a readable array file ({error})") from None

@@ -1,0 +1,242 @@
+"""Tables in files, CSV and Parquet, read a block of rows at a time.
+
+Rows are counted from 0, as in the ids of scores. A cell is missing where it is empty, or one of
+`MISSING_WORDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nervecode.errors import InputError, did_you_mean, need_extra
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+SUFFIXES = (".csv", ".parquet")
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
+BLOCK = 1 << 16  # rows
+MAX_BYTES = 4 << 30  # of a set by path in memory: half a billion numbers of a table
+
+
+@dataclass
+class ColumnKind:
+    """What the cells of a column are.
+
+    Attributes:
+        numbers: how many of them are numbers.
+        text: the first that is none, as (row, text).
+    """
+
+    numbers: int = 0
+    text: tuple[int, str] | None = None
+
+
+@dataclass
+class Contents:
+    """What a table holds, by one pass over it: how many rows, and the kind of each column."""
+
+    rows: int = 0
+    kinds: dict[str, ColumnKind] = field(default_factory=dict)
+
+
+def survey(path: Path) -> Contents:
+    """Count rows, and see of each column whether it holds numbers or texts.
+
+    Raises:
+        InputError: a file that cannot be read as a table.
+    """
+    contents = Contents()
+    for block in blocks(path):
+        for name in block.columns:
+            kind = contents.kinds.setdefault(str(name), ColumnKind())
+            values = as_numbers(block[name])
+            kind.numbers += int(values.notna().sum())
+            wrong = (values.isna() & block[name].notna()).to_numpy()
+            if kind.text is None and wrong.any():
+                row = int(wrong.argmax())
+                kind.text = contents.rows + row, str(block[name].iloc[row])
+        contents.rows += len(block)
+    if not contents.rows:
+        raise InputError(f"{path}: holds no row below the names of its columns")
+    return contents
+
+
+def read_table(
+    paths: Sequence[Path], names: Sequence[str], numbers: Sequence[str]
+) -> tuple[DataFrame, tuple[int, ...]]:
+    """Some columns of tables, whole and one below the other, and how many rows each table has.
+
+    Numbers are float64 with NaN where one is missing; all else are categories.
+
+    Raises:
+        InputError: a column that is absent, or something else where a number should be.
+    """
+    import pandas as pd
+    from pandas.api.types import union_categoricals
+
+    files = [list(typed_blocks(path, names, numbers)) for path in paths]
+    parts = [part for file in files for part in file]
+    columns: dict[str, Any] = {}
+    for name in names:
+        pieces = [part[name] for part in parts]
+        whole = name in numbers
+        columns[name] = np.concatenate(pieces) if whole else union_categoricals(pieces)
+    return pd.DataFrame(columns), tuple(sum(map(len, file)) for file in files)
+
+
+def typed_blocks(path: Path, names: Sequence[str], numbers: Sequence[str]) -> Iterator[DataFrame]:
+    """The same, a block at a time.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    start = 0
+    for block in blocks(path, names):
+        yield block.assign(
+            **{
+                name: _checked(block[name], path, start)
+                if name in numbers
+                else _categories(block[name])
+                for name in names
+            }
+        )
+        start += len(block)
+
+
+def blocks(path: Path, names: Sequence[str] | None = None) -> Iterator[DataFrame]:
+    """Rows of a table as texts (or as what a Parquet file has), some columns or all.
+
+    Raises:
+        MissingExtraError: pandas is not installed, or pyarrow for Parquet.
+        InputError: a file that is absent or cannot be read, or lacks a column.
+    """
+    need_extra(f"{path.name}:", "pandas", "tables")
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: found {path.suffix!r}, allowed: {', '.join(SUFFIXES)}")
+    with _readable(path):
+        yield from (_csv_blocks if path.suffix == ".csv" else _parquet_blocks)(path, names)
+
+
+def check_columns(
+    path: Path, present: Sequence[str], wanted: Sequence[str], *, key: str = ""
+) -> None:
+    """Refuse a table that lacks a column; the nearest name is shown.
+
+    Raises:
+        InputError: it lacks one; the message begins with `key`, where that named it.
+    """
+    for name in wanted:
+        if name not in present:
+            where = f"{key}: " if key else ""
+            raise InputError(f"{where}{path} has no column {name!r}; {did_you_mean(name, present)}")
+
+
+def as_numbers(column: Series) -> Series:
+    """float64; NaN for what is missing or no finite number."""
+    import pandas as pd
+
+    if column.dtype.kind == "b":
+        return pd.Series(np.nan, column.index)
+    values = pd.to_numeric(column, errors="coerce").astype("float64")
+    return values.where(np.isfinite(values))
+
+
+def _checked(column: Series, path: Path, start: int) -> Series:
+    values = as_numbers(column)
+    wrong = (values.isna() & column.notna()).to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{path}: row {start + row}, column {column.name!r}: found "
+            f"{str(column.iloc[row])!r}, allowed: a number, or nothing"
+        )
+    return values
+
+
+def _categories(column: Series) -> Series:
+    return column.where(column.isna(), column.astype(str)).astype("category")
+
+
+def _csv_blocks(path: Path, names: Sequence[str] | None) -> Iterator[DataFrame]:
+    import pandas as pd
+
+    separator, present = _header(path)
+    check_columns(path, present, names or ())
+    reader = pd.read_csv(
+        path,
+        sep=separator,
+        usecols=names,
+        dtype=str,
+        keep_default_na=False,
+        na_values=list(MISSING_WORDS),
+        index_col=False,
+        chunksize=BLOCK,
+        encoding="utf-8-sig",
+        skipinitialspace=True,
+    )
+    with reader:
+        yield from reader
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """The separator of a CSV file, and the names of its columns.
+
+    Raises:
+        InputError: a first line of numbers, or no line.
+    """
+    import pandas as pd
+
+    with path.open(encoding="utf-8-sig") as file:
+        line = file.readline()
+    if not line.strip():
+        raise InputError(f"{path}: its first line is empty, allowed: the names of the columns")
+    separator = max(",;\t|", key=line.count)
+    names = [str(name) for name in pd.read_csv(path, sep=separator, nrows=0, encoding="utf-8-sig")]
+    if pd.to_numeric(pd.Series(names), errors="coerce").notna().all():
+        raise InputError(f"{path}: its first line holds numbers, allowed: the names of the columns")
+    return separator, names
+
+
+def _parquet_blocks(path: Path, names: Sequence[str] | None) -> Iterator[DataFrame]:
+    need_extra(f"{path.name}:", "pyarrow", "tables")
+    from pyarrow import parquet, types
+
+    with parquet.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        check_columns(path, schema.names, names or ())
+        kinds: tuple[Callable[[Any], bool], ...] = (
+            types.is_integer, types.is_floating, types.is_boolean, types.is_string,
+            types.is_large_string, types.is_dictionary, types.is_decimal, types.is_null,
+        )  # fmt: skip
+        for name in names or schema.names:
+            found = schema.field(name).type
+            if not any(kind(found) for kind in kinds):
+                raise InputError(
+                    f"{path}: column {name!r} holds {found}, allowed: numbers, texts, true and "
+                    f"false; data.drop=[{name}] leaves it out"
+                )
+        for batch in file.iter_batches(batch_size=BLOCK, columns=names):
+            yield batch.to_pandas()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of the readers into one sentence."""
+    try:
+        yield
+    except (InputError, GeneratorExit):
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error})") from None
+    except Exception as error:  # pandas and pyarrow each raise errors of their own
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable table ({reason})") from None

@@ -1,0 +1,255 @@
+"""Arrays and series by path: shapes, types, parts of one's own, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nervecode.errors import InputError
+from nervecode.lab.data import array_files, series_files
+from nervecode.lab.data.names import set_name
+from nervecode.lab.data.series_files import read_ts
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.schema import DataConfig
+
+COUNT = 60
+LABELS = np.arange(COUNT) % 3
+
+
+def vectors(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(COUNT, 5)).astype(np.float32)
+
+
+def config(spec: str, **values: Any) -> DataConfig:
+    return DataConfig.model_validate({"id": spec, **values})
+
+
+def refused(spec: str, **values: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        build_splits(config(spec, **values))
+    return str(caught.value)
+
+
+def npz(path: Path, **arrays: np.ndarray) -> str:
+    np.savez(path, **arrays)
+    kind = "series" if path.stem.startswith("series") else "array"
+    return f"{kind}:{path}"
+
+
+def rows(samples: Any) -> list[bytes]:
+    return sorted(x.numpy().tobytes() for x in samples.inputs)
+
+
+def test_vectors_of_an_npz_are_split_like_any_set(tmp_path: Path) -> None:
+    x = vectors()
+    spec = npz(tmp_path / "my.npz", x=x, y=LABELS)
+    splits = build_splits(config(spec, hold_out=[2], near=["held_out"], far=["gaussian_noise"]))
+    inside = [splits.train, splits.calibration, splits.test, splits.ood[0].samples]
+    assert sorted(key for part in inside for key in rows(part)) == sorted(r.tobytes() for r in x)
+    assert rows(splits.ood[0].samples) == sorted(r.tobytes() for r in x[LABELS == 2])
+    assert splits.ood[0].name == "array_my_2"
+    assert set_name(f"array:{tmp_path}/a b.npz", config(spec)) == "array_a_b"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int16"])
+def test_numbers_become_float32(tmp_path: Path, dtype: str) -> None:
+    x = (vectors() * 100).astype(dtype)
+    splits = build_splits(config(npz(tmp_path / "my.npz", x=x, y=LABELS)))
+    assert splits.train.inputs.dtype == torch.float32
+    every = {row.astype(np.float32).tobytes() for row in x}
+    assert set(rows(splits.train)) <= every
+
+
+def test_an_npy_is_mapped_and_has_its_labels_beside_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", vectors())
+    np.save(tmp_path / "y.npy", LABELS)
+    np.save(tmp_path / "kinds.npy", np.array(["ant", "bee", "cat"])[LABELS])
+    spec = f"array:{tmp_path}/x.npy"
+    packed = npz(tmp_path / "my.npz", x=vectors(), y=LABELS)
+    plain, other = build_splits(config(spec)), build_splits(config(packed))
+    assert torch.equal(plain.train.inputs, other.train.inputs)
+    assert torch.equal(plain.train.labels, other.train.labels)
+    named = build_splits(config(spec, target="kinds"))
+    assert named.classes == ("ant", "bee", "cat")
+    assert torch.equal(named.train.labels, plain.train.labels)
+    assert isinstance(np.load(tmp_path / "x.npy", mmap_mode="r"), np.memmap)
+    mapped = array_files.as_inputs(array_files.inputs_array(tmp_path / "x.npy"), "x", series=False)
+    before = (tmp_path / "x.npy").read_bytes()
+    mapped[0] = 7  # on a copy: the file stays
+    assert (tmp_path / "x.npy").read_bytes() == before
+    text = refused(spec, target="z")
+    assert f"data.target: {tmp_path}/z.npy: no such file, allowed: an array beside x.npy" in text
+
+
+def test_pictures_are_grey_or_colour_and_take_any_size(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    grey = random.integers(0, 256, (COUNT, 12, 12), np.uint8)
+    colour = random.random((COUNT, 3, 16, 16))
+    spec = npz(tmp_path / "grey.npz", x=grey, y=LABELS)
+    far = npz(tmp_path / "colour.npz", x=colour)
+    splits = build_splits(config(spec, far=[far], shift=["rotate:90"]), limit_eval=9)
+    assert splits.train.inputs.shape[1:] == (1, 12, 12)
+    assert splits.train.inputs.dtype == torch.uint8
+    assert splits.ood[0].samples.inputs.shape == (9, 1, 12, 12)
+    small = build_splits(config(spec, image_size=8))
+    assert small.train.inputs.shape[1:] == (1, 8, 8)
+
+
+def test_parts_groups_and_a_test_file(tmp_path: Path) -> None:
+    part = np.array(["train", "train", "calibration", "test", "test"]).repeat(12)
+    patient = np.arange(COUNT) // 6
+    x = vectors()
+    spec = npz(tmp_path / "my.npz", x=x, kind=LABELS, part=part, patient=patient)
+    splits = build_splits(config(spec, target="kind", split="part", group="patient"))
+    assert torch.equal(splits.test.inputs, torch.from_numpy(x[part == "test"]))
+    assert torch.equal(splits.calibration.inputs, torch.from_numpy(x[part == "calibration"]))
+    assert splits.test.labels.tolist() == LABELS[part == "test"].tolist()
+    test = npz(tmp_path / "test.npz", x=x + 1, kind=LABELS).partition(":")[2]
+    splits = build_splits(config(spec, target="kind", test=test))
+    assert torch.equal(splits.test.inputs, torch.from_numpy(x + 1))
+    assert len(splits.train) + len(splits.calibration) == COUNT
+
+
+def test_series_keep_their_channels(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(COUNT, 4, 9)) * [[[1], [10], [100], [1000]]]
+    spec = npz(tmp_path / "series.npz", x=x, y=LABELS)
+    splits = build_splits(config(spec, far=["uniform_noise"], shift=["noise:1"]))
+    assert splits.train.inputs.shape[1:] == (4, 9)
+    noise, shifted = splits.ood[0].samples.inputs, splits.ood[1].samples.inputs
+    low, high = splits.train.inputs.amin((0, 2)), splits.train.inputs.amax((0, 2))
+    assert (noise.amin((0, 2)) >= low).all() and (noise.amax((0, 2)) <= high).all()
+    assert ((noise.amax((0, 2)) - noise.amin((0, 2))) / (high - low) > 0.99).all()
+    step = (shifted - splits.test.inputs).std((0, 2)) / splits.test.inputs.std((0, 2))
+    torch.testing.assert_close(step, torch.ones(4), atol=0.15, rtol=0)
+    one = npz(tmp_path / "series_one.npz", x=x[:, 0], y=LABELS)
+    assert build_splits(config(one)).train.inputs.shape[1:] == (1, 9)
+    text = refused(spec, shift=["hflip"])
+    assert "the shift 'hflip' is for images, found inputs of shape (4, 9)" in text
+
+
+TS = """# comment
+@problemName mine
+@timeStamps false
+@univariate false
+@classLabel true walk run
+@data
+1,2,3:4,5,6:walk
+7,8,9:10,11,12:run
+"""
+
+
+def test_ts_files_are_read_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "mine.ts"
+    path.write_text(TS)
+    inputs, classes = read_ts(path)
+    assert inputs.tolist() == np.arange(1, 13).reshape(2, 2, 3).tolist()
+    assert classes is not None and classes.tolist() == ["walk", "run"]
+    lines = TS.splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]) + "".join(lines[-2:]) * 20)
+    splits = build_splits(config(f"series:{path}"))
+    assert splits.classes == ("run", "walk")
+    assert splits.train.inputs.shape[1:] == (2, 3)
+    plain = TS.replace("true walk run", "false").replace(":walk", "").replace(":run", "")
+    path.write_text(plain)
+    assert read_ts(path)[1] is None
+    assert "has no classes, allowed as ID data: a set with classes" in refused(f"series:{path}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "10,11,12",
+            "10,11",
+            "row 1, channel 1: found 2 steps, allowed: 3, as in row 0; cut or pad",
+        ),
+        ("7,8,9:", "", "row 1: found 1 channels, allowed: 2, as in row 0"),
+        ("11", "x", "row 1, channel 1: found 'x' at step 1, allowed: a number"),
+        ("11", "NaN", "row 1, channel 1: found 'NaN' at step 1, allowed: a finite number"),
+        ("11", "?", "row 1, channel 1: found '?' at step 1, allowed: a number"),
+        ("Stamps false", "Stamps true", "has time stamps, allowed: values at equal steps alone"),
+        ("@data", "", "has no line @data, allowed: a .ts file"),
+        ("1,2,3:4,5,6:walk\n7,8,9:10,11,12:run\n", "", "holds no series below @data"),
+    ],
+)
+def test_ts_files_that_will_not_do(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = tmp_path / "mine.ts"
+    path.write_text(TS.replace(old, new))
+    assert f"{path}: {words}" in refused(f"series:{path}")
+
+
+def test_ts_has_no_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.ts"
+    path.write_text(TS)
+    assert "data.group: found 'g', allowed: none" in refused(f"series:{path}", group="g")
+    monkeypatch.setattr(series_files, "MAX_BYTES", 20)
+    assert "takes more than 20 bytes" in refused(f"series:{path}")
+
+
+def broken(values: np.ndarray, value: float) -> np.ndarray:
+    values[41, 3] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"a": vectors(), "b": LABELS}, "found arrays a, b; allowed: one array, or one named 'x'"),
+        ({"x": vectors(), "label": LABELS}, "data.target: {0} has no array 'y'; Allowed: label, x"),
+        ({"x": vectors(), "y": LABELS[:-1]}, "data.target: {0}: found 59 values for 60 inputs"),
+        ({"x": vectors(), "y": np.eye(3)[LABELS]}, "found float64 of shape (60, 3), allowed"),
+        ({"x": vectors(), "y": LABELS + 0.5}, "{0}: row 0: found 0.5, allowed: names or whole"),
+        ({"x": broken(vectors(), np.nan), "y": LABELS}, "{0}: row 41, column 3: found nan"),
+        ({"x": broken(vectors().astype(float), 1e300), "y": LABELS},
+         "{0}: row 41, column 3: found inf, allowed: finite float32"),
+        ({"x": vectors()[:, 0], "y": LABELS}, "{0}: found shape (60,), allowed: (N, D) of vectors"),
+        ({"x": vectors().astype(complex), "y": LABELS}, "{0}: found complex128 values, allowed"),
+        ({"x": np.zeros((COUNT, 8, 8, 3), np.uint8), "y": LABELS},
+         "found shape (60, 8, 8, 3), allowed: (N, D) of vectors, (N, H, W) of grey pictures, or "
+         "(N, C, H, W); x.transpose(0, 3, 1, 2) brings the channels to the front"),
+        ({"x": np.zeros((COUNT, 3, 8, 8), int), "y": LABELS},
+         "found int64 values, allowed: float or uint8"),
+        ({"x": np.full((COUNT, 3, 8, 8), 2.5), "y": LABELS},
+         "row 0: found values from 2.5 to 2.5, allowed in pictures: 0 to 1, or uint8"),
+    ],
+)  # fmt: skip
+def test_arrays_that_will_not_do(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    path = tmp_path / "my.npz"
+    spec = npz(path, **arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert words.format(path) in refused(spec)
+
+
+def test_files_that_are_no_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "my.npz"
+    path.write_bytes(b"nothing")
+    assert f"{path}: not a readable array file" in refused(f"array:{path}")
+    np.savez(path, x=np.array([{"a": 1}], dtype=object), y=LABELS)
+    assert f"{path}: not a readable array file" in refused(f"array:{path}")
+    other = tmp_path / "my.mat"
+    other.write_bytes(b"")
+    assert f"{other}: found '.mat', allowed: .npz, .npy" in refused(f"array:{other}")
+    assert f"array:{tmp_path}/no.npz is absent from {tmp_path}/no.npz" in refused(
+        f"array:{tmp_path}/no.npz"
+    )
+    monkeypatch.setattr(array_files, "MAX_BYTES", 1000)
+    spec = npz(path, x=vectors(), y=LABELS)
+    assert "bytes in memory, allowed: 1,000" in refused(spec)
+
+
+def test_inputs_of_another_shape_are_no_ood_set(tmp_path: Path) -> None:
+    spec = npz(tmp_path / "my.npz", x=vectors(), y=LABELS)
+    far = npz(tmp_path / "far.npz", x=vectors()[:, :4])
+    assert "inputs of shape (4,) do not fit inputs of (5,)" in refused(spec, far=[far])
+    test = far.partition(":")[2]
+    assert f"data.test: {test} holds inputs of shape (4,), allowed: (5,)" in refused(
+        spec, test=test
+    )
+    same = npz(tmp_path / "same.npz", x=build_splits(config(spec)).test.inputs.numpy())
+    assert "holds the ID test split itself" in refused(spec, far=[same])

@@ -1,0 +1,325 @@
+"""Tables by path: columns encoded by ID train alone, parts of one's own, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pydantic import ValidationError
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.data import rows, table_files
+from nervecode.lab.data.encoder import Seen, TableEncoder
+from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.splits import Splits, build_splits
+from nervecode.lab.schema import DataConfig
+
+COLOURS = ["red", "green", "blue"]
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    count = 120
+    return pd.DataFrame(
+        {
+            "height": random.normal(170, 10, count).round(3),
+            "time": 1.7e9 + random.integers(0, 100, count),
+            "colour": random.choice(COLOURS, count),
+            "kind": np.array(["ant", "bee", "cat"])[np.arange(count) % 3],
+            "owner": [f"owner {i // 4}" for i in range(count)],
+        }
+    )
+
+
+def write(frame: pd.DataFrame, path: Path) -> Path:
+    frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    return path
+
+
+def config(path: Path, **values: Any) -> DataConfig:
+    defaults = {"id": f"table:{path}", "target": "kind", "drop": ["owner"]}
+    return DataConfig.model_validate(defaults | values)
+
+
+def refused(path: Path, **values: Any) -> str:
+    with pytest.raises((InputError, ValueError)) as caught:
+        build_splits(config(path, **values))
+    return str(caught.value)
+
+
+def ood(splits: Splits, place: int = 0) -> Samples:
+    return splits.ood[place].samples
+
+
+def oracle(train: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
+    """What scikit-learn makes of the columns, fitted to ID train."""
+    scaler = StandardScaler().fit(train[["height", "time"]].to_numpy())
+    hot = OneHotEncoder(sparse_output=False, handle_unknown="ignore").fit(train[["colour"]])
+    columns = scaler.transform(table[["height", "time"]].to_numpy())
+    return np.concatenate([columns, hot.transform(table[["colour"]])], 1).astype(np.float32)
+
+
+def split(frame: pd.DataFrame) -> pd.DataFrame:
+    parts = ["train", "train", "train", "calibration", "test"]
+    return frame.assign(part=[parts[i // 3 % 5] for i in range(len(frame))])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_are_those_of_scikit_learn_fitted_to_id_train(
+    frame: pd.DataFrame, tmp_path: Path, suffix: str
+) -> None:
+    frame = split(frame)
+    splits = build_splits(config(write(frame, tmp_path / f"my{suffix}"), split="part"))
+    train = frame[frame.part == "train"]
+    for name in ("train", "calibration", "test"):
+        part = frame[frame.part == name]
+        samples = getattr(splits, name)
+        torch.testing.assert_close(samples.inputs, torch.from_numpy(oracle(train, part)))
+        names = [["ant", "bee", "cat"][label] for label in samples.labels]
+        assert names == part.kind.tolist()
+    assert splits.classes == ("ant", "bee", "cat")
+    assert splits.remarks == ()
+
+
+def test_nothing_but_id_train_is_fitted(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame = split(frame)
+    before = build_splits(config(write(frame, tmp_path / "my.csv"), split="part")).encoder
+    frame.loc[frame.part != "train", "height"] = 0.0
+    frame.loc[frame.part != "train", "colour"] = "violet"
+    after = build_splits(config(write(frame, tmp_path / "my.csv"), split="part"))
+    assert after.encoder == before
+    assert after.test.inputs[:, 2:].abs().sum() == 0
+    number = int((frame.part != "train").sum())
+    assert after.remarks == (
+        f"ID: column 'colour': {number} of the categories are not in ID train; each is all zeros",
+    )
+
+
+def test_missing_numbers_are_the_mean_and_missing_categories_their_own(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    frame = split(frame)
+    frame.loc[[0, 1], "height"] = np.nan
+    frame.loc[[0, 5], "colour"] = np.nan
+    splits = build_splits(config(write(frame, tmp_path / "my.csv"), split="part"))
+    assert splits.train.inputs[:2, 0].tolist() == [0, 0]
+    assert splits.train.inputs[0, 2:].tolist() == [1, 0, 0, 0]
+    assert splits.remarks == (
+        "ID: column 'height': 2 of the values are missing; the mean of ID train stands for them",
+    )
+
+
+def test_held_out_classes_are_named_or_numbered(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame, tmp_path / "my.csv")
+    by_name = build_splits(config(path, hold_out=["bee"], near=["held_out"]))
+    by_number = build_splits(config(path, hold_out=[1], near=["held_out"]))
+    assert by_name.classes == by_number.classes == ("ant", "cat")
+    assert by_name.ood[0].name == "table_my_bee"
+    assert torch.equal(ood(by_name).inputs, ood(by_number).inputs)
+    assert len(ood(by_name)) == 40
+    text = refused(path, hold_out=["bees"])
+    assert "has no class bees; did you mean 'bee'? Allowed: ant, bee, cat" in text
+    assert "allowed: names in quotes, or numbers" in refused(path, hold_out=[True])
+
+
+def test_whole_numbers_are_classes_in_their_order(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["kind"] = np.array([10, 9, -1])[np.arange(len(frame)) % 3]
+    splits = build_splits(config(write(frame, tmp_path / "my.csv"), hold_out=[9]))
+    assert splits.classes == ("-1", "10")
+
+
+def test_a_table_of_other_columns_is_matched_by_name(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame = split(frame)
+    path = write(frame, tmp_path / "my.csv")
+    other = frame[["colour", "owner", "time", "height"]].assign(height=1.0, more="text").head(30)
+    other.loc[3, "colour"] = "violet"
+    spec = f"table:{write(other, tmp_path / 'other.csv')}"
+    splits = build_splits(config(path, split="part", far=[spec]))
+    train = frame[frame.part == "train"]
+    torch.testing.assert_close(ood(splits).inputs, torch.from_numpy(oracle(train, other)))
+    assert splits.ood[0].name == "table_other"
+    assert splits.remarks == (
+        "table_other: column 'colour': 1 of the categories are not in ID train; each is all zeros",
+    )
+    write(other.rename(columns={"height": "heigth"}), tmp_path / "other.csv")
+    assert "has no column 'height'; did you mean 'heigth'?" in refused(
+        path, split="part", far=[spec]
+    )
+    write(other.assign(height=["1"] * 29 + ["tall"]), tmp_path / "other.csv")
+    text = refused(path, split="part", far=[spec])
+    assert "other.csv: row 29, column 'height': found 'tall', allowed: a number, or nothing" in text
+
+
+def test_a_test_part_of_its_own(frame: pd.DataFrame, tmp_path: Path) -> None:
+    train, test = frame[:90], frame[90:].assign(colour="violet")
+    path = write(train, tmp_path / "train.csv")
+    splits = build_splits(config(path, test=str(write(test, tmp_path / "test.csv"))))
+    assert len(splits.train) + len(splits.calibration) == 90
+    assert len(splits.test) == 30
+    assert splits.test.inputs[:, 2:].abs().sum() == 0
+    assert "found split and test, allowed: one" in refused(path, test="x", split="owner")
+    assert "is absent from" in refused(path, test=str(tmp_path / "no.csv"))
+
+
+def test_groups_are_never_parted(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["number"] = np.arange(len(frame))
+    path = write(frame, tmp_path / "my.csv")
+    keep = {"drop": ["height", "time", "colour"]}
+    splits = build_splits(config(path, group="owner", **keep))
+    encoder = splits.encoder
+    assert encoder is not None
+    (column,) = encoder.columns
+    owners = []
+    for part in (splits.train, splits.calibration, splits.test):
+        numbers = (part.inputs[:, 0].double() * column.scale + column.mean).round()  # type: ignore
+        owners.append({int(number) // 4 for number in numbers})
+    assert sum(map(len, owners)) == len(set.union(*owners)) == 30
+    assert [len(part) for part in owners] == [18, 6, 6]
+
+
+def test_held_out_rows_of_known_groups_are_left_out(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame, tmp_path / "my.csv")
+    values: dict[str, Any] = {"hold_out": ["bee"], "near": ["held_out"], "group": "owner"}
+    splits = build_splits(config(path, drop=[], **values))
+    # Every owner has bees: those of owners in train or calibration are known already.
+    assert 0 < len(ood(splits)) < 40
+    split(frame.assign(owner="all")).to_csv(path, index=False)
+    text = refused(path, drop=[], group="owner", split="part")
+    assert "data.group: 24 rows of the test split" in text
+    assert "belong to groups of another split; allowed: each group in one" in text
+
+
+def test_an_encoder_is_plain_values(frame: pd.DataFrame) -> None:
+    frame["colour"] = frame["colour"].astype("category")
+    encoder = TableEncoder.fitted(frame[["height", "colour"]])
+    again = TableEncoder.from_json(json.loads(json.dumps(encoder.to_json())), source="x.json")
+    assert again == encoder
+    assert encoder.width == 4
+    assert torch.equal(again.encode(frame, Seen()), encoder.encode(frame, Seen()))
+    with pytest.raises(ArtifactError, match=r"x\.json: is damaged"):
+        TableEncoder.from_json({"format": "other"}, source="x.json")
+
+
+def test_a_column_without_spread_stays_finite(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["height"] = 3.5
+    splits = build_splits(config(write(frame, tmp_path / "my.csv")))
+    assert splits.train.inputs[:, 0].abs().sum() == 0
+
+
+def test_numbers_may_be_categories(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["wheels"] = np.arange(len(frame)) % 4
+    path = write(frame, tmp_path / "my.csv")
+    assert build_splits(config(path)).train.inputs.shape[1] == 6
+    assert build_splits(config(path, categories=["wheels"])).train.inputs.shape[1] == 9
+
+
+def test_csv_of_other_lands(frame: pd.DataFrame, tmp_path: Path) -> None:
+    plain = build_splits(config(write(frame, tmp_path / "my.csv")))
+    frame.to_csv(tmp_path / "my.csv", index=False, sep=";", encoding="utf-8-sig")
+    other = build_splits(config(tmp_path / "my.csv"))
+    assert torch.equal(plain.train.inputs, other.train.inputs)
+
+
+def test_blocks_make_the_same_table(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(frame, tmp_path / "my.csv")
+    whole = build_splits(config(path, far=[f"table:{path}"[:-4] + ".parquet"][:0]))
+    monkeypatch.setattr(table_files, "BLOCK", 7)
+    assert torch.equal(build_splits(config(path)).train.inputs, whole.train.inputs)
+    text = "my.csv: row 100, column 'height': found 'x', allowed: a number as in 119 other rows"
+    frame["height"] = frame["height"].astype(object)
+    frame.loc[100, "height"] = "x"
+    assert text in refused(write(frame, path))
+
+
+@pytest.mark.parametrize(
+    ("content", "values", "words"),
+    [
+        ("a,kind\n1,x\n", {"target": "kine"},
+         "data.target: {0} has no column 'kine'; did you mean 'kind'? Allowed: a, kind"),
+        ("a,kind\n1,x\n", {"group": "b"}, "data.group: {0} has no column 'b'"),
+        ("a,kind\n1,x\n", {"split": "b"}, "data.split: {0} has no column 'b'"),
+        ("a,kind\n1,x\n", {"drop": ["b"]}, "data.drop: {0} has no column 'b'"),
+        ("a,kind\n1,x\n", {"categories": ["b"]}, "data.categories: {0} has no column 'b'"),
+        ("a,kind\n1,x\n", {"drop": ["a"]}, "{0}: has no column beside the target"),
+        ("a,kind\n", {}, "{0}: holds no row below the names of its columns"),
+        ("", {}, "{0}: its first line is empty"),
+        ("1,2\n3,4\n", {}, "{0}: its first line holds numbers, allowed: the names of the columns"),
+        ("a,kind\n1,x\n2,\n", {}, "data.target: {0}: row 1: found nothing, allowed: a class"),
+        ("a,kind\n1,0.5\n2,1.5\n", {}, "data.target: {0}: row 0: found 0.5, allowed: names or"),
+        ("a,kind\n1,x\n2,x,3\n", {}, "{0}: not a readable table"),
+        ("a,kind\n1,x\nabc,y\n2,x\n", {},
+         "{0}: row 1, column 'a': found 'abc', allowed: a number as in 2 other rows, or nothing; "
+         "data.categories=[a] takes the column as categories, data.drop=[a] leaves it out"),
+        ("a,kind,s\n1,x,train\n2,y,tset\n", {"split": "s"},
+         "data.split: {0}: row 1: found 'tset', allowed: train, calibration, test"),
+        ("a,kind,s\n1,x,train\n2,y,train\n", {"split": "s"}, "no row is in the part 'test'"),
+        ("a,kind,g\n1,x,1\n2,y,\n", {"group": "g"}, "data.group: {0}: row 1: found nothing"),
+        ("a,kind\n" + "1,x\n,y\n" * 20, {"split_seed": 0, "hold_out": ["x"]},
+         "fewer than two classes"),
+        ("a,b,kind\n" + ",1,x\n,2,y\n" * 20, {},
+         "column 'a' holds nothing in ID train; data.drop=[a] leaves it out"),
+        ("a,kind\n" + "1,x\n2,y\n" * 20 + "3,z\n", {"split_seed": 1},
+         "class 'z' of 'table:{0}' has 1 row; allowed: two or more, one of them in train, or "
+         "data.hold_out=[z]"),
+        ("a,kind,s\n" + "1,x,train\n2,y,train\n3,x,test\n4,z,test\n5,z,test\n" * 9,
+         {"split": "s"}, "class 'z' of 'table:{0}' has 18 rows, none of them in the train split"),
+    ],
+)  # fmt: skip
+def test_what_will_not_do_is_told(
+    tmp_path: Path, content: str, values: dict[str, Any], words: str
+) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text(content)
+    assert words.format(path) in refused(path, **{"drop": [], **values})
+
+
+def test_texts_of_every_kind_are_no_categories(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame = pd.concat([frame] * 4).assign(name=lambda f: [f"name {i}" for i in range(len(f))])
+    text = refused(write(frame, tmp_path / "my.csv"))
+    assert "column 'name' has 288 categories, such as 'name 99', allowed: 256" in text
+    assert "data.drop=[name] leaves it out" in text
+    frame = frame.assign(name=pd.Timestamp("2026-01-01"))
+    text = refused(write(frame, tmp_path / "my.parquet"))
+    assert "column 'name' holds timestamp" in text
+
+
+def test_a_table_that_takes_too_much_room_is_refused(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(frame, tmp_path / "my.csv")
+    monkeypatch.setattr(rows, "MAX_BYTES", 2000)
+    assert f"{path}: takes 2,880 bytes in memory, allowed: 2,000" in refused(path)
+
+
+def test_measurements_are_no_classes(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame = pd.concat([frame] * 9, ignore_index=True)
+    frame["kind"] = range(len(frame))
+    text = refused(write(frame, tmp_path / "my.csv"))
+    assert "found 1,080 classes, allowed: 1,000; measurements are no classes" in text
+
+
+def test_keys_of_a_table_need_one(tmp_path: Path) -> None:
+    for values, words in (
+        ({"id": "digits", "target": "x"}, "target is for data.id array:PATH or table:PATH"),
+        ({"id": "array:x.npz", "drop": ["x"]}, "drop is for data.id table:PATH, found 'array:"),
+        ({"id": "table:x.csv"}, "target is missing: the column of a table"),
+        ({"id": "table:", "target": "x"}, "the set 'table' needs a path, as in table:PATH"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            DataConfig.model_validate(values)
+        assert words in str(caught.value)
+
+
+def test_a_table_is_no_outlier_of_pictures(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame, tmp_path / "my.csv")
+    with pytest.raises(InputError, match="is a table, allowed: inputs of the kind of the ID set"):
+        build_splits(DataConfig(id="digits", far=(f"table:{path}",)))
