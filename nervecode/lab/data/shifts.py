@@ -20,7 +20,7 @@ def of_images(shift: MakeShift) -> MakeShift:
         if x.ndim != 4:
             raise InputError(
                 f"data: the shift {shift.__name__!r} is for images, found inputs of shape "
-                f"{tuple(x.shape[1:])}; allowed for features and series: noise"
+                f"{tuple(x.shape[1:])}; allowed for features: noise"
             )
         return shift(x, strength, generator)
 

@@ -33,7 +33,7 @@ from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.doctor import examine
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.registry import MODELS
-from nervecode.lab.schema import DataConfig, ModelConfig
+from nervecode.lab.schema import PATHS, DataConfig, ModelConfig
 from tests.command_line import invoke
 from tests.lab.data.archives import arrays, own_root, shrink, write
 
@@ -63,7 +63,7 @@ def no_skimage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_catalogue_lists_every_set_and_no_other() -> None:
-    assert set(CATALOGUE) == {*DATASETS, *IMAGE_SETS, *OUTLIERS}
+    assert set(CATALOGUE) == {*DATASETS, *IMAGE_SETS, *OUTLIERS, *PATHS}
 
 
 def test_data_live_where_the_environment_says(
