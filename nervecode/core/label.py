@@ -15,6 +15,7 @@ from nervecode.core.scatter import Spectrum
 from nervecode.errors import InputError, NotReadyError
 
 EPSILON = 1e-12
+LEAST = math.log(1e-300)  # of a log probability
 
 
 class LabelCode(nn.Module):
@@ -63,16 +64,19 @@ class LabelCode(nn.Module):
         if features.ndim != 2 or features.shape[1] != len(self.factors):
             found = tuple(features.shape)
             raise InputError(f"features: found {found}, allowed: (B, {len(self.factors)})")
-        length = squared_length(features)
-        explained = squared_length(features @ self.factors)
+        length = squared_length(features).double()
+        explained = squared_length(features @ self.factors).double()
         # Of the unit-length features, without writing them out.
         q = (self.isotropic * length + self.sign * explained) / length.clamp_min(EPSILON)
         q = q.clamp_min(0)
         g = q / (1 + q)
         # (K, B), as in `core.gaussian.price`. The clamp keeps p^g and its gradient finite at p = 0.
-        log_p = torch.log_softmax(logits.T, dim=0).clamp_min(math.log(EPSILON))
-        p = log_p.exp()
-        return (p / (p + (1 - p) * (g * log_p).exp())).sum(0).log() / LN2
+        log_p = torch.log_softmax(logits.T.double(), dim=0).clamp_min(LEAST)
+        p, others = log_p.exp(), -log_p.expm1()
+        # What a sure head loses is far below the rounding of 1, which the sum over all k is: the
+        # excess of the sum over 1 is summed instead, p_k (1 - p_k) (1 - p_k^g) / (the denominator).
+        excess = p * others * -(g * log_p).expm1() / (p + others * (g * log_p).exp())
+        return (excess.sum(0).log1p() / LN2).to(logits)
 
     @staticmethod
     def unit(features: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from mpmath import exp, log, mp, mpf
 from pytorch_ood.detector import PNML
 from torch import nn
 
@@ -45,6 +46,37 @@ def test_regret_by_hand() -> None:
     code = LabelCode.fit(moments(torch.from_numpy(train)))
     found = code(torch.from_numpy(test).float(), torch.from_numpy(logits).float())
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.0, 8.0, 20.0, 60.0, 400.0])
+def test_regret_of_a_sure_head_is_no_rounding(gap: float) -> None:
+    """Against the formula in 60 digits: what a sure head loses is far below the rounding of 1."""
+    mp.dps = 60
+    random = np.random.default_rng(1)
+    code = LabelCode.fit(moments(torch.from_numpy(random.normal(size=(50, 3)))))
+    features = torch.from_numpy(random.normal(size=(5, 3))).float()
+    logits = torch.from_numpy(random.normal(size=(5, 4))).float()
+    logits[:, 2] += gap
+    inverse = code.isotropic * torch.eye(3) + code.sign * code.factors @ code.factors.T
+    for f, row, regret in zip(features, logits, code(features, logits), strict=True):
+        unit = LabelCode.unit(f.double().unsqueeze(0))[0]
+        q = mpf(float(unit @ inverse.double() @ unit))
+        g = q / (1 + q)
+        weights = [exp(mpf(value)) for value in row.tolist()]
+        p = [weight / sum(weights) for weight in weights]
+        expected = log(sum(one / (one + (1 - one) * one**g) for one in p), 2)
+        assert float(regret) == pytest.approx(float(expected), rel=1e-4, abs=0)
+
+
+def test_regret_does_not_depend_on_the_batch() -> None:
+    torch.manual_seed(0)
+    code = LabelCode.fit(moments(torch.randn(500, 300)))
+    features, head = torch.randn(64, 300), nn.Linear(300, 10)
+    for scale in (1, 30, 300):
+        logits = scale * head(features).detach()
+        alone = [code(f, row) for f, row in zip(features.split(1), logits.split(1), strict=True)]
+        together = code(features, logits)
+        torch.testing.assert_close(torch.cat(alone), together, rtol=1e-4, atol=0)
 
 
 def test_regret_is_low_for_a_sure_head_and_high_away_from_the_data() -> None:
