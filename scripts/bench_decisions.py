@@ -111,12 +111,12 @@ def digits(repeats: int) -> None:
     for _ in range(repeats):
         order = torch.from_numpy(rng.permutation(total))
         calibration = LayerCalibration(rows(known, order[:size]), "code_length")
-        scores = calibration.aggregate(calibration.known)
-        p = conformal_p_values(scores, calibration.aggregate(rows(known, order[size:])))
+        p_values = calibration.calibrator.p_values
+        p = p_values(calibration.aggregate(rows(known, order[size:])))
         rates["plain"].append(float((p <= ALPHA).double().mean()))
         rates["covered"].append(float(rates["plain"][-1] <= most))
         drawn = torch.from_numpy(rng.choice(len(near), UNSEEN, replace=False))
-        unseen = conformal_p_values(scores, calibration.aggregate(rows(outliers, drawn)))
+        unseen = p_values(calibration.aggregate(rows(outliers, drawn)))
         chosen = select(torch.cat([unseen, p[:BATCH]]), RATE)
         rates["false"].append(float(chosen[UNSEEN:].sum() / chosen.sum().clamp_min(1)))
         rates["found"].append(float(chosen[:UNSEEN].double().mean()))

@@ -43,13 +43,20 @@ class CodeLengthScore(NamedTuple):
         """
         standards = Standard.of(bits), Standard.of(regret)
         lengths, regrets = standards[0](bits).mean(1), standards[1](regret).mean(1)
-        given = None
-        if label is not None:
-            classes = label[:, 1].long()
-            given = ClassStandard.of(lengths, classes)
-            lengths = given(lengths, classes)
-        terms = [lengths, regrets] if label is None else [lengths, regrets, label[:, 0].double()]
-        return cls(standards[0], given, standards[1], Rarity.of(torch.stack(terms)))
+        if label is None:
+            return cls(standards[0], None, standards[1], Rarity.of(torch.stack([lengths, regrets])))
+        classes = label[:, 1].long()
+        given = ClassStandard.of(lengths, classes)
+        terms = torch.stack([given.held_out(lengths, classes), regrets, label[:, 0].double()])
+        return cls(standards[0], given, standards[1], Rarity.of(terms))
+
+    def held_out(self, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> Tensor:
+        """(n,) scores in bits of the calibration inputs, each as if it were none of them."""
+        lengths, regrets = self.bits(bits).mean(1), self.regret(regret).mean(1)
+        if self.given_class is None or label is None:
+            return self.rarity.held_out(torch.stack([lengths, regrets])).sum(0)
+        lengths = self.given_class.held_out(lengths, label[:, 1].long())
+        return self.rarity.held_out(torch.stack([lengths, regrets, label[:, 0].double()])).sum(0)
 
     def __call__(self, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> Tensor:
         """(N,) scores in bits from what `fit` takes, of N inputs."""
@@ -77,25 +84,43 @@ class ClassStandard(NamedTuple):
     @classmethod
     def of(cls, calibration: Tensor, classes: Tensor) -> ClassStandard:
         """That of (n,) scores and their (n,) classes."""
-        number = 2 + int(classes.max())
-        calibration = calibration.double()
-        counts = torch.bincount(classes, minlength=number).double()
+        counts, own = _of_classes(calibration, classes)
+        return cls(*_drawn_together(counts, own, Standard.measured(calibration)))
 
-        def mean(values: Tensor) -> Tensor:
-            sums = values.new_zeros(number).index_add_(0, classes, values)
-            return sums / counts.clamp_min(1)
-
-        means = mean(calibration)
-        deviations = mean((calibration - means[classes]).square()).sqrt()
-        weight = counts / (counts + PSEUDO_COUNTS)
-        centre = weight * means + (1 - weight) * calibration.mean()
-        spread = weight * deviations + (1 - weight) * calibration.std(correction=0)
-        return cls(centre, scaling(spread, centre))
+    @staticmethod
+    def held_out(calibration: Tensor, classes: Tensor) -> Tensor:
+        """(n,) z-scores of the calibration scores, each among the others alone, float64."""
+        counts, own = _of_classes(calibration, classes)
+        counts, n = counts[classes], counts.sum()
+        own = Standard(*[values[classes] for values in own]).without(calibration, counts)
+        everyone = Standard.measured(calibration).without(calibration, n)
+        return _drawn_together(counts - 1, own, everyone)(calibration)
 
     def __call__(self, scores: Tensor, classes: Tensor) -> Tensor:
         """(N,) z-scores of (N,) scores of the given (N,) classes, float64."""
         known = classes.clamp_max(len(self.centre) - 1)
         return (scores.double() - self.centre[known]) / self.spread[known]
+
+
+def _of_classes(scores: Tensor, classes: Tensor) -> tuple[Tensor, Standard]:
+    """(K + 1,) counts, and means and deviations, of (n,) scores by class; 0 for empty classes."""
+    number, scores = 2 + int(classes.max()), scores.double()
+    counts = torch.bincount(classes, minlength=number).double()
+
+    def mean(values: Tensor) -> Tensor:
+        sums = values.new_zeros(number).index_add_(0, classes, values)
+        return sums / counts.clamp_min(1)
+
+    means = mean(scores)
+    return counts, Standard(means, mean((scores - means[classes]).square()).sqrt())
+
+
+def _drawn_together(counts: Tensor, own: Standard, everyone: Standard) -> Standard:
+    """The figures of classes of so many scores, drawn towards those of all."""
+    weight = counts / (counts + PSEUDO_COUNTS)
+    centre = weight * own.centre + (1 - weight) * everyone.centre
+    spread = weight * own.spread + (1 - weight) * everyone.spread
+    return Standard(centre, scaling(spread, centre))
 
 
 def readings(name: str, trace: CodingTrace) -> Tensor:

@@ -28,9 +28,28 @@ class Standard(NamedTuple):
     @classmethod
     def of(cls, calibration: Tensor) -> Standard:
         """That of (n, ...) scores."""
-        centre = calibration.double().mean(0)
-        spread = calibration.double().std(0, correction=0)
+        centre, spread = cls.measured(calibration)
         return cls(centre, scaling(spread, centre))
+
+    @classmethod
+    def measured(cls, calibration: Tensor) -> Standard:
+        """The mean and deviation of (n, ...) scores as they are."""
+        scores = calibration.double()
+        return cls(scores.mean(0), scores.std(0, correction=0))
+
+    def without(self, members: Tensor, counts: Tensor) -> Standard:
+        """For each of some members of groups, what is left of its group's figures without it.
+
+        Args:
+            members: (...) scores.
+            counts: (...) sizes of their groups, whose measured mean and deviation these are.
+        """
+        others = (counts - 1).clamp_min(1)
+        step = (members.double() - self.centre) / others
+        square = self.spread.square()
+        left = square - step.square() * others
+        left = torch.where(left > NEGLIGIBLE * square, left, 0.0)  # equal scores leave rounding
+        return Standard(self.centre - step, (left * (1 + 1 / others)).sqrt())
 
     def __call__(self, scores: Tensor) -> Tensor:
         """(N, ...) z-scores, float64."""

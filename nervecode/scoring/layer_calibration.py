@@ -80,7 +80,7 @@ class LayerCalibration:
         self._tables = Tables.of(self.known, method)
         self._placed: dict[torch.device, Tables] = {}
         self.calibrator = EmpiricalPercentileCalibrator()
-        scores = self.aggregate(self.known)
+        scores = self._tables.held_out(self.known, method)
         state = self.calibrator.fit(scores, aggregation=method)
         self.num_samples, self.smallest_alpha = state.num_samples, state.smallest_alpha
         self._tables = self._tables._replace(scores=state.scores)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nervecode.scoring.percentiles import p_values_among
+from nervecode.scoring.percentiles import number_below, p_values_among
 
 TAIL = 0.1
 
@@ -41,17 +41,34 @@ class Rarity(NamedTuple):
         above = known > start
         excess = torch.where(above, known - start, 0.0).sum(-1, keepdim=True)
         excess = excess / above.sum(-1, keepdim=True).clamp_min(1)
-        # Where nothing exceeds the quantile, any excess is a surprise, and a finite one.
-        excess = excess.clamp_min(1e-9 * (1 + start.abs()))
-        return cls(known.sort(dim=-1).values, start, excess)
+        return cls(known.sort(dim=-1).values, start, _finite(excess, start))
+
+    def held_out(self, calibration: Tensor) -> Tensor:
+        """(..., n) bits of the ID scores behind it, each among the others alone, float64."""
+        known, n = calibration.double(), calibration.shape[-1]
+        # Above this score, it is the others' quantile too; others below it are no excess.
+        start = self.ordered[..., math.ceil((1 - TAIL) * (n - 2)), None]
+        above = (known - start).clamp_min(0)
+        others = ((above > 0).sum(-1, keepdim=True) - 1).clamp_min(1)
+        excess = (above.sum(-1, keepdim=True) - above) / others
+        as_surprising = n - number_below(self.ordered, known)  # itself among them
+        tail = Rarity(self.ordered, start, _finite(excess, start))
+        return tail._bits(known, as_surprising.double() / n)
 
     def __call__(self, scores: Tensor) -> Tensor:
         """(..., N) scores -> (..., N) bits, float64, not falling where the scores rise."""
         scores = scores.double()
+        return self._bits(scores, p_values_among(self.ordered, scores))
+
+    def _bits(self, scores: Tensor, p_values: Tensor) -> Tensor:
         floor = -math.log2(TAIL)
-        body = -p_values_among(self.ordered, scores).log2()
         beyond = floor + (scores - self.start) / (self.excess * math.log(2))
-        return torch.where(scores > self.start, beyond, body.clamp_max(floor))
+        return torch.where(scores > self.start, beyond, (-p_values.log2()).clamp_max(floor))
+
+
+def _finite(excess: Tensor, start: Tensor) -> Tensor:
+    """Where nothing exceeds the quantile, any excess is a surprise, and a finite one."""
+    return excess.clamp_min(1e-9 * (1 + start.abs()))
 
 
 def rarity(calibration: Tensor, scores: Tensor) -> Tensor:

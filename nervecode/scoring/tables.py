@@ -12,7 +12,7 @@ from nervecode.scoring.aggregate import AGGREGATIONS
 from nervecode.scoring.code_length import LABEL, CodeLengthScore
 from nervecode.scoring.mondrian import Mondrian
 from nervecode.scoring.p_values import COMBINERS
-from nervecode.scoring.percentiles import p_values_among
+from nervecode.scoring.percentiles import number_below, p_values_among
 
 CODE_LENGTH = "code_length"
 
@@ -39,9 +39,23 @@ class Tables(NamedTuple):
         if method == CODE_LENGTH:
             code_length = CodeLengthScore.fit(*_terms(layers))
         elif method in COMBINERS:
-            surprises = torch.stack([pair[:, 0] for pair in layers.values()])
-            by_layer = surprises.double().sort(dim=1).values
+            by_layer = _surprises(layers).double().sort(dim=1).values
         return cls(torch.empty(0, dtype=torch.float64), code_length, by_layer)
+
+    def held_out(self, pairs: Mapping[str, Tensor], method: str) -> Tensor:
+        """(n,) float64 scores of the calibration inputs themselves, each as if it were new.
+
+        What was standardised on an input finds it less surprising than one of the same kind that
+        it never saw: each input is scored by what the others give.
+        """
+        if self.code_length is not None:
+            return self.code_length.held_out(*_terms(pairs))
+        if self.by_layer is None:
+            return self.aggregate(pairs, method)
+        # As many as are as surprising, itself among them; on the grid on which new inputs lie.
+        n = self.by_layer.shape[1]
+        as_surprising = n - number_below(self.by_layer, _surprises(pairs))
+        return -COMBINERS[method]((as_surprising.double() / (n + 1)).T).log2()
 
     def aggregate(self, pairs: Mapping[str, Tensor], method: str) -> Tensor:
         """(N,) float64 scores from `readings` of the calibrated layers, in their order."""
@@ -55,8 +69,8 @@ class Tables(NamedTuple):
             return self.code_length(_filled(bits, unknown), _filled(regret, unknown), label)
         pairs = {name: _filled(pair, unknown) for name, pair in pairs.items()}
         if self.by_layer is not None:
-            surprises = torch.stack([pair[:, 0] for pair in pairs.values()])
-            return -COMBINERS[method](p_values_among(self.by_layer, surprises).T).log2()
+            p_values = p_values_among(self.by_layer, _surprises(pairs))
+            return -COMBINERS[method](p_values.T).log2()
         result = AGGREGATIONS[method]({name: pair[:, 0] for name, pair in pairs.items()})
         assert result is not None
         return result.surprise.double()
@@ -77,6 +91,11 @@ def finite_readings(pairs: Mapping[str, Tensor]) -> Tensor:
 def _filled(readings: Tensor, unknown: Tensor) -> Tensor:
     """(N, ...) readings with 0 for the (N,) unknown inputs."""
     return readings.masked_fill(unknown.view(-1, *[1] * (readings.ndim - 1)), 0.0)
+
+
+def _surprises(pairs: Mapping[str, Tensor]) -> Tensor:
+    """(L, N) the surprise of each layer."""
+    return torch.stack([pair[:, 0] for pair in pairs.values()])
 
 
 def _terms(pairs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -10,7 +10,7 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
-from nervecode.scoring.rarity import rarity
+from nervecode.scoring.rarity import Rarity, rarity
 
 
 def test_zscore_of_the_calibration_data_is_scipys() -> None:
@@ -52,12 +52,26 @@ def rarity_by_hand(known: np.ndarray, scores: np.ndarray) -> list[float]:
     return found
 
 
+def held_out_rarity_by_hand(known: np.ndarray) -> list[float]:
+    """Rarity of each score among the others."""
+    return [rarity_by_hand(np.delete(known, i), known[i : i + 1])[0] for i in range(len(known))]
+
+
+def mean_z(known: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """(n, 2) means over the layers of (n, L, 2) readings, standardised by those of `known`."""
+    return ((some - known.mean(0)) / known.std(0)).mean(1)
+
+
 def code_length(known: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Rarity of the mean z(B) over layers, plus that of the mean z(R); (n, L, 2) arrays."""
-    centre, spread = known.mean(0), known.std(0)
-    means = [((one - centre) / spread).mean(1) for one in (known, new)]
-    terms = [rarity_by_hand(means[0][:, part], means[1][:, part]) for part in (0, 1)]
-    return np.sum(terms, axis=0)
+    means, others = mean_z(known, known), mean_z(known, new)
+    return np.sum([rarity_by_hand(means[:, part], others[:, part]) for part in (0, 1)], axis=0)
+
+
+def held_out_code_length(known: np.ndarray) -> np.ndarray:
+    """The same of the calibration inputs, each among the others."""
+    means = mean_z(known, known)
+    return np.sum([held_out_rarity_by_hand(means[:, part]) for part in (0, 1)], axis=0)
 
 
 def test_code_length_by_hand() -> None:
@@ -84,6 +98,15 @@ def given_class(
     return found
 
 
+def held_out_given_class(known: np.ndarray, classes: np.ndarray) -> list[float]:
+    """Each score, standardised by the others of its class."""
+    found = []
+    for i, (score, k) in enumerate(zip(known, classes, strict=True)):
+        others = np.delete(known, i), np.delete(classes, i)
+        found += given_class(*others, np.array([score]), np.array([k]))
+    return found
+
+
 def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_class() -> None:
     random = np.random.default_rng(1)
     known, new = random.normal(size=(40, 3, 2)), random.normal(size=(9, 3, 2))
@@ -96,17 +119,20 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
     found = score(
         *torch.from_numpy(new).unbind(2), torch.from_numpy(np.stack([new_label, of_new], 1))
     )
-    centre, spread = known.mean(0), known.std(0)
-    b, r = ([((one - centre) / spread).mean(1)[:, part] for one in (known, new)] for part in (0, 1))
-    conditional = [
-        given_class(b[0], of_known, *pair) for pair in ((b[0], of_known), (b[1], of_new))
-    ]
+    (b, r), (new_b, new_r) = mean_z(known, known).T, mean_z(known, new).T
+    conditional = np.array(held_out_given_class(b, of_known))
+    new_conditional = np.array(given_class(b, of_known, new_b, of_new))
     expected = (
-        np.array(rarity_by_hand(*map(np.array, conditional)))
-        + rarity_by_hand(*r)
+        np.array(rarity_by_hand(conditional, new_conditional))
+        + rarity_by_hand(r, new_r)
         + rarity_by_hand(label, new_label)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+    held_out = score.held_out(
+        *torch.from_numpy(known).unbind(2), torch.from_numpy(np.stack([label, of_known], 1))
+    )
+    terms = [held_out_rarity_by_hand(term) for term in (conditional, r, label)]
+    np.testing.assert_allclose(held_out, np.sum(terms, axis=0), rtol=1e-9)
 
 
 def test_rarity_rises_with_the_score_and_has_no_upper_end() -> None:
@@ -126,10 +152,46 @@ def test_rarity_of_exponential_scores_is_their_true_tail() -> None:
     torch.testing.assert_close(rarity(known, scores), true, rtol=0.03, atol=0.02)
 
 
+@pytest.mark.parametrize("n", [2, 3, 11, 12, 50])
+def test_rarity_of_scores_among_the_others_by_hand(n: int) -> None:
+    random = np.random.default_rng(n)
+    known = random.normal(size=n).round(1 if n == 50 else 9)  # ties, too
+    found = Rarity.of(torch.from_numpy(known)).held_out(torch.from_numpy(known))
+    for i, bits in enumerate(found.tolist()):
+        others = torch.from_numpy(np.delete(known, i))
+        expected = Rarity.of(others)(torch.from_numpy(known[i : i + 1]))
+        assert bits == pytest.approx(expected.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["code_length", "fisher", "simes", "harmonic"])
+def test_new_inputs_are_as_surprising_as_those_of_a_small_calibration_set(method: str) -> None:
+    """At most alpha is flagged, and not much less; standardised on themselves they exceed it."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(n: int) -> dict[str, torch.Tensor]:
+        classes = torch.randint(0, 10, (n,), generator=generator)
+        spread = 1 + 0.3 * classes.unsqueeze(1)
+        layers = {
+            name: spread * torch.randn(n, 2, generator=generator) + 3 * classes.unsqueeze(1)
+            for name in "abcd"
+        }
+        regret = torch.rand(n, generator=generator) ** 4
+        return layers | {"head:label": torch.stack([regret, classes.float()], dim=1)}
+
+    rates = []
+    for _ in range(60):
+        calibration = LayerCalibration(drawn(199), method)
+        p = calibration.calibrator.p_values(calibration.aggregate(drawn(2000)))
+        rates.append((p <= 0.1).double().mean())
+    rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
+    assert 0.085 < rate < 0.1 + 2 * error
+
+
 def test_rarity_of_a_constant_is_finite() -> None:
     found = rarity(torch.ones(20), torch.tensor([0.0, 1.0, 2.0]))
     assert found.isfinite().all()
     assert found[2] > found[1]
+    assert Rarity.of(torch.ones(20)).held_out(torch.ones(20)).tolist() == [0.0] * 20
 
 
 def trace(pair: torch.Tensor) -> CodingTrace:
@@ -150,7 +212,7 @@ def test_calibration_over_layers_gives_percentile_and_p_value() -> None:
         {name: trace(torch.from_numpy(new[:, i])) for i, name in reversed([*enumerate(names)])}
     )
     expected = code_length(known.astype(float), new.astype(float))
-    ranks = code_length(known.astype(float), known.astype(float))
+    ranks = held_out_code_length(known.astype(float))
     np.testing.assert_allclose(found.surprise, expected, rtol=1e-5)
     np.testing.assert_allclose(found.percentile, [(ranks <= s).mean() for s in expected])
     np.testing.assert_allclose(found.p_value, [(1 + (ranks >= s).sum()) / 31 for s in expected])
