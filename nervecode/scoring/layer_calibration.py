@@ -40,6 +40,8 @@ class LayerCalibration:
     Attributes:
         layers: name -> `readings` of all calibration inputs.
         known: those of the inputs that are finite in every layer, which are calibrated on.
+        scores: (N,) float64 scores of all calibration inputs, each among the others alone; infinite
+            for those that are not finite in every layer.
         num_samples: n, the number of these.
         smallest_alpha: 1 / (n + 1), the smallest p-value; where there are classes, of the smallest
             of these.
@@ -81,6 +83,9 @@ class LayerCalibration:
         self._placed: dict[torch.device, Tables] = {}
         self.calibrator = EmpiricalPercentileCalibrator()
         scores = self._tables.held_out(self.known, method)
+        finite = finite_readings(self.layers)
+        self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64)
+        self.scores[finite] = scores
         state = self.calibrator.fit(scores, aggregation=method)
         self.num_samples, self.smallest_alpha = state.num_samples, state.smallest_alpha
         self._tables = self._tables._replace(scores=state.scores)

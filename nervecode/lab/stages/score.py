@@ -46,7 +46,8 @@ def score_seed(trial: Trial) -> bool:
             features, layers = _run_split(trial, trained, split, samples)
             if not current().leads:
                 continue
-            scores[split] = _score(trained, fitted, failures, features, layers)
+            scores[split] = _surprises(trained, split, layers)
+            scores[split] |= _baselines(fitted, failures, features)
             most = _most_surprising(samples, scores[split][PRIMARY])
             written.append(_write_layers(trial, split, features, layers[PRIMARY], most))
         if not current().leads:
@@ -106,15 +107,16 @@ def _run_split(
     return features, {name: recorder.layers() for name, recorder in recorders.items()}
 
 
-def _score(
-    trained: Trained,
-    fitted: Mapping[str, Score],
-    failures: dict[str, str],
-    features: Features,
-    layers: Layers,
-) -> Arrays:
-    """Method -> (N,) scores; a baseline that fails or is not finite is entered in `failures`."""
-    scores = {n: c.aggregate(layers[n]) for n, c in trained.calibrations.items()}
+def _surprises(trained: Trained, split: str, layers: Layers) -> Arrays:
+    """Signal -> (N,) scores; of the calibration inputs, each as if it were new."""
+    if split == "id_calibration":
+        return {name: calibration.scores for name, calibration in trained.calibrations.items()}
+    return {n: c.aggregate(layers[n]) for n, c in trained.calibrations.items()}
+
+
+def _baselines(fitted: Mapping[str, Score], failures: dict[str, str], features: Features) -> Arrays:
+    """Baseline -> (N,) scores; one that fails or is not finite is entered in `failures`."""
+    scores: Arrays = {}
     for name, scorer in fitted.items():
         try:
             values = torch.as_tensor(scorer(features)).detach().double().cpu()
