@@ -162,7 +162,10 @@ class DataConfig(Section):
                 allowed = " or ".join(f"{name}:PATH" for name in kinds)
                 raise ValueError(f"{key} is for data.id {allowed}, found {self.id!r}")
         if kind == "table" and not self.target:
-            raise ValueError("target is missing: the column of a table that holds the classes")
+            raise ValueError(
+                "target is missing: the column of a table that holds the classes; "
+                "-o data.target=COLUMN names it"
+            )
         if self.split and self.test:
             raise ValueError("found split and test, allowed: one of them")
         return self

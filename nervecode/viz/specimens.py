@@ -59,7 +59,9 @@ def specimens(saved: Saved, split: str) -> list[Specimen]:
                 number=int(row),
                 words=_words(arrays, int(row), float(scores[row]), float(p_value)),
                 picture=thumbnail(pixels) if image else "",
-                features="" if image else ", ".join(f"{value:.3g}" for value in pixels[:16]),
+                features=""
+                if image
+                else ", ".join(f"{value:.3g}" for value in pixels.ravel()[:16]),
                 trace=tuple(float(value) for value in traces[row]),
                 drawing=draw_trace(traces[row], band),
             )

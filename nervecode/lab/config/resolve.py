@@ -71,6 +71,8 @@ def resolve(
 def _settle_optional_sets(values: dict[str, Any]) -> tuple[str, ...]:
     """Settle `NAME?` in the lists of OOD sets: `NAME` where that set is here, else left out.
 
+    `held_out?` is `held_out` where classes are held out, and nothing elsewhere.
+
     A resolved config names what it uses, so that it means the same on another machine.
     """
     data = values.get("data")
@@ -84,7 +86,9 @@ def _settle_optional_sets(values: dict[str, Any]) -> tuple[str, ...]:
         settled = []
         for spec in specs:
             name = spec[:-1] if isinstance(spec, str) and spec.endswith("?") else None
-            if name is None or locate(name).present:
+            if name == "held_out":
+                settled += [name] * bool(data.get("hold_out"))
+            elif name is None or locate(name).present:
                 settled.append(name or spec)
             else:
                 left_out.append(name)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.files import check_archive
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.inference.source import Inputs, Source
 
@@ -84,32 +83,6 @@ class MappedInputs(ArrayInputs):
             raise InputError(f"{self.path}: no such file") from None
         except Exception as error:  # numpy raises errors of many kinds
             raise InputError(f"{self.path}: not a readable array file ({error})") from None
-
-
-def unpack(path: Path) -> np.ndarray:
-    """The array in an `.npz` file: its only one, or the one named `inputs`.
-
-    Raises:
-        InputError: none or several, or an unreadable file.
-    """
-    try:
-        check_archive(path)
-        with np.load(path, allow_pickle=False) as archive:
-            if len(archive.files) != 1 and "inputs" not in archive.files:
-                raise InputError(
-                    f"{path}: found arrays {', '.join(archive.files) or '(none)'}; "
-                    "allowed: one array, or one named 'inputs'"
-                )
-            array = archive["inputs" if "inputs" in archive.files else archive.files[0]]
-            if not isinstance(array, np.ndarray):
-                raise ValueError("its member is no array")
-            return array
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
-        raise InputError(f"{path}: not a readable array file ({error})") from None
 
 
 def _fingerprint(array: np.ndarray) -> str:

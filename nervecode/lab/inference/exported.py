@@ -13,6 +13,7 @@ from nervecode.lab.data.splits import Splits
 from nervecode.lab.inference.primary import chosen_seed, identity, load_primary
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.stages.columns import read_columns
 from nervecode.layers.export import SUFFIXES, check_format
 
 EXAMPLE = 2  # inputs that the graph is traced with
@@ -55,13 +56,14 @@ def export_run(
 
 def _about(run: RunDir, seed: int, splits: Splits) -> dict[str, Any]:
     """What a file says of the run that it was made of."""
-    pictures = splits.train.inputs.ndim == 4
+    pictures, encoder = splits.train.inputs.ndim == 4, read_columns(run)
     return {
         "run": run.meta["run_id"],
         "config": run.recorded(run.root / "config.yaml"),
         **identity(run, seed),
         "classes": list(splits.classes),
         "pictures": RULE if pictures else None,
+        "columns": None if encoder is None else encoder.to_json(),
         "gate_passed": run.meta["gate"]["passed"],
         "demo": run.meta.get("demo", False),
     }

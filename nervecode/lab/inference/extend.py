@@ -28,7 +28,7 @@ from nervecode.lab.stages.checkpoint import (
     load_calibrated,
     write_calibration,
 )
-from nervecode.lab.stages.columns import write_columns
+from nervecode.lab.stages.columns import read_columns, write_columns
 from nervecode.layers.calibrating import overlap
 from nervecode.layers.sketch import InputSketch
 from nervecode.scoring.growth import Change, changes, p_values_before, with_more
@@ -58,7 +58,10 @@ def extend(
     require_stage(run, "calibrate")
     config = run.config
     splits, device = build_splits(config.data), choose_device(config.device)
-    inputs = open_inputs(source, tuple(splits.train.inputs.shape[1:]))
+    encoder = read_columns(run)
+    inputs = open_inputs(source, tuple(splits.train.inputs.shape[1:]), encoder=encoder)
+    for remark in inputs.remarks:
+        progress.tell(remark)
     grown: dict[int, Trained] = {}
     changed: dict[int, list[Change]] = {}
     for seed in config.seeds:  # the new run is made when nothing can be wrong with the inputs
@@ -69,7 +72,7 @@ def extend(
     new = RunDir.create(config, run.root.parent, command=command)
     with new.claimed():
         take_trainings(new, dict.fromkeys(config.seeds, run))
-        write_columns(new, splits)
+        write_columns(new, encoder)
         for seed, trained in grown.items():
             _record(run, new, seed, trained, inputs)
         new.update(status="partial", num_classes=splits.num_classes)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from nervecode.errors import InputError, NervecodeError, need_extra
 from nervecode.files import sha256
+from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.images import RULE
 from nervecode.lab.inference.images import ImageInputs
 from nervecode.lab.inference.scored import Scored
@@ -34,6 +35,7 @@ class _About(BaseModel):
     smallest_alpha: Annotated[float, Field(gt=0, lt=1)]
     layers: Annotated[list[str], Field(min_length=1)]
     pictures: str | None = None
+    columns: dict[str, Any] | None = None
     seed: int | None = None
 
 
@@ -65,6 +67,10 @@ class GraphScorer(Scorer):
         self.num_samples = self.about.calibration_inputs
         self.smallest_alpha = self.about.smallest_alpha
         self.identity = {"graph": sha256(path)}
+        if self.about.columns is not None:
+            self.encoder = TableEncoder.from_json(
+                self.about.columns, source=f"{path}: property 'nervecode.columns'"
+            )
 
     def check(self, source: Source) -> None:
         """Refuse pictures where the file does not say how they become inputs, or otherwise."""

@@ -97,8 +97,16 @@ class ScoringJob:
         scorer = open_scorer(self.model, self.seed, device=self.device)
         alpha = self._alpha(scorer, progress)
         workers = self.workers or os.cpu_count() or 1
-        source = open_inputs(self.input, scorer.shape, skip_bad=self.skip_bad, workers=workers)
+        source = open_inputs(
+            self.input,
+            scorer.shape,
+            encoder=scorer.encoder,
+            skip_bad=self.skip_bad,
+            workers=workers,
+        )
         scorer.check(source)
+        for remark in source.remarks:
+            progress.tell(remark)
         settings = self._settings(scorer, source)
         part = replace(self.shard or Shard(1, 1), units=source.units, settings=settings)
         if self._is_done(part):

@@ -7,15 +7,21 @@ from pathlib import Path
 import torch
 
 from nervecode.errors import InputError, did_you_mean
+from nervecode.lab.data.array_files import inputs_array
+from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.load import load_outside
+from nervecode.lab.data.own import is_own
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
-from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs, unpack
+from nervecode.lab.data.series_files import read_ts
+from nervecode.lab.data.table_files import SUFFIXES
+from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs
 from nervecode.lab.inference.graph import SUFFIX, GraphScorer
 from nervecode.lab.inference.images import ImageInputs
 from nervecode.lab.inference.primary import WrappedScorer
 from nervecode.lab.inference.scorer import Scorer
 from nervecode.lab.inference.source import Source
+from nervecode.lab.inference.tables import TableInputs
 from nervecode.lab.inference.tars import TarInputs
 from nervecode.lab.run.directory import RunDir
 
@@ -38,30 +44,44 @@ def open_scorer(model: Path, seed: int | None = None, *, device: str | None = No
     return WrappedScorer.of(RunDir(model), seed, device=device)
 
 
-def open_inputs(source: str, shape: Shape, *, skip_bad: bool = False, workers: int = 1) -> Source:
+def open_inputs(
+    source: str,
+    shape: Shape,
+    *,
+    encoder: TableEncoder | None = None,
+    skip_bad: bool = False,
+    workers: int = 1,
+) -> Source:
     """Inputs in the shape that a model takes, to be read a batch at a time.
 
     Args:
-        source: a folder of images, an image, an `.npy` or `.npz` file, tar files in WebDataset's
-            layout and notation (`x-{000..099}.tar`), or a data set's name. An `.npy` file is
-            mapped, an `.npz` file or a data set is held in memory.
+        source: a folder of images, an image, an `.npy`, `.npz`, `.ts`, `.csv` or `.parquet` file,
+            tar files in WebDataset's layout and notation (`x-{000..099}.tar`), or a data set's
+            name. An `.npy` file is mapped, an `.npz` or `.ts` file or a data set is held in memory.
         shape: (C, H, W) or (D,) of one input. Images are resized; arrays must fit.
+        encoder: of the columns of a table, where the model was trained on one.
         skip_bad: leave unreadable images and rows with NaN or infinity out, rather than refuse all.
         workers: threads that decode images.
 
     Raises:
         InputError: nothing there, a wrong shape, or an unknown name.
-        MissingExtraError: tar files, without the extra `webdataset`.
+        MissingExtraError: tar files or a table, without the extra that reads them.
     """
+    source = source.partition(":")[2] if is_own(source) else source
     path = Path(source)
+    if path.is_dir():
+        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
     if source.endswith(".tar"):
         return TarInputs(source, shape, skip_bad=skip_bad, workers=workers)
-    if path.is_dir() or (path.is_file() and path.suffix not in (".npy", ".npz")):
-        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
     if path.suffix == ".npy":
         return MappedInputs(path, shape, skip_bad=skip_bad)
-    if path.suffix == ".npz":
-        return ArrayInputs(source, unpack(path), shape, skip_bad=skip_bad)
+    if path.suffix in (".npz", ".ts"):
+        array = inputs_array(path) if path.suffix == ".npz" else read_ts(path)[0]
+        return ArrayInputs(source, array, shape, skip_bad=skip_bad)
+    if path.suffix in SUFFIXES:
+        return TableInputs(path, shape, encoder, skip_bad=skip_bad)
+    if path.is_file():
+        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
     return _named(source, shape)
 
 

@@ -18,6 +18,7 @@ from nervecode.lab.machine.device import choose_device
 from nervecode.lab.run.directory import RunDir, require_stage
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
+from nervecode.lab.stages.columns import read_columns
 from nervecode.layers import WrappedModel
 
 
@@ -35,7 +36,9 @@ class WrappedScorer(Scorer):
         """That of a run; raises as `load_primary`."""
         wrapped, splits = load_primary(run, seed, device=device)
         shape = tuple(splits.train.inputs.shape[1:])
-        return cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
+        scorer = cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
+        scorer.encoder = read_columns(run)
+        return scorer
 
     def __call__(self, inputs: Inputs) -> Scored:
         """Score a batch with percentile and p-value."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nervecode.errors import InputError
+from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.source import Inputs, Source
@@ -27,12 +28,14 @@ class Scorer(ABC):
         num_samples: n, the number of calibration inputs.
         smallest_alpha: below it some inputs could not be flagged, whatever their surprise.
         identity: plain values that tell this model from others.
+        encoder: of the columns of a table, where the model was trained on one.
     """
 
     shape: Shape
     num_samples: int
     smallest_alpha: float
     identity: dict[str, Any]
+    encoder: TableEncoder | None = None
 
     @abstractmethod
     def __call__(self, inputs: Inputs) -> Scored:

@@ -28,10 +28,12 @@ class Source(ABC):
     Attributes:
         units: how many there are.
         identity: plain values that tell these inputs from others, wherever they lie.
+        remarks: what a user should know of them, such as how many values are missing.
     """
 
     units: int
     identity: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
     @abstractmethod
     def read(self, unit: int) -> Iterator[Inputs]:

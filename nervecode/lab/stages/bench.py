@@ -112,7 +112,7 @@ def run_stages(
     _note_data(run, prepared)
     if prepared.remark:
         progress.tell(prepared.remark)
-    write_columns(run, prepared.splits)
+    write_columns(run, prepared.splits.encoder)
     for remark in prepared.splits.remarks:
         progress.tell(f"data: {remark}")
     diverged: list[str] = []

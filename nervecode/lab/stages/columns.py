@@ -6,18 +6,17 @@ from pathlib import Path
 
 from nervecode.files import read_json, write_json
 from nervecode.lab.data.encoder import TableEncoder
-from nervecode.lab.data.splits import Splits
 from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
 
 STAGE = "columns"
 
 
-def write_columns(run: RunDir, splits: Splits) -> None:
+def write_columns(run: RunDir, encoder: TableEncoder | None) -> None:
     """Keep the encoder of an ID table in a run; other sets have none."""
-    if splits.encoder is None or not current().leads:
+    if encoder is None or not current().leads:
         return
-    values = splits.encoder.to_json()
+    values = encoder.to_json()
 
     def work() -> list[Path]:
         write_json(run.paths.columns, values)

@@ -465,10 +465,28 @@ def test_faces_are_the_first_hundred_of_scikit_image() -> None:
 # Presets
 
 
+OWN = {
+    "table": ["data.id=table:my.csv", "data.target=kind"],
+    "series": ["data.id=series:my.ts"],
+    "pictures": ["data.id=folder:mine"],
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_presets_for_ones_own_data_ask_for_it(name: str) -> None:
+    with pytest.raises(InputError, match=r"data\.id: the set '\w+' needs a path"):
+        resolve(preset=name)
+    plain = resolve(preset=name, overrides=OWN[name])
+    assert plain.config.data.near == ()
+    assert plain.left_out == ()
+    held = resolve(preset=name, overrides=[*OWN[name], "data.hold_out=[ant]"])
+    assert held.config.data.near == ("held_out",)
+
+
 def test_presets_of_one_benchmark_share_their_protocol() -> None:
     base = resolve(preset="digits").config
     for name in presets():
-        found = resolve(preset=name).config
+        found = resolve(preset=name, overrides=OWN.get(name, ())).config
         assert found.name == name.rpartition("/")[2]
         if name.startswith(("digits", "fashion", "wine")):
             assert found.seeds == base.seeds

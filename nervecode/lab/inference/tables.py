@@ -1,0 +1,40 @@
+"""TableInputs: the rows of a table, encoded as the table that a model was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+
+from nervecode.errors import InputError
+from nervecode.lab.data.encoder import Seen, TableEncoder
+from nervecode.lab.data.samples import Shape
+from nervecode.lab.data.table_files import typed_blocks
+from nervecode.lab.inference.arrays import MappedInputs
+
+
+class TableInputs(MappedInputs):
+    """The rows of a `.csv` or `.parquet` file, whose columns are found by their names.
+
+    They are read once, and wait encoded in a file without a name.
+    """
+
+    def __init__(
+        self, path: Path, shape: Shape, encoder: TableEncoder | None, *, skip_bad: bool = False
+    ) -> None:
+        if encoder is None:
+            raise InputError(f"{path}: is a table, allowed: inputs of the kind of the ID set")
+        self._rows = TemporaryFile()  # noqa: SIM115 - it is read as long as this lives
+        self._width = encoder.width
+        seen = Seen()
+        for block in typed_blocks(path, encoder.names, encoder.numbers):
+            self._rows.write(encoder.encode(block, seen).numpy().tobytes())
+        self._rows.flush()
+        if not self._rows.tell():
+            raise InputError(f"{path}: holds no row below the names of its columns")
+        super().__init__(path, shape, skip_bad=skip_bad)
+        self.remarks = tuple(seen.remarks(str(path)))
+
+    def _map(self) -> np.ndarray:
+        return np.memmap(self._rows, np.float32, "r").reshape(-1, self._width)

@@ -1,0 +1,186 @@
+"""One's own table and series from a file to scores, by the command line alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.run.directory import RunDir
+
+QUICK = ["-o", "train.epochs=3", "-o", "train.batch_size=32", "-o", "bench.detectors=[msp]",
+         "-o", "seeds=[0]"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random = np.random.default_rng(0)
+    kind = np.array(["ant", "bee", "cat"])[np.arange(240) % 3]
+    frame = pd.DataFrame(
+        {
+            "size": random.normal(0, 1, 240) + 5 * (kind == "bee") + 10 * (kind == "cat"),
+            "colour": np.where(
+                random.random(240) < 0.9, np.where(kind == "ant", "red", "blue"), ""
+            ),
+            "kind": kind,
+        }
+    )
+    path = tmp_path_factory.mktemp("own") / "my.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(cli: Any, table: Path) -> Path:
+    found = cli("bench", "--preset", "table", "-o", f"data.id=table:{table}", "-o",
+                "data.target=kind", "-o", "data.hold_out=[bee]", *QUICK, "--json",
+                "--outdir", table.parent / "runs")  # fmt: skip
+    assert found.status == 0, found.err
+    return Path(json.loads(found.out)["run_dir"])
+
+
+def scores(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_command_takes_a_table_to_the_report(cli: Any, run: Path) -> None:
+    rows = json.loads((run / "results.json").read_text())["rows"]
+    assert {row["ood"] for row in rows if row["group"] == "near"} == {"table_my_bee"}
+    assert (run / "report.html").is_file()
+    meta = RunDir(run).meta
+    assert meta["classes"] == ["ant", "cat"]
+    assert cli("verify", run).status == 0
+    columns = json.loads((run / "columns.json").read_text())["columns"]
+    assert [column["name"] for column in columns] == ["size", "colour"]
+    assert columns[1]["categories"] == ["", "blue", "red"]
+
+
+def test_a_table_is_scored_as_the_run_saw_it(cli: Any, run: Path, tmp_path: Path) -> None:
+    splits = build_splits(RunDir(run).config.data)
+    np.save(tmp_path / "x.npy", splits.test.inputs.numpy())
+    assert splits.encoder is not None
+    size, _ = splits.encoder.columns
+    inputs = splits.test.inputs.double().numpy()
+    frame = pd.DataFrame(
+        {
+            "other": "text",
+            "colour": np.array(["", "blue", "red"])[inputs[:, 1:].argmax(1)],
+            "size": inputs[:, 0] * size.scale + size.mean,
+        }
+    )  # type: ignore
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    frame.to_parquet(tmp_path / "x.parquet")
+    for name in ("x.npy", "x.csv", "x.parquet"):
+        output = tmp_path / f"{name}.csv"
+        found = cli("score", run, "--input", tmp_path / name, "--output", output)
+        assert found.status == 0, found.err
+    expected = scores(tmp_path / "x.npy.csv")
+    for name in ("x.csv", "x.parquet"):
+        rows = scores(tmp_path / f"{name}.csv")
+        assert [row["id"] for row in rows] == [str(i) for i in range(len(inputs))]
+        for key in ("surprise", "p_value"):
+            np.testing.assert_allclose(
+                [float(row[key]) for row in rows], [float(row[key]) for row in expected], rtol=1e-3
+            )
+
+
+def test_what_is_unlike_the_training_table_is_told(cli: Any, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("size,colour\n1,red\n,violet\n3,\n")
+    found = cli("score", run, "--input", f"table:{path}")
+    assert found.status == 0, found.err
+    assert f"{path}: column 'size': 1 of the values are missing" in found.err
+    assert f"{path}: column 'colour': 1 of the categories are not in ID train" in found.err
+    for content, words in (
+        (
+            "size,color\n1,red\n",
+            "has no column 'colour'; did you mean 'color'? Allowed: color, size",
+        ),
+        ("size,colour\n1,red\nbig,red\n", "row 1, column 'size': found 'big', allowed: a number"),
+        ("size,colour\n", "holds no row below the names of its columns"),
+    ):
+        path.write_text(content)
+        found = cli("score", run, "--input", path)
+        assert found.status == 2
+        assert words in found.err
+
+
+def test_a_table_for_a_run_of_pictures_is_refused(cli: Any, finished: Path, table: Path) -> None:
+    found = cli("score", finished, "--input", table)
+    assert found.status == 2
+    assert f"{table}: is a table, allowed: inputs of the kind of the ID set" in found.err
+
+
+def test_a_graph_knows_the_columns(cli: Any, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "x.csv").write_text("size,colour\n1,red\n12,blue\n5,violet\n")
+    graph = tmp_path / "model.onnx"
+    assert cli("export", run, "--output", graph).status == 0
+    for model in (run, graph):
+        output = tmp_path / f"{model.name}.csv"
+        found = cli("score", model, "--input", tmp_path / "x.csv", "--output", output)
+        assert found.status == 0, found.err
+    ours, theirs = (scores(tmp_path / f"{model.name}.csv") for model in (run, graph))
+    np.testing.assert_allclose(
+        [float(row["surprise"]) for row in ours], [float(row["surprise"]) for row in theirs],
+        rtol=1e-3,
+    )  # fmt: skip
+
+
+def test_calibration_inputs_are_added_from_a_table(
+    cli: Any, run: Path, table: Path, tmp_path: Path
+) -> None:
+    more = pd.read_csv(table)
+    more = more[more.kind == "ant"].head(30)
+    more.to_csv(tmp_path / "more.csv", index=False)
+    copy = tmp_path / "runs" / run.name
+    shutil.copytree(run, copy)
+    found = cli("calibrate", copy, "--add", tmp_path / "more.csv")
+    assert found.status == 0, found.err
+    (new,) = [path for path in copy.parent.iterdir() if path != copy]
+    assert (new / "columns.json").read_bytes() == (run / "columns.json").read_bytes()
+    assert cli("score", new, "--input", tmp_path / "more.csv").status == 0
+
+
+def test_a_file_that_changes_is_trained_on_again(cli: Any, run: Path, table: Path) -> None:
+    before = table.read_bytes()
+    try:
+        table.write_text(before.decode().replace("blue", "green"))
+        # The same numbers under other names of categories: nothing is to be done again but these.
+        again = cli("bench", run)
+        assert again.status == 0, again.err
+        assert "train was done before" in again.err
+        assert "green" in (run / "columns.json").read_text()
+        frame = pd.read_csv(table)
+        frame.assign(size=frame["size"] * 2 + (frame.index % 5)).to_csv(table, index=False)
+        again = cli("bench", run)
+        assert again.status == 0, again.err
+        assert "train was done before" not in again.err
+    finally:
+        table.write_bytes(before)
+        assert cli("bench", run).status == 0
+
+
+def test_series_from_a_ts_file(cli: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lines = ["@classLabel true walk run swim", "@data"]
+    for i in range(150):
+        wave = np.sin(np.arange(16) * (1 + i % 3) / 2) + 0.1 * random.normal(size=(2, 16))
+        channels = ":".join(",".join(f"{value:.4f}" for value in channel) for channel in wave)
+        lines.append(f"{channels}:{['walk', 'run', 'swim'][i % 3]}")
+    path = tmp_path / "my.ts"
+    path.write_text("\n".join(lines) + "\n")
+    found = cli("bench", "--preset", "series", "-o", f"data.id=series:{path}", "-o",
+                "data.hold_out=[swim]", *QUICK, "--json", "--outdir", tmp_path)  # fmt: skip
+    assert found.status == 0, found.err
+    run = Path(json.loads(found.out)["run_dir"])
+    assert cli("score", run, "--input", path, "--output", tmp_path / "s.csv").status == 0
+    assert len(scores(tmp_path / "s.csv")) == 150
