@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +46,7 @@ def plot(
     Example: nervecode plot runs/digits-… --kind roc --output roc.svg
     """
     from nervecode.viz import KINDS
+    from nervecode.viz.stages import drawing
 
     if kind not in _kinds():
         raise InputError(f"--kind: unknown {kind!r}; {did_you_mean(kind, _kinds())}")
@@ -60,11 +61,14 @@ def plot(
                 f"--{name}: found with --kind {kind}, allowed: with --kind {OWN[name]}"
             )
     chosen = [name.strip() for name in ood.split(",")] if ood else None
-    with _claimed(run, output):
+    if kind == ALL and output is not None:
+        raise InputError("--output: found with --kind all, allowed: with one kind")
+    with drawing(run, output) as enter:
         if kind == ALL:
-            _plot_all(run, output, seed=seed, ood=chosen)
+            _plot_all(run, enter, seed=seed, ood=chosen)
         else:
             path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force, **own)
+            enter(path)
             typer.echo(path)
     if kind == ALL:
         next_step("report", run)
@@ -72,21 +76,15 @@ def plot(
         next_step("plot", run, "--kind", ALL)
 
 
-def _claimed(run: Path, output: Path | None) -> AbstractContextManager[None]:
-    """The run, for pictures that go into it; pictures that go elsewhere only read it."""
-    from nervecode.lab.run.directory import RunDir, drawing
-
-    return drawing(RunDir(run)) if output is None else nullcontext()
-
-
-def _plot_all(run: Path, output: Path | None, **options: Any) -> None:
+def _plot_all(run: Path, enter: Callable[[Path], None], **options: Any) -> None:
     """Every kind that the run has the files for, into its own `plots/`."""
     from nervecode.viz import KINDS
 
-    if output is not None:
-        raise InputError("--output: found with --kind all, allowed: with one kind")
     for kind, draw in KINDS.items():
         try:
-            typer.echo(draw(run, **options))
+            path = draw(run, **options)
         except ArtifactError as error:
             say(f"skipped: {kind} ({error})")
+            continue
+        enter(path)
+        typer.echo(path)

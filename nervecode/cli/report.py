@@ -25,13 +25,15 @@ def report(
     """
     from nervecode.lab.run.directory import RunDir
     from nervecode.viz.report import write_report
-    from nervecode.viz.stages import refresh
+    from nervecode.viz.stages import drawing, refresh
 
     if output is None:
         with progress() as shown:
             path = refresh(RunDir(run), shown)
     else:
-        path = write_report(run, output=output, force=force)
+        with drawing(run, output) as enter:
+            path = write_report(run, output=output, force=force)
+            enter(path)
     typer.echo(path)
     if show:
         typer.launch(path.resolve().as_uri())

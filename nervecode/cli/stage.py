@@ -113,7 +113,7 @@ def do_bench(
 def _plots(run: RunDir, outcome: Outcome) -> list[Path]:
     """The pictures of the rows; there are none without figures."""
     drawn = outcome.rows and not outcome.withheld
-    names = run.meta["stages"]["plots"]["outputs"] if drawn else ()
+    names = run.meta["derived"]["plots"]["outputs"] if drawn else ()
     return [run.root / name for name in names]
 
 

@@ -29,6 +29,9 @@ def verify(
     expect: Annotated[
         str | None, typer.Option(help="The digest that the run must have.", metavar="DIGEST")
     ] = None,
+    expect_derived: Annotated[
+        str | None, typer.Option(help="The one of its pictures and page.", metavar="DIGEST")
+    ] = None,
     again: Annotated[
         bool, typer.Option("--reproduce", help="Evaluate again from the checkpoints; compare.")
     ] = False,
@@ -41,13 +44,16 @@ def verify(
 ) -> None:
     """Check every file of a run against its hash. Prints one digest of it all.
 
+    Pictures and the page, which can be made again, have a digest of their own.
+
     Example: nervecode verify runs/digits-… --expect 3b1f…
     """
     from nervecode.lab.run.directory import RunDir
     from nervecode.lab.run.verify import verify_run
 
-    if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
-        raise InputError(f"--expect: found {expect!r}, allowed: 64 hexadecimal digits")
+    for option, given in (("--expect", expect), ("--expect-derived", expect_derived)):
+        if given is not None and not re.fullmatch("[0-9a-fA-F]{64}", given):
+            raise InputError(f"{option}: found {given!r}, allowed: 64 hexadecimal digits")
     opened = RunDir(run)
     if opened.lock.is_held():
         say(f"{opened.lock.owner()} is writing to the run: this is how it stands now")
@@ -55,6 +61,11 @@ def verify(
     lines = [f"{opened.root / fault.path}: {WORDS[fault.kind]}" for fault in verdict.faults]
     if expect is not None and expect.lower() != verdict.digest:
         lines.append(f"{opened.root}: has digest {verdict.digest}, expected: {expect}")
+    if expect_derived is not None and expect_derived.lower() != verdict.derived:
+        lines.append(
+            f"{opened.root}: its pictures and page have digest {verdict.derived}, expected: "
+            f"{expect_derived}"
+        )
     about: dict[str, Any] = {"schema_version": 1, "run_dir": str(opened.root), **asdict(verdict)}
     about["status"] = opened.status
     if again and not lines:
@@ -63,6 +74,7 @@ def verify(
     if lines:
         raise ArtifactError("\n".join(lines))
     say(f"{verdict.files} files, {verdict.bytes / 1e6:.1f} MB: all as they were written")
+    say(f"digest of its pictures and page: {verdict.derived}")
     if expect is None:
         next_step("verify", run, "--expect", verdict.digest)
 

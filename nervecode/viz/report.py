@@ -11,6 +11,7 @@ from nervecode.lab.results.rows import read_rows
 from nervecode.lab.results.table import Table
 from nervecode.lab.results.tables import failures, group_table, set_table
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import derived
 from nervecode.viz.claim import claim, reasons
 from nervecode.viz.metric_table import metric_table
 from nervecode.viz.published import published_table
@@ -89,7 +90,8 @@ def render_report(run: Path) -> str:
 def _context(run: RunDir) -> dict[str, Any]:
     results = read_rows(run)
     rows = results["rows"]
-    files = {name: digest for name, digest in run.meta["files"].items() if name != PAGE}
+    files = run.meta["files"] | derived(run.meta)
+    files.pop(PAGE, None)
     meta = run.meta | {"gate": results["gate"], "files": files}
     withheld = any(row["status"] == "not_reported" for row in rows)
     saved, config = Saved(run.root), run.config
@@ -132,7 +134,7 @@ def _pictures(run: RunDir, seed: int) -> list[dict[str, str]]:
     pictures = []
     for kind, (title, alt) in PICTURES.items():
         path = run.root / "plots" / f"{kind}_seed_{seed}.png"
-        if path.relative_to(run.root).as_posix() in run.meta["files"]:
+        if run.recorded(path):
             data = base64.b64encode(run.verified(path).read_bytes()).decode()
             pictures.append({"kind": kind, "title": title, "alt": alt, "data": data})
     return pictures

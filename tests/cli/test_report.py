@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nervecode.files import sha256
 from nervecode.lab.config.stored import load_config
 from nervecode.lab.data.splits import build_splits
 
 
-def meta(run: Path) -> dict[str, Any]:
-    return json.loads((run / "meta.json").read_text())  # type: ignore[no-any-return]
+def outputs(run: Path, stage: str) -> Any:
+    return json.loads((run / "meta.json").read_text())["derived"][stage]["outputs"]
 
 
 def test_a_bench_ends_with_a_report_whose_hash_is_kept(benched: Any, finished: Path) -> None:
     page = finished / "report.html"
     assert f"Report: {page}" in benched.err
     assert page.stat().st_size < 3e6
-    assert meta(finished)["files"]["report.html"] == hashlib.sha256(page.read_bytes()).hexdigest()
+    assert outputs(finished, "report")["report.html"] == sha256(page)
     text = page.read_text()
     for kind in ("layerwise", "roc", "scores", "training"):
-        assert f"plots/{kind}_seed_0.png" in meta(finished)["files"]
+        assert f"plots/{kind}_seed_0.png" in outputs(finished, "plots")
     assert text.count("data:image/png") > 4
     summary = json.loads((finished / "results.json").read_text())["summary"]
     one = next(s for s in summary if (s["method"], s["group"]) == ("energy", "near"))
@@ -57,7 +57,7 @@ def test_a_report_is_made_again_and_the_run_stays_whole(cli: Any, run_copy: Path
     assert found.status == 0, found.err
     assert found.out.strip() == str(page)
     assert "Next: nervecode compare" in found.err
-    assert meta(run_copy)["files"]["report.html"] == hashlib.sha256(page.read_bytes()).hexdigest()
+    assert outputs(run_copy, "report")["report.html"] == sha256(page)
     assert cli("bench", run_copy).status == 0
 
 

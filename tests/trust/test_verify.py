@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +48,32 @@ def test_every_file_that_the_run_wrote_is_hashed(finished: Path, tree: Tree) -> 
     files = tree(finished)
     assert seal(meta) == meta["sha256"]
     del files["meta.json"], files["log.jsonl"], files["run.log"]
-    assert meta["files"] == files
-    for stage in meta["stages"].values():
+    views = {name for record in meta["derived"].values() for name in record["outputs"]}
+    assert views == {"report.html"} | {name for name in files if name.startswith("plots/")}
+    assert meta["files"] == {name: digest for name, digest in files.items() if name not in views}
+    assert {n: d for r in meta["derived"].values() for n, d in r["outputs"].items()} == {
+        name: files[name] for name in views
+    }
+    for stage in [*meta["stages"].values(), *meta["derived"].values()]:
         assert stage["writer"].startswith("nervecode ")
 
 
 def test_the_digest_is_that_of_sha256sum_lines(cli: Any, finished: Path, tree: Tree) -> None:
     files = tree(finished)
     del files["log.jsonl"], files["run.log"]
-    files["meta.json"] = json.loads((finished / "meta.json").read_text())["sha256"]
-    lines = "".join(sorted(f"{digest}  {name}\n" for name, digest in files.items()))
-    assert verdict(cli, finished)[2] == hashlib.sha256(lines.encode()).hexdigest()
+    meta = json.loads((finished / "meta.json").read_text())
+    views = [name for name in files if name == "report.html" or name.startswith("plots/")]
+    derived = {name: files.pop(name) for name in views}
+    constant = {k: v for k, v in meta.items() if k not in ("sha256", "updated", "derived")}
+    text = json.dumps(constant, sort_keys=True)
+    files["meta.json"] = hashlib.sha256(text.encode()).hexdigest()
+
+    def digest(hashes: dict[str, str]) -> str:
+        lines = "".join(sorted(f"{digest}  {name}\n" for name, digest in hashes.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    found = json.loads(cli("verify", finished, "--json")[1])
+    assert (found["digest"], found["derived"]) == (digest(files), digest(derived))
 
 
 def test_the_digest_does_not_depend_on_order(cli: Any, copy: Path) -> None:
@@ -77,6 +92,11 @@ def test_an_expected_digest_is_checked(cli: Any, finished: Path) -> None:
     status, _, err = cli("verify", finished, "--expect", "0" * 64)
     assert status == 4
     assert f"has digest {digest}, expected: {'0' * 64}" in " ".join(err.split())
+    derived = json.loads(cli("verify", finished, "--json")[1])["derived"]
+    assert cli("verify", finished, "--expect-derived", derived)[0] == 0
+    status, _, err = cli("verify", finished, "--expect-derived", digest)
+    assert status == 4
+    assert f"page have digest {derived}, expected: {digest}" in " ".join(err.split())
 
 
 def test_a_forged_run_passes_alone_and_fails_against_the_digest(cli: Any, copy: Path) -> None:
@@ -220,6 +240,102 @@ def test_a_picture_that_is_drawn_again_belongs_to_the_run(cli: Any, copy: Path) 
     assert cli("verify", copy)[0] == 0
     assert cli("bench", copy)[0] == 0
     assert cli("verify", copy)[0] == 0
+
+
+# Commands that come later bless nothing, and leave the digest as it was
+
+LATER: tuple[tuple[object, ...], ...] = (
+    ("report",),
+    ("plot", "--kind", "training"),
+    ("plot", "--kind", "training", "--seed", 1),
+    ("calibrate",),
+    ("score", "--input", "blobs"),
+    ("bench",),
+)
+
+
+def later(cli: Any, run: Path) -> Iterator[tuple[tuple[object, ...], int]]:
+    """Each command on a run, and how it ended."""
+    for command, *options in LATER:
+        yield (command, *options), cli(command, run, *options)[0]
+
+
+def test_what_is_foreign_stays_unexpected(cli: Any, copy: Path) -> None:
+    foreign = (
+        "plots/foreign.png", "DEMO_MODE.txt", "GATE_FAILED.txt", ".lock_of_mine/x.npz",
+        ".lock.png", "checkpoints/seed_9.safetensors", "scores/seed_0/ood_more.npz",
+        "layerwise/seed_0/ood_more.npz", "notes.md",
+    )  # fmt: skip
+    for name in foreign:
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(b"x")
+    expected = dict.fromkeys(foreign, "unexpected")
+    for command, status in later(cli, copy):
+        assert status == 0, command
+        assert verdict(cli, copy)[:2] == (4, expected), command
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics/seed_1.csv", "scores/seed_1/failures.json", "results.csv", "config.yaml",
+             "checkpoints/checkpoint_manifest.json", "calibration/seed_1.safetensors"]
+)  # fmt: skip
+def test_what_is_changed_stays_changed(cli: Any, copy: Path, name: str) -> None:
+    flip(copy / name)
+    for command, _ in later(cli, copy):
+        assert verdict(cli, copy)[:2] == (4, {name: "changed"}), command
+    cli("bench", copy, "-o", "demo=true")
+    anew = name == "results.csv"  # from scores, which are looked at first
+    assert verdict(cli, copy)[1].get(name) == (None if anew else "changed")
+
+
+def test_a_changed_picture_is_refused_or_drawn_anew(cli: Any, copy: Path) -> None:
+    name, before = "plots/training_seed_0.png", verdict(cli, copy)
+    flip(copy / name)
+    for command in (("report",), ("bench",), ("plot", "--kind", "roc", "--seed", 1)):
+        cli(command[0], copy, *command[1:])
+        assert verdict(cli, copy)[1] == {name: "changed"}, command
+    assert cli("plot", copy, "--kind", "training")[0] == 0
+    assert cli("bench", copy)[0] == 0
+    assert verdict(cli, copy) == before
+
+
+def test_a_demonstration_that_is_none_any_more_says_so_no_more(cli: Any, copy: Path) -> None:
+    before = verdict(cli, copy)
+    assert cli("bench", copy, "-o", "demo=true")[0] == 0
+    assert (copy / "DEMO_MODE.txt").exists()
+    assert cli("bench", copy, "-o", "demo=false")[0] == 0
+    assert not (copy / "DEMO_MODE.txt").exists()
+    assert verdict(cli, copy)[:2] == before[:2]
+
+
+def test_pictures_pages_and_idle_commands_leave_the_digest_as_it_was(cli: Any, copy: Path) -> None:
+    before = verdict(cli, copy)
+    views = json.loads(cli("verify", copy, "--json")[1])["derived"]
+    for command, status in later(cli, copy):
+        assert (status, verdict(cli, copy)) == (0, before), command
+    outside = ("--output", copy / "plots/mine.svg")
+    assert cli("plot", copy, "--kind", "roc", *outside)[0] == 0
+    assert cli("plot", copy, "--kind", "roc", *outside, "--seed", 1, "--force")[0] == 0
+    assert cli("report", copy, "--output", copy / "second.html")[0] == 0
+    assert verdict(cli, copy) == before
+    assert json.loads(cli("verify", copy, "--json")[1])["derived"] != views
+    assert cli("bench", copy)[0] == 0
+    assert verdict(cli, copy) == before
+    (copy / "plots/mine.svg").unlink()
+    assert verdict(cli, copy) == (4, {"plots/mine.svg": "missing"}, before[2])
+
+
+def test_a_picture_takes_no_place_of_another_file(cli: Any, copy: Path, tree: Tree) -> None:
+    meta = RunDir(copy).meta
+    data = (copy / "results.csv").read_bytes()
+    (copy / "results.png").write_bytes(data)
+    meta["stages"]["tables"]["outputs"]["results.png"] = hashlib.sha256(data).hexdigest()
+    write_json(copy / "meta.json", sealed(meta))
+    before = tree(copy)
+    status, _, err = cli("plot", copy, "--kind", "roc", "--output", copy / "results.png", "--force")
+    assert status == 2
+    assert "results.png: is a file of the run, which is not replaced" in " ".join(err.split())
+    assert tree(copy) == before
 
 
 def test_what_is_kept_of_the_features_is_checked(cli: Any, config: Path, tmp_path: Path) -> None:

@@ -28,9 +28,8 @@ from nervecode.lab.run.meta import (
     read_meta,
     sealed,
     stage_record,
-    with_output,
 )
-from nervecode.lab.run.paths import CACHE, SHARED, RunPaths
+from nervecode.lab.run.paths import CACHE, DERIVED, SHARED, RunPaths
 from nervecode.lab.schema import Config
 
 
@@ -138,11 +137,13 @@ class RunDir:
 
     def replace_config(self, config: Config) -> None:
         """Take another config, and the metadata that follows from it."""
-        names = [name for name, stage in SHARED.items() if not stage]
-        self.forget(names)
-        _write_config(self.root, config)
+        mark = self.root / "DEMO_MODE.txt"
+        if self.recorded(mark) and not config.demo:
+            mark.unlink(missing_ok=True)
+        self.forget([name for name, stage in SHARED.items() if not stage])
+        written = _write_config(self.root, config)
         self.__dict__["config"] = config
-        files = self.meta["files"] | _hashes(self.root, names)
+        files = self.meta["files"] | _hashes(self.root, written)
         self.update(seeds=list(config.seeds), files=files, **labels(config))
 
     def log(self, event: str, **values: Any) -> None:
@@ -174,9 +175,10 @@ class RunDir:
             ArtifactError: the stage is done, but a file that it wrote is missing or damaged.
         """
         key = name if seed is None else f"{name}/seed_{seed}"
+        group = "derived" if name in DERIVED else "stages"
         inputs = json.loads(json.dumps(inputs))
-        before = self.meta["stages"].get(key, {"inputs": None, "outputs": {}})
-        if key in self.meta["stages"] and before["inputs"] == inputs:
+        before = self.meta[group].get(key, {"inputs": None, "outputs": {}})
+        if key in self.meta[group] and before["inputs"] == inputs:
             for path in before["outputs"]:
                 if not self.is_whole(path):
                     self.verified(self.root / path)
@@ -190,7 +192,7 @@ class RunDir:
         self.forget(shared, key)
         record = stage_record(self.root, inputs, work())
         files = self.meta["files"] | _hashes(self.root, shared)
-        self.update(stages={**self.meta["stages"], key: record}, files=files)
+        self.update(**{group: {**self.meta[group], key: record}}, files=files)
         for path in before["outputs"].keys() - hashes(self.meta).keys():
             (self.root / path).unlink(missing_ok=True)  # as of a set that is no longer asked for
         self.log("done", stage=key)
@@ -203,9 +205,12 @@ class RunDir:
         damaged.
         """
         files = {name: digest for name, digest in self.meta["files"].items() if name not in names}
-        kept = {key: record for key, record in self.meta["stages"].items() if key not in stages}
-        if files != self.meta["files"] or kept != self.meta["stages"]:
-            self.update(files=files, stages=kept)
+        kept = {
+            group: {key: record for key, record in self.meta[group].items() if key not in stages}
+            for group in ("stages", "derived")
+        }
+        if any(self.meta[key] != value for key, value in {"files": files, **kept}.items()):
+            self.update(files=files, **kept)
 
     # One writer
 
@@ -245,21 +250,22 @@ def forget_damaged_stages(run: RunDir) -> list[str]:
     authors = {SHARED[name] for name in damaged}
     dropped = [
         key
-        for key, record in run.meta["stages"].items()
+        for key, record in (run.meta["stages"] | run.meta["derived"]).items()
         if key.partition("/")[0] in authors or not all(map(run.is_whole, record["outputs"]))
     ]
     run.forget(damaged, *dropped)
     return dropped
 
 
-@contextmanager
-def drawing(run: RunDir) -> Iterator[None]:
-    """Claim a run within the block, and enter the pictures that it drew into `plots/`."""
-    with run.claimed():
-        yield
-        for path in sorted((run.root / "plots").glob("*")):
-            if run.recorded(path) != sha256(path):
-                run.update(stages=with_output(run.meta["stages"], run.root, path))
+def derive(run: RunDir, path: Path) -> None:
+    """Enter a picture or a page that was just made into a claimed run, and no other file."""
+    name = path.relative_to(run.root).as_posix()
+    records = dict(run.meta["derived"])
+    authors = [key for key, record in records.items() if name in record["outputs"]]
+    for key in authors or ["plot"]:
+        record = records.get(key, {"inputs": None, "outputs": {}})
+        records[key] = {**record, "outputs": {**record["outputs"], name: sha256(path)}}
+    run.update(derived=records)
 
 
 def refuse_links(path: Path, root: Path) -> None:
@@ -300,8 +306,8 @@ def _make(root: Path, config: Config, command: str, *, exist_ok: bool) -> None:
         root.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
         raise InputError(f"{root}: cannot be made ({error.strerror})") from None
-    _write_config(root, config)
-    meta = first_meta(config, root.name, command) | {"files": _hashes(root, list(SHARED))}
+    written = _write_config(root, config)
+    meta = first_meta(config, root.name, command) | {"files": _hashes(root, written)}
     write_json(root / "meta.json", sealed(meta))
 
 
@@ -313,11 +319,14 @@ def _tidy(root: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _write_config(root: Path, config: Config) -> None:
+def _write_config(root: Path, config: Config) -> list[str]:
+    """Write the config, and the mark of a demonstration; returns the names of what was written."""
     header = f"nervecode bench --config {root / 'config.yaml'}"
     write_text(root / "config.yaml", dump_config(config, header=header))
-    if config.demo:
-        write_text(root / "DEMO_MODE.txt", "A demonstration: its figures claim nothing.\n")
+    if not config.demo:
+        return ["config.yaml"]
+    write_text(root / "DEMO_MODE.txt", "A demonstration: its figures claim nothing.\n")
+    return ["config.yaml", "DEMO_MODE.txt"]
 
 
 def _hashes(root: Path, names: list[str]) -> dict[str, str]:

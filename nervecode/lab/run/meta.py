@@ -43,6 +43,7 @@ class _Shape(BaseModel):
     seeds: Annotated[list[int], Field(min_length=1)]
     gate: _Gate
     stages: dict[str, _Stage]
+    derived: dict[str, _Stage] = {}
     files: dict[str, Hash]
     ood_groups: dict[str, str] = {}
     split_sizes: dict[str, int] = {}
@@ -68,16 +69,20 @@ def read_meta(path: Path) -> Meta:
         raise ArtifactError(f"{path}: is damaged (its SHA-256 of itself is another)")
     for name in [
         *shape.files,
-        *(name for stage in shape.stages.values() for name in stage.outputs),
+        *(n for s in (*shape.stages.values(), *shape.derived.values()) for n in s.outputs),
     ]:
         check_name(name, path)
-    return meta  # type: ignore[no-any-return]
+    return {"derived": {}, **meta}
 
 
 def hashes(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Path -> SHA-256 of every file that a run has written, caches too."""
-    outputs = (record["outputs"] for record in meta["stages"].values())
-    return {name: digest for part in (meta["files"], *outputs) for name, digest in part.items()}
+    """Path -> SHA-256 of every file that a run has written, caches and derived files too."""
+    return {**meta["files"], **_outputs(meta["stages"]), **derived(meta)}
+
+
+def derived(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> SHA-256 of pictures and pages, which only show what other files hold."""
+    return _outputs(meta["derived"])
 
 
 def user_code(meta: Mapping[str, Any]) -> dict[str, str] | None:
@@ -89,9 +94,13 @@ def user_code(meta: Mapping[str, Any]) -> dict[str, str] | None:
 
 def lasting(meta: Mapping[str, Any]) -> dict[str, str]:
     """Path -> SHA-256 of the shared files of a run, and of the outputs of its stages but caches."""
-    outputs = hashes({**meta, "files": {}})
+    outputs = _outputs(meta["stages"])
     shared = {name: digest for name, digest in meta["files"].items() if name in SHARED}
     return shared | {n: digest for n, digest in outputs.items() if not n.startswith(CACHE)}
+
+
+def _outputs(records: Mapping[str, Any]) -> dict[str, str]:
+    return {n: digest for record in records.values() for n, digest in record["outputs"].items()}
 
 
 def sealed(meta: Meta) -> Meta:
@@ -108,17 +117,6 @@ def stage_record(root: Path, inputs: Any, outputs: Iterable[Path]) -> dict[str, 
         "finished": now(),
         "writer": f"nervecode {__version__}",
     }
-
-
-def with_output(stages: Mapping[str, Any], root: Path, path: Path) -> dict[str, Any]:
-    """The records of stages, with a file that was written again, or outside of them as `plot`."""
-    name, digest = path.relative_to(root).as_posix(), sha256(path)
-    authors = [key for key, record in stages.items() if name in record["outputs"]] or ["plot"]
-    records = dict(stages)
-    for key in authors:
-        record = stages.get(key, {"inputs": None, "outputs": {}})
-        records[key] = {**record, "outputs": {**record["outputs"], name: digest}}
-    return records
 
 
 def seal(meta: Meta) -> str:
@@ -162,6 +160,7 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
         },
         "gate": {"required": config.bench.accuracy_gate, "passed": None, "accuracy": {}},
         "stages": {},
+        "derived": {},
         "files": {},
         **provenance(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any, Literal
 from nervecode.errors import ArtifactError
 from nervecode.files import TEMPORARY, json_text, sha256
 from nervecode.lab.run.directory import RunDir, entries
-from nervecode.lab.run.meta import hashes, seal
+from nervecode.lab.run.meta import derived, hashes, lasting, seal
 from nervecode.lab.run.paths import CACHE
 
 META = "meta.json"
 # The first carries a hash of itself, the others grow with every event.
 UNHASHED = (META, "log.jsonl", "run.log")
+LOCK = re.compile(r"\.lock(\.[0-9a-f]{16})?")
+# What another moment, or another picture, changes in the metadata: no part of the digest.
+PASSING = ("updated", "derived")
 
 Kind = Literal["missing", "changed", "unexpected", "link"]
 
@@ -36,12 +40,15 @@ class Verdict:
 
     Attributes:
         digest: one SHA-256 of every file that is there, of its name and of the metadata.
+        derived: the same of pictures and pages alone, which only show what other files hold, and
+            which are no part of the former.
         files: how many files were hashed.
         bytes: how large they are together.
         faults: in the order of their paths.
     """
 
     digest: str
+    derived: str
     files: int
     bytes: int
     faults: tuple[Fault, ...]
@@ -60,7 +67,7 @@ def verify_run(run: RunDir) -> Verdict:
     writing = run.lock.is_held()
     for path in entries(run.root):
         name = path.relative_to(run.root).as_posix()
-        passing = name.startswith(".lock") or (writing and TEMPORARY.fullmatch(path.name))
+        passing = LOCK.fullmatch(name) or (writing and TEMPORARY.fullmatch(path.name))
         if passing or name in UNHASHED:
             continue
         if path.is_symlink() or not path.is_file():
@@ -73,22 +80,27 @@ def verify_run(run: RunDir) -> Verdict:
         elif read[name] != known[name]:
             faults.append(Fault(name, "changed"))
     linked = {fault.path for fault in faults}
-    lasting = {name for name in known if not name.startswith(CACHE)}
-    faults += [Fault(name, "missing") for name in lasting - read.keys() - linked]
-    digest = digest_of({n: d for n, d in read.items() if n in lasting}, run.meta)
+    needed = {name for name in known if not name.startswith(CACHE)}
+    faults += [Fault(name, "missing") for name in needed - read.keys() - linked]
     faults.sort(key=lambda fault: fault.path)
-    return Verdict(digest, len(read), size, tuple(faults))
+    views = {name: digest for name, digest in read.items() if name in derived(run.meta)}
+    own = {n: digest for n, digest in read.items() if n in lasting(run.meta) and n not in views}
+    return Verdict(digest_of(own, run.meta), _digest(views), len(read), size, tuple(faults))
 
 
 def digest_of(files: Mapping[str, str], meta: Mapping[str, Any]) -> str:
     """One SHA-256 for a run: that of the sorted lines `SHA-256  path`, as sha256sum prints them.
 
-    The line of `meta.json` has the hash that it carries of itself, which no order of keys changes.
-    Caches and the log are left out, so that a run and its archive have the same digest.
+    The line of `meta.json` has the hash that it would carry of itself without `PASSING`, which no
+    order of keys changes. Caches, the log and derived files are left out, so that a run, its
+    archive, and the run with another picture have the same digest.
     """
-    lines = sorted(
-        f"{digest}  {name}\n" for name, digest in {**files, META: seal(dict(meta))}.items()
-    )
+    constant = {key: value for key, value in meta.items() if key not in PASSING}
+    return _digest({**files, META: seal(constant)})
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    lines = sorted(f"{digest}  {name}\n" for name, digest in files.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -179,6 +179,7 @@ def guarded(run: RunDir, config: Config | None = None) -> Iterator[None]:
     Another `config` than the run's takes its place first.
     """
     with run.claimed():
+        before = {key: run.meta[key] for key in ("status", "stages", "files")}
         run.update(status="running", error=None)
         try:
             if config is not None and config != run.config:
@@ -197,7 +198,9 @@ def guarded(run: RunDir, config: Config | None = None) -> Iterator[None]:
                 stop.command = shlex.join(["nervecode", "bench", str(run.root), *number])
             raise
         if run.meta["status"] == "running":
-            run.update(status="partial")
+            done = all(run.meta[key] == before[key] for key in ("stages", "files"))
+            ended = before["status"] in ("complete", "gate_failed")
+            run.update(status=before["status"] if done and ended else "partial")
 
 
 def _note_data(run: RunDir, prepared: Prepared) -> None:

@@ -228,6 +228,8 @@ def _write_checkpoint(
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))
     manifest_path = path.parent / "checkpoint_manifest.json"
     manifest = read_json(manifest_path) if manifest_path.exists() else {}
+    known = {n: trial.run.recorded(path.with_name(n)) for n in manifest}  # of other seeds
+    manifest = {n: about for n, about in manifest.items() if about["sha256"] == known[n]}
     manifest[path.name] = {
         "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
