@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from nervecode.layers import WrappedModel, load, wrap
     from nervecode.monitor import Monitor
 
-__version__ = "0.2.0"
+# No release on PyPI, where another package has this name, can have a local version (PEP 440).
+__version__ = "1.0.0.dev0+bits"
 
 # A name loads its module when it is first used, so that `import nervecode` costs nothing.
 _HOMES = {

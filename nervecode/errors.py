@@ -44,6 +44,19 @@ class MissingExtraError(NervecodeError, ImportError):
     exit_status = 2
 
 
+# What the extra `lab` brings, as it is imported.
+LAB = (
+    "PIL", "jinja2", "matplotlib", "pydantic", "pytorch_ood", "rich", "scipy", "sklearn",
+    "torchvision", "typer", "yaml",
+)  # fmt: skip
+
+
+def need_lab(what: str) -> None:
+    """Refuse to go on where a package of the laboratory is missing, as `need_extra` does."""
+    for package in LAB:
+        need_extra(what, package, "lab")
+
+
 def need_extra(what: str, package: str, extra: str) -> None:
     """Refuse to go on without a package that an extra brings; it is not imported here.
 

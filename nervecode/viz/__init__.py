@@ -7,6 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
+from nervecode.errors import need_lab
+
+need_lab("nervecode.viz")
+
 Draw = Callable[..., Path]
 
 

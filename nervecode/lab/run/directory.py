@@ -28,8 +28,9 @@ from nervecode.lab.run.meta import (
     read_meta,
     sealed,
     stage_record,
+    without,
 )
-from nervecode.lab.run.paths import CACHE, DERIVED, SHARED, RunPaths
+from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths
 from nervecode.lab.schema import Config
 
 
@@ -137,13 +138,11 @@ class RunDir:
 
     def replace_config(self, config: Config) -> None:
         """Take another config, and the metadata that follows from it."""
-        mark = self.root / "DEMO_MODE.txt"
-        if self.recorded(mark) and not config.demo:
-            mark.unlink(missing_ok=True)
+        if not config.demo and self.recorded(self.root / DEMO):
+            (self.root / DEMO).unlink(missing_ok=True)
         self.forget([name for name, stage in SHARED.items() if not stage])
-        written = _write_config(self.root, config)
+        files = self.meta["files"] | _hashes(self.root, _write_config(self.root, config))
         self.__dict__["config"] = config
-        files = self.meta["files"] | _hashes(self.root, written)
         self.update(seeds=list(config.seeds), files=files, **labels(config))
 
     def log(self, event: str, **values: Any) -> None:
@@ -205,12 +204,9 @@ class RunDir:
         damaged.
         """
         files = {name: digest for name, digest in self.meta["files"].items() if name not in names}
-        kept = {
-            group: {key: record for key, record in self.meta[group].items() if key not in stages}
-            for group in ("stages", "derived")
-        }
-        if any(self.meta[key] != value for key, value in {"files": files, **kept}.items()):
-            self.update(files=files, **kept)
+        kept = without(self.meta, stages) | {"files": files}
+        if any(self.meta[key] != value for key, value in kept.items()):
+            self.update(**kept)
 
     # One writer
 
@@ -325,8 +321,8 @@ def _write_config(root: Path, config: Config) -> list[str]:
     write_text(root / "config.yaml", dump_config(config, header=header))
     if not config.demo:
         return ["config.yaml"]
-    write_text(root / "DEMO_MODE.txt", "A demonstration: its figures claim nothing.\n")
-    return ["config.yaml", "DEMO_MODE.txt"]
+    write_text(root / DEMO, "A demonstration: its figures claim nothing.\n")
+    return ["config.yaml", DEMO]
 
 
 def _hashes(root: Path, names: list[str]) -> dict[str, str]:

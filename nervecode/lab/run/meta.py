@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -116,6 +116,14 @@ def stage_record(root: Path, inputs: Any, outputs: Iterable[Path]) -> dict[str, 
         "outputs": {path.relative_to(root).as_posix(): sha256(path) for path in outputs},
         "finished": now(),
         "writer": f"nervecode {__version__}",
+    }
+
+
+def without(meta: Mapping[str, Any], keys: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The records of both groups of stages but for some."""
+    return {
+        group: {key: record for key, record in meta[group].items() if key not in keys}
+        for group in ("stages", "derived")
     }
 
 
