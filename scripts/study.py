@@ -6,6 +6,7 @@
     python scripts/study.py --runs runs            # begin with equal trainings that lie there
     python scripts/study.py --jobs 4               # so many cells at a time, one by default
     python scripts/study.py --report-only          # the page from what is finished
+    python scripts/study.py --plan configs/study/openood.yaml --page openood.md
 
 A setting that fails does not stop the others; it is named with its reason, and the status is 1.
 """
@@ -23,6 +24,7 @@ from nervecode.files import write_text
 from nervecode.lab.results.table import as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.plan import Plan, cells_of, read_plan
+from nervecode.lab.study.published import published_page
 from nervecode.lab.study.results import headline, page
 from nervecode.lab.study.study import Study, attempt, finished, run_cells_of
 from nervecode.lab.sweep.cells import Cell
@@ -89,7 +91,10 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     given = parse()
-    plans = [read_plan(given.plan), read_plan(given.ablations)]
+    plan = read_plan(given.plan)
+    if plan.published:
+        return beside_published(plan, given)
+    plans = [plan, read_plan(given.ablations)]
     if given.seeds:
         plans = [plan.model_copy(update={"seeds": tuple(given.seeds)}) for plan in plans]
     names = chosen(plans, given.only)
@@ -107,6 +112,22 @@ def main() -> int:
     write_text(given.page, text)
     if given.page == PAGE:
         fill(ROOT / "README.md", as_markdown(headline(matrix)))
+    sys.stdout.write(text)
+    say(f"Page: {given.page}")
+    return 1 if failed else 0
+
+
+def beside_published(plan: Plan, given: argparse.Namespace) -> int:
+    """Run a plan whose settings others have figures for, and write a page of both."""
+    if given.page == PAGE:
+        raise InputError(f"--page: found none, allowed: a page of its own for {given.plan}")
+    if given.seeds:
+        plan = plan.model_copy(update={"seeds": tuple(given.seeds)})
+    failed = {} if given.report_only else run([plan], chosen([plan], given.only), given)
+    done, lost = study(plan, given)
+    failed = {**lost, **failed}
+    text = published_page(plan, done, failed)
+    write_text(given.page, text)
     sys.stdout.write(text)
     say(f"Page: {given.page}")
     return 1 if failed else 0

@@ -36,7 +36,13 @@ Aggregation = Literal["code_length", "mean", "max", "total", "fisher", "simes", 
 
 PRIMARY = "nervecode"
 MAX_SEEDS = 1000
-PATHS = ("folder", "array", "table", "series")  # sets that are given by a path, as in table:PATH
+PATHS = (
+    "folder",
+    "list",
+    "array",
+    "table",
+    "series",
+)  # sets that are given by a path, as in table:PATH
 MAX_OPTION = 1_000_000  # of a detector: neighbours, axes, components, temperatures
 
 Problem = tuple[str, str]
@@ -105,11 +111,13 @@ class DataConfig(Section):
 
     A set is `NAME` or `NAME:ARGUMENT`: `held_out` are the ID set's own held-out classes,
     `digits:8,9` are classes of a data set, `rotate:45` is a shift of the ID test split,
-    `folder:PATH`, `array:PATH`, `table:PATH` and `series:PATH` are your own. In a file, `mnist?` is
-    `mnist` where that set is on the machine, and nothing elsewhere.
+    `folder:PATH`, `list:PATH`, `array:PATH`, `table:PATH` and `series:PATH` are your own. In a
+    file, `mnist?` is `mnist` where that set is on the machine, and nothing elsewhere.
     """
 
-    LATER = frozenset({"target", "split", "test", "group", "categories", "drop"})
+    LATER = frozenset(
+        {"target", "split", "test", "calibration", "group", "categories", "drop", "resize"}
+    )
 
     id: str
     # Classes by their names, or by their numbers in the order of the names.
@@ -119,13 +127,16 @@ class DataConfig(Section):
     target: str | None = None
     split: str | None = None
     group: str | None = None
-    # The path of a test part of its own.
+    # The paths of a test part of its own, and of lists of a calibration part.
     test: str | None = None
+    calibration: str | None = None
     # Of a table: columns of numbers that stand for categories, and columns that are left out.
     categories: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     # Height and width of the images; None keeps those of the set (32 for pictures of many sizes).
     image_size: Annotated[int, Field(strict=True, ge=4, le=1024)] | None = None
+    # Of pictures in files, the shorter side before the centre is cropped; None: no more than that.
+    resize: Annotated[int, Field(strict=True, ge=4, le=2048)] | None = None
     # The published part that ID calibration is taken from. `test` is OpenOOD's choice; what is
     # taken is then no part of ID test.
     calibration_from: Literal["train", "test"] = "train"
@@ -147,9 +158,9 @@ class DataConfig(Section):
     def _absolute_sets(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(_absolute, specs))
 
-    @field_validator("test")
+    @field_validator("test", "calibration")
     @classmethod
-    def _absolute_test(cls, path: str | None) -> str | None:
+    def _absolute_part(cls, path: str | None) -> str | None:
         return None if path is None else _whole(path)
 
     @model_validator(mode="after")
@@ -158,6 +169,7 @@ class DataConfig(Section):
         of_paths = ("target", "split", "test", "group")
         for key in (*of_paths, "categories", "drop"):
             kinds = ("array", "table", "series") if key in of_paths else ("table",)
+            kinds = ("list", *kinds) if key == "test" else kinds
             if getattr(self, key) and kind not in kinds:
                 allowed = " or ".join(f"{name}:PATH" for name in kinds)
                 raise ValueError(f"{key} is for data.id {allowed}, found {self.id!r}")
@@ -168,6 +180,10 @@ class DataConfig(Section):
             )
         if self.split and self.test:
             raise ValueError("found split and test, allowed: one of them")
+        if self.calibration and not (kind == "list" and self.test):
+            raise ValueError("calibration is for data.id list:PATH with a test list")
+        if self.resize and self.resize < (self.image_size or self.resize):
+            raise ValueError(f"resize: found {self.resize}, allowed: image_size or more")
         return self
 
     @model_validator(mode="after")

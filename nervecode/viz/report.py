@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nervecode.files import check_new, write_text
+from nervecode.lab.results.published import published_table
 from nervecode.lab.results.rows import read_rows
 from nervecode.lab.results.table import Table
-from nervecode.lab.results.tables import failures, group_table, set_table
+from nervecode.lab.results.tables import failures, group_table, set_table, stamp
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import derived
 from nervecode.viz.claim import claim, reasons
 from nervecode.viz.metric_table import metric_table
-from nervecode.viz.published import published_table
 from nervecode.viz.saved import Saved
 from nervecode.viz.specimens import BAND, specimens
 
@@ -109,7 +110,7 @@ def _context(run: RunDir) -> dict[str, Any]:
         },
         "groups": None if withheld else group_table(meta, rows),
         "sets": None if withheld else set_table(meta, rows),
-        "published": None if withheld else published_table(meta, config, rows),
+        "published": None if withheld else published_table(_title(meta), config, rows),
         "details": [] if withheld else _details(meta, rows),
         "failures": None if withheld else failures(rows),
         "pictures": _pictures(run, saved.seed),
@@ -119,6 +120,10 @@ def _context(run: RunDir) -> dict[str, Any]:
         "seed": saved.seed,
         "config": (run.root / "config.yaml").read_text(encoding="utf-8"),
     }
+
+
+def _title(meta: Mapping[str, Any]) -> str:
+    return f"{stamp(meta)}{meta['name']}"
 
 
 def _details(meta: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[str, str, Table]]:

@@ -178,6 +178,9 @@ CATALOGUE: dict[str, DatasetInfo] = {
     "folder": DatasetInfo(
         "folder:PATH, any folder of images; its sub-folders are classes", "your own"
     ),
+    "list": DatasetInfo(
+        "list:PATH, a text file with a picture and its class a line, as OpenOOD's", "your own"
+    ),
     "array": DatasetInfo("array:PATH, vectors or pictures in .npz (x, y) or .npy", "your own"),
     "table": DatasetInfo(
         "table:PATH, a .csv or .parquet file; data.target names its classes", "your own"

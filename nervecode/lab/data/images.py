@@ -105,14 +105,20 @@ def _from_floats(array: np.ndarray) -> Image.Image:
     return Image.fromarray((array * 255).round().astype(np.uint8))
 
 
-def decode(file: Path | IO[bytes], side: int) -> Tensor:
+def decode(file: Path | IO[bytes], side: int, *, resize: int | None = None) -> Tensor:
     """(3, side, side) uint8 of an image file.
+
+    Args:
+        file: the image.
+        side: of the square that is cropped from the centre.
+        resize: what the shorter side is before that; None for `side`, which crops least.
 
     Raises:
         UNREADABLE: no readable image.
     """
+    shorter = resize or side
     with open_image(file) as image:
-        resized = vision.resize(as_shown(image), side, vision.InterpolationMode.BILINEAR)
+        resized = vision.resize(as_shown(image), shorter, vision.InterpolationMode.BILINEAR)
     array = np.array(vision.center_crop(resized, [side, side]))
     return torch.from_numpy(array).permute(2, 0, 1)
 
@@ -150,7 +156,7 @@ class ImageFiles:
         rows = chosen(len(self), limit, generator).tolist()
         return ImageFiles.listed((self.paths[i], self.labels[i]) for i in rows)
 
-    def load(self, side: int) -> Samples:
+    def load(self, side: int, *, resize: int | None = None) -> Samples:
         """Samples of (N, 3, side, side) uint8, by the rule of `decode`.
 
         Raises:
@@ -159,7 +165,7 @@ class ImageFiles:
 
         def read(path: Path) -> Tensor:
             try:
-                return decode(path, side)
+                return decode(path, side, resize=resize)
             except UNREADABLE as error:
                 raise InputError(f"{path}: not a readable image ({error})") from None
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.dataset import Dataset, ImageDataset
 from nervecode.lab.data.encoder import Seen, TableEncoder
+from nervecode.lab.data.image_lists import load_lists, read_list
 from nervecode.lab.data.images import SIDE, fit_images
 from nervecode.lab.data.own import is_own, load_own, outside_inputs
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
@@ -23,19 +25,22 @@ def load_id(config: DataConfig) -> Dataset:
     Raises:
         InputError: a set that cannot be read, or without classes.
     """
+    if config.id.startswith("list:"):
+        return load_lists(config)
     if not is_own(config.id):
-        return load_dataset(config.id, side=config.image_size)
+        return load_dataset(config.id, side=config.image_size, resize=config.resize)
     dataset, side = load_own(config), config.image_size
     return dataset if side is None else _resized(dataset, side)
 
 
-def load_dataset(spec: str, *, side: int | None = None) -> Dataset:
+def load_dataset(spec: str, *, side: int | None = None, resize: int | None = None) -> Dataset:
     """A labelled set, for use as ID data.
 
     Args:
         spec: a name, or `folder:PATH`.
         side: height and width of its images; None keeps those of a set of one size, and takes
             32 for pictures of many.
+        resize: what the shorter side of a picture in a file is before the centre is cropped.
 
     Raises:
         InputError: a set that is damaged, or without classes.
@@ -51,8 +56,9 @@ def load_dataset(spec: str, *, side: int | None = None) -> Dataset:
         raise InputError(
             f"data: {spec}: found {count} class sub-folders, allowed as ID data: two or more"
         )
-    test = files.test.load(side or SIDE) if files.test else None
-    return Dataset(files.train.load(side or SIDE), test, classes=files.classes)
+    side = side or SIDE
+    test = files.test.load(side, resize=resize) if files.test else None
+    return Dataset(files.train.load(side, resize=resize), test, classes=files.classes)
 
 
 def load_outside(
@@ -60,6 +66,7 @@ def load_outside(
     shape: Shape,
     *,
     limit: int | None = None,
+    resize: int | None = None,
     generator: torch.Generator,
     encoder: TableEncoder | None = None,
     seen: Seen | None = None,
@@ -70,6 +77,7 @@ def load_outside(
         spec: a name, `NAME:CLASS,CLASS`, or a kind and a path, as in `folder:PATH`.
         shape: of one ID input.
         limit: take at most so many of what is given by path, at random.
+        resize: what the shorter side of a picture in a file is before the centre is cropped.
         generator: the source of that choice.
         encoder: of the ID table, where that is one.
         seen: told what the encoder meets.
@@ -84,12 +92,14 @@ def load_outside(
     elif name in DATASETS:
         samples = _classes(DATASETS[name](), spec, argument)
     else:
-        files = IMAGE_SETS[name](argument)
+        listed = name == "list"
+        files = ImageDataset(read_list(Path(argument))) if listed else IMAGE_SETS[name](argument)
         part = files.test or files.train
-        wanted = part if name == "folder" else part.of(_wanted(spec, argument))
+        wanted = part if name in ("folder", "list") else part.of(_wanted(spec, argument))
         _not_empty(len(wanted), spec)
         # Grey inputs are made from RGB, and others than squares from larger squares.
-        samples = wanted.sample(limit, generator).load(max(shape[-2:]) if len(shape) == 3 else SIDE)
+        side = max(shape[-2:]) if len(shape) == 3 else SIDE
+        samples = wanted.sample(limit, generator).load(side, resize=resize)
     return Samples.unlabelled(fit_images(samples.inputs, shape))
 
 

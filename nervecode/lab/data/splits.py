@@ -73,8 +73,9 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
         InputError: sets that are not on this machine, classes that the set does not have, or
             splits that would be empty.
     """
-    test_part = () if config.test is None else (f"{config.id.partition(':')[0]}:{config.test}",)
-    require((config.id, *test_part, *config.near, *config.far))
+    kind = config.id.partition(":")[0]
+    parts_of_id = [f"{kind}:{path}" for path in (config.test, config.calibration) if path]
+    require((config.id, *parts_of_id, *config.near, *config.far))
     dataset = load_id(config)
     kept = kept_classes(config, dataset)
     parts, encoder, remarks = _encoded(dataset, partition(config, dataset, kept))
@@ -151,7 +152,13 @@ def _ood(
         if name in OUTLIERS:
             return Samples.unlabelled(_in_range(OUTLIERS[name](shape, generator), parts.train))
         return load_outside(
-            spec, shape, limit=limit, generator=generator, encoder=encoder, seen=seen
+            spec,
+            shape,
+            limit=limit,
+            resize=config.resize,
+            generator=generator,
+            encoder=encoder,
+            seen=seen,
         )
     except InputError as error:
         if str(error).startswith("data:"):

@@ -56,7 +56,8 @@ def export_run(
 
 def _about(run: RunDir, seed: int, splits: Splits) -> dict[str, Any]:
     """What a file says of the run that it was made of."""
-    pictures, encoder = splits.train.inputs.ndim == 4, read_columns(run)
+    pictures = splits.train.inputs.ndim == 4 and run.config.data.resize is None
+    encoder = read_columns(run)
     return {
         "run": run.meta["run_id"],
         "config": run.recorded(run.root / "config.yaml"),

@@ -58,8 +58,8 @@ def extend(
     require_stage(run, "calibrate")
     config = run.config
     splits, device = build_splits(config.data), choose_device(config.device)
-    encoder = read_columns(run)
-    inputs = open_inputs(source, tuple(splits.train.inputs.shape[1:]), encoder=encoder)
+    shape, encoder = tuple(splits.train.inputs.shape[1:]), read_columns(run)
+    inputs = open_inputs(source, shape, encoder=encoder, resize=config.data.resize)
     for remark in inputs.remarks:
         progress.tell(remark)
     grown: dict[int, Trained] = {}

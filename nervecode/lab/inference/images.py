@@ -21,13 +21,22 @@ from nervecode.lab.inference.source import Inputs, Source
 class ImageInputs(Source):
     """Image files, named by their path below the folder and sorted by it; a batch is a unit."""
 
-    def __init__(self, path: Path, shape: Shape, *, skip_bad: bool, workers: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        shape: Shape,
+        *,
+        skip_bad: bool,
+        workers: int,
+        resize: int | None = None,
+    ) -> None:
         self.root = path if path.is_dir() else path.parent
         self.names = image_names(path) if path.is_dir() else [path.name]
         if not self.names:
             raise InputError(f"{path}: holds no image; allowed: {', '.join(SUFFIXES)}")
         check_image_shape(self.root / self.names[0], shape)
         self.shape, self.skip_bad, self.workers = shape, skip_bad, workers
+        self.resize = resize
         self.units = -(-len(self.names) // EVAL_BATCH)
         digest = hashlib.sha256()
         for name in self.names:
@@ -40,7 +49,11 @@ class ImageInputs(Source):
 
         def decode(name: str) -> Tensor | str:
             file = self.root / name
-            return tolerant(str(file), lambda: fitted(file, self.shape), skip_bad=self.skip_bad)
+
+            def read() -> Tensor:
+                return fitted(file, self.shape, resize=self.resize)
+
+            return tolerant(str(file), read, skip_bad=self.skip_bad)
 
         with ThreadPoolExecutor(self.workers) as pool:
             yield gather(names, list(pool.map(decode, names)), self.shape)
@@ -69,9 +82,10 @@ def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor
         raise InputError(f"{reason}; --skip-bad leaves it out") from None
 
 
-def fitted(file: Path | IO[bytes], shape: Shape) -> Tensor:
+def fitted(file: Path | IO[bytes], shape: Shape, *, resize: int | None = None) -> Tensor:
     """(1, *shape) in [0, 1], the same as the data set `folder:` makes of the file."""
-    return as_float(fit_images(decode(file, max(shape[1:])).unsqueeze(0), shape))
+    image = decode(file, max(shape[1:]), resize=resize)
+    return as_float(fit_images(image.unsqueeze(0), shape))
 
 
 def check_image_shape(name: Path | str, shape: Shape) -> None:

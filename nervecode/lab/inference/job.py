@@ -103,6 +103,7 @@ class ScoringJob:
             encoder=scorer.encoder,
             skip_bad=self.skip_bad,
             workers=workers,
+            resize=scorer.resize,
         )
         scorer.check(source)
         for remark in source.remarks:

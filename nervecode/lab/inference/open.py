@@ -51,6 +51,7 @@ def open_inputs(
     encoder: TableEncoder | None = None,
     skip_bad: bool = False,
     workers: int = 1,
+    resize: int | None = None,
 ) -> Source:
     """Inputs in the shape that a model takes, to be read a batch at a time.
 
@@ -62,6 +63,7 @@ def open_inputs(
         encoder: of the columns of a table, where the model was trained on one.
         skip_bad: leave unreadable images and rows with NaN or infinity out, rather than refuse all.
         workers: threads that decode images.
+        resize: what the shorter side of an image is before it is cropped, as in the run's config.
 
     Raises:
         InputError: nothing there, a wrong shape, or an unknown name.
@@ -70,9 +72,9 @@ def open_inputs(
     source = source.partition(":")[2] if is_own(source) else source
     path = Path(source)
     if path.is_dir():
-        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
+        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     if source.endswith(".tar"):
-        return TarInputs(source, shape, skip_bad=skip_bad, workers=workers)
+        return TarInputs(source, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     if path.suffix == ".npy":
         return MappedInputs(path, shape, skip_bad=skip_bad)
     if path.suffix in (".npz", ".ts"):
@@ -81,12 +83,12 @@ def open_inputs(
     if path.suffix in SUFFIXES:
         return TableInputs(path, shape, encoder, skip_bad=skip_bad)
     if path.is_file():
-        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers)
-    return _named(source, shape)
+        return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
+    return _named(source, shape, resize)
 
 
-def _named(source: str, shape: Shape) -> ArrayInputs:
-    names = [*DATASETS, *IMAGE_SETS, *OUTLIERS]
+def _named(source: str, shape: Shape, resize: int | None) -> ArrayInputs:
+    names = [*DATASETS, *IMAGE_SETS, "list", *OUTLIERS]
     if source.partition(":")[0] not in names:
         raise InputError(
             f"--input {source}: neither a path nor a data set; {did_you_mean(source, names)}"
@@ -95,5 +97,5 @@ def _named(source: str, shape: Shape) -> ArrayInputs:
     if source in OUTLIERS:
         inputs = OUTLIERS[source](shape, generator)
     else:
-        inputs = as_float(load_outside(source, shape, generator=generator).inputs)
+        inputs = as_float(load_outside(source, shape, resize=resize, generator=generator).inputs)
     return ArrayInputs(source, inputs.numpy(), shape)

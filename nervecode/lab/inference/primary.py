@@ -38,6 +38,7 @@ class WrappedScorer(Scorer):
         shape = tuple(splits.train.inputs.shape[1:])
         scorer = cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
         scorer.encoder = read_columns(run)
+        scorer.resize = run.config.data.resize
         return scorer
 
     def __call__(self, inputs: Inputs) -> Scored:

@@ -25,6 +25,8 @@ class Scorer(ABC):
 
     Attributes:
         shape: of one input.
+        resize: what the shorter side of a picture is before it is cropped, where more is cropped
+            than a square needs.
         num_samples: n, the number of calibration inputs.
         smallest_alpha: below it some inputs could not be flagged, whatever their surprise.
         identity: plain values that tell this model from others.
@@ -32,6 +34,7 @@ class Scorer(ABC):
     """
 
     shape: Shape
+    resize: int | None = None
     num_samples: int
     smallest_alpha: float
     identity: dict[str, Any]

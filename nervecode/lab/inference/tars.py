@@ -33,7 +33,15 @@ class TarInputs(Source):
     first dot of the file name) are those of https://github.com/webdataset/webdataset.
     """
 
-    def __init__(self, source: str, shape: Shape, *, skip_bad: bool, workers: int) -> None:
+    def __init__(
+        self,
+        source: str,
+        shape: Shape,
+        *,
+        skip_bad: bool,
+        workers: int,
+        resize: int | None = None,
+    ) -> None:
         need_extra(f"--input {source}", "webdataset", "webdataset")
         import webdataset
 
@@ -45,6 +53,7 @@ class TarInputs(Source):
             raise InputError(f"{missing[0]}: no such file{more}")
         check_image_shape(source, shape)
         self.paths, self.shape, self.skip_bad, self.workers = paths, shape, skip_bad, workers
+        self.resize = resize
         self.units = len(paths)
         self.identity = {"tars": [[path.name, path.stat().st_size] for path in paths]}
 
@@ -59,7 +68,8 @@ class TarInputs(Source):
 
                 def decode(member: Member) -> Tensor | str:
                     def read() -> Tensor:
-                        return fitted(_content(tar, member[1], lock), self.shape)
+                        content = _content(tar, member[1], lock)
+                        return fitted(content, self.shape, resize=self.resize)
 
                     name = f"{path}/{member[1].name}"
                     return tolerant(name, read, skip_bad=self.skip_bad)

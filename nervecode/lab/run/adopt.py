@@ -45,7 +45,7 @@ def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
     Raises:
         ArtifactError: a file of such a training is missing or damaged.
     """
-    stages, manifest = {}, {}
+    stages, manifest, imported = {}, {}, {}
     for seed, source in sources.items():
         stage = stages[_stage(seed)] = source.meta["stages"][_stage(seed)]
         for name in stage["outputs"]:
@@ -53,10 +53,13 @@ def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
                 shutil.copyfile(source.verified(source.root / name), temporary)
         checkpoint = run.paths.checkpoint(seed).name
         manifest[checkpoint] = read_json(source.verified(source.root / MANIFEST))[checkpoint]
+        if where := source.meta.get("imported", {}).get(str(seed)):
+            imported[str(seed)] = where
         run.log("adopt", source=source.root.name, seed=seed)
     write_json(run.root / MANIFEST, manifest)
     written = {MANIFEST: sha256(run.root / MANIFEST)}
-    run.update(stages=stages, files=run.meta["files"] | written)
+    told = {"imported": imported} if imported else {}
+    run.update(stages=stages, files=run.meta["files"] | written, **told)
 
 
 def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | None:

@@ -21,12 +21,14 @@ class PlannedSetting(Section):
         preset: of `configs/`.
         role: `development` where its figures were seen while the signal was chosen.
         overrides: as after `-o`.
+        seeds: those of the plan where it has none of its own.
         note: what a reader of its figures should know.
     """
 
     preset: str
     role: str = "confirmation"
     overrides: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     note: str = ""
 
 
@@ -35,9 +37,11 @@ class Plan(Section):
 
     Attributes:
         excluded: baseline -> why some or all settings do without it.
+        published: whether its page has published figures in the place of claims and ranks.
     """
 
     title: str
+    published: bool = False
     seeds: tuple[int, ...] = (0, 1, 2)
     overrides: tuple[str, ...] = ()
     excluded: dict[str, str] = Field(default={})
@@ -69,7 +73,7 @@ def read_plan(path: Path) -> Plan:
 def config_of(plan: Plan, name: str) -> Config:
     """The config of one setting."""
     cell = plan.settings[name]
-    settings = {"seeds": list(plan.seeds), "name": name}
+    settings = {"seeds": list(cell.seeds or plan.seeds), "name": name}
     overrides = [*plan.overrides, *cell.overrides]
     return resolve(preset=cell.preset, overrides=overrides, settings=settings).config
 
