@@ -1,0 +1,113 @@
+"""From layers to one number, and to its p-value, one input at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nervecode.scoring.layer_calibration import LayerCalibration
+from tests.mathematics import oracle
+from tests.mathematics.oracle import Array
+
+CLASSES, LAYERS = 3, 2
+
+
+def readings(n: int, seed: int) -> dict[str, Array]:
+    """Layer -> (n, 2) code lengths and regrets; of the label its regret and the predicted class."""
+    random = np.random.default_rng(seed)
+    classes = random.integers(CLASSES, size=n)
+    layers = {
+        f"layer{i}": np.stack(
+            [random.normal(10 * i + classes, 1 + classes), random.gumbel(size=n) * (i + 2)], 1
+        )
+        for i in range(LAYERS)
+    }
+    return layers | {"head:label": np.stack([random.exponential(size=n), classes], 1)}
+
+
+def tensors(parts: dict[str, Array]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(part) for name, part in parts.items()}
+
+
+def mean_standard(known: dict[str, Array], new: dict[str, Array], part: int) -> Array:
+    """(N,) mean over the layers of z(B) or z(R), with the figures of all calibration inputs."""
+    names = [name for name in known if not name.endswith(":label")]
+    return np.mean(
+        [[oracle.standard(known[n][:, part], s) for s in new[n][:, part]] for n in names], axis=0
+    )
+
+
+def given_class(known: Array, of_known: Array, score: float, k: float) -> float:
+    """Standardised by the class, whose figures weigh n_k / (n_k + 20)."""
+    own = known[of_known == k]
+    w = len(own) / (len(own) + 20)
+    m_k, s_k = (own.mean(), own.std()) if len(own) else (0.0, 0.0)
+    m, s = known.mean(), known.std()
+    return float((score - (w * m_k + (1 - w) * m)) / (w * s_k + (1 - w) * s))
+
+
+def without(values: Array, i: int) -> Array:
+    return np.delete(values, i)
+
+
+def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array, Array]:
+    """Scores of new inputs, and of the calibration inputs, each among the others alone."""
+    classes = known["head:label"][:, 1]
+    lengths = mean_standard(known, known, 0)
+    own = [
+        given_class(without(lengths, i), without(classes, i), lengths[i], classes[i])
+        for i in range(len(lengths))
+    ]
+    terms = [np.array(own), mean_standard(known, known, 1), known["head:label"][:, 0]]
+    held_out = [sum(oracle.rarity(without(t, i), t[i]) for t in terms) for i in range(len(own))]
+    fresh = [
+        [given_class(lengths, classes, s, k) for s, k in
+         zip(mean_standard(known, new, 0), new["head:label"][:, 1], strict=True)],
+        mean_standard(known, new, 1), new["head:label"][:, 0],
+    ]  # fmt: skip
+    scores = [[oracle.rarity(t, s) for s in row] for t, row in zip(terms, fresh, strict=True)]
+    return np.sum(scores, axis=0), np.array(held_out)
+
+
+def test_code_length_and_its_p_values() -> None:
+    known, new = readings(70, 0), readings(25, 1)
+    new["layer0"][:5, 0] += 40
+    new["head:label"][5:8, 1] = CLASSES  # a class that calibration never showed
+    scores, held_out = code_lengths(known, new)
+    calibration = LayerCalibration(tensors(known), "code_length")
+    found = calibration.aggregate(tensors(new))
+    np.testing.assert_allclose(found, scores, rtol=1e-8)
+    state = calibration.calibrator.state
+    assert state is not None
+    np.testing.assert_allclose(state.scores, np.sort(held_out), rtol=1e-8)
+    np.testing.assert_allclose(
+        calibration.calibrator.p_values(found), [oracle.p_value(held_out, s) for s in scores]
+    )
+
+
+@pytest.mark.parametrize("method", ["mean", "max", "total", "simes", "harmonic", "fisher"])
+def test_the_other_methods(method: str) -> None:
+    known, new = readings(50, 2), readings(20, 3)
+    calibration = LayerCalibration(tensors(known), method)
+    names = list(known)
+    expected = []
+    for i in range(20):
+        surprise = [new[name][i, 0] for name in names]
+        p = np.array([[oracle.p_value(known[n][:, 0], s)
+                       for n, s in zip(names, surprise, strict=True)]])  # fmt: skip
+        ordered, size = np.sort(p[0]), len(names)
+        x = -np.log(p).sum()
+        expected.append({
+            "mean": np.mean(surprise),
+            "max": np.max(surprise),
+            "total": np.sum(surprise),
+            "simes": -math.log2(min(size * one / j for j, one in enumerate(ordered, start=1))),
+            "harmonic": -math.log2(min(1, math.e * math.log(size) * size / (1 / p).sum())),
+            "fisher": -math.log2(
+                math.exp(-x) * sum(x**k / math.factorial(k) for k in range(size))
+            ),
+        }[method])  # fmt: skip
+    np.testing.assert_allclose(calibration.aggregate(tensors(new)), expected, rtol=1e-8, atol=1e-9)
