@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from nervecode.monitor import Monitor
+from nervecode.monitor.evidence import Evidence
+from nervecode.monitor.stream import StreamState
 from tests.mathematics.oracle import BETTORS, Urn, Wealth, stake
 
 N = 30
@@ -53,9 +55,46 @@ def test_every_bettor_wins_where_the_page_says() -> None:
         assert BETTORS[wealth.leader][0] in (kind, "burst")
 
 
-def test_half_of_the_evidence_is_that_of_the_classes() -> None:
+@pytest.mark.parametrize("block", [1, 7, 60])
+def test_blocks_are_the_same_and_a_restart_begins_anew(block: int) -> None:
+    """The bettors begin again with the first stake; the urn keeps what it has seen."""
+    monitor, urn = Monitor(N, alpha=0.01), Urn(N)
+    for seed in range(2):
+        wealth, drawn, expected = Wealth(), ranks(60, seed), []
+        for t, rank in enumerate(drawn, start=1):
+            wealth.take(urn.e_values(rank), stake(t), 60 * seed + t)
+            expected.append(math.log10(wealth.mean + 1 / math.log2(t + 2)))
+        first = 1 + next(i for i, evidence in enumerate(expected) if evidence >= 2)
+        p = np.array(drawn) / (N + 1)
+        parts = [monitor.update_many(p[i : i + block]) for i in range(0, 60, block)]
+        np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-4)
+        assert monitor.alarm is not None
+        assert monitor.alarm.input == 60 * seed + first
+        if block == 1:
+            assert monitor.alarm.since >= 60 * seed + 1
+        monitor.restart()
+
+
+def test_the_leader_has_won_most_by_its_weight() -> None:
+    evidence = Evidence(1)
+    evidence.wealth[0] = 0.0
+    weights = [weight for _, _, weight in BETTORS]
+    assert evidence.leader(0) == weights.index(max(weights))
+
+
+def test_a_class_is_named_where_it_says_twice_what_all_inputs_say() -> None:
+    """Of two classes one changes; before that, the evidence of all inputs leads."""
+    state = StreamState(Monitor({"a": 20, "b": 20}, run_length=50).settings)
+    for ahead, named in ((1.9, None), (2.1, "b")):
+        state.score.means[0], state.classes.means[:] = 3.0, [0.0, 3.0 + math.log(ahead)]
+        assert state.raise_alarm().predicted == named
+
+
+@pytest.mark.parametrize("block", [1, 9])
+def test_half_of_the_evidence_is_that_of_the_classes(block: int) -> None:
     counts = {0: 12, 1: 18}
-    monitor = Monitor(counts, alpha=0.05)
+    monitor, many = Monitor(counts, alpha=0.05), Monitor(counts, alpha=0.05)
+    p, predicted, told = [], [], []
     urns = {label: Urn(n) for label, n in counts.items()}
     every, own = Wealth(), {label: Wealth() for label in counts}
     random = np.random.default_rng(1)
@@ -66,24 +105,35 @@ def test_half_of_the_evidence_is_that_of_the_classes() -> None:
         every.take(e, stake(t), t)
         own[label].take(e, stake(t), t)
         monitor.update(rank / (counts[label] + 1), predicted=label)
+        p.append(rank / (counts[label] + 1))
+        predicted.append(label)
         evidence = 0.5 * every.mean + 0.5 * sum(one.mean for one in own.values())
         evidence += 1 / math.log2(t + 2)
         assert monitor.log10_evidence == pytest.approx(math.log10(evidence), abs=1e-4)
+        told.append(monitor.log10_evidence)
+    found = [
+        many.update_many(np.array(p[i : i + block]), predicted=predicted[i : i + block])
+        for i in range(0, 50, block)
+    ]
+    np.testing.assert_allclose(np.concatenate(found), told, atol=1e-9)
 
 
-def test_a_layer_is_named_at_as_many_times_the_threshold_as_there_are_layers() -> None:
-    names = ("stem", "body", "head")
+@pytest.mark.parametrize("names", [("stem", "body", "head"), ("body",)])
+def test_a_layer_is_named_at_as_many_times_the_threshold_as_there_are_layers(
+    names: tuple[str, ...],
+) -> None:
     monitor = Monitor(N, run_length=50, layers=names)
     urns, wealth = [Urn(N) for _ in names], [Wealth() for _ in names]
     streams = [ranks(60, seed) for seed in range(2)] + [[1 + t % (N + 1) for t in range(60)]]
+    streams = streams[: len(names)]
     seen = set()
     for t in range(1, 61):
         row = [stream[t - 1] for stream in streams]
         for urn, money, rank in zip(urns, wealth, row, strict=True):
             money.take(urn.e_values(rank), 1.0, t)
         monitor.update(16 / (N + 1) if t % 2 else 1.0, layers=[rank / (N + 1) for rank in row])
-        order = sorted(range(3), key=lambda i: -wealth[i].mean)
-        named = tuple(names[i] for i in order if wealth[i].mean >= 3 * 50)
+        order = sorted(range(len(names)), key=lambda i: -wealth[i].mean)
+        named = tuple(names[i] for i in order if wealth[i].mean >= len(names) * 50)
         assert monitor.named_layers == named
         assert list(monitor.layers.values()) == pytest.approx(
             [math.log10(money.mean) for money in wealth], abs=1e-4
