@@ -107,6 +107,7 @@ def test_one_input_and_no_rank_are_not_enough() -> None:
     with pytest.raises(NotReadyError, match="found 1 inputs, a code needs at least 2"):
         GaussianCode.fit(one)
     two = ClassMoments.of(torch.randn(2, 2), torch.tensor([0, 0]), 1)
+    assert GaussianCode.fit(two)(torch.randn(3, 2)).bits.isfinite().all()
     with pytest.raises(InputError, match="rank: found 0, allowed: at least 1"):
         GaussianCode.fit(two, rank=0)
 

@@ -108,3 +108,4 @@ def test_bad_input_is_named() -> None:
         code(torch.randn(3, 5), torch.randn(3, 2))
     with pytest.raises(NotReadyError, match="needs at least 2"):
         LabelCode.fit(moments(torch.randn(1, 4)))
+    assert LabelCode.fit(moments(torch.randn(2, 4))).factors.isfinite().all()

@@ -38,10 +38,11 @@ def test_edges() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(
-        InputError, match=r"false-discovery rate: found 1\.0, allowed: between 0 and"
-    ):
-        select(torch.ones(3), 1.0)
+    for rate in (0.0, 1.0):
+        with pytest.raises(
+            InputError, match=rf"false-discovery rate: found {rate}, allowed: between 0 and"
+        ):
+            select(torch.ones(3), rate)
     with pytest.raises(InputError, match=r"p-values: found shape \(3, 1\), allowed: \(m,\)"):
         select(torch.ones(3, 1), 0.1)
 

@@ -73,6 +73,7 @@ def test_harmonic_of_two_holds_in_the_worst_case(factor: float) -> None:
         (lambda: combine_p_values(torch.rand(2, 3), "fischer"), "did you mean 'fisher'"),
         (lambda: combine_p_values(torch.rand(3)), r"found shape \(3,\), allowed: \(N, L\)"),
         (lambda: combine_p_values(torch.zeros(2, 3)), r"outside \(0, 1\]"),
+        (lambda: combine_p_values(torch.full((2, 3), 1.01)), r"outside \(0, 1\]"),
         (lambda: combine_p_values(torch.full((2, 3), math.nan)), r"outside \(0, 1\]"),
     ],
 )
