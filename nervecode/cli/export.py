@@ -18,7 +18,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Write a calibrated model as one graph, from the inputs to the flag. For a server.
+    """Write a calibrated model as one graph: inputs to flag. For a server.
 
     The graph holds the normalisation, the network, its codes and their calibration; the file says
     of which run they are. docs/deployment.md shows how it is served.
