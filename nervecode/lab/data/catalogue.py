@@ -40,6 +40,25 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Installed:
+    """Files of a package of Debian and its kin.
+
+    Attributes:
+        package: its name.
+        folder: where it installs them.
+        holds: one of them, by which the folder is known.
+        needs: packages of Python that read them, and the extra that brings those.
+        extra: its name.
+    """
+
+    package: str
+    folder: str
+    holds: str
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """One data set.
 
@@ -49,6 +68,7 @@ class DatasetInfo:
         pictures: files that the wheel of scikit-image carries, an extra of this package.
         files: IDX files that have to be fetched.
         archives: archives that have to be fetched and unpacked.
+        installed: files that a package of the system installs.
     """
 
     about: str
@@ -56,6 +76,7 @@ class DatasetInfo:
     pictures: tuple[str, ...] = ()
     files: Files | None = None
     archives: Archives | None = None
+    installed: Installed | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +196,11 @@ CATALOGUE: dict[str, DatasetInfo] = {
         "Le and Yang 2015, Tiny ImageNet, for research",
         archives=ARCHIVES["tiny_imagenet"],
     ),
+    "openclipart": DatasetInfo(
+        "1,850 drawings of 23 kinds, of many sizes",
+        "Open Clip Art Library 0.18, in Debian's openclipart-png; public domain",
+        installed=Installed("openclipart-png", "/usr/share/openclipart/png", "animals/mammals"),
+    ),
     "folder": DatasetInfo(
         "folder:PATH, any folder of images; its sub-folders are classes", "your own"
     ),
@@ -235,6 +261,9 @@ def places(name: str) -> list[Path]:
     fetched = [] if root is None else [root / name]
     if entry.archives:
         return fetched if root is None else [*fetched, root]
+    if entry.installed:  # as the package was unpacked there, or as it is installed
+        folder = entry.installed.folder
+        return [*(place / folder.lstrip("/") for place in fetched), *fetched, Path(folder)]
     assert entry.files is not None
     if root is not None:
         fetched.append(raw_folder(root, entry.files))
@@ -275,19 +304,39 @@ def locate(spec: str) -> Location:
         if folder and all((folder / file).is_file() for file in entry.pictures):
             return Location(name, True, "comes with scikit-image")
         return Location(name, False, str(folder or "scikit-image, which is not installed"), EXTRA)
-    if entry and (entry.files or entry.archives):
+    if entry and entry.installed and (lacking := _lacking(entry.installed)):
+        get = f"pip install -e '.[{entry.installed.extra}]' in the checkout"
+        return Location(name, False, f"this environment, which lacks {lacking}", get)
+    if entry and (entry.files or entry.archives or entry.installed):
         for place in places(name):
             if holds(place, entry):
                 return Location(name, True, str(place))
         looked = ", ".join(map(str, places(name))) or NO_ROOT
-        return Location(name, False, looked, f"nervecode data fetch {name}")
+        return Location(name, False, looked, _command(name, entry))
     return Location(name, True, "where you say" if name in PATHS else "comes with the package")
+
+
+def _lacking(installed: Installed) -> str | None:
+    """A package of Python that a set needs and that is not here."""
+    return next((name for name in installed.needs if find_spec(name) is None), None)
+
+
+def _command(name: str, entry: DatasetInfo) -> str:
+    if entry.installed is None:
+        return f"nervecode data fetch {name}"
+    package, root = entry.installed.package, data_root()
+    unpacked = (
+        "" if root is None else f", or: apt-get download {package} && dpkg -x *.deb {root / name}"
+    )
+    return f"apt install {package}{unpacked}"
 
 
 def holds(folder: Path, entry: DatasetInfo) -> bool:
     """Whether all the files of a set are in a folder; none of them is read."""
     if entry.archives:
         return all((folder / file).exists() for file in entry.archives.holds)
+    if entry.installed:
+        return (folder / entry.installed.holds).exists()
     return entry.files is not None and all(find_file(folder, file) for file in entry.files.shapes)
 
 

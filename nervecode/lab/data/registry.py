@@ -31,7 +31,8 @@ DATASETS: Registry[LoadDataset] = Registry(
 )
 """Labelled sets: () -> Dataset."""
 IMAGE_SETS: Registry[ListImages] = Registry(
-    "dataset", functions(HERE, image_sets="dtd places365 tiny_imagenet folder")
+    "dataset",
+    functions(HERE, clipart="openclipart", image_sets="dtd places365 tiny_imagenet folder"),
 )
 """Pictures in files, of any size: what follows `NAME:` -> ImageDataset."""
 OUTLIERS: Registry[MakeOutliers] = Registry(
