@@ -110,6 +110,8 @@ def resolve_options(
         overrides=overrides or (),
         settings={key: value for key, value in given.items() if value is not None},
     )
+    for remark in resolved.remarks:
+        say(remark)
     if resolved.left_out:
         names = " ".join(resolved.left_out)
         say(f"left out, absent here: {names} (get it: nervecode data fetch {names})")

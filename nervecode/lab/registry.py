@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from nervecode.errors import InputError, did_you_mean
@@ -13,18 +14,81 @@ T = TypeVar("T")
 
 
 class Registry(dict[str, T]):
-    """Name -> what it stands for.
+    """Name -> what it stands for: what is built in, and what installed packages offer.
+
+    Packages offer something by an entry point (https://packaging.python.org/specifications/
+    entry-points/). Its name is known from their metadata; it is loaded when it is looked up.
+
+    Args:
+        kind: what the names are names of.
+        entries: what is built in.
+        group: of the entry points; None for a registry that takes none.
+        adapt: makes an entry of what a package offers under a name.
+
+    Attributes:
+        offered: name -> the entry point behind it.
+        hidden: name -> what is to be told where that name is used: who else offers it.
 
     Raises:
-        InputError: on a look-up of an unknown name; the nearest one is shown.
+        InputError: on a look-up of an unknown name, and the nearest one is shown; or of one that
+            cannot be loaded.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, T]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, T],
+        *,
+        group: str | None = None,
+        adapt: Callable[[str, Any], T] | None = None,
+    ) -> None:
         super().__init__(entries)
-        self.kind = kind
+        self.kind, self.adapt = kind, adapt
+        self.offered: dict[str, EntryPoint] = {}
+        self.hidden: dict[str, str] = {}
+        for entry in _entry_points(group) if group else ():
+            self._take(entry)
 
     def __missing__(self, name: str) -> T:
         raise InputError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self)}")
+
+    def __getitem__(self, name: str) -> T:
+        value = super().__getitem__(name)
+        if isinstance(value, EntryPoint):
+            assert self.adapt is not None
+            self[name] = value = self.adapt(name, self._load(value))
+        return value
+
+    def _take(self, entry: EntryPoint) -> None:
+        if entry.name in self:
+            taken = self.offered.get(entry.name)
+            first = "is built in" if taken is None else f"is that of {_package(taken)}"
+            self.hidden[entry.name] = (
+                f"{self.kind} {entry.name!r} {first}; the one that {_package(entry)} offers by "
+                "the same name is not used"
+            )
+            return
+        self.offered[entry.name] = entry
+        self[entry.name] = entry  # type: ignore[assignment] # until it is looked up
+
+    def _load(self, entry: EntryPoint) -> Any:
+        try:
+            return entry.load()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise InputError(
+                f"{self.kind} {entry.name!r}: {entry.value} of {_package(entry)} does not load "
+                f"({reason})"
+            ) from error
+
+
+def _entry_points(group: str) -> list[EntryPoint]:
+    """Those of a group, by the names of their packages."""
+    return sorted(entry_points(group=group), key=lambda entry: (_package(entry), entry.name))
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package"
 
 
 @dataclass(frozen=True)

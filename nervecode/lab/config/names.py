@@ -28,6 +28,18 @@ def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
     return [*_sets(data), *_model(model.get("name")), *_detectors(bench)]
 
 
+def hidden_names(values: Mapping[str, Any]) -> list[str]:
+    """What is to be told of the names in a config that somebody else offers too."""
+    data, model, bench = (_mapping(values.get(key)) for key in ("data", "model", "bench"))
+    sets = _texts([data.get("id"), *_texts(data.get("near")), *_texts(data.get("far"))])
+    used = (
+        (MODELS, _texts([model.get("name")])),
+        (DATASETS, [spec.partition(":")[0] for spec in sets]),
+        (DETECTORS, _texts(bench.get("detectors"))),
+    )
+    return [registry.hidden[n] for registry, names in used for n in names if n in registry.hidden]
+
+
 def _sets(data: Mapping[str, Any]) -> Iterator[Problem]:
     for spec in _texts([data.get("id")]):
         # A labelled set has no argument; what is given by path has one.

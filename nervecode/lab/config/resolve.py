@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import InputError
-from nervecode.lab.config.names import unknown_names
+from nervecode.lab.config.names import hidden_names, unknown_names
 from nervecode.lab.config.presets import Origins, file_layers, merge, preset_layers
 from nervecode.lab.config.stored import validated
 from nervecode.lab.config.yaml import parse_value
@@ -28,11 +28,13 @@ class Resolved:
         config: the validated config.
         origins: dotted key -> `command line`, a file, `preset NAME`; what is absent is a default.
         left_out: optional sets (`NAME?`) that are not on this machine.
+        remarks: what is to be told of names that several packages offer.
     """
 
     config: Config
     origins: Origins
     left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def resolve(
@@ -65,7 +67,7 @@ def resolve(
         merge(merged, values, origin, origins)
     left_out = _settle_optional_sets(merged)
     config = validated(merged, origins, source=layers[-2][0], unknown=unknown_names(merged))
-    return Resolved(config, origins, left_out)
+    return Resolved(config, origins, left_out, tuple(hidden_names(merged)))
 
 
 def _settle_optional_sets(values: dict[str, Any]) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nervecode.lab.registry import Registry, functions
+from nervecode.lab.registry import Function, Registry, functions
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -20,6 +20,13 @@ MakeShift = Callable[["Tensor", "float | None", "Generator"], "Tensor"]
 
 HERE = "nervecode.lab.data"
 
+
+def _offered(name: str, load: Callable[[], Any]) -> LoadDataset:
+    """A set of an installed package."""
+    return lambda: AS_DATASET(name, load())
+
+
+AS_DATASET = Function(f"{HERE}.offered", "as_dataset")
 DATASETS: Registry[LoadDataset] = Registry(
     "dataset",
     functions(
@@ -28,6 +35,8 @@ DATASETS: Registry[LoadDataset] = Registry(
         bundled="digits wine breast_cancer blobs",
         idx_sets="fashion_mnist mnist kmnist emnist_letters",
     ),
+    group="nervecode.datasets",
+    adapt=_offered,
 )
 """Labelled sets: () -> Dataset."""
 IMAGE_SETS: Registry[ListImages] = Registry(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from nervecode.errors import InputError
 from nervecode.lab.registry import Function, Registry
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Detector:
             again, those that read anything else never do.
         paper: where its authors describe it.
         options: its hyperparameters that a config may set, with their defaults.
+        offered: the function itself, of an installed package; None looks it up in `module`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Detector:
     reads: Reads
     paper: str
     options: Mapping[str, Option] = field(default_factory=dict)
+    offered: Callable[..., Score] | None = None
 
     def __call__(self, train: Features, model: Classifier, **options: Option) -> Score:
         """Fit on ID train; returns a scorer: features of a split -> (N,) scores."""
@@ -48,6 +51,8 @@ class Detector:
     @property
     def function(self) -> Callable[..., Score]:
         """What fits it."""
+        if self.offered is not None:
+            return self.offered
         name = self.name.replace("++", "_pp")
         function: Callable[..., Score] = Function(f"{__package__}.{self.module}", name).load()
         return function
@@ -128,5 +133,30 @@ _DETECTORS = (
     Detector("adascale", "adascale", "inputs", "https://arxiv.org/abs/2503.08023", {"p_max": 85.0}),
     Detector("gram", "rerun", "inputs", "https://arxiv.org/abs/1912.12510"),
 )
-DETECTORS = Registry("detector", {detector.name: detector for detector in _DETECTORS})
+
+
+def _offered(name: str, function: Callable[..., Score]) -> Detector:
+    """A detector of an installed package; its attribute `reads` is `features` without one.
+
+    Raises:
+        InputError: `reads` is no part of a split, or an option has no default.
+    """
+    reads: Any = getattr(function, "reads", "features")
+    parts = get_args(Reads)
+    if reads not in parts:
+        raise InputError(f"detector {name!r}: reads {reads!r}, allowed: {', '.join(parts)}")
+    parameters = inspect.signature(function).parameters.values()
+    options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for option, default in options.items():
+        if not isinstance(default, (bool, int, float)):
+            raise InputError(f"detector {name!r}: option {option} has no number as its default")
+    return Detector(name, function.__module__, reads, "", options, function)
+
+
+DETECTORS: Registry[Detector] = Registry(
+    "detector",
+    {detector.name: detector for detector in _DETECTORS},
+    group="nervecode.detectors",
+    adapt=_offered,
+)
 """Name -> baseline."""

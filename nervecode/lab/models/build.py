@@ -23,7 +23,8 @@ def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classi
         InputError: a config that the model does not take, or more than `MAX_PARAMETERS`.
     """
     shape = tuple(train.inputs.shape[1:])
-    if config.head is not None and ":" not in config.name:
+    elsewhere = ":" in config.name or config.name in MODELS.offered
+    if config.head is not None and not elsewhere:
         raise InputError(
             f"model.head: found {config.head!r}, allowed for networks from elsewhere: "
             f"{config.name!r} has a head of its own"
@@ -33,7 +34,8 @@ def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classi
     elif ":" in config.name:
         model = borrow(config, shape, num_classes)
     else:
-        _check_size(config, shape, num_classes)
+        if not elsewhere:
+            _check_size(config, shape, num_classes)
         model = MODELS[config.name](config, shape, num_classes)
     if config.mean is None or config.std is None:
         model.set_normalisation(train)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nervecode.lab.registry import Function, Registry, functions
 
@@ -16,6 +16,13 @@ HERE = "nervecode.lab.models"
 
 BuildModel = Callable[["ModelConfig", "Shape", int], "Classifier"]
 
+
+def _offered(name: str, factory: Callable[[Shape, int], Any]) -> BuildModel:
+    """A network of an installed package, as `python:MODULE:FUNCTION` would have it."""
+    return lambda config, shape, num_classes: OWN(factory, config, shape, num_classes)
+
+
+OWN = Function(f"{HERE}.own", "own")
 MODELS: Registry[BuildModel] = Registry(
     "model",
     functions(
@@ -27,6 +34,8 @@ MODELS: Registry[BuildModel] = Registry(
         small_cnn="small_cnn",
         vit="vit",
     ),
+    group="nervecode.models",
+    adapt=_offered,
 )
 """Name -> (config, shape of one input, number of classes) -> an untrained Classifier."""
 
