@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nervecode.errors import ArtifactError, InputError, NotReadyError
 from nervecode.files import replacing
@@ -47,18 +48,19 @@ def percentiles_among(ordered: Tensor, scores: Tensor) -> Tensor:
 def number_below(ordered: Tensor, scores: Tensor, *, equal: bool = False) -> Tensor:
     """(..., N) int64: how many of (..., n) sorted numbers are below each of (..., N), or equal.
 
-    Exported graphs have no operation for it: there it is a bisection, written out step by step.
+    Exported graphs have no operation for it: there the numbers are laid out in a square, whose rows
+    are counted by their last, and then the numbers of one row. That is few operations at any n.
     """
     if not torch.compiler.is_exporting():
         return torch.searchsorted(ordered, scores.contiguous(), right=equal)
-    n = ordered.shape[-1]
-    low = torch.zeros_like(scores, dtype=torch.long)
-    for step in [1 << bit for bit in range(n.bit_length() - 1, -1, -1)]:
-        probe = low + step  # are the first `probe` numbers all below?
-        last = ordered.gather(-1, (probe - 1).clamp_max(n - 1))
-        below = (last <= scores) if equal else (last < scores)
-        low = torch.where(below & (probe <= n), probe, low)
-    return low
+    n, below = ordered.shape[-1], torch.le if equal else torch.lt
+    side = math.isqrt(n - 1) + 1
+    padded = nn.functional.pad(ordered, (0, side * side - n), value=torch.inf)
+    square, wanted = padded.unflatten(-1, (side, side)), scores.unsqueeze(-1)
+    whole = below(square[..., -1].unsqueeze(-2), wanted).sum(-1, keepdim=True).clamp_max(side - 1)
+    row = square.gather(-2, whole.expand(*whole.shape[:-1], side))
+    count = side * whole.squeeze(-1) + below(row, wanted).sum(-1)
+    return count.clamp_max(n)
 
 
 @dataclass(frozen=True)
