@@ -77,10 +77,7 @@ def trained(data: Data, width: int, seed: int) -> tuple[nn.Module, list[Data]]:
     torch.manual_seed(seed)
     order = torch.randperm(len(data.x))
     cuts = (0, len(order) // 2, 3 * len(order) // 4, len(order))
-    parts = [
-        data._replace(x=data.x[order[a:b]], y=data.y[order[a:b]])
-        for a, b in pairwise(cuts)
-    ]
+    parts = [data._replace(x=data.x[order[a:b]], y=data.y[order[a:b]]) for a, b in pairwise(cuts)]
     sizes = [data.x.shape[1], width, width, width]
     layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(sizes)]
     blocks = nn.Sequential(*[nn.Sequential(*pair) for pair in layers])
