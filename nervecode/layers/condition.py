@@ -163,7 +163,7 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _content(tensor: Tensor) -> bytes:
+def _content(tensor: Tensor) -> bytes | memoryview:
     if is_lazy(tensor) or tensor.is_meta:
         return b"no values"
     if hasattr(tensor, "to_local"):  # a shard of a distributed tensor
@@ -172,4 +172,4 @@ def _content(tensor: Tensor) -> bytes:
     if plain.layout != torch.strided:
         plain = plain.to_dense()
     values = plain.cpu().contiguous().reshape(-1).view(torch.uint8)
-    return values.numpy().tobytes()
+    return values.numpy().data  # not its bytes, which would be a copy
