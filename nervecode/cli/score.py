@@ -34,10 +34,17 @@ def score(
     alpha: Annotated[
         float | None, typer.Option(help="Flag p-values up to here.", show_default="0.05")
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Keep alpha with this confidence, as 0.95; else on average alone."),
+    ] = None,
     fdr: Annotated[
         float | None,
         typer.Option(help="Instead: of the flagged, at most this fraction is ID on average."),
     ] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="p-values within the predicted class.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Which seed's model; default the first.")] = None,
     device: Device = None,
     workers: Annotated[
@@ -57,14 +64,14 @@ def score(
 
     Example: nervecode score runs/digits-… --input pictures/ --output scores.csv
     """
+    from nervecode.lab.inference.flags import FlagRule
     from nervecode.lab.inference.job import ScoringJob
     from nervecode.lab.inference.shards import Shard
 
     part = None if shard is None else Shard.parse(shard)
     job = ScoringJob(
-        model, input, output, part,
-        alpha=alpha, fdr=fdr, seed=seed, device=device, workers=workers, skip_bad=skip_bad,
-        force=force,
+        model, input, output, part, FlagRule(alpha, confidence, fdr, by_class),
+        seed=seed, device=device, workers=workers, skip_bad=skip_bad, force=force,
     )  # fmt: skip
     with progress() as shown:
         summary = job.work(shown)
@@ -86,9 +93,8 @@ def score(
 def _say_summary(job: ScoringJob, summary: Summary) -> None:
     part = f", shard {job.shard.index}/{job.shard.count}" if job.shard else ""
     share = f" ({100 * summary.flagged / summary.count:.1f} %)" if summary.count else ""
-    rule = f"alpha {job.rate:g}" if job.fdr is None else f"a false-discovery rate of {job.fdr:g}"
     say(
-        f"{summary.count} inputs from {job.input}{part}: {summary.flagged} flagged at {rule}"
+        f"{summary.count} inputs from {job.input}{part}: {summary.flagged} flagged at {job.rule}"
         f"{share}; {summary.count / summary.seconds:.0f} inputs a second"
     )
 

@@ -13,24 +13,39 @@ UNIT = 1 << 20
 EXPONENTS = np.array([0.0, -0.95, -0.9, -0.8, -0.5, 1.0, 2.0, 3.0])
 
 
-def _share(share: float, exponent: float) -> dict[float, float]:
-    """A share of the inputs follows the density proportional to p^exponent, the rest is as ever."""
-    return {0.0: 1 - share, exponent: share * (1 + exponent)}
+Density = dict[float, float]  # exponent -> coefficient of a sum of powers of p
+_GENTLE = {0.0: 2.0, 1.0: -2.0}  # 2 (1 - p)
+_TOPLESS = {0.0: 4.0, 1.0: -12.0, 2.0: 12.0, 3.0: -4.0}  # 4 (1 - p)^3: hardly any p near 1
+_ENDS = {0.0: 3.0, 1.0: -12.0, 2.0: 12.0}  # 3 (1 - 2 p)^2
+_MIDDLE = {1.0: 6.0, 2.0: -6.0}  # 6 p (1 - p)
 
 
-# (what it bets on, {exponent: coefficient} of its price list, weight). All have mean 1 over (0, 1).
-_BETTORS: tuple[tuple[str, dict[float, float], float], ...] = (
-    ("burst", _share(0.95, -0.95), 0.15),
-    ("burst", _share(0.9, -0.8), 0.15),
-    ("rise", _share(0.9, -0.5), 0.15),
-    ("rise", _share(0.4, -0.5), 0.1),
-    ("few", _share(0.25, -0.9), 0.1),
-    ("few", _share(0.05, -0.9), 0.1),
-    ("few", _share(0.01, -0.95), 0.05),
-    ("fall", _share(0.8, 1.0), 0.05),
-    ("fall", _share(0.8, 3.0), 0.05),
-    ("spread", {0.0: 0.5 + 1.5, 1.0: -6.0, 2.0: 6.0}, 0.05),
-    ("narrow", {0.0: 0.3, 1.0: 4.2, 2.0: -4.2}, 0.05),
+def _power(exponent: float) -> Density:
+    return {exponent: 1 + exponent}
+
+
+def _share(share: float, density: Density) -> Density:
+    """A share of the inputs has this density of p-values, the rest is as ever."""
+    mixed = {exponent: share * coefficient for exponent, coefficient in density.items()}
+    return {**mixed, 0.0: 1 - share + mixed.get(0.0, 0.0)}
+
+
+# (what it bets on, its price list, weight). All have mean 1 over (0, 1).
+_BETTORS: tuple[tuple[str, Density, float], ...] = (
+    ("burst", _share(0.95, _power(-0.95)), 0.15),
+    ("burst", _share(0.9, _power(-0.8)), 0.10),
+    ("rise", _share(0.9, _power(-0.5)), 0.10),
+    ("rise", _share(0.4, _power(-0.5)), 0.08),
+    ("rise", _share(0.95, _TOPLESS), 0.06),
+    ("rise", _share(0.5, _GENTLE), 0.12),
+    ("few", _share(0.25, _power(-0.9)), 0.08),
+    ("few", _share(0.1, _power(-0.9)), 0.08),
+    ("few", _share(0.05, _power(-0.9)), 0.05),
+    ("few", _share(0.01, _power(-0.95)), 0.02),
+    ("fall", _share(0.3, _power(1.0)), 0.06),
+    ("fall", _share(0.8, _power(3.0)), 0.03),
+    ("spread", _share(0.5, _ENDS), 0.04),
+    ("narrow", _share(0.35, _MIDDLE), 0.03),
 )
 KINDS = tuple(kind for kind, _, _ in _BETTORS)
 LOG_WEIGHTS = np.log([weight for _, _, weight in _BETTORS])

@@ -18,7 +18,7 @@ from nervecode.monitor.reference import Reference
 from nervecode.monitor.settings import MonitorSettings
 from nervecode.monitor.stream import StreamState
 
-FORMAT = 1
+FORMAT = 2
 REFERENCES = ("reference", "layer_reference")
 EVIDENCE = ("score", "classes", "layers")
 

@@ -109,6 +109,15 @@ class LayerCalibration:
         self.sizes = () if self.weights is not None else tuple(groups.totals.long().tolist())
 
     @property
+    def class_sizes(self) -> dict[int, int]:
+        """Class -> n of each with p-values of its own; empty without `by_class`, or with weights."""
+        groups = self._tables.groups
+        if groups is None or not self.by_class or self.weights is not None:
+            return {}
+        own = enumerate(groups.group_of[:-1].tolist())
+        return {label: self.sizes[group] for label, group in own if group}
+
+    @property
     def needs_predictions(self) -> bool:
         """Whether `score` has to be told the predicted classes, since no layer is a label code."""
         return self.by_class and not any(name.endswith(LABEL) for name in self.layers)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,17 +16,15 @@ import numpy as np
 from nervecode import __version__
 from nervecode.errors import InputError
 from nervecode.lab.inference.distinct import distinct
+from nervecode.lab.inference.flags import FlagRule, none_selected
 from nervecode.lab.inference.open import open_inputs, open_scorer
 from nervecode.lab.inference.output import check_output, write_scored
 from nervecode.lab.inference.scored import Scored, Summary, some
-from nervecode.lab.inference.scorer import Scorer, check_alpha, score_source
-from nervecode.lab.inference.selection import check_rate, selected
+from nervecode.lab.inference.scorer import Scorer, score_source
+from nervecode.lab.inference.selection import selected, unpooled
 from nervecode.lab.inference.shards import Shard, read_chunks
 from nervecode.lab.inference.source import Source
 from nervecode.lab.machine.progress import Progress
-from nervecode.scoring.false_alarms import promise
-
-ALPHA = 0.05  # the rate of false alarms where none is asked for
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,7 @@ class ScoringJob:
         input: as `open_inputs` takes it.
         output: a `.csv`, `.jsonl` or `.npz` file; None only counts.
         shard: the part of the inputs, which has a file of its own; None for all of them.
-        alpha: p-values up to here are flagged; None is `ALPHA`, or no flags where the run has too
-            few calibration inputs for it.
-        fdr: instead of alpha: select from all inputs with control of this false-discovery rate.
+        rule: which of them are flagged.
         seed: whose model; None takes the run's first.
         device: None takes the config's.
         workers: threads that decode images; None is one a core.
@@ -53,18 +48,12 @@ class ScoringJob:
     input: str
     output: Path | None = None
     shard: Shard | None = None
-    alpha: float | None = None
-    fdr: float | None = None
+    rule: FlagRule = field(default_factory=FlagRule)
     seed: int | None = None
     device: str | None = None
     workers: int | None = None
     skip_bad: bool = False
     force: bool = False
-
-    @property
-    def rate(self) -> float:
-        """The alpha that was asked for, or `ALPHA`."""
-        return ALPHA if self.alpha is None else self.alpha
 
     @property
     def path(self) -> Path | None:
@@ -89,13 +78,14 @@ class ScoringJob:
             InputError: an output that cannot or must not be written, or inputs that cannot be read.
             ArtifactError: the run is not calibrated, or a file is missing or damaged.
         """
-        check_alpha(self.rate)
-        self._check_fdr()
+        self.rule.check(sharded=self.shard is not None)
         path = self.path
         if path is not None:
             check_output(path, force=self.force or self.shard is not None)
         scorer = open_scorer(self.model, self.seed, device=self.device)
-        alpha = self._alpha(scorer, progress)
+        if self.rule.by_class:
+            scorer.group_by_class()
+        promises = self.rule.promises(scorer)
         workers = self.workers or os.cpu_count() or 1
         source = open_inputs(
             self.input,
@@ -112,43 +102,17 @@ class ScoringJob:
         part = replace(self.shard or Shard(1, 1), units=source.units, settings=settings)
         if self._is_done(part):
             return None
-        return self._score(scorer, source, part, alpha, progress)
-
-    def _alpha(self, scorer: Scorer, progress: Progress) -> float | None:
-        """The rate at which inputs are flagged; None with a remark where that is too small.
-
-        Raises:
-            InputError: it is too small, and was asked for.
-        """
-        n, smallest = scorer.num_samples, scorer.smallest_alpha
-        if self.fdr is not None:
-            return None
-        if self.rate >= smallest:
-            return self.rate
-        few = f"the {n} calibration inputs give no p-value below 1/{n + 1} = {smallest:.2g}"
-        if self.alpha is not None:
-            raise InputError(f"--alpha: found {self.alpha}, allowed: {smallest:.2g} or more; {few}")
-        progress.tell(f"no input is flagged at alpha {ALPHA}: {few}")
-        return None
-
-    def _check_fdr(self) -> None:
-        """Refuse a false-discovery rate that cannot be controlled here."""
-        if self.fdr is None:
-            return
-        check_rate(self.fdr)
-        if self.alpha is not None:
-            raise InputError("--alpha and --fdr: found both, allowed: one rule for the flags")
-        if self.shard is not None:
-            raise InputError(
-                "--fdr and --shard: found both, allowed: `nervecode merge --fdr`, since the "
-                "selection takes the p-values of all shards"
-            )
+        for promise in promises:
+            progress.tell(promise)
+        return self._score(scorer, source, part, progress)
 
     def _settings(self, scorer: Scorer, source: Source) -> dict[str, Any]:
         """What every score depends on: shards with other settings are of another scoring."""
         return {
             **scorer.identity,
-            "alpha": self.rate,
+            "alpha": self.rule.rate,
+            "confidence": self.rule.confidence,
+            "by_class": self.rule.by_class,
             "input": source.identity,
             "nervecode": __version__,
         }
@@ -169,25 +133,19 @@ class ScoringJob:
         return True
 
     def _score(
-        self,
-        scorer: Scorer,
-        source: Source,
-        part: Shard,
-        alpha: float | None,
-        progress: Progress,
+        self, scorer: Scorer, source: Source, part: Shard, progress: Progress
     ) -> Summary:
         summary, began = Summary(), time.monotonic()
-        scored = score_source(scorer, source, part.range, alpha=alpha, progress=progress)
+        scored = score_source(scorer, source, part.range, progress=progress)
+        scored = self.rule.flagged(scored, scorer)
         rows = scored if self.shard else some(scored, self.input)
         extra = part.header() if self.shard else None
-        if self.fdr is None:
+        if self.rule.fdr is None:
             self._write(summary.watching(rows), extra)
-            if alpha is not None:
-                progress.tell(promise(scorer.num_samples, alpha))
         else:
-            self._write_selected(rows, part, self.fdr, summary)
+            self._write_selected(unpooled(rows), part, self.rule.fdr, summary)
             if not summary.flagged:
-                progress.tell(_too_few(scorer.num_samples, summary.count, self.fdr))
+                progress.tell(none_selected(scorer.num_samples, summary.count, self.rule.fdr))
         summary.seconds = time.monotonic() - began
         return summary
 
@@ -207,11 +165,3 @@ class ScoringJob:
             whole = Path(kept) / "whole.npz"
             write_scored(rows, whole, extra=part.header())
             self._write(summary.watching(selected(lambda: read_chunks(whole), rate)))
-
-
-def _too_few(n: int, number: int, rate: float) -> str:
-    needed = math.ceil(number / (rate * (n + 1)))
-    return (
-        f"no input is selected: with {n} calibration inputs, {needed} of {number} or more must "
-        "have the smallest p-value"
-    )

@@ -31,7 +31,9 @@ MEMBERS = {
     "p_value": ("p_value", np.dtype(np.float64)),
     "flag": ("flag", np.dtype(np.bool_)),
     "prediction": ("predictions", np.dtype(np.int64)),
+    "pooled": ("pooled", np.dtype(np.bool_)),
 }
+OPTIONAL = ("flag", "pooled")
 
 Member = tuple[str, dict[str, Any], Iterable[bytes]]  # name, header, and the bytes in parts
 

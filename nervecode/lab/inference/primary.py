@@ -20,6 +20,7 @@ from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.columns import read_columns
 from nervecode.layers import WrappedModel
+from nervecode.scoring.code_length import LABEL
 
 
 class WrappedScorer(Scorer):
@@ -41,8 +42,27 @@ class WrappedScorer(Scorer):
         scorer.resize = run.config.data.resize
         return scorer
 
+    def group_by_class(self) -> None:
+        """Give p-values within the predicted class from now on.
+
+        Raises:
+            InputError: the codes do not tell the predicted class.
+        """
+        calibration = self.wrapped.calibration
+        assert calibration is not None
+        if not any(name.endswith(LABEL) for name in calibration.layers):
+            raise InputError(
+                "--by-class: the run's codes have no label code, which tells the predicted class; "
+                "allowed: a run with signals.nervecode.recipe bits and label_code true"
+            )
+        self.wrapped.set_calibration(calibration.layers, method=calibration.method, by_class=True)
+        grouped = self.wrapped.calibration
+        self.class_sizes, self.smallest_alpha = grouped.class_sizes, grouped.smallest_alpha
+
     def __call__(self, inputs: Inputs) -> Scored:
         """Score a batch with percentile and p-value."""
+        calibration = self.wrapped.calibration
+        assert calibration is not None
         device = next(self.wrapped.model.parameters()).device
         with torch.no_grad():
             logits, traces = self.wrapped.forward_with_trace(inputs.inputs.to(device))
@@ -57,6 +77,7 @@ class WrappedScorer(Scorer):
             prediction.cpu().numpy(),
             aggregated.by_layer.float().cpu().numpy(),
             aggregated.layers,
+            aggregated.pooled.cpu().numpy() if calibration.by_class else None,
         )
 
 

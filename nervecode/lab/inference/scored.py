@@ -17,7 +17,8 @@ SHOWN = 10
 class Scored:
     """N scored inputs; `by_layer` is (N, L) in bits, the other arrays are (N,).
 
-    `flag` is None where there are too few calibration inputs to flag any.
+    `flag` is None where there are too few calibration inputs to flag any; `pooled` is None but for
+    p-values within the predicted class, and says which of them are those of all classes.
     """
 
     ids: np.ndarray
@@ -28,6 +29,7 @@ class Scored:
     prediction: np.ndarray
     by_layer: np.ndarray
     layers: tuple[str, ...]
+    pooled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,7 +44,8 @@ class Scored:
         single = {name: c.tolist() for name, c in self.columns().items() if c.ndim == 1}
         single["id"] = single.pop("ids")
         single.setdefault("flag", [None] * len(self))
-        order = ("id", "surprise", "percentile", "p_value", "flag", "prediction")
+        order = ["id", "surprise", "percentile", "p_value", "flag", "prediction"]
+        order += [] if self.pooled is None else ["pooled"]
         bits = [f"bits:{name}" for name in self.layers]
         for *values, by_layer in zip(
             *(single[n] for n in order), self.by_layer.tolist(), strict=True

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +31,7 @@ class Scorer(ABC):
         smallest_alpha: below it some inputs could not be flagged, whatever their surprise.
         identity: plain values that tell this model from others.
         encoder: of the columns of a table, where the model was trained on one.
+        class_sizes: class -> calibration inputs behind its own p-values; empty unless by class.
     """
 
     shape: Shape
@@ -39,6 +40,20 @@ class Scorer(ABC):
     smallest_alpha: float
     identity: dict[str, Any]
     encoder: TableEncoder | None = None
+    class_sizes: Mapping[int, int] = MappingProxyType({})
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many calibration inputs p-values refer to: all, and those of each class."""
+        return self.num_samples, *self.class_sizes.values()
+
+    def group_by_class(self) -> None:
+        """Give p-values within the predicted class from now on.
+
+        Raises:
+            InputError: it cannot.
+        """
+        raise InputError("--by-class: found a graph, allowed: a run, which knows the classes")
 
     @abstractmethod
     def __call__(self, inputs: Inputs) -> Scored:
@@ -53,18 +68,12 @@ class Scorer(ABC):
 
 
 def score_source(
-    scorer: Scorer, source: Source, units: range, *, alpha: float | None, progress: Progress
+    scorer: Scorer, source: Source, units: range, *, progress: Progress
 ) -> Iterator[Scored]:
     """Score a range of units of a source, in constant memory; unreadable inputs are left out.
 
-    A p-value of at most alpha raises the flag; without an alpha there are no flags. The next batch
-    is read while the network sees this one.
-
-    Raises:
-        InputError: an alpha outside (0, 1).
+    The next batch is read while the network sees this one.
     """
-    if alpha is not None:
-        check_alpha(alpha)
     batches = ((unit, batch) for unit in units for batch in source.read(unit))
     done = units.start
     progress.start("score", len(units))
@@ -75,8 +84,7 @@ def score_source(
             scored = scorer(batch)
             for name in scored.ids[~np.isfinite(scored.surprise)]:
                 progress.tell(f"most surprising: {name} (NaN or infinity in a layer)")
-            # What is not valid is flagged too.
-            yield scored if alpha is None else replace(scored, flag=~(scored.p_value > alpha))
+            yield scored
         progress.advance(unit + 1 - done)
         done = unit + 1
 
@@ -88,9 +96,3 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := waiting.result()) is not None:
             waiting = pool.submit(next, items, None)
             yield item
-
-
-def check_alpha(alpha: float) -> None:
-    """Refuse an alpha outside (0, 1)."""
-    if not 0 < alpha < 1:
-        raise InputError(f"--alpha: found {alpha}, allowed: between 0 and 1")

@@ -22,14 +22,38 @@ def selected(chunks: Chunks, rate: float) -> Iterator[Scored]:
     Args:
         chunks: gives all rows, twice the same.
         rate: the expected fraction of ID inputs among the selected is at most this.
+
+    Raises:
+        InputError: p-values for which this does not hold, see `unpooled`.
     """
     counts: Counter[float] = Counter()
-    for chunk in chunks():
+    for chunk in unpooled(chunks()):
         values, numbers = np.unique(chunk.p_value[~np.isnan(chunk.p_value)], return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
     threshold = threshold_of(counts, rate)
     for chunk in chunks():
         yield replace(chunk, flag=~(chunk.p_value > threshold))  # what is not valid is flagged too
+
+
+def unpooled(chunks: Iterable[Scored]) -> Iterator[Scored]:
+    """The same rows, whose p-values within classes are all of their own class.
+
+    Of ID inputs that are compared with all classes more than a fraction t may have p <= t, since
+    the others, compared within theirs, make up a fraction t by themselves.
+
+    Raises:
+        InputError: an input is compared with all classes, and others may not be.
+    """
+    for chunk in chunks:
+        if chunk.pooled is not None and chunk.pooled.any():
+            first = int(chunk.pooled.argmax())
+            raise InputError(
+                f"--fdr and --by-class: class {chunk.prediction[first]}, predicted for "
+                f"{chunk.ids[first]}, has too few calibration inputs for p-values of its own, and "
+                "among those of other classes its p-values may be too small; "
+                "allowed: --fdr without --by-class"
+            )
+        yield chunk
 
 
 def threshold_of(counts: Counter[float], rate: float) -> float:

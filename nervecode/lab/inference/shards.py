@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.inference.output import MEMBERS
+from nervecode.lab.inference.output import MEMBERS, OPTIONAL
 from nervecode.lab.inference.scored import Scored
 
 FORMAT = "nervecode-shard-2"
@@ -129,7 +129,7 @@ def read_chunks(path: Path) -> Iterator[Scored]:
         columns = {
             field: _Column(stack.enter_context(archive.open(f"{name}.npy")), dtype)
             for field, (name, dtype) in MEMBERS.items()
-            if field != "flag" or f"{name}.npy" in archive.namelist()
+            if field not in OPTIONAL or f"{name}.npy" in archive.namelist()
         }
         counts = {column.shape[0] for column in columns.values()}
         if len(counts) != 1 or columns["by_layer"].shape[1:] != (len(layers),):
