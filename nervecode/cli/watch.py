@@ -36,7 +36,7 @@ def watch(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of --run; default the first.")] = None,
     by_class: Annotated[
-        bool, typer.Option("--by-class", help="p-values within the predicted class; with --run.")
+        bool, typer.Option("--by-class", help="Watch each predicted class too; with --run.")
     ] = False,
     alpha: Annotated[
         float | None, typer.Option(help="Probability of a false alarm, ever; default 0.01.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nervecode.errors import InputError
+from nervecode.monitor.ranks import as_rank
 
 
 class ClassRanks:
@@ -47,10 +48,10 @@ class ClassRanks:
         """The p-value within the predicted class of an input with this one among all.
 
         Raises:
-            InputError: an unknown class.
+            InputError: an unknown class, or no p-value of so many calibration inputs.
         """
         places = self._places.get(predicted)
         if places is None:
             raise InputError(f"predicted: found {predicted!r}, allowed: {list(self._places)}")
-        higher = round(p_value * (self.n + 1)) - 1
+        higher = round(as_rank("p_value", p_value, self.n) * (self.n + 1)) - 1
         return (1 + int(np.searchsorted(places, higher, side="right"))) / (len(places) + 1)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from nervecode.errors import InputError
 from nervecode.lab.watch.calibration import BITS, CalibrationSet
 from nervecode.lab.watch.tail import Tail
-from nervecode.lab.watch.watcher import FLAG, P_VALUE, TRUE
+from nervecode.lab.watch.watcher import FLAG, P_VALUE, POOLED, TRUE, input_of
 from nervecode.monitor import Monitor
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved
@@ -28,9 +28,19 @@ POWERS = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
 
 @dataclass(frozen=True)
 class Stream:
-    """N inputs in order: (N,) p-values and flags, (N, L) layers' p-values, where it changes."""
+    """N inputs in order.
+
+    Attributes:
+        p_values: (N,).
+        predicted: N classes that these are within; None where they are of all classes.
+        flags: (N,).
+        layers: (N, L) layers' p-values.
+        change: the number of the input at which it changes, where that is known.
+        words: what it is.
+    """
 
     p_values: np.ndarray
+    predicted: list[int] | None
     flags: np.ndarray
     layers: np.ndarray | None
     change: int | None
@@ -42,11 +52,18 @@ def plot_stream(saved: Saved, *, scored: Path | None = None) -> Picture:
     """A scored file; without one a rehearsal: ID test, then the first of the OOD sets."""
     calibrated = CalibrationSet.of_run(saved.run.root, seed=saved.seed)
     stream = _rehearsal(saved, calibrated) if scored is None else _of_file(scored, calibrated)
-    monitor = calibrated.monitor(alpha=None, run_length=None, layers=stream.layers is not None)
+    monitor = calibrated.monitor(
+        alpha=None, run_length=None,
+        layers=stream.layers is not None, by_class=stream.predicted is not None,
+    )  # fmt: skip
     by_layer = []
     evidence = np.empty(len(stream.p_values))
     for i, p in enumerate(stream.p_values.tolist()):
-        monitor.update(p, layers=None if stream.layers is None else stream.layers[i])
+        monitor.update(
+            p,
+            layers=None if stream.layers is None else stream.layers[i],
+            predicted=None if stream.predicted is None else stream.predicted[i],
+        )
         evidence[i] = monitor.log10_evidence
         by_layer.append(list(monitor.layers.values()))
     height = 2.2 if stream.layers is None else 3.3
@@ -75,7 +92,7 @@ def _rehearsal(saved: Saved, calibrated: CalibrationSet) -> Stream:
     bits = np.concatenate([saved.layerwise(split)["surprise"] for split in splits])
     layers = _layers(calibrated, bits)
     words = f"ID test, then {saved.ood[0]} from the dotted line on"
-    return Stream(p, p <= FLAGGED, layers, len(scores[0]), words)
+    return Stream(p, None, p <= FLAGGED, layers, len(scores[0]), words)
 
 
 def _of_file(path: Path, calibrated: CalibrationSet) -> Stream:
@@ -84,7 +101,8 @@ def _of_file(path: Path, calibrated: CalibrationSet) -> Stream:
     if not rows:
         raise InputError(f"{path}: holds no record")
     try:
-        p = np.array([float(row[P_VALUE]) for row in rows])
+        by_class = POOLED in rows[0]
+        inputs = [input_of(row, calibrated, str(path), by_class=by_class) for row in rows]
         flags = np.array([row[FLAG] in TRUE if FLAG in row else float(row[P_VALUE]) <= FLAGGED
                           for row in rows])  # fmt: skip
         layers = None
@@ -94,7 +112,9 @@ def _of_file(path: Path, calibrated: CalibrationSet) -> Stream:
             layers = _layers(calibrated, bits)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is no file of scored inputs ({error})") from None
-    return Stream(p, flags, layers, None, path.name)
+    p = np.array([p_value for p_value, _ in inputs])
+    predicted = [of_class for _, of_class in inputs if of_class is not None] if by_class else None
+    return Stream(p, predicted, flags, layers, None, path.name)
 
 
 def _layers(calibrated: CalibrationSet, bits: np.ndarray) -> np.ndarray:

@@ -93,3 +93,21 @@ def run_copy(finished: Path, tmp_path: Path) -> Path:
     root = tmp_path / "runs" / finished.name
     shutil.copytree(finished, root)
     return root
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose classes each have more than 99 calibration inputs; to be read alone."""
+    folder = tmp_path_factory.mktemp("blobs")
+    config = TINY | {
+        "name": "blobs",
+        "seeds": [0],
+        "data": {"id": "blobs", "hold_out": [3], "far": ["held_out"], "calibration_fraction": 0.4},
+        "model": {"name": "mlp", "width": 16, "depth": 1},
+        "signals": {"nervecode": {"recipe": "bits"}},
+        "bench": {"detectors": ["msp"], "accuracy_gate": 0.1},
+    }
+    (folder / "blobs.yaml").write_text(json.dumps(config))
+    done = invoke("bench", "--config", folder / "blobs.yaml", "--outdir", folder, "--json")
+    assert done.status == 0, done.err
+    return Path(json.loads(done.out)["run_dir"])

@@ -72,6 +72,8 @@ def test_merge_selects_from_all_shards(
     ("options", "text"),
     [
         (["--fdr", "0.1", "--alpha", "0.1"], "--alpha and --fdr: found both, allowed: one rule"),
+        (["--fdr", "0.1", "--confidence", "0.9"], "--confidence and --fdr: found both"),
+        (["--confidence", "1"], "--confidence: found 1.0, allowed: between 0 and 1"),
         (["--fdr", "1"], "--fdr: found 1.0, allowed: between 0 and 1"),
         (
             ["--fdr", "0.1", "--shard", "1/2", "--output", "x.npz"],
@@ -107,6 +109,118 @@ def test_score_and_calibrate_tell_what_is_promised(cli: Any, run_copy: Path, mix
         err = " ".join(found.err.split())
         assert text in err
         assert f"{most:.2g} % by this one with 95 % confidence" in err
+
+
+@pytest.fixture(scope="module")
+def points(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Held-out ID points of the blobs, and some far away."""
+    x = build_splits(load_config(blobs / "config.yaml").data).test.inputs.numpy()
+    path = tmp_path_factory.mktemp("points") / "x.npy"
+    np.save(path, np.concatenate([x, x[:20] + 40]))
+    return path
+
+
+def by_class(blobs: Path, plain: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """p-values within the predicted class by a loop, and how many inputs are behind each."""
+    calibration = load_calibration(RunDir(blobs), 0)
+    known = calibration.aggregate(calibration.layers).float().numpy()
+    (label,) = (pair for name, pair in calibration.layers.items() if name.endswith(":label"))
+    classes = label[:, 1].long().numpy()
+    p, n = [], []
+    for row in plain:
+        own = known[classes == int(row["prediction"])]
+        n.append(len(own))
+        p.append((1 + (own >= np.float32(row["surprise"])).sum()) / (len(own) + 1))
+    return np.array(p), np.array(n)
+
+
+def test_p_values_within_the_predicted_class(
+    cli: Any, blobs: Path, points: Path, tmp_path: Path
+) -> None:
+    base = ("score", blobs, "--input", points)
+    assert not cli(*base, "--output", tmp_path / "plain.csv").status
+    found = cli(*base, "--by-class", "--output", tmp_path / "own.csv")
+    assert found.status == 0, found.err
+    assert "flagged at alpha 0.05 within classes" in found.err
+    assert "within each class by itself: of inputs like the" in " ".join(found.err.split())
+    plain, own = rows_of(tmp_path / "plain.csv"), rows_of(tmp_path / "own.csv")
+    assert "pooled" not in plain[0] and {row["pooled"] for row in own} == {"False"}
+    expected, n = by_class(blobs, plain)
+    assert len(set(n)) == 3 and n.min() >= 99
+    p = np.array([float(row["p_value"]) for row in own])
+    np.testing.assert_allclose(p, expected, atol=1 / n.min() + 1e-9)  # scores are float32 in files
+    assert np.mean(np.abs(p - expected) < 1e-9) > 0.98
+    assert [row["percentile"] for row in own] == [row["percentile"] for row in plain]
+    assert [row["flag"] == "True" for row in own] == (p <= 0.05).tolist()
+    sharded = cli(*base, "--by-class", "--shard", "1/1", "--output", tmp_path / "s.npz")
+    assert sharded.status == 0, sharded.err
+    shards = tmp_path.glob("s.shard-*")
+    assert not cli("merge", *shards, "--output", tmp_path / "merged.csv").status
+    assert (tmp_path / "merged.csv").read_bytes() == (tmp_path / "own.csv").read_bytes()
+
+
+def test_a_confidence_makes_the_threshold_smaller(
+    cli: Any, blobs: Path, points: Path, tmp_path: Path
+) -> None:
+    for options in ([], ["--by-class"]):
+        output = tmp_path / f"{len(options)}.csv"
+        found = cli(
+            "score", blobs, "--input", points, *options,
+            "--alpha", 0.1, "--confidence", 0.9, "--output", output,
+        )  # fmt: skip
+        assert found.status == 0, found.err
+        assert "flagged at alpha 0.1 with 90 % confidence" in found.err
+        rows = rows_of(output)
+        if options:
+            _, n = by_class(blobs, rows)
+        else:
+            n = np.full(len(rows), load_calibration(RunDir(blobs), 0).num_samples)
+        for row, size in zip(rows, n.tolist(), strict=True):
+            k = max(k for k in range(1, size) if beta.ppf(0.9, k, size + 1 - k) <= 0.1)
+            assert (row["flag"] == "True") == (float(row["p_value"]) <= k / (size + 1) + 1e-9)
+        text = " ".join(found.err.split())
+        assert "% by this one with 90 % confidence" in text
+        assert ("within each class by itself" in text) == bool(options)
+
+
+def test_what_so_few_calibration_inputs_cannot_promise(
+    cli: Any, finished: Path, mixed: Path, blobs: Path, points: Path
+) -> None:
+    n = load_calibration(RunDir(finished), 0).num_samples
+    few = cli("score", finished, "--input", mixed, "--alpha", 0.01, "--confidence", 0.95)
+    assert few.status == 2
+    smallest = 1 - 0.05 ** (1 / n)
+    assert f"found 0.01 at confidence 0.95, allowed: {smallest:.3g} or more" in few.err
+    assert "299 serve 0.01" in few.err
+    pooled = cli("score", finished, "--input", mixed, "--by-class", "--fdr", RATE)
+    assert pooled.status == 2
+    assert "--fdr and --by-class: class " in pooled.err
+    assert "allowed: --fdr without --by-class" in pooled.err
+    own = cli("score", blobs, "--input", points, "--by-class", "--fdr", RATE)
+    assert own.status == 0, own.err
+    assert f" flagged at a false-discovery rate of {RATE} within classes" in own.err
+
+
+def test_classes_that_are_pooled_are_told(
+    cli: Any, finished: Path, mixed: Path, tmp_path: Path
+) -> None:
+    base = ("score", finished, "--input", mixed, "--output")
+    found = cli(*base, tmp_path / "own.csv", "--by-class")
+    assert found.status == 0, found.err
+    assert "are compared with all calibration inputs" in " ".join(found.err.split())
+    assert not cli(*base, tmp_path / "plain.csv").status
+    own, plain = rows_of(tmp_path / "own.csv"), rows_of(tmp_path / "plain.csv")
+    assert {row.pop("pooled") for row in own} == {"True"}
+    assert own == plain
+
+
+def test_codes_that_do_not_tell_the_class(cli: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+    config = tiny | {"seeds": [0], "signals": {"nervecode": {"recipe": "v0_1_1"}}}
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    run = cli("train", "--config", tmp_path / "c.yaml", "--outdir", tmp_path).out.splitlines()[-1]
+    assert cli("calibrate", run).status == 0
+    found = cli("score", run, "--input", "uniform_noise", "--by-class")
+    assert found.status == 2 and "--by-class: the run's codes have no label code" in found.err
 
 
 def test_add_makes_a_new_run_and_leaves_the_old_one(

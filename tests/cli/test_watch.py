@@ -16,6 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nervecode.lab.config.stored import load_config
+from nervecode.lab.data.splits import build_splits
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.stages.checkpoint import load_calibration
+from nervecode.monitor import Monitor
+from tests.command_line import invoke
+
 ROOT = Path(__file__).parents[2]
 N = 200
 
@@ -236,6 +243,104 @@ def test_a_run_says_which_layers_changed(cli: Any, finished: Path, tmp_path: Pat
     by_class = cli("watch", path, "--run", finished, "--by-class", "--json", "--alpha", 0.05)
     assert by_class.status == 0, by_class.err
     assert events(by_class.out)[-1]["inputs"] == 60
+
+
+@pytest.fixture(scope="module")
+def within(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Scores of ID points and of far ones after them: of all classes, and within the predicted."""
+    folder = tmp_path_factory.mktemp("within")
+    x = build_splits(load_config(blobs / "config.yaml").data).test.inputs.numpy()
+    np.save(folder / "x.npy", np.concatenate([x[:150], x[150:200] + 3]))
+    for name, options in (("plain", []), ("own", ["--by-class"])):
+        base = ("score", blobs, "--input", folder / "x.npy", *options)
+        assert invoke(*base, "--output", folder / f"{name}.csv").status == 0
+    return {name: folder / f"{name}.csv" for name in ("plain", "own")}
+
+
+def test_p_values_within_classes_are_watched_as_they_are(
+    cli: Any, blobs: Path, within: dict[str, Path]
+) -> None:
+    calibration = load_calibration(RunDir(blobs), 0)
+    (label,) = (pair for name, pair in calibration.layers.items() if name.endswith(":label"))
+    counts = np.bincount(label[:, 1].long().numpy(), minlength=3)
+    monitor = Monitor(dict(enumerate(counts.tolist())), alpha=0.01)
+    with within["own"].open(newline="") as file:
+        for row in csv.DictReader(file):
+            monitor.update(float(row["p_value"]), predicted=int(row["prediction"]))
+    assert monitor.alarm is not None
+    found = cli("watch", within["own"], "--run", blobs, "--json")
+    assert found.status == 0, found.err
+    alarm, end = events(found.out)
+    assert alarm["input"] == monitor.alarm.input > 150
+    assert end["log10_evidence"] == pytest.approx(monitor.log10_evidence, abs=1e-9)
+    plain = cli("watch", within["plain"], "--run", blobs, "--by-class", "--json")
+    assert abs(events(plain.out)[0]["input"] - alarm["input"]) <= 1  # scores are float32 in files
+    drawn = cli("plot", blobs, "--kind", "stream", "--scored", within["own"],
+                "--output", within["own"].with_suffix(".png"))  # fmt: skip
+    assert drawn.status == 0, drawn.err
+
+
+def test_pooled_p_values_become_those_within_the_class(
+    cli: Any, finished: Path, tmp_path: Path
+) -> None:
+    path = scored(cli, finished, tmp_path)
+    own = tmp_path / "own.csv"
+    assert not cli("score", finished, "--input", tmp_path / "in.npy", "--by-class",
+                   "--output", own).status  # fmt: skip
+    found = cli("watch", own, "--run", finished, "--json")
+    plain = cli("watch", path, "--run", finished, "--by-class", "--json")
+    assert found.status == 0, found.err
+    assert found.out == plain.out
+
+
+def test_a_state_by_class_goes_on(cli: Any, blobs: Path, within: dict[str, Path]) -> None:
+    path, state = within["own"].with_name("part.csv"), within["own"].with_name("state.json")
+    whole = within["own"].read_text()
+    for end in (len(whole) // 2, len(whole)):
+        path.write_text(whole[:end])
+        found = cli("watch", path, "--run", blobs, "--state", state, "--json")
+        assert found.status == 0, found.err
+    expected = events(cli("watch", within["own"], "--run", blobs, "--json").out)[-1]
+    assert events(found.out)[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        ({"pooled": "maybe"}, "line 3: pooled: found 'maybe', allowed: True or False"),
+        ({"prediction": "nan"}, "line 3: prediction: found nan, allowed: a class"),
+        ({"prediction": "7"}, "line 3: predicted: found 7"),
+        ({"pooled": "True", "p_value": "nan"}, "line 3: p_value: found nan, allowed: 0 < p <= 1"),
+        ({"p_value": "0.0001"}, "calibration inputs never give, allowed: multiples of 1/"),
+    ],
+)
+def test_bad_records_within_classes(
+    cli: Any, blobs: Path, within: dict[str, Path], replace: dict[str, str], message: str
+) -> None:
+    with within["own"].open(newline="") as file:
+        records = [*csv.DictReader(file)][:5]
+    path = within["own"].with_name("bad.csv")
+    path.write_text(text([records[0], records[1] | replace, *records[2:]]))
+    found = cli("watch", path, "--run", blobs)
+    assert found.status == 2 and message in found.err, found.err
+    assert "Traceback" not in found.err
+
+
+def test_p_values_within_classes_need_a_run_and_do_not_mix(
+    cli: Any, blobs: Path, within: dict[str, Path]
+) -> None:
+    found = cli("watch", within["own"], "--calibration", 240)
+    assert found.status == 2 and found.err.count("\n") == 1
+    assert "found --calibration, allowed: --run RUN, which knows how many" in found.err
+    rows_of = {}
+    for name, path in within.items():
+        with path.open(newline="") as file:
+            rows_of[name] = [*csv.DictReader(file)]
+    mixed = within["own"].with_name("mixed.jsonl")
+    mixed.write_text(text([*rows_of["plain"][:3], *rows_of["own"][3:5]], "jsonl"))
+    found = cli("watch", mixed, "--run", blobs)
+    assert found.status == 2
+    assert "line 4: found a p-value within the predicted class (column 'pooled')" in found.err
 
 
 def test_a_state_of_another_calibration_is_refused(cli: Any, changed: Path, tmp_path: Path) -> None:

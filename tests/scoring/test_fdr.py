@@ -7,6 +7,7 @@ from scipy.stats import false_discovery_control
 
 from nervecode.errors import InputError
 from nervecode.scoring import conformal_p_values, select
+from nervecode.scoring.mondrian import Mondrian
 
 
 def by_loop(p_values: np.ndarray, rate: float) -> np.ndarray:
@@ -63,3 +64,25 @@ def test_few_of_the_selected_are_id(outliers: int) -> None:
     error = 3 * np.std(shares) / repeats**0.5
     assert np.mean(shares) <= rate * id_inputs / (id_inputs + outliers) + error
     assert np.mean(power) > 0.5
+
+
+def shares_of_id(sizes: list[int], spread: list[float], repeats: int) -> tuple[float, float]:
+    """Mean share of ID inputs, all of a batch, among the selected within classes; its error."""
+    generator = torch.Generator().manual_seed(7)
+    of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    scale, found = torch.tensor(spread), []
+    for _ in range(repeats):
+        scores = torch.randn(len(of), generator=generator).abs() * scale[of]
+        new_of = of[torch.randint(len(of), (40,), generator=generator)]
+        new = (torch.randn(40, generator=generator).abs() * scale[new_of]).double()
+        groups = Mondrian.of(scores, of)
+        found.append(float(select(groups.p_values(new, groups.group(new_of)), 0.2).any()))
+    return float(np.mean(found)), float(np.std(found) / repeats**0.5)
+
+
+def test_within_classes_the_rate_is_kept_and_among_pooled_ones_it_is_not() -> None:
+    """Every input is ID, so that any selection is a false one."""
+    kept, error = shares_of_id([300, 200, 100], [1.0, 5.0, 1000.0], 1500)
+    assert kept <= 0.2 + 3 * error
+    broken, error = shares_of_id([300, 200, 50], [1.0, 5.0, 1000.0], 1500)
+    assert broken > 0.2 + 3 * error

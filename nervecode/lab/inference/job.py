@@ -132,9 +132,7 @@ class ScoringJob:
             )
         return True
 
-    def _score(
-        self, scorer: Scorer, source: Source, part: Shard, progress: Progress
-    ) -> Summary:
+    def _score(self, scorer: Scorer, source: Source, part: Shard, progress: Progress) -> Summary:
         summary, began = Summary(), time.monotonic()
         scored = score_source(scorer, source, part.range, progress=progress)
         scored = self.rule.flagged(scored, scorer)

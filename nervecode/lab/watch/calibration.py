@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nervecode.errors import InputError
 from nervecode.lab.run.directory import RunDir
 from nervecode.monitor import ClassRanks, LayerRanks, Monitor
 
 BITS = "bits:"  # and the layer: a column of a scored file
+
+
+@dataclass(frozen=True)
+class CalibrationScores:
+    """(n,) scores of a run's calibration inputs, and the classes predicted for them."""
+
+    scores: np.ndarray
+    predicted: np.ndarray
+    num_classes: int
 
 
 @dataclass(frozen=True)
@@ -22,18 +34,16 @@ class CalibrationSet:
         n: how many inputs.
         identity: a hash; empty where only the size is known.
         layers: ranks of the layers, from a run.
-        classes: ranks within the predicted class, where they are asked for.
+        known: its inputs, from a run.
     """
 
     n: int
     identity: str = ""
     layers: LayerRanks | None = None
-    classes: ClassRanks | None = None
+    known: CalibrationScores | None = None
 
     @classmethod
-    def of_run(
-        cls, root: Path, *, seed: int | None = None, by_class: bool = False
-    ) -> CalibrationSet:
+    def of_run(cls, root: Path, *, seed: int | None = None) -> CalibrationSet:
         """The calibration set of a run.
 
         Raises:
@@ -50,16 +60,39 @@ class CalibrationSet:
         layerwise = run.arrays(run.paths.layerwise(seed, "id_calibration"))
         names = [str(name) for name in layerwise["layer_names"]]
         layers = LayerRanks(dict(zip(names, layerwise["surprise"].T, strict=True)))
-        classes = None
-        if by_class:
-            known = list(range(int(run.meta["num_classes"])))
-            classes = ClassRanks(scores, layerwise["predictions"], classes=known)
-        return cls(len(scores), run.recorded(path) or "", layers, classes)
+        known = CalibrationScores(scores, layerwise["predictions"], int(run.meta["num_classes"]))
+        return cls(len(scores), run.recorded(path) or "", layers, known)
 
-    def monitor(self, *, alpha: float | None, run_length: float | None, layers: bool) -> Monitor:
-        """A monitor of p-values against this set, of its layers too where they are scored."""
+    @cached_property
+    def classes(self) -> ClassRanks:
+        """Ranks within the predicted class.
+
+        Raises:
+            InputError: only the number of inputs is known, or their scores are not finite.
+        """
+        if self.known is None:
+            raise InputError(
+                "p-values within the predicted class: found --calibration, allowed: --run RUN, "
+                "which knows how many calibration inputs each class has"
+            )
+        names = list(range(self.known.num_classes))
+        return ClassRanks(self.known.scores, self.known.predicted, classes=names)
+
+    def monitor(
+        self,
+        *,
+        alpha: float | None,
+        run_length: float | None,
+        layers: bool = False,
+        by_class: bool = False,
+    ) -> Monitor:
+        """A monitor of p-values against this set, of its layers and classes too.
+
+        Raises:
+            InputError: a promise that the set cannot serve, or classes of which nothing is known.
+        """
         return Monitor(
-            self.classes.counts if self.classes is not None else self.n,
+            self.classes.counts if by_class else self.n,
             alpha=alpha,
             run_length=run_length,
             layers=self.layers.names if layers and self.layers is not None else (),

@@ -14,7 +14,7 @@ from nervecode.lab.machine.interrupt import deferred
 from nervecode.lab.watch.calibration import CalibrationSet
 from nervecode.lab.watch.metrics import metrics_text
 from nervecode.lab.watch.tail import PIPE, WAIT, Place, Record, Tail
-from nervecode.lab.watch.watcher import AlarmEvent, Watcher
+from nervecode.lab.watch.watcher import POOLED, AlarmEvent, Watcher
 
 SAVED_EVERY = 5.0  # seconds
 FORMAT = 1
@@ -44,7 +44,8 @@ class WatchJob:
         calibration: how many calibration inputs are behind the p-values; None takes a run's.
         run: whose calibration set it is: layers are watched too.
         seed: of the run; None takes the first.
-        by_class: p-values within the predicted class; needs a run.
+        by_class: watch p-values within the predicted class, also where the source has those of all
+            classes; needs a run.
         alpha, run_length: as of `Monitor`.
         follow: wait for more at the end of the file.
         until_alarm: end at an alarm.
@@ -129,15 +130,20 @@ class WatchJob:
                 "how many calibration inputs are behind the p-values"
             )
         if self.run is not None:
-            return CalibrationSet.of_run(self.run, seed=self.seed, by_class=self.by_class)
+            return CalibrationSet.of_run(self.run, seed=self.seed)
         if self.by_class or self.seed is not None:
             name = "--by-class" if self.by_class else "--seed"
             raise InputError(f"{name}: found without --run, allowed: with --run RUN")
         assert self.calibration is not None
         return CalibrationSet(self.calibration)
 
-    def _watcher(self, calibrated: CalibrationSet, *, layers: bool) -> Watcher:
-        monitor = calibrated.monitor(alpha=self.alpha, run_length=self.run_length, layers=layers)
+    def _watcher(self, calibrated: CalibrationSet, *, layers: bool, by_class: bool) -> Watcher:
+        monitor = calibrated.monitor(
+            alpha=self.alpha,
+            run_length=self.run_length,
+            layers=layers,
+            by_class=self.by_class or by_class,
+        )
         return Watcher(calibrated, monitor, time=self.time, ids=self.ids, restart=self.restart)
 
     def _take(
@@ -151,7 +157,9 @@ class WatchJob:
         where = f"{self.source}, line {record.line}"
         try:
             values = tail.parse(record)
-            taking = watcher or self._watcher(calibrated, layers=calibrated.has_layers(values))
+            taking = watcher or self._watcher(
+                calibrated, layers=calibrated.has_layers(values), by_class=POOLED in values
+            )
             event = taking.take(values, where)
         except InputError as error:
             if not self.skip_bad or watcher is None:  # nothing may be right with the first record
@@ -186,10 +194,11 @@ class WatchJob:
 
     def _resumed(self, stored: Any, calibrated: CalibrationSet) -> Watcher:
         try:
-            layers = bool(stored["watcher"]["monitor"]["settings"]["layers"])
+            settings = stored["watcher"]["monitor"]["settings"]
+            layers, by_class = bool(settings["layers"]), bool(settings["classes"])
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{self.state}: is damaged ({error})") from None
-        watcher = self._watcher(calibrated, layers=layers)
+        watcher = self._watcher(calibrated, layers=layers, by_class=by_class)
         watcher.load_state_dict(stored["watcher"], str(self.state))
         if self.restart and watcher.monitor.alarm is not None:
             watcher.monitor.restart()

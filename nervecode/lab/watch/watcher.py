@@ -12,7 +12,9 @@ from nervecode.lab.watch.times import InputTimes
 from nervecode.monitor import Alarm, Monitor
 
 P_VALUE, FLAG, PREDICTION, ID = "p_value", "flag", "prediction", "id"
+POOLED = "pooled"  # only where p-values are within the predicted class: it is that of all classes
 TRUE = ("True", "true", "1", True, 1)
+FALSE = ("False", "false", "0", False, 0)
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,7 @@ class Watcher:
         name = str(values[ID]) if values.get(ID) is not None else None
         if self.ids:
             self._check_order(str(_column(values, ID, where)), where)
-        p = _number(values, P_VALUE, where)
-        try:
-            alarm = self._update(p, values, where)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+        alarm = self._update(values, where)
         self.last_id = name if self.ids else None
         self.flagged += values.get(FLAG) in TRUE
         number = self.monitor.inputs
@@ -93,16 +91,18 @@ class Watcher:
             self.monitor.restart()
         return AlarmEvent(alarm, name, time, self.times.at(alarm.since) if time else None)
 
-    def _update(self, p: float, values: Mapping[str, Any], where: str) -> Alarm | None:
-        monitor, classes, layers = self.monitor, self.calibrated.classes, None
+    def _update(self, values: Mapping[str, Any], where: str) -> Alarm | None:
+        monitor, layers = self.monitor, None
         if monitor.settings.layers:
             assert self.calibrated.layers is not None
             bits = [_number(values, BITS + name, where) for name in monitor.settings.layers]
             layers = self.calibrated.layers.p_values(bits, monitor.inputs)
-        if classes is None:
-            return monitor.update(p, layers=layers)
-        predicted = int(_number(values, PREDICTION, where))
-        return monitor.update(classes.p_value(p, predicted), layers=layers, predicted=predicted)
+        by_class = bool(monitor.settings.classes)
+        p, predicted = input_of(values, self.calibrated, where, by_class=by_class)
+        try:
+            return monitor.update(p, layers=layers, predicted=predicted)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
 
     def _check_order(self, name: str, where: str) -> None:
         if self.last_id is None:
@@ -143,6 +143,43 @@ class Watcher:
                 raise
             raise ArtifactError(f"{where}: is damaged ({error})") from None
         self.flagged, self.skipped, self.alarms = counts
+
+
+def input_of(
+    values: Mapping[str, Any], calibrated: CalibrationSet, where: str, *, by_class: bool
+) -> tuple[float, int | None]:
+    """What a monitor takes of a record: its p-value, and the class that it is within.
+
+    By class, p-values of all classes together become those within the predicted class; a record
+    with a column `pooled` has them already, but for those that are pooled.
+
+    Raises:
+        InputError: a column is missing or holds what cannot be.
+    """
+    p = _number(values, P_VALUE, where)
+    if not by_class:
+        if POOLED in values:
+            raise InputError(
+                f"{where}: found a p-value within the predicted class (column {POOLED!r}), "
+                "allowed: those of all classes together, as before"
+            )
+        return p, None
+    predicted = _number(values, PREDICTION, where)
+    if not predicted.is_integer():
+        raise InputError(f"{where}: {PREDICTION}: found {predicted}, allowed: a class")
+    if POOLED in values and not _truth(values, POOLED, where):
+        return p, int(predicted)
+    try:
+        return calibrated.classes.p_value(p, int(predicted)), int(predicted)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _truth(values: Mapping[str, Any], name: str, where: str) -> bool:
+    value = _column(values, name, where)
+    if value not in (*TRUE, *FALSE):
+        raise InputError(f"{where}: {name}: found {value!r}, allowed: True or False")
+    return value in TRUE
 
 
 def _column(values: Mapping[str, Any], name: str, where: str) -> Any:
