@@ -322,6 +322,9 @@ def test_ranks_within_a_class_follow_from_those_among_all() -> None:
             assert ranks.p_value(pooled, c) == (1 + (own >= score).sum()) / (len(own) + 1)
     with pytest.raises(InputError, match="predicted: found 9"):
         ranks.p_value(1.0, 9)
+    for p, message in ((float("nan"), "found nan"), (0.123456, "never give"), (0.0, "0 < p <= 1")):
+        with pytest.raises(InputError, match=message):
+            ranks.p_value(p, 0)
     with pytest.raises(InputError, match=r"allowed: \(n,\)"):
         ClassRanks(scores, classes[:5])
     with pytest.raises(InputError, match="NaN"):
