@@ -110,7 +110,7 @@ class LayerCalibration:
 
     @property
     def class_sizes(self) -> dict[int, int]:
-        """Class -> n of each with p-values of its own; empty without `by_class`, or with weights."""
+        """Class -> n of each with p-values of its own; empty without `by_class` or with weights."""
         groups = self._tables.groups
         if groups is None or not self.by_class or self.weights is not None:
             return {}

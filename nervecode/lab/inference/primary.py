@@ -21,16 +21,16 @@ from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.columns import read_columns
 from nervecode.layers import WrappedModel
 from nervecode.scoring.code_length import LABEL
+from nervecode.scoring.layer_calibration import LayerCalibration
 
 
 class WrappedScorer(Scorer):
     """A wrapped model that is calibrated, on the device where it is."""
 
     def __init__(self, wrapped: WrappedModel, shape: Shape, identity: Mapping[str, Any]) -> None:
-        assert wrapped.calibration is not None
         self.wrapped, self.shape, self.identity = wrapped, shape, dict(identity)
-        self.num_samples = wrapped.calibration.num_samples
-        self.smallest_alpha = wrapped.calibration.smallest_alpha
+        self.num_samples = self.calibration.num_samples
+        self.smallest_alpha = self.calibration.smallest_alpha
 
     @classmethod
     def of(cls, run: RunDir, seed: int | None, *, device: str | None) -> WrappedScorer:
@@ -42,27 +42,30 @@ class WrappedScorer(Scorer):
         scorer.resize = run.config.data.resize
         return scorer
 
+    @property
+    def calibration(self) -> LayerCalibration:
+        """That of the wrapped model."""
+        assert self.wrapped.calibration is not None
+        return self.wrapped.calibration
+
     def group_by_class(self) -> None:
         """Give p-values within the predicted class from now on.
 
         Raises:
             InputError: the codes do not tell the predicted class.
         """
-        calibration = self.wrapped.calibration
-        assert calibration is not None
+        calibration = self.calibration
         if not any(name.endswith(LABEL) for name in calibration.layers):
             raise InputError(
                 "--by-class: the run's codes have no label code, which tells the predicted class; "
                 "allowed: a run with signals.nervecode.recipe bits and label_code true"
             )
         self.wrapped.set_calibration(calibration.layers, method=calibration.method, by_class=True)
-        grouped = self.wrapped.calibration
-        self.class_sizes, self.smallest_alpha = grouped.class_sizes, grouped.smallest_alpha
+        self.class_sizes = self.calibration.class_sizes
+        self.smallest_alpha = self.calibration.smallest_alpha
 
     def __call__(self, inputs: Inputs) -> Scored:
         """Score a batch with percentile and p-value."""
-        calibration = self.wrapped.calibration
-        assert calibration is not None
         device = next(self.wrapped.model.parameters()).device
         with torch.no_grad():
             logits, traces = self.wrapped.forward_with_trace(inputs.inputs.to(device))
@@ -77,7 +80,7 @@ class WrappedScorer(Scorer):
             prediction.cpu().numpy(),
             aggregated.by_layer.float().cpu().numpy(),
             aggregated.layers,
-            aggregated.pooled.cpu().numpy() if calibration.by_class else None,
+            aggregated.pooled.cpu().numpy() if self.calibration.by_class else None,
         )
 
 

@@ -26,6 +26,7 @@ from nervecode.lab.inference import arrays as array_inputs
 from nervecode.lab.inference import images
 from nervecode.lab.inference import output as files
 from nervecode.lab.inference import shards as shards_module
+from nervecode.lab.inference.flags import FlagRule
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.output import MEMBERS, OUTPUT_SUFFIXES, write_scored
 from nervecode.lab.inference.primary import WrappedScorer
@@ -65,7 +66,8 @@ def array(count: int) -> np.ndarray:
 
 def score(wrapped: WrappedModel, source: Source, shard: Shard) -> Iterator[Scored]:
     scorer = WrappedScorer(wrapped, GREY, {})
-    return score_source(scorer, source, shard.range, alpha=ALPHA, progress=Progress())
+    rows = score_source(scorer, source, shard.range, progress=Progress())
+    return FlagRule(ALPHA).flagged(rows, scorer)
 
 
 def score_shards(wrapped: WrappedModel, source: Source, count: int, folder: Path) -> list[Path]:
