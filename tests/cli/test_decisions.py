@@ -217,7 +217,8 @@ def test_classes_that_are_pooled_are_told(
 def test_codes_that_do_not_tell_the_class(cli: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
     config = tiny | {"seeds": [0], "signals": {"nervecode": {"recipe": "v0_1_1"}}}
     (tmp_path / "c.yaml").write_text(json.dumps(config))
-    run = cli("train", "--config", tmp_path / "c.yaml", "--outdir", tmp_path).out.splitlines()[-1]
+    trained = cli("train", "--config", tmp_path / "c.yaml", "--outdir", tmp_path)
+    run = Path(trained.out.splitlines()[-1]).parents[1]
     assert cli("calibrate", run).status == 0
     found = cli("score", run, "--input", "uniform_noise", "--by-class")
     assert found.status == 2 and "--by-class: the run's codes have no label code" in found.err
