@@ -176,7 +176,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     one_set(options.repeats)
-    classes(max(2, options.repeats // 4))
+    classes(options.repeats)
     batch(options.repeats)
     digits(options.real)
 

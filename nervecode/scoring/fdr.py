@@ -17,7 +17,8 @@ def select(p_values: Tensor, rate: float) -> Tensor:
     for conformal p-values of one calibration set where its inputs and those of the batch are
     independent, since p-values of ID inputs are then positively dependent (PRDS; Bates et al.
     2023, theorem 2, https://doi.org/10.1214/22-AOS2244; Jin and Candes 2023,
-    https://arxiv.org/abs/2210.01408).
+    https://arxiv.org/abs/2210.01408). It holds for p-values within the predicted class as well, but
+    not where some inputs are `pooled`.
 
     Args:
         p_values: (m,) of the whole batch; NaN is selected in any case, and does not count.

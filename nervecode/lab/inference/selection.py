@@ -36,10 +36,10 @@ def selected(chunks: Chunks, rate: float) -> Iterator[Scored]:
 
 
 def unpooled(chunks: Iterable[Scored]) -> Iterator[Scored]:
-    """The same rows, whose p-values within classes are all of their own class.
+    """The same rows, none of whose p-values within classes is pooled.
 
-    Of ID inputs that are compared with all classes more than a fraction t may have p <= t, since
-    the others, compared within theirs, make up a fraction t by themselves.
+    ID inputs that are compared within their class have p <= t at a rate of t already; with those
+    that are pooled it may come to 2 t. docs/mathematics.md, section 8.
 
     Raises:
         InputError: an input is compared with all classes, and others may not be.
