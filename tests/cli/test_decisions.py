@@ -123,7 +123,7 @@ def points(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_class(blobs: Path, plain: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
     """p-values within the predicted class by a loop, and how many inputs are behind each."""
     calibration = load_calibration(RunDir(blobs), 0)
-    known = calibration.aggregate(calibration.layers).float().numpy()
+    known = calibration.scores.float().numpy()
     (label,) = (pair for name, pair in calibration.layers.items() if name.endswith(":label"))
     classes = label[:, 1].long().numpy()
     p, n = [], []

@@ -225,23 +225,31 @@ def p_value(known: Array, score: float) -> float:
 # 9. A stream of p-values
 
 
-def share(s: float, x: float) -> Callable[[float], float]:
-    """1 - s + s (1 + x) p^x: the price list of a bettor on a share s of inputs."""
-    return lambda p: 1 - s + s * (1 + x) * p**x
+def share(s: float, density: Callable[[float], float]) -> Callable[[float], float]:
+    """1 - s + s f(p): the price list of a bettor on a share s of inputs."""
+    return lambda p: 1 - s + s * density(p)
+
+
+def power(x: float) -> Callable[[float], float]:
+    """(1 + x) p^x."""
+    return lambda p: (1 + x) * p**x
 
 
 BETTORS: list[tuple[str, Callable[[float], float], float]] = [
-    ("burst", share(0.95, -0.95), 0.15),
-    ("burst", share(0.9, -0.8), 0.15),
-    ("rise", share(0.9, -0.5), 0.15),
-    ("rise", share(0.4, -0.5), 0.1),
-    ("few", share(0.25, -0.9), 0.1),
-    ("few", share(0.05, -0.9), 0.1),
-    ("few", share(0.01, -0.95), 0.05),
-    ("fall", share(0.8, 1), 0.05),
-    ("fall", share(0.8, 3), 0.05),
-    ("spread", lambda p: 0.5 + 6 * (p - 0.5) ** 2, 0.05),
-    ("narrow", lambda p: 0.3 + 4.2 * p * (1 - p), 0.05),
+    ("burst", share(0.95, power(-0.95)), 0.15),
+    ("burst", share(0.9, power(-0.8)), 0.1),
+    ("rise", share(0.9, power(-0.5)), 0.1),
+    ("rise", share(0.4, power(-0.5)), 0.08),
+    ("rise", share(0.95, lambda p: 4 * (1 - p) ** 3), 0.06),
+    ("rise", share(0.5, lambda p: 2 * (1 - p)), 0.12),
+    ("few", share(0.25, power(-0.9)), 0.08),
+    ("few", share(0.1, power(-0.9)), 0.08),
+    ("few", share(0.05, power(-0.9)), 0.05),
+    ("few", share(0.01, power(-0.95)), 0.02),
+    ("fall", share(0.3, power(1)), 0.06),
+    ("fall", share(0.8, power(3)), 0.03),
+    ("spread", share(0.5, lambda p: 3 * (1 - 2 * p) ** 2), 0.04),
+    ("narrow", share(0.35, lambda p: 6 * p * (1 - p)), 0.03),
 ]
 
 
