@@ -42,7 +42,6 @@ def write_run(root: Path, *, layers: int = 3, groups: dict[str, str] = GROUPS, n
         "seeds": [0, 1],
         "primary_method": "nervecode",
         "unit": "bits",
-        "num_classes": 4,
         "ood_groups": groups,
         "split_sizes": {"id_train": 200, "id_test": n},
         "gate": {"required": 0.9, "passed": True, "accuracy": {"0": 0.95, "1": 0.96}},

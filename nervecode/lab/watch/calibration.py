@@ -18,15 +18,6 @@ BITS = "bits:"  # and the layer: a column of a scored file
 
 
 @dataclass(frozen=True)
-class CalibrationScores:
-    """(n,) scores of a run's calibration inputs, and the classes predicted for them."""
-
-    scores: np.ndarray
-    predicted: np.ndarray
-    num_classes: int
-
-
-@dataclass(frozen=True)
 class CalibrationSet:
     """A calibration set, by its size alone or from a run.
 
@@ -34,13 +25,14 @@ class CalibrationSet:
         n: how many inputs.
         identity: a hash; empty where only the size is known.
         layers: ranks of the layers, from a run.
-        known: its inputs, from a run.
+        run: the run whose calibration set it is, and `seed` of it.
     """
 
     n: int
     identity: str = ""
     layers: LayerRanks | None = None
-    known: CalibrationScores | None = None
+    run: RunDir | None = None
+    seed: int = 0
 
     @classmethod
     def of_run(cls, root: Path, *, seed: int | None = None) -> CalibrationSet:
@@ -55,13 +47,11 @@ class CalibrationSet:
         seed = seeds[0] if seed is None else seed
         if seed not in seeds:
             raise InputError(f"--seed: found {seed}, allowed: {', '.join(map(str, seeds))}")
-        path = run.paths.scores(seed, "id_calibration")
-        scores = run.arrays(path)[run.meta["primary_method"]]
         layerwise = run.arrays(run.paths.layerwise(seed, "id_calibration"))
         names = [str(name) for name in layerwise["layer_names"]]
         layers = LayerRanks(dict(zip(names, layerwise["surprise"].T, strict=True)))
-        known = CalibrationScores(scores, layerwise["predictions"], int(run.meta["num_classes"]))
-        return cls(len(scores), run.recorded(path) or "", layers, known)
+        identity = run.recorded(run.paths.scores(seed, "id_calibration")) or ""
+        return cls(len(_scores(run, seed)), identity, layers, run, seed)
 
     @cached_property
     def classes(self) -> ClassRanks:
@@ -70,13 +60,14 @@ class CalibrationSet:
         Raises:
             InputError: only the number of inputs is known, or their scores are not finite.
         """
-        if self.known is None:
+        if self.run is None:
             raise InputError(
                 "p-values within the predicted class: found --calibration, allowed: --run RUN, "
                 "which knows how many calibration inputs each class has"
             )
-        names = list(range(self.known.num_classes))
-        return ClassRanks(self.known.scores, self.known.predicted, classes=names)
+        layerwise = self.run.arrays(self.run.paths.layerwise(self.seed, "id_calibration"))
+        names = list(range(int(self.run.meta["num_classes"])))
+        return ClassRanks(_scores(self.run, self.seed), layerwise["predictions"], classes=names)
 
     def monitor(
         self,
@@ -102,3 +93,8 @@ class CalibrationSet:
     def has_layers(self, columns: Mapping[str, Any]) -> bool:
         """Whether a record has the surprise of every layer."""
         return self.layers is not None and all(BITS + name in columns for name in self.layers.names)
+
+
+def _scores(run: RunDir, seed: int) -> np.ndarray:
+    """(n,) scores of the calibration inputs."""
+    return run.arrays(run.paths.scores(seed, "id_calibration"))[run.meta["primary_method"]]
