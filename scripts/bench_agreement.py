@@ -3,10 +3,11 @@
 
     python scripts/bench_agreement.py [--only mlp,vit] [--formats pt2,onnx]
 
-Each network has random weights and a head that is a ridge regression; it is wrapped, fitted and
-calibrated, and scores 64 inputs as batches of 1, 7 and 64: by `wrapped.score`, by the graph that
-torch.export traced, and by ONNX Runtime. The table shows the largest differences from eager PyTorch
-at the same batch size, and what eager PyTorch itself differs by between batch sizes.
+Each network has random weights, batch statistics of its inputs and a head that is a ridge
+regression; it is wrapped, fitted and calibrated, and scores 64 inputs as batches of 1, 7 and 64: by
+`wrapped.score`, by the graph that torch.export traced, and by ONNX Runtime. The table shows the
+largest differences from eager PyTorch at the same batch size, and what eager PyTorch itself differs
+by between batch sizes.
 """
 
 from __future__ import annotations
@@ -201,6 +202,7 @@ def calibrated(case: Case) -> tuple[WrappedModel, Inputs]:
     labels = torch.randint(CLASSES, (total,), generator=generator)
     inputs = case.inputs(total, labels, generator)
     parts = [part(inputs, slice(0, FITTED)), part(inputs, slice(FITTED, FITTED + CALIBRATED))]
+    settle(model, parts[0])
     fit_head(model, parts[0], labels[:FITTED])
     wrapped = nervecode.wrap(model, case.layers)  # type: ignore[arg-type]
     wrapped.fit([(given(parts[0]), labels[:FITTED])]).calibrate([given(parts[1])])
@@ -217,13 +219,32 @@ def part(inputs: Inputs, rows: slice) -> Inputs:
     return {name: values[rows] for name, values in inputs.items()}
 
 
+def call(model: nn.Module, inputs: Inputs) -> object:
+    """What a model returns."""
+    return model(inputs["input"]) if list(inputs) == ["input"] else model(**inputs)
+
+
+@torch.no_grad()
+def settle(model: nn.Module, inputs: Inputs) -> None:
+    """Give batch normalisation the statistics of some inputs.
+
+    Without, activations of random weights vanish with depth, and what is left is rounding.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # all inputs weigh the same
+            module.train()
+    call(model, inputs)
+    model.eval()
+
+
 @torch.no_grad()
 def fit_head(model: nn.Module, inputs: Inputs, labels: Tensor) -> None:
     """Make the last linear layer a ridge regression, with outputs as large as after training."""
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    model(inputs["input"]) if list(inputs) == ["input"] else model(**inputs)
+    call(model, inputs)
     hook.remove()
     features = seen[0].double()
     mean, scale = features.mean(0), features.std().clamp_min(1e-12)

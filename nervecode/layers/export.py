@@ -21,6 +21,7 @@ from nervecode.layers.graph import OUTPUTS, CodesGraph, Graph, layer_inputs
 from nervecode.layers.watched import Watched
 
 SUFFIXES = (".onnx", ".pt2")
+MAX_ONNX = 2**31 - 2**20  # bytes of weights: the format's limit, less what else is in a file
 METADATA = "nervecode.json"  # its name in a .pt2 file; .onnx files have properties
 ALONE = "codes_only=True exports the codes alone, from the layers' activations to the flag"
 
@@ -63,16 +64,13 @@ def export(
 
     Raises:
         NotReadyError: before calibration.
-        InputError: an unknown suffix, an example that the model refuses, or an operation that has
-            no form in the graph.
+        InputError: an unknown suffix, an example that the model refuses, an operation that has no
+            form in the graph, or more than 2 GB for ONNX.
         MissingExtraError: ONNX is not installed.
     """
     path = Path(path)
     check_format(path)
-    if watched.calibration is None:
-        raise NotReadyError("export: not calibrated; call calibrate(loader) on held-out data first")
-    if complaint := watched.condition.complaint(watched.model):
-        raise InputError(f"export: {complaint}")
+    _check_ready(watched, path)
     inputs = named_inputs(watched.model, example)
     if dynamic_batch:  # a batch of one is doubled: a graph takes a size of 1 for a constant
         inputs = {name: torch.cat([x, x]) if len(x) == 1 else x for name, x in inputs.items()}
@@ -96,6 +94,19 @@ def check_format(path: Path) -> None:
         )
     if path.suffix == ".onnx":
         need_extra("export to ONNX", "onnxscript", "export")
+
+
+def _check_ready(watched: Watched, path: Path) -> None:
+    """Refuse a model that is not calibrated, has changed since, or does not fit into the file."""
+    if watched.calibration is None:
+        raise NotReadyError("export: not calibrated; call calibrate(loader) on held-out data first")
+    if complaint := watched.condition.complaint(watched.model):
+        raise InputError(f"export: {complaint}")
+    if path.suffix == ".onnx" and (size := _size(watched)) > MAX_ONNX:
+        raise InputError(
+            f"export {path}: found {size:,} bytes of weights, allowed in an ONNX file: "
+            f"{MAX_ONNX:,}; .pt2 files have no such limit"
+        )
 
 
 def named_inputs(model: nn.Module, example: Example) -> dict[str, Tensor]:
@@ -152,6 +163,10 @@ def _program(graph: Graph, inputs: dict[str, Tensor], dynamic_batch: bool) -> Ex
             raise InputError(
                 f"export: the model cannot be traced: {_line(error)}; {ALONE}"
             ) from error
+
+
+def _size(watched: Watched) -> int:
+    return sum(tensor.nbytes for tensor in (*watched.parameters(), *watched.buffers()))
 
 
 def _line(error: BaseException) -> str:

@@ -146,6 +146,16 @@ def test_bad_input_is_one_sentence(tmp_path: Path, wrapped: WrappedModel) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_more_than_an_onnx_file_holds_is_refused(
+    tmp_path: Path, wrapped: WrappedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("nervecode.layers.export.MAX_ONNX", 1000)
+    with pytest.raises(InputError, match=r"of weights, allowed in an ONNX file: 1,000; \.pt2"):
+        wrapped.export(tmp_path / "model.onnx", data(1, 2))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_that_cannot_be_traced_is_told_about_its_codes(tmp_path: Path) -> None:
     class Branching(Net):
         def forward(self, x: Tensor) -> Tensor:

@@ -57,8 +57,13 @@ class GraphScorer(Scorer):
         if device not in (None, "auto", "cpu"):
             raise InputError(f"--device: found {device!r}, allowed for a graph: cpu")
         self.path, self.session = path, _opened(path)
-        _check_outputs(path, self.session)
+        width = _width(path, self.session)
         self.about = _about(path, self.session)
+        if width != len(self.about.layers):
+            raise InputError(
+                f"{path}: property 'nervecode.layers': found {len(self.about.layers)} names, "
+                f"allowed: {width}, as its output 'by_layer' has columns"
+            )
         if seed not in (None, self.about.seed):
             raise InputError(
                 f"--seed: found {seed}, allowed: {self.about.seed}, whose model {path} holds"
@@ -113,9 +118,14 @@ def _opened(path: Path) -> InferenceSession:
         raise InputError(f"{path}: not a readable ONNX file ({_line(error)}); {MAKE}") from None
 
 
-def _check_outputs(path: Path, session: InferenceSession) -> None:
-    """Refuse a graph that does not answer what a file of scores holds."""
-    ranks = {output.name: len(output.shape) for output in session.get_outputs()}
+def _width(path: Path, session: InferenceSession) -> Any:
+    """L, the number of layers, of a graph that answers what a file of scores holds.
+
+    Raises:
+        InputError: it does not.
+    """
+    shapes = {output.name: output.shape for output in session.get_outputs()}
+    ranks = {name: len(shape) for name, shape in shapes.items()}
     if missing := [name for name in RANKS if name not in ranks]:
         raise InputError(
             f"{path}: lacks the output {missing[0]!r}, so it is no graph of a whole model that "
@@ -127,6 +137,7 @@ def _check_outputs(path: Path, session: InferenceSession) -> None:
                 f"{path}: output {name!r}: found {ranks[name]} dimensions, allowed: {rank}; "
                 "only classifiers with one surprise an input can be scored"
             )
+    return shapes["by_layer"][1]
 
 
 def _about(path: Path, session: InferenceSession) -> _About:

@@ -90,6 +90,7 @@ def test_graphs_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
     [
         ({"about": {}}, "the property 'nervecode.calibration_inputs', which nervecode writes"),
         ({"about": ABOUT | {"layers": []}}, "the property 'nervecode.layers'"),
+        ({"about": ABOUT | {"layers": ["body"]}}, "'nervecode.layers': found 1 names, allowed: 2"),
         ({"about": ABOUT | {"smallest_alpha": 2}}, "the property 'nervecode.smallest_alpha'"),
         ({"without": ("p_value",)}, "lacks the output 'p_value', so it is no graph of a whole"),
         ({"without": ("output",)}, "lacks the output 'output'"),
