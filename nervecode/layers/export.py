@@ -70,7 +70,7 @@ def export(
     """
     path = Path(path)
     check_format(path)
-    _check_ready(watched, path)
+    _check_ready(watched)
     inputs = named_inputs(watched.model, example)
     if dynamic_batch:  # a batch of one is doubled: a graph takes a size of 1 for a constant
         inputs = {name: torch.cat([x, x]) if len(x) == 1 else x for name, x in inputs.items()}
@@ -78,6 +78,7 @@ def export(
     if codes_only:
         inputs = layer_inputs(graph, inputs)
         graph = CodesGraph(watched, inputs)
+    _check_size(graph, path)
     program = _program(graph, inputs, dynamic_batch)
     about = {**_about(watched, inputs), **(metadata or {})}
     content = _onnx(program, inputs, about) if path.suffix == ".onnx" else _pt2(program, about)
@@ -96,13 +97,18 @@ def check_format(path: Path) -> None:
         need_extra("export to ONNX", "onnxscript", "export")
 
 
-def _check_ready(watched: Watched, path: Path) -> None:
-    """Refuse a model that is not calibrated, has changed since, or does not fit into the file."""
+def _check_ready(watched: Watched) -> None:
+    """Refuse a model that is not calibrated, or has changed since."""
     if watched.calibration is None:
         raise NotReadyError("export: not calibrated; call calibrate(loader) on held-out data first")
     if complaint := watched.condition.complaint(watched.model):
         raise InputError(f"export: {complaint}")
-    if path.suffix == ".onnx" and (size := _size(watched)) > MAX_ONNX:
+
+
+def _check_size(graph: Graph, path: Path) -> None:
+    """Refuse more weights than the file can hold."""
+    size = sum(tensor.nbytes for tensor in (*graph.parameters(), *graph.buffers()))
+    if path.suffix == ".onnx" and size > MAX_ONNX:
         raise InputError(
             f"export {path}: found {size:,} bytes of weights, allowed in an ONNX file: "
             f"{MAX_ONNX:,}; .pt2 files have no such limit"
@@ -163,10 +169,6 @@ def _program(graph: Graph, inputs: dict[str, Tensor], dynamic_batch: bool) -> Ex
             raise InputError(
                 f"export: the model cannot be traced: {_line(error)}; {ALONE}"
             ) from error
-
-
-def _size(watched: Watched) -> int:
-    return sum(tensor.nbytes for tensor in (*watched.parameters(), *watched.buffers()))
 
 
 def _line(error: BaseException) -> str:

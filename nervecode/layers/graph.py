@@ -92,6 +92,9 @@ class CodesGraph(Graph):
 
     def __init__(self, watched: Watched, names: Iterable[str]) -> None:
         super().__init__(watched, ["activations"])  # layers have names that are no words of Python
+        del self.watched  # as a part of this module, it would bring the model into the file
+        self.coders = watched.coders
+        object.__setattr__(self, "watched", watched)
 
     def answer(self, inputs: dict[str, Any], alpha: Tensor) -> dict[str, Tensor]:
         """What `alpha` and the layers' activations decide; see `layer_inputs` for their names."""
