@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nervecode.cli.log import printable
+from nervecode.cli.options import command_line
 from nervecode.cli.show import on_terminal, quiet, say
 from nervecode.lab.machine.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nervecode.lab.watch.watcher import AlarmEvent, Watcher
 
 ALARMED = 5  # the exit status
 REDRAWN_EVERY = 0.2  # seconds
 TOLD_EVERY = 60.0
+CLEAR = "\r\x1b[2K"  # to the beginning of the line, which is emptied
 
 
 def watch(
@@ -85,19 +86,21 @@ def watch(
         ids=ids, skip_bad=skip_bad,
     )  # fmt: skip
 
-    raised = False
+    raised, status = False, _StatusLine()
 
     def tell(event: AlarmEvent) -> None:
         nonlocal raised
         raised = True
+        status.clear()
         print(json.dumps(event.plain()) if as_json else event, flush=True)
 
     try:
-        with _moments() as moment:
-            watcher = job.work(Heard(tell, say, moment))
+        watcher = job.work(Heard(tell, status.notice, status.moment))
     except Interrupted as stop:
-        stop.command = f"nervecode watch {source} --state {state or 'FILE.json'}"
+        stop.command = None if state is None else command_line()
         raise
+    finally:
+        status.clear()
     if as_json:
         print(json.dumps({"event": "end", **_counts(watcher)}), flush=True)
     say(_line(watcher))
@@ -105,34 +108,37 @@ def watch(
         raise typer.Exit(ALARMED)
 
 
-@contextmanager
-def _moments() -> Iterator[Callable[[Watcher], None]]:
-    """What shows how the watcher stands: a live line on a terminal, elsewhere one a minute."""
-    last = time.monotonic()
-    if quiet.get() or not on_terminal():
+class _StatusLine:
+    """How the watcher stands: below all else on a terminal, elsewhere one line a minute.
 
-        def told(watcher: Watcher) -> None:
-            nonlocal last
-            if time.monotonic() - last > TOLD_EVERY:
-                last = time.monotonic()
-                say(_line(watcher))
+    It is on standard error; standard output, which may go elsewhere, has the alarms.
+    """
 
-        yield told
-        return
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
+    def __init__(self) -> None:
+        self.live = on_terminal() and not quiet.get()
+        self.last = time.monotonic()
 
-    console = Console(stderr=True, highlight=False)
-    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=True) as live:
+    def moment(self, watcher: Watcher) -> None:
+        if time.monotonic() - self.last < (REDRAWN_EVERY if self.live else TOLD_EVERY):
+            return
+        self.last = time.monotonic()
+        if self.live:
+            text, width = printable(_line(watcher)), shutil.get_terminal_size().columns
+            self._write(CLEAR + (text if len(text) < width - 2 else f"{text[: width - 4]}…"))
+        else:
+            say(_line(watcher))
 
-        def shown(watcher: Watcher) -> None:
-            nonlocal last
-            if time.monotonic() - last > REDRAWN_EVERY:
-                last = time.monotonic()
-                live.update(Text(_line(watcher), overflow="ellipsis", no_wrap=True), refresh=True)
+    def notice(self, message: str) -> None:
+        self.clear()
+        say(message)
 
-        yield shown
+    def clear(self) -> None:
+        if self.live:
+            self._write(CLEAR)
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _line(watcher: Watcher) -> str:

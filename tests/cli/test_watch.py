@@ -186,6 +186,19 @@ def test_kill_and_resume_of_the_process_at_twenty_random_places(tmp_path: Path) 
     assert list(alarms.values()) == expected
 
 
+def test_alarms_go_to_standard_output_where_a_terminal_shows_the_state(changed: Path) -> None:
+    """Standard error is a terminal, standard output a file."""
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "nervecode", "watch", str(changed), "--calibration", str(N)]
+    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, stderr=end, cwd=ROOT,
+                          env=os.environ | {"TERM": "xterm"}, check=True)  # fmt: skip
+    os.close(end)
+    with open(terminal, "rb", buffering=0) as file:
+        shown = file.read(1 << 16).decode()
+    assert [event["event"] for event in events(done.stdout.decode())] == ["alarm", "end"]
+    assert "\x1b[2K" in shown and "300 inputs, " in shown and '"event"' not in shown
+
+
 def test_a_growing_file_is_followed_until_interrupted(tmp_path: Path) -> None:
     path, state = tmp_path / "scores.csv", tmp_path / "state.json"
     whole = text(rows())
@@ -206,7 +219,8 @@ def test_a_growing_file_is_followed_until_interrupted(tmp_path: Path) -> None:
         time.sleep(0.5)
         process.terminate()
         assert process.wait(20) == 143
-        assert f"`nervecode watch {path} --state {state}` goes on" in process.stderr.read()
+        again = f"nervecode watch {path} --calibration {N} --follow --state {state}"
+        assert f"`{again}` goes on" in process.stderr.read()
     assert json.loads(state.read_text())["place"]["offset"] == len(whole)
 
 

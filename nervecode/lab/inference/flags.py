@@ -76,7 +76,10 @@ class FlagRule:
         if self.fdr is not None:
             return None
         if self.confidence is not None:
-            alpha_within(min(scorer.sizes), self.rate, confidence=self.confidence)
+            try:
+                alpha_within(min(scorer.sizes), self.rate, confidence=self.confidence)
+            except InputError as error:
+                raise InputError(str(error).replace("flag alpha", "--alpha", 1)) from None
             return self.rate
         if self.rate >= scorer.smallest_alpha:
             return self.rate
