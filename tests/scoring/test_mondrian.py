@@ -6,6 +6,7 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.scoring import conformal_p_values
+from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.mondrian import OWN, Mondrian, check_weights, effective_size
 
 
@@ -59,6 +60,17 @@ def test_the_smallest_p_value_is_that_of_the_smallest_class() -> None:
     groups = Mondrian.of(torch.from_numpy(scores), torch.from_numpy(classes))
     assert groups.smallest() == 1 / (OWN + 1)
     assert groups.totals.tolist() == [len(scores), OWN + 21, OWN]
+
+
+def test_a_calibration_tells_the_classes_with_p_values_of_their_own() -> None:
+    scores, classes, _, _, weights = made_up()
+    layers = {"layer": torch.from_numpy(scores)[:, None]}
+    predicted, weights = torch.from_numpy(classes), torch.from_numpy(weights)
+    grouped = LayerCalibration(layers, "mean", by_class=True, predicted=predicted)
+    assert grouped.class_sizes == {0: OWN + 21, 2: OWN}
+    assert LayerCalibration(layers, "mean").class_sizes == {}
+    weighted = LayerCalibration(layers, "mean", by_class=True, predicted=predicted, weights=weights)
+    assert weighted.class_sizes == {}
 
 
 def test_a_known_shift_is_made_good() -> None:

@@ -137,6 +137,8 @@ def test_files_that_are_no_graphs_are_refused(tmp_path: Path) -> None:
 def test_another_seed_or_device_is_refused(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "model.onnx", ABOUT | {"seed": 3})
     assert GraphScorer(path, 3, "cpu").about.seed == 3
+    with pytest.raises(InputError, match="--by-class: found a graph, allowed: a run"):
+        GraphScorer(path).group_by_class()
     with pytest.raises(InputError, match="--seed: found 0, allowed: 3, whose model"):
         open_scorer(path, 0)
     with pytest.raises(InputError, match="--device: found 'cuda', allowed for a graph: cpu"):

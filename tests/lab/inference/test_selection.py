@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from nervecode.errors import InputError
 from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.selection import selected
 from nervecode.scoring import select
@@ -33,3 +36,13 @@ def test_chunks_leave_no_trace(size: int, rate: float) -> None:
 def test_nothing_to_select_from() -> None:
     assert not next(selected(lambda: [scored(np.ones(3))], 0.9)).flag.any()
     assert list(selected(list, 0.5)) == []
+
+
+def test_pooled_p_values_are_not_selected_from() -> None:
+    """Within classes the rate holds; among inputs that are compared with all of them it may not."""
+    chunk = scored(np.array([0.01, 0.5, 0.9]))
+    own = replace(chunk, pooled=np.zeros(3, dtype=bool))
+    assert next(selected(lambda: [own], 0.1)).flag.tolist() == [True, False, False]
+    pooled = replace(chunk, prediction=np.array([4, 2, 3]), pooled=np.array([False, True, False]))
+    with pytest.raises(InputError, match=r"class 2, predicted for 1, has too few calibration inp"):
+        next(selected(lambda: [own, pooled], 0.1))
