@@ -197,7 +197,7 @@ class Tail:
 
 
 def _fields(data: bytes) -> list[str]:
-    text = data.decode("utf-8", "surrogateescape")
+    text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # of spreadsheets
     return next(csv.reader([text]), [])
 
 

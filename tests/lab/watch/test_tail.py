@@ -30,6 +30,12 @@ def test_a_whole_csv_and_jsonl(tmp_path: Path) -> None:
     assert ids(Tail(str(other))) == ["a", "b"]
 
 
+def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"\xef\xbb\xbfid,p_value\r\na,1.0\r\n")
+    assert ids(Tail(str(file))) == ["a"]
+
+
 def test_a_half_written_line_waits(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("id,p_va")
