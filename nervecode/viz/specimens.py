@@ -57,7 +57,8 @@ def specimens(saved: Saved, split: str) -> list[Specimen]:
         kept.append(
             Specimen(
                 number=int(row),
-                words=_words(arrays, int(row), float(scores[row]), float(p_value)),
+                words=f"{_classes(saved, split, arrays, int(row))}; "
+                f"score\u00a0{scores[row]:.4g}, p\u00a0{p_value:.2g}",
                 picture=thumbnail(pixels) if image else "",
                 features=""
                 if image
@@ -114,7 +115,12 @@ def draw_trace(trace: np.ndarray, band: np.ndarray) -> str:
     )
 
 
-def _words(arrays: dict[str, np.ndarray], row: int, score: float, p_value: float) -> str:
+def _classes(saved: Saved, split: str, arrays: dict[str, np.ndarray], row: int) -> str:
+    """The class of an input, where it has one, and the class that the network gave it."""
     label, guess = int(arrays["labels"][row]), int(arrays["predictions"][row])
-    known = f"class {label}, " if label >= 0 else ""
-    return f"{known}taken for {guess}; score\u00a0{score:.4g}, p\u00a0{p_value:.2g}"
+    names = dict(enumerate(saved.meta.get("classes", [])))
+    # Labels of OOD sets are numbers in the set that they come from.
+    inside = saved.groups.get(split.removeprefix("ood_"), "id") in ("id", "shift")
+    label_name = names.get(label, label) if inside else label
+    known = f"class {label_name}, " if label >= 0 else ""
+    return f"{known}taken for {names.get(guess, guess)}"

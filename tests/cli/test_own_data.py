@@ -54,7 +54,9 @@ def scores(path: Path) -> list[dict[str, str]]:
 def test_one_command_takes_a_table_to_the_report(cli: Any, run: Path) -> None:
     rows = json.loads((run / "results.json").read_text())["rows"]
     assert {row["ood"] for row in rows if row["group"] == "near"} == {"table_my_bee"}
-    assert (run / "report.html").is_file()
+    report = (run / "report.html").read_text()
+    assert "taken for ant;" in report and "taken for cat;" in report
+    assert "class ant, taken for" in report
     meta = RunDir(run).meta
     assert meta["classes"] == ["ant", "cat"]
     assert cli("verify", run).status == 0
@@ -97,8 +99,9 @@ def test_what_is_unlike_the_training_table_is_told(cli: Any, run: Path, tmp_path
     path.write_text("size,colour\n1,red\n,violet\n3,\n")
     found = cli("score", run, "--input", f"table:{path}")
     assert found.status == 0, found.err
-    assert f"{path}: column 'size': 1 of the values are missing" in found.err
-    assert f"{path}: column 'colour': 1 of the categories are not in ID train" in found.err
+    assert "classes: 0 ant, 1 cat" in found.err
+    assert f"{path}: missing numbers, taken as the mean of ID train: 1 in 'size'" in found.err
+    assert f"{path}: categories that ID train lacks, taken as zeros: 1 in 'colour'" in found.err
     for content, words in (
         (
             "size,color\n1,red\n",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_CATEGORIES = 256  # of one column: names and dates have more, and tell nothing of a class
 FORMAT = "nervecode-table-1"
+SHOWN = 5  # columns that a remark names
 MISSING = ""  # the category of an empty cell
 
 
@@ -100,17 +101,28 @@ class Seen:
 
     def remarks(self, name: str) -> list[str]:
         """Sentences about a set."""
+        missing = _listed(self.missing)
+        unseen = _listed(self.unseen)
         return [
-            f"{name}: column {column!r}: {count:,} of the values are missing; "
-            "the mean of ID train stands for them"
-            for column, count in self.missing.items()
-            if count
-        ] + [
-            f"{name}: column {column!r}: {count:,} of the categories are not in ID train; "
-            "each is all zeros"
-            for column, count in self.unseen.items()
-            if count
+            *(
+                [f"{name}: missing numbers, taken as the mean of ID train: {missing}"]
+                if missing
+                else []
+            ),
+            *(
+                [f"{name}: categories that ID train lacks, taken as zeros: {unseen}"]
+                if unseen
+                else []
+            ),
         ]
+
+
+def _listed(counts: Counter[str]) -> str:
+    """The columns with the highest counts, and how many more there are."""
+    columns = [(column, count) for column, count in counts.most_common() if count]
+    shown = ", ".join(f"{count:,} in {column!r}" for column, count in columns[:SHOWN])
+    more = len(columns) - SHOWN
+    return f"{shown} and others in {more} more columns" if more > 0 else shown
 
 
 @dataclass(frozen=True)

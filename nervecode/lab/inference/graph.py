@@ -36,6 +36,7 @@ class _About(BaseModel):
     layers: Annotated[list[str], Field(min_length=1)]
     pictures: str | None = None
     columns: dict[str, Any] | None = None
+    classes: list[int | str] = []
     seed: int | None = None
 
 
@@ -72,6 +73,7 @@ class GraphScorer(Scorer):
         self.num_samples = self.about.calibration_inputs
         self.smallest_alpha = self.about.smallest_alpha
         self.identity = {"graph": sha256(path)}
+        self.classes = tuple(name for name in self.about.classes if isinstance(name, str))
         if self.about.columns is not None:
             self.encoder = TableEncoder.from_json(
                 self.about.columns, source=f"{path}: property 'nervecode.columns'"

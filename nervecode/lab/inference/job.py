@@ -98,6 +98,9 @@ class ScoringJob:
         scorer.check(source)
         for remark in source.remarks:
             progress.tell(remark)
+        if scorer.classes:
+            named = ", ".join(f"{number} {name}" for number, name in enumerate(scorer.classes))
+            progress.tell(f"classes: {named}")
         settings = self._settings(scorer, source)
         part = replace(self.shard or Shard(1, 1), units=source.units, settings=settings)
         if self._is_done(part):

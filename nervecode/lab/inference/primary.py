@@ -39,6 +39,7 @@ class WrappedScorer(Scorer):
         shape = tuple(splits.train.inputs.shape[1:])
         scorer = cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
         scorer.encoder = read_columns(run)
+        scorer.classes = tuple(name for name in splits.classes if isinstance(name, str))
         scorer.resize = run.config.data.resize
         return scorer
 

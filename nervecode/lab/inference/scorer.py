@@ -31,6 +31,7 @@ class Scorer(ABC):
         smallest_alpha: below it some inputs could not be flagged, whatever their surprise.
         identity: plain values that tell this model from others.
         encoder: of the columns of a table, where the model was trained on one.
+        classes: the names of the classes 0, 1, …, where they have names.
         class_sizes: class -> calibration inputs behind its own p-values; empty unless by class.
     """
 
@@ -40,6 +41,7 @@ class Scorer(ABC):
     smallest_alpha: float
     identity: dict[str, Any]
     encoder: TableEncoder | None = None
+    classes: tuple[str, ...] = ()
     class_sizes: Mapping[int, int] = MappingProxyType({})
 
     @property

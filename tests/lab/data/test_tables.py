@@ -98,7 +98,7 @@ def test_nothing_but_id_train_is_fitted(frame: pd.DataFrame, tmp_path: Path) -> 
     assert after.test.inputs[:, 2:].abs().sum() == 0
     number = int((frame.part != "train").sum())
     assert after.remarks == (
-        f"ID: column 'colour': {number} of the categories are not in ID train; each is all zeros",
+        f"ID: categories that ID train lacks, taken as zeros: {number} in 'colour'",
     )
 
 
@@ -111,9 +111,7 @@ def test_missing_numbers_are_the_mean_and_missing_categories_their_own(
     splits = build_splits(config(write(frame, tmp_path / "my.csv"), split="part"))
     assert splits.train.inputs[:2, 0].tolist() == [0, 0]
     assert splits.train.inputs[0, 2:].tolist() == [1, 0, 0, 0]
-    assert splits.remarks == (
-        "ID: column 'height': 2 of the values are missing; the mean of ID train stands for them",
-    )
+    assert splits.remarks == ("ID: missing numbers, taken as the mean of ID train: 2 in 'height'",)
 
 
 def test_held_out_classes_are_named_or_numbered(frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -146,7 +144,7 @@ def test_a_table_of_other_columns_is_matched_by_name(frame: pd.DataFrame, tmp_pa
     torch.testing.assert_close(ood(splits).inputs, torch.from_numpy(oracle(train, other)))
     assert splits.ood[0].name == "table_other"
     assert splits.remarks == (
-        "table_other: column 'colour': 1 of the categories are not in ID train; each is all zeros",
+        "table_other: categories that ID train lacks, taken as zeros: 1 in 'colour'",
     )
     write(other.rename(columns={"height": "heigth"}), tmp_path / "other.csv")
     assert "has no column 'height'; did you mean 'heigth'?" in refused(
@@ -194,6 +192,15 @@ def test_held_out_rows_of_known_groups_are_left_out(frame: pd.DataFrame, tmp_pat
     text = refused(path, drop=[], group="owner", split="part")
     assert "data.group: 24 rows of the test split" in text
     assert "belong to groups of another split; allowed: each group in one" in text
+
+
+def test_a_remark_names_the_columns_that_lack_most() -> None:
+    seen = Seen()
+    seen.missing.update({f"column {i}": i for i in range(8)})
+    assert seen.remarks("ID") == [
+        "ID: missing numbers, taken as the mean of ID train: 7 in 'column 7', 6 in 'column 6', "
+        "5 in 'column 5', 4 in 'column 4', 3 in 'column 3' and others in 2 more columns"
+    ]
 
 
 def test_an_encoder_is_plain_values(frame: pd.DataFrame) -> None:
