@@ -31,7 +31,8 @@ def find_weights(source: str) -> Path:
             raise InputError(f"model.weights: {source}: no such file")
         return Path(source)
     name, _, file = source.removeprefix(PACKAGE).partition("/")
-    spec = PathFinder.find_spec(name.replace("-", "_"))
+    module = name.replace("-", "_")
+    spec = PathFinder.find_spec(module) if module.isidentifier() else None
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if not folders:
         raise InputError(f"model.weights: the package {name!r} is not installed")

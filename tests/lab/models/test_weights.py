@@ -107,8 +107,9 @@ def test_a_package_carries_weights_and_is_not_imported(
     assert find_weights("package:weights_for_a_test/b.safetensors") == second
     with pytest.raises(InputError, match=r"did you mean 'b.safetensors'"):
         find_weights("package:weights_for_a_test/c.safetensors")
-    with pytest.raises(InputError, match="the package 'not_at_all' is not installed"):
-        find_weights("package:not_at_all")
+    for name in ("not_at_all", "..", "a.b"):
+        with pytest.raises(InputError, match=f"the package '{name}' is not installed"):
+            find_weights(f"package:{name}")
     with pytest.raises(InputError, match=r"model\.weights: .*gone\.pt: no such file"):
         find_weights(str(tmp_path / "gone.pt"))
 
