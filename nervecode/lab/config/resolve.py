@@ -66,6 +66,7 @@ def resolve(
     for origin, values in layers:
         merge(merged, values, origin, origins)
     left_out = _settle_optional_sets(merged)
+    _drop_signals(merged)
     config = validated(merged, origins, source=layers[-2][0], unknown=unknown_names(merged))
     return Resolved(config, origins, left_out, tuple(hidden_names(merged)))
 
@@ -96,6 +97,13 @@ def _settle_optional_sets(values: dict[str, Any]) -> tuple[str, ...]:
                 left_out.append(name)
         data[group] = settled
     return tuple(left_out)
+
+
+def _drop_signals(values: dict[str, Any]) -> None:
+    """Leave out the signals that are null: what a preset has, a file or a command line may drop."""
+    signals = values.get("signals")
+    if isinstance(signals, dict):
+        values["signals"] = {name: signal for name, signal in signals.items() if signal is not None}
 
 
 def _command_line(overrides: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -298,6 +298,13 @@ def test_the_list_of_presets_tells_data_and_cost() -> None:
     assert infos["digits"].memory == raw["cost"]["memory"]
 
 
+def test_a_signal_that_is_null_is_left_out() -> None:
+    config = resolve(preset="digits", overrides=["signals.nervecode_v0_1_1=null"]).config
+    assert list(config.signals) == ["nervecode"]
+    with pytest.raises(InputError, match="one signal must be named 'nervecode'"):
+        resolve(preset="digits", overrides=["signals.nervecode=null"])
+
+
 def test_an_unknown_preset_shows_the_nearest() -> None:
     with pytest.raises(InputError, match="unknown 'digt'; did you mean 'digits'"):
         preset_path("digt")
