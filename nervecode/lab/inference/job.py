@@ -85,7 +85,7 @@ class ScoringJob:
         scorer = open_scorer(self.model, self.seed, device=self.device)
         if self.rule.by_class:
             scorer.group_by_class()
-        promises = self.rule.promises(scorer)
+        self.rule.alpha_for(scorer)  # what cannot be promised is refused before the work
         workers = self.workers or os.cpu_count() or 1
         source = open_inputs(
             self.input,
@@ -105,8 +105,6 @@ class ScoringJob:
         part = replace(self.shard or Shard(1, 1), units=source.units, settings=settings)
         if self._is_done(part):
             return None
-        for promise in promises:
-            progress.tell(promise)
         return self._score(scorer, source, part, progress)
 
     def _settings(self, scorer: Scorer, source: Source) -> dict[str, Any]:
@@ -143,6 +141,8 @@ class ScoringJob:
         extra = part.header() if self.shard else None
         if self.rule.fdr is None:
             self._write(summary.watching(rows), extra)
+            for promise in self.rule.promises(scorer):
+                progress.tell(promise)
         else:
             self._write_selected(unpooled(rows), part, self.rule.fdr, summary)
             if not summary.flagged:
