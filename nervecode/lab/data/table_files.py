@@ -6,6 +6,7 @@ Rows are counted from 0, as in the ids of scores. A cell is missing where it is 
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -189,7 +190,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
     """The separator of a CSV file, and the names of its columns.
 
     Raises:
-        InputError: a first line of numbers, or no line.
+        InputError: a first line of numbers, or with something twice, or no line.
     """
     import pandas as pd
 
@@ -198,7 +199,10 @@ def _header(path: Path) -> tuple[str, list[str]]:
     if not line.strip():
         raise InputError(f"{path}: its first line is empty, allowed: the names of the columns")
     separator = max(",;\t|", key=line.count)
-    names = [str(name) for name in pd.read_csv(path, sep=separator, nrows=0, encoding="utf-8-sig")]
+    names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: its first line holds {twice!r} twice, allowed: names of columns")
     if pd.to_numeric(pd.Series(names), errors="coerce").notna().all():
         raise InputError(f"{path}: its first line holds numbers, allowed: the names of the columns")
     return separator, names

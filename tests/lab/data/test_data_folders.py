@@ -84,6 +84,16 @@ def test_a_folder_is_id_data_and_another_is_ood(pictures: Path, tmp_path: Path) 
     assert torch.equal(classes.inputs, plain.inputs)
 
 
+def test_classes_of_a_folder_have_names(pictures: Path) -> None:
+    spec = f"folder:{pictures}"
+    by_name = build_splits(config(id=spec, hold_out=("cat",), near=["held_out"], image_size=8))
+    by_number = build_splits(config(id=spec, hold_out=(2,), near=["held_out"], image_size=8))
+    assert by_name.classes == ("ant", "bee")
+    assert torch.equal(by_name.ood[0].samples.inputs, by_number.ood[0].samples.inputs)
+    text = refused(id=spec, hold_out=("cats",))
+    assert "has no class cats; did you mean 'cat'? Allowed: ant, bee, cat" in text
+
+
 def test_a_path_becomes_absolute(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pictures.parent)
     found = config(far=["folder:pictures"])

@@ -260,6 +260,7 @@ def test_blocks_make_the_same_table(
         ("a,kind\n", {}, "{0}: holds no row below the names of its columns"),
         ("", {}, "{0}: its first line is empty"),
         ("1,2\n3,4\n", {}, "{0}: its first line holds numbers, allowed: the names of the columns"),
+        ("T,2,8,8\nI,5,1,2\n", {}, "{0}: its first line holds '8' twice, allowed: names of"),
         ("a,kind\n1,x\n2,\n", {}, "data.target: {0}: row 1: found nothing, allowed: a class"),
         ("a,kind\n1,0.5\n2,1.5\n", {}, "data.target: {0}: row 0: found 0.5, allowed: names or"),
         ("a,kind\n1,x\n2,x,3\n", {}, "{0}: not a readable table"),
