@@ -36,7 +36,7 @@ class HeadFit:
         }
         self.rank = rank
         self.stream: MomentStream | None = None
-        self._seen: dict[str, list[Any]] = {}
+        self._seen: dict[str, list[Tensor | None]] = {}
 
     @property
     def name(self) -> str:
@@ -57,23 +57,23 @@ class HeadFit:
         self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         features = next(chain(args, kwargs.values()), None)
-        # A later in-place operation must not change what is kept.
-        copied = features.clone() if isinstance(features, Tensor) else features
-        self._seen.setdefault(name, []).append(copied)
+        # Activations by position, which no head is given, would fill the memory. A copy is kept,
+        # which no later in-place operation changes.
+        rows = features if isinstance(features, Tensor) and features.ndim == 2 else None
+        self._seen.setdefault(name, []).append(None if rows is None else rows.clone())
 
     def update(self, num_classes: int | None) -> None:
         """Add what was seen; without labels, or a classifier's head, nothing is coded."""
-        ran = [
-            name
+        ran = {
+            name: calls[0]
             for name, calls in self._seen.items()
             if self.candidates[name].out_features == num_classes
             and len(calls) == 1
-            and isinstance(calls[0], Tensor)
-            and calls[0].ndim == 2
-        ]
-        self.candidates = {name: self.candidates[name] for name in ran[-1:]}
-        if ran:
-            z = LabelCode.unit(self._seen[ran[-1]][0].float())
+            and calls[0] is not None
+        }
+        self.candidates = {name: self.candidates[name] for name in list(ran)[-1:]}
+        for name in self.candidates:
+            z = LabelCode.unit(ran[name].float())
             self._stream_of(z).add(z, z.new_zeros(len(z), dtype=torch.long))
 
     def _stream_of(self, like: Tensor) -> MomentStream:

@@ -12,6 +12,7 @@ from nervecode.lab.data.samples import Samples
 from nervecode.lab.models.build import build_model
 from nervecode.lab.schema import ModelConfig
 from nervecode.layers import CodingLinear, WrappedModel
+from nervecode.layers.head_fit import HeadFit
 from tests.layers.zoo import hooks
 
 
@@ -136,6 +137,18 @@ class Tokens(nn.Module):
 
 def test_a_last_layer_over_tokens_is_left_alone() -> None:
     assert fitted(Tokens()).layer_names == ("body", "out")
+
+
+def test_only_what_a_head_can_be_given_is_kept_while_a_batch_runs() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.AdaptiveAvgPool2d((1, 8)), nn.Flatten())
+    model.append(nn.Linear(8, 3))
+    fit = HeadFit(model, rank=8)
+    with fit.watching():
+        model(torch.randn(5, 7, 6))
+    kept = [rows for calls in fit._seen.values() for rows in calls if rows is not None]
+    assert [tuple(rows.shape) for rows in kept] == [(5, 8)]
+    fit.update(3)
+    assert fit.name == "3"
 
 
 def test_storage_copies_and_compilation_carry_the_label_code(tmp_path) -> None:
