@@ -15,6 +15,7 @@ from nervecode.viz.saved import Saved, standard
 BAND = (5.0, 95.0)  # percentiles of ID calibration between which a trace is ordinary
 PIXELS = 96  # thumbnails are enlarged to about this many pixels, so that 8x8 images stay sharp
 WIDTH, HEIGHT, MARGIN = 168, 72, 8
+CHANNELS = 6  # of a series, that are drawn
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Specimen:
         number: its place in the set.
         words: score, p-value, label and prediction.
         picture: a PNG as a data URI; empty for what is not an image.
-        features: the numbers of an input that is not an image; empty for an image.
+        features: the numbers of a vector; empty for other inputs.
+        series: the channels of a series as an SVG element; empty for other inputs.
         trace: (L,) surprise of each layer, in deviations of ID calibration.
         drawing: the trace as an SVG element.
     """
@@ -34,6 +36,7 @@ class Specimen:
     words: str
     picture: str
     features: str
+    series: str
     trace: tuple[float, ...]
     drawing: str
 
@@ -60,9 +63,10 @@ def specimens(saved: Saved, split: str) -> list[Specimen]:
                 words=f"{_classes(saved, split, arrays, int(row))}; "
                 f"score\u00a0{scores[row]:.4g}, p\u00a0{p_value:.2g}",
                 picture=thumbnail(pixels) if image else "",
-                features=""
-                if image
-                else ", ".join(f"{value:.3g}" for value in pixels.ravel()[:16]),
+                features=", ".join(f"{value:.3g}" for value in pixels[:16])
+                if pixels.ndim == 1
+                else "",
+                series=draw_series(pixels) if pixels.ndim == 2 else "",
                 trace=tuple(float(value) for value in traces[row]),
                 drawing=draw_trace(traces[row], band),
             )
@@ -88,6 +92,23 @@ def thumbnail(pixels: np.ndarray) -> str:
         buffer, "PNG", optimize=True
     )
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def draw_series(values: np.ndarray) -> str:
+    """An SVG of the first channels of a (C, T) series over its steps, on one scale."""
+    steps = np.linspace(0, values.shape[1] - 1, min(values.shape[1], WIDTH)).round().astype(int)
+    shown = values[:CHANNELS, steps].astype(np.float64)
+    low, high = shown.min(), shown.max()
+    places = np.linspace(MARGIN, WIDTH - MARGIN, len(steps))
+    share = (shown - low) / (high - low if high > low else 1.0)
+    heights = HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN)
+    lines = "".join(
+        '<polyline class="series" points="'
+        + " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(places, channel, strict=True))
+        + '"/>'
+        for channel in heights
+    )
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{lines}</svg>'
 
 
 def draw_trace(trace: np.ndarray, band: np.ndarray) -> str:

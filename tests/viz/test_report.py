@@ -265,6 +265,21 @@ def test_a_trace_stays_within_its_frame(layers: int) -> None:
     assert heights == sorted(heights, reverse=True)  # more surprise is higher up
 
 
+def test_series_are_drawn_channel_by_channel(finished: Path) -> None:
+    series = np.stack([np.linspace(0, 3, 500), np.full(500, 1.5)])
+    for path in finished.glob("layerwise/*/*.npz"):
+        arrays = dict(np.load(path)) | {"shown_inputs": np.stack([series, series])}
+        np.savez(path, **arrays)
+    rehash(finished)
+    page = Page(render_report(finished))
+    lines = [str(a["points"]) for _, a in page.elements if a.get("class") == "series"]
+    first, second = ([tuple(map(float, p.split(","))) for p in text.split()] for text in lines[:2])
+    assert len(first) == 168
+    assert first[0] == (8, 64) and first[-1] == (160, 8)  # low at the left, high at the right
+    assert {y for _, y in second} == {36}  # half-way up, on the scale of all channels
+    assert any(a.get("aria-label") == "Input 3 of photos over its steps" for _, a in page.elements)
+
+
 def test_features_are_shown_as_numbers(finished: Path) -> None:
     for path in finished.glob("layerwise/*/*.npz"):
         arrays = dict(np.load(path)) | {"shown_inputs": np.array([[0.5, 12.25], [3, 4]])}
