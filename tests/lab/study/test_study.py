@@ -53,6 +53,25 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return read_plan(path)
 
 
+def test_the_matrix_confirms_on_classes_that_no_choice_has_seen() -> None:
+    plan = read_plan(ROOT / "configs/study/matrix.yaml")
+    configs = {name: cells_of(plan, name)[0].config for name in plan.settings}
+    roles = {name: setting.role for name, setting in plan.settings.items()}
+    seen = {
+        (config.data.id, frozenset(config.data.hold_out))
+        for name, config in configs.items()
+        if roles[name] == "development"
+    }
+    new = [name for name, role in roles.items() if role == "confirmation"]
+    assert len(plan.settings) >= 26
+    assert len(new) >= 10
+    for name in new:
+        assert (configs[name].data.id, frozenset(configs[name].data.hold_out)) not in seen
+    assert len({configs[name].data.id for name in plan.settings}) >= 11
+    for config in configs.values():
+        assert {"mahalanobis++", "rmd++", "weiper_kld"} <= set(config.bench.detectors)
+
+
 def here(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
     """A launcher that starts no process."""
     for task in tasks:
