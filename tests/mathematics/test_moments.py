@@ -10,7 +10,7 @@ import torch
 
 from nervecode.core import ClassMoments, Spectrum, oas
 from nervecode.core.precision import Precision
-from nervecode.core.scatter import _signs, product
+from nervecode.core.scatter import _inverse_root, _signs, product
 from tests.mathematics.oracle import Array, class_means
 
 N, D, S, RANK = 40, 20, 6, 3  # D > 2 S: what is kept is a sketch
@@ -84,6 +84,13 @@ def test_a_sketch_is_the_nystroem_approximation(inputs: int) -> None:
     np.testing.assert_allclose(
         found.vectors[:, -len(e) :] @ found.vectors[:, -len(e) :].T, vectors @ vectors.T, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_direction_is_dead_below_a_ten_millionth_of_the_largest(scale: float) -> None:
+    values = scale * torch.tensor([-1e-9, 0.9e-7, 1.1e-7, 1.0], dtype=torch.float64)
+    expected = [0, 0, (1.1e-7 * scale) ** -0.5, scale**-0.5]
+    np.testing.assert_allclose(_inverse_root(values), expected)
 
 
 def spectrum(rank: int) -> Spectrum:

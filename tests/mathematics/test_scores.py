@@ -19,7 +19,7 @@ from nervecode.scoring import (
     zscore,
 )
 from nervecode.scoring.grid import on_grid
-from nervecode.scoring.mondrian import Mondrian, effective_size
+from nervecode.scoring.mondrian import Mondrian, check_weights, effective_size
 from nervecode.scoring.rarity import rarity
 from tests.mathematics import oracle
 from tests.mathematics.traces import trace
@@ -116,6 +116,7 @@ def test_weighted_p_values() -> None:
     w = max(weights)
     expected = [(w + sum(weights[known >= s])) / (w + sum(weights)) for s in new]
     np.testing.assert_allclose(found, expected)
+    assert torch.equal(check_weights(torch.from_numpy(weights), 40), torch.from_numpy(weights))
     kish = sum(weights) ** 2 / sum(weights**2)
     assert effective_size(torch.from_numpy(weights)) == pytest.approx(kish)
 
