@@ -95,6 +95,7 @@ def merge(
     for key, value in values.items():
         path = f"{prefix}{key}"
         if isinstance(value, dict) and isinstance(into.get(key), dict):
+            origins[path] = origin  # what is wrong with a whole section came with its last setting
             merge(into[key], value, origin, origins, f"{path}.")
             continue
         into[key] = value

@@ -122,8 +122,9 @@ def _resized(dataset: Dataset, side: int) -> Dataset:
         return replace(samples, inputs=fit_images(samples.inputs, shape))
 
     if dataset.train.inputs.ndim != 4:
-        shape = tuple(dataset.train.inputs.shape[1:])
-        raise InputError(f"data.image_size: is for images, found inputs of shape {shape}")
+        raise InputError(
+            f"data.image_size: found {side}, allowed: none, since ID data are no images"
+        )
     test, calibration = dataset.test, dataset.calibration
     return replace(
         dataset,

@@ -282,7 +282,8 @@ def test_every_file_opens_with_the_command_that_runs_it_and_resolves(path: Path)
     assert presets()[name] == preset_path(name) == path
     if "timm:" in path.read_text():
         pytest.importorskip("timm", reason="the extra `pretrained` brings it")
-    config = resolve(preset=name).config
+    overrides = [part.split()[0] for part in first.split(" -o ")[1:]]
+    config = resolve(preset=name, overrides=overrides).config
     assert config.description
     assert config.cost.minutes != "?"
     assert config.cost.memory != "?"

@@ -477,6 +477,8 @@ OWN = {
 def test_presets_for_ones_own_data_ask_for_it(name: str) -> None:
     with pytest.raises(InputError, match=r"data\.id: the set '\w+' needs a path"):
         resolve(preset=name)
+    with pytest.raises(InputError, match="command line: data: the set 'held_out' needs classes"):
+        resolve(preset=name, overrides=[*OWN[name], "data.near=[held_out]"])
     plain = resolve(preset=name, overrides=OWN[name])
     assert plain.config.data.near == ()
     assert plain.left_out == ()

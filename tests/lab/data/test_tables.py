@@ -327,6 +327,11 @@ def test_keys_of_a_table_need_one(tmp_path: Path) -> None:
         assert words in str(caught.value)
 
 
+def test_tables_have_no_image_size(frame: pd.DataFrame, tmp_path: Path) -> None:
+    text = refused(write(frame, tmp_path / "my.csv"), image_size=8)
+    assert "data.image_size: found 8, allowed: none, since ID data are no images" in text
+
+
 def test_a_table_is_no_outlier_of_pictures(frame: pd.DataFrame, tmp_path: Path) -> None:
     path = write(frame, tmp_path / "my.csv")
     with pytest.raises(InputError, match="is a table, allowed: inputs of the kind of the ID set"):
