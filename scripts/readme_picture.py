@@ -7,12 +7,13 @@ python scripts/readme_picture.py RUN FILE.png
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from nervecode.viz.calibration import p_values
+from nervecode.viz.calibration import beta_binomial, false_alarms, p_values
 from nervecode.viz.saved import Saved, standard
 from nervecode.viz.style import (
     ID_COLOUR,
@@ -56,7 +57,7 @@ def draw(run: Path, path: Path) -> None:
         axes.set_xticks(range(len(LAYERS)), LAYERS)
         deviations([axes])
         axes.set_ylabel("surprise (bits / deviation of known inputs)")
-        caption = _caption(saved.meta["split_sizes"])
+        caption = f"{_caption(saved.meta['split_sizes'])} {_promise(run, saved)}"
         title = "How surprised is the network, layer by layer?"
         finish(figure, title=title, caption=caption, stamp=saved.stamp)
         save(figure, path)
@@ -119,6 +120,24 @@ def _caption(sizes: dict[str, int]) -> str:
         "Small pictures: from the least to the most surprising. "
         "nervecode\u00a0bench\u00a0--preset\u00a0digits, seed 0"
     )
+
+
+def _promise(run: Path, saved: Saved) -> str:
+    """How the flagged among the known inputs go with alpha, by every seed."""
+    seeds, sizes = saved.meta["seeds"], saved.meta["split_sizes"]
+    n, held_out = sizes["id_test"], sizes["id_calibration"]
+    rates = [false_alarms(Saved(run, seed=seed), (ALPHA,))[0].rate for seed in seeds]
+    k = int(ALPHA * (held_out + 1) + 1e-9)
+    low, high = 100 * beta_binomial(n, k, held_out + 1 - k) / n
+    return (
+        f"Of known digits at most {100 * ALPHA:g} % are flagged on average over calibration sets; "
+        f"for one of {held_out} and {n} test digits, 19 times in 20, {low:.0f} to {high:.0f} %. "
+        f"Here: {_list(f'{100 * rate:.0f}' for rate in rates)} % (seeds {_list(map(str, seeds))})."
+    )
+
+
+def _list(texts: Iterable[str]) -> str:
+    return ", ".join(texts)
 
 
 if __name__ == "__main__":

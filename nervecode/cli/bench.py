@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nervecode.cli import options
+from nervecode.cli.estimate import show_estimate
 from nervecode.cli.opening import open_run
 from nervecode.cli.options import (
     AnyRun,
@@ -17,6 +18,7 @@ from nervecode.cli.options import (
     ConfigFile,
     Deterministic,
     Device,
+    DryRun,
     OutDir,
     Overrides,
     Preset,
@@ -55,6 +57,7 @@ def bench(
     repair: Annotated[
         bool, typer.Option("--repair", help="Do stages again whose files are missing or damaged.")
     ] = False,
+    dry_run: DryRun = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
@@ -74,6 +77,10 @@ def bench(
         "deterministic": deterministic,
     }
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
+    if dry_run:
+        chosen = options.resolve_options(preset, config, seeds, device, override, **settings)
+        show_estimate(chosen.config)
+        return
     opened, new, prepared = open_run(
         "bench", run, preset, config, seeds, device, outdir, override, settings
     )

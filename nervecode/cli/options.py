@@ -47,6 +47,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--override", "-o", help="Any setting, as key=value: -o train.epochs=3."),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Build everything, run one batch, estimate; write nothing."),
+]
 Deterministic = Annotated[
     bool | None, typer.Option("--deterministic", help="PyTorch's deterministic algorithms alone.")
 ]

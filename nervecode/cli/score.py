@@ -107,6 +107,7 @@ def _show(summary: Summary) -> None:
     body = [
         [
             row["id"],
+            f"{row['surprise']:.1f}",
             f"{100 * row['percentile']:.1f}",
             f"{row['p_value']:.4f}",
             "yes" if row["flag"] else "",
@@ -115,6 +116,6 @@ def _show(summary: Summary) -> None:
         ]
         for row in top.rows()
     ]
-    header = ["input", "percentile (%)", "p-value", "flag", "class", *top.layers]
-    caption = "the most surprising first; the last columns are bits per layer"
+    header = ["input", "surprise", "percentile (%)", "p-value", "flag", "class", *top.layers]
+    caption = "the highest surprise first; the last columns are bits per layer"
     show_table(Table(f"{len(body)} of {summary.count} inputs", header, body, caption=caption))

@@ -108,7 +108,7 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
 
     grid = RichTable(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False)
     for column in columns:
-        numbers = all(row[column][:1].isdigit() or not row[column] for row in table.body)
+        numbers = all(not row[column] or is_number(row[column]) for row in table.body)
         justify: Literal["left", "right"] = "right" if column and numbers else "left"
         grid.add_column(table.header[column], justify=justify, overflow="fold")
     for r, row in enumerate(table.body):
@@ -119,6 +119,11 @@ def _grid(table: Table, columns: list[int]) -> RichTable:
             cell.stylize("bold" if c in best else "underline" if c in second else "")
         grid.add_row(*cells)
     return grid
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell begins with a figure, and stands to the right."""
+    return cell.lstrip("-")[:1].isdigit()
 
 
 @contextmanager

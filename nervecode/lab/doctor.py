@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ from nervecode.lab.data.catalogue import NO_ROOT, data_root, locations
 from nervecode.lab.machine.provenance import provenance
 
 OTHERS = ("scipy", "matplotlib", "safetensors", "scikit-image")
+WIDTH = 80
 Facts = dict[str, str]
 
 
@@ -33,11 +35,17 @@ def examine(runs: Path) -> dict[str, Facts]:
 
 
 def as_text(parts: dict[str, Facts]) -> str:
-    """One block of text: a heading, then a fact a line."""
+    """One block of text: a heading, then a fact a line, wrapped to fit `WIDTH` columns."""
     lines = []
     for name, facts in parts.items():
         width = max(map(len, facts), default=0)
-        lines += [name, *(f"  {key:<{width}}  {value}" for key, value in facts.items())]
+        rest = " " * (width + 4)
+        lines.append(name)
+        for key, value in facts.items():
+            lines += textwrap.wrap(
+                f"{value}", WIDTH, initial_indent=f"  {key:<{width}}  ", subsequent_indent=rest,
+                break_on_hyphens=False, break_long_words=False,
+            ) or [f"  {key}"]  # fmt: skip
     return "\n".join(lines)
 
 

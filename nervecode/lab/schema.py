@@ -277,6 +277,8 @@ class SignalConfig(Section):
     beta_entropy: Finite = 1.0
     beta_distance: Finite = 1.0
     detach: bool = False
+    # After each epoch, codes that no input was nearest to are put on inputs.
+    revive: bool = False
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -291,12 +293,15 @@ class SignalConfig(Section):
     def _consistent(self) -> SignalConfig:
         if self.recipe == "v0_1_1" and self.aggregation == "code_length":
             raise ValueError("aggregation 'code_length' needs recipe 'bits'")
+        if self.recipe == "bits" and self.revive:
+            raise ValueError("revive needs recipe 'v0_1_1': codes of recipe 'bits' are fitted")
         return self
 
     def in_training(self) -> dict[str, Any]:
         """The settings that a training depends on, if it learns these codes."""
         after = {"aggregation", "reduce", "length_power", "rank", "codes_per_class", "label_code"}
-        return self.model_dump(exclude=after)
+        # A key that came later repeats no training that is without it.
+        return self.model_dump(exclude=after if self.revive else {*after, "revive"})
 
 
 class BenchConfig(Section):

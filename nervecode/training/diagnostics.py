@@ -42,6 +42,10 @@ class DiagnosticsCollector:
                 used, values = known.used + used, known.values + values
             self._layers[name] = _Sums(used, values)
 
+    def used(self, layer: str) -> Tensor:
+        """(K,) how often each code of a layer was the nearest so far."""
+        return self._layers[layer].used
+
     def state_dict(self) -> dict[str, Tensor]:
         """The sums so far, as tensors by name."""
         return {

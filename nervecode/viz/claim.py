@@ -81,6 +81,12 @@ def reasons(meta: Mapping[str, Any], saved: Saved, *, withheld: bool) -> list[Re
     )
     if not withheld:
         listed.append(_calibration(saved))
+    for name, left in meta.get("collapsed", {}).items():
+        text = (
+            f"{name}: {left}. A signal of so few codes says little; its setting revive: true puts "
+            "unused codes on inputs."
+        )
+        listed.append(Reason(False, "Collapsed codebooks", text))
     commit = str(meta.get("git_commit") or "")
     if commit.endswith("-dirty"):
         text = "The source had changes that no commit holds, so the commit alone won't repeat it."

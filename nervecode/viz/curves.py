@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.scale import SymmetricalLogTransform
 
 from nervecode.viz.panels import label_panels, panels
 from nervecode.viz.picture import Picture, plot
@@ -13,6 +15,8 @@ from nervecode.viz.saved import Arrays, Saved
 from nervecode.viz.style import ID_COLOUR, STYLES, colour, new_figure
 
 ROC_METHODS = ("nervecode", "combo_id_zscore_equal", "energy", "mahalanobis", "knn", "msp")
+BINS = 40  # of a histogram of scores
+LINEAR_DECADES = 1.5  # as wide as so many powers of ten is the part of an axis that is straight
 SHARES = (0, 1, 5, 20, 50, 100)  # percent of ID that the horizontal axis of a ROC curve names
 
 
@@ -49,15 +53,17 @@ def plot_scores(saved: Saved) -> Picture:
     inside, calibration = saved.scores("id_test")[method], saved.scores("id_calibration")[method]
     threshold = float(np.quantile(calibration, 0.95))
     figure, grid = panels(saved.ood, legend=1.1)
-    for number, (axes, name) in enumerate(zip(grid, saved.ood, strict=False)):
+    for axes, name in zip(grid, saved.ood, strict=False):
         outside = saved.scores(f"ood_{name}")[method]
-        _draw_scores(axes, name, inside, outside, threshold=threshold, tone=colour(number))
+        _draw_scores(axes, name, inside, outside, threshold=threshold, tone=saved.look(name)[0])
     label_panels(grid, x=f"score ({saved.meta['unit']})", y="inputs (%)")
     handles, labels = grid[0].get_legend_handles_labels()
+    handles[labels.index("OOD")] = Patch(facecolor="none", edgecolor="black", lw=0.8)
     figure.legend(handles, labels, loc="outside right upper")
     caption = (
         f"Score of {method}: higher is more surprising, arbitrary origin. The line accepts "
-        f"95 % of {len(calibration):,} ID calibration inputs. Seed {saved.seed}; "
+        f"95 % of {len(calibration):,} ID calibration inputs. Bars are equally wide on this axis; "
+        f"each set, outlined, has the colour that it has in the other pictures. Seed {saved.seed}; "
         f"{len(inside):,} ID test inputs, n = OOD inputs."
     )
     return Picture(figure, "score distributions", caption)
@@ -79,8 +85,10 @@ def plot_training(saved: Saved) -> Picture:
         if all(np.all(line.get_ydata() > 0) for line in axes.lines):
             axes.set_yscale("log")  # the end of training matters as much as its beginning
     columns[2].legend(loc="lower right")
-    caption = f"ID training data: {saved.meta['split_sizes']['id_train']:,} inputs."
-    return Picture(figure, "training", caption)
+    caption = (
+        f"A line for each seed. ID training data: {saved.meta['split_sizes']['id_train']:,} inputs."
+    )
+    return Picture(figure, "training", caption, seeds="every seed")
 
 
 def _draw_roc(axes: Axes, name: str, methods: list[str], inside: Arrays, outside: Arrays) -> None:
@@ -134,8 +142,7 @@ def _draw_scores(
     both = np.concatenate([inside, outside, [threshold]])
     # Far sets lie orders of magnitude away: past the bulk the axis is logarithmic.
     bulk = max(1.0, float(np.quantile(np.abs(inside), 0.99)))
-    low, high = (np.arcsinh(float(end) / bulk) for end in (both.min(), both.max()))
-    edges = bulk * np.sinh(np.linspace(low, high + 1e-9, 41))
+    edges = equal_bins(float(both.min()), float(both.max()), bulk)
     for values, shade, label in ((inside, ID_COLOUR, "ID test"), (outside, tone, "OOD")):
         weights = np.full(len(values), 100 / len(values))
         # In grey the two shades are alike: an outline tells them apart.
@@ -143,13 +150,23 @@ def _draw_scores(
         axes.hist(values, edges.tolist(), weights=weights, color=shade, alpha=0.65, label=label,
                   histtype="stepfilled", edgecolor=outline, lw=0.8)  # fmt: skip
     axes.axvline(threshold, color="black", lw=1, ls="--", label="95 % of ID")
-    axes.set_xscale("symlog", linthresh=bulk, linscale=1.5)
+    axes.set_xscale("symlog", linthresh=bulk, linscale=LINEAR_DECADES)
+    axes.set_xlim(edges[0], edges[-1])
     ticks = _ticks(both.min(), both.max(), bulk)
     words = [f"{t:,.0f}" if 1 <= abs(t) < 1e5 else f"{t:.0g}" for t in ticks]
     axes.set_xticks(ticks, [word.replace("-", "−") for word in words])
     axes.minorticks_off()
     axes.set_title(f"{name}, n = {len(outside):,}", fontsize=8.5)
     axes.tick_params(axis="x", labelsize=7)
+
+
+def equal_bins(low: float, high: float, bulk: float) -> np.ndarray:
+    """(BINS + 1,) edges from low to high that are equally far apart where they are drawn."""
+    scale = SymmetricalLogTransform(10, bulk, LINEAR_DECADES)
+    first, last = np.asarray(scale.transform(np.array([low, high])))
+    edges = np.asarray(scale.inverted().transform(np.linspace(first, last, BINS + 1)))
+    edges[[0, -1]] = low, np.nextafter(high, np.inf)  # no input is lost by rounding
+    return edges
 
 
 def _ticks(low: float, high: float, bulk: float) -> list[float]:

@@ -22,11 +22,8 @@ from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved, standard
 from nervecode.viz.style import (
     DEVIATIONS,
-    ID_COLOUR,
     LINEAR,
-    colour,
     deviations,
-    marker,
     name_deviations,
     name_layers,
     new_figure,
@@ -34,7 +31,10 @@ from nervecode.viz.style import (
 
 HEAT_ROWS = 120  # rows of the heat map: more samples are averaged in bins of equal size
 TOP = 10.0  # deviations that the heat map's colours reach at least
+LEGEND_COLUMNS = 4
 VIOLIN = 40  # bins of a distribution, between its 1st and 99th percentile
+
+Looks = dict[str, tuple[str, str]]  # set -> colour and marker
 
 
 @plot("layerwise")
@@ -42,7 +42,7 @@ def plot_layerwise(saved: Saved) -> Picture:
     """Distributions and quartiles per layer, AUROC per layer, a heat map of inputs by layers."""
     layers, sets, scale = _deviations(saved)
     return Picture(
-        _draw(layers, sets),
+        _draw(layers, sets, {name: saved.look(name) for name in sets}),
         "surprise layer by layer",
         _caption(
             saved,
@@ -82,19 +82,30 @@ def _caption(saved: Saved, sets: dict[str, np.ndarray], scale: str, what: str) -
     return f"Surprise of a layer in bits, {scale}. {what} Seed {saved.seed}. Inputs: {sizes}."
 
 
-def _draw(layers: list[str], sets: dict[str, np.ndarray]) -> Figure:
+def _draw(layers: list[str], sets: dict[str, np.ndarray], looks: Looks) -> Figure:
     width = max(10.0, 5.2 + 0.42 * len(layers))
-    figure = new_figure(width, 6.6 + 0.14 * len(sets))
-    grid = figure.add_gridspec(2, 2, width_ratios=[1.6, 1], height_ratios=[1, 1])
+    lines = -(-len(sets) // LEGEND_COLUMNS)
+    figure = new_figure(width, 6.8 + 0.18 * lines)
+    grid = figure.add_gridspec(3, 2, width_ratios=[1.6, 1], height_ratios=[1, 0.06 * lines, 1])
     medians, heat = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 1])
-    alone = figure.add_subplot(grid[1, 0])
-    _draw_medians(medians, layers, sets)
-    _draw_auroc(alone, layers, sets, width=0.45 * width)
+    between, alone = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[2, 0])
+    _draw_medians(medians, layers, sets, looks, width=0.45 * width)
+    between.axis("off")
+    between.legend(*medians.get_legend_handles_labels(), loc="center", ncols=LEGEND_COLUMNS,
+                   handletextpad=0.3, columnspacing=1.0, borderaxespad=0)  # fmt: skip
+    _draw_auroc(alone, layers, sets, looks, width=0.45 * width)
     _draw_heat(figure, heat, layers, sets, width=0.28 * width)
     return figure
 
 
-def _draw_medians(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) -> None:
+def _draw_medians(
+    axes: Axes,
+    layers: list[str],
+    sets: dict[str, np.ndarray],
+    looks: Looks,
+    *,
+    width: float = 0.0,
+) -> None:
     places = np.arange(len(layers))
     step = 0.8 / len(sets)
     size, line = (3.5, 1.1) if len(layers) * len(sets) < 100 else (2.6, 0.8)
@@ -102,7 +113,7 @@ def _draw_medians(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) ->
         low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
         shift = places + (number - (len(sets) - 1) / 2) * step
         errors = np.stack([middle - low, high - middle])
-        tone, mark = (ID_COLOUR, "s") if number == 0 else (colour(number - 1), marker(number - 1))
+        tone, mark = looks[name]
         for place, column in zip(shift, values.T, strict=True):
             heights, widths = violin(column)
             axes.fill_betweenx(heights, place - step / 2 * widths, place + step / 2 * widths,
@@ -111,9 +122,7 @@ def _draw_medians(axes: Axes, layers: list[str], sets: dict[str, np.ndarray]) ->
     deviations([axes])
     axes.set_ylabel(DEVIATIONS)
     axes.set_title("Distribution, median and quartiles of each layer")
-    name_layers(axes, layers, labels=False)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.04), ncols=min(4, len(sets)),
-                handletextpad=0.3, columnspacing=1.0)  # fmt: skip
+    name_layers(axes, layers, width=width)
 
 
 def violin(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,13 +138,19 @@ def violin(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_auroc(
-    axes: Axes, layers: list[str], sets: dict[str, np.ndarray], *, width: float = 0.0
+    axes: Axes,
+    layers: list[str],
+    sets: dict[str, np.ndarray],
+    looks: Looks,
+    *,
+    width: float = 0.0,
 ) -> None:
     inside = sets["ID test"]
     lowest = 90.0
-    for number, (name, values) in enumerate(list(sets.items())[1:]):
+    for name, values in list(sets.items())[1:]:
+        tone, mark = looks[name]
         aurocs = [100 * auroc(*pair) for pair in zip(inside.T, values.T, strict=True)]
-        axes.plot(aurocs, f"{marker(number)}-", ms=3.5, lw=1.1, color=colour(number), label=name)
+        axes.plot(aurocs, f"{mark}-", ms=3.5, lw=1.1, color=tone, label=name)
         lowest = min(lowest, *aurocs)
     if lowest < 55:
         axes.axhline(50, color="#999999", lw=0.8, ls=":")  # chance

@@ -40,7 +40,8 @@ def plot_matrix(saved: Saved) -> Picture:
         f"inputs: {', '.join(f'{name} {_size(rows, name):,}' for name in saved.ood)}. "
         "Best of a set in bold; methods by the mean of near and far."
     )
-    return Picture(figure, "every method on every OOD set", caption)
+    which = "all seeds" if seeds > 1 else None
+    return Picture(figure, "every method on every OOD set", caption, seeds=which)
 
 
 def means(rows: Sequence[Row], sets: Sequence[str]) -> tuple[list[str], np.ndarray]:

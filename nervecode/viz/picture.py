@@ -18,11 +18,15 @@ Plot = Callable[..., Path]
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, and what is said above and below it."""
+    """A figure, and what is said above and below it.
+
+    `seeds` says of which it is; None is the one seed that was asked for.
+    """
 
     figure: Figure
     title: str
     caption: str
+    seeds: str | None = None
 
 
 def plot(kind: str) -> Callable[[Callable[..., Picture]], Plot]:
@@ -53,7 +57,8 @@ def plot(kind: str) -> Callable[[Callable[..., Picture]], Plot]:
             path = saved.output(kind, output, force=force)
             with styled():
                 picture = draw(saved, **options)
-                title = f"{saved.meta['name']}: {picture.title}"
+                which = picture.seeds or f"seed {saved.seed}"
+                title = f"{saved.meta['name']}: {picture.title} ({which})"
                 finish(picture.figure, title=title, caption=picture.caption, stamp=saved.stamp)
                 return save(picture.figure, path)
 

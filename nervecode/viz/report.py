@@ -21,6 +21,7 @@ from nervecode.viz.specimens import BAND, specimens
 
 PAGE = "report.html"
 
+POOLED = ("matrix", "training")  # pictures of all seeds; the others are of one
 # Kind of plot -> its title, and what it shows to those who cannot see it.
 PICTURES = {
     "layerwise": (
@@ -141,7 +142,12 @@ def _pictures(run: RunDir, seed: int) -> list[dict[str, str]]:
         path = run.root / "plots" / f"{kind}_seed_{seed}.png"
         if run.recorded(path):
             data = base64.b64encode(run.verified(path).read_bytes()).decode()
-            pictures.append({"kind": kind, "title": title, "alt": alt, "data": data})
+            seeds = (
+                f"seed {seed}" if kind not in POOLED or len(run.meta["seeds"]) < 2 else "all seeds"
+            )
+            pictures.append(
+                {"kind": kind, "title": title, "alt": alt, "data": data, "seeds": seeds}
+            )
     return pictures
 
 

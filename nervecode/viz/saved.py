@@ -13,7 +13,7 @@ from nervecode.errors import ArtifactError, InputError, did_you_mean
 from nervecode.files import check_new
 from nervecode.lab.results.tables import marks
 from nervecode.lab.run.directory import RunDir
-from nervecode.viz.style import SUFFIXES
+from nervecode.viz.style import ID_COLOUR, ID_MARKER, SUFFIXES, colour, marker
 
 Arrays = dict[str, np.ndarray]
 
@@ -54,6 +54,13 @@ class Saved:
                 hint = did_you_mean(name, self.groups)
                 raise InputError(f"OOD set: {self.run.root.name} has no {name!r}; {hint}")
         self.ood = list(self.groups) if ood is None else list(ood)
+
+    def look(self, name: str) -> tuple[str, str]:
+        """Colour and marker of a set: the same in every picture of the run, whatever it shows."""
+        if name not in self.groups:
+            return ID_COLOUR, ID_MARKER
+        place = list(self.groups).index(name)
+        return colour(place), marker(place)
 
     def layerwise(self, split: str) -> Arrays:
         """`layer_names` (L,) and `surprise` (N, L) of `id_test`, `id_calibration` or `ood_NAME`."""

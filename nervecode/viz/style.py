@@ -25,6 +25,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's colours, told apart by every common kind of sight; ID is the dark one.
 ID_COLOUR = "#333333"
+ID_MARKER = "s"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800", "#8C510A")
 MARKERS = ("o", "^", "D", "v", "P", "X", "*", "<", ">")
 STYLES = ("-", "--", "-.", ":")

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nervecode.errors import InputError
-from nervecode.viz.panels import label_panels, lowest, panels
+from nervecode.viz.panels import label_panels, panels
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved, standard
-from nervecode.viz.style import DEVIATIONS, ID_COLOUR, colour, deviations, name_layers
+from nervecode.viz.style import DEVIATIONS, deviations, name_layers
 
 BANDS = ((5, 95, "#E2E2E2"), (25, 75, "#BDBDBD"))
 
@@ -24,14 +24,13 @@ def plot_trace(saved: Saved, *, sample: int | None = None) -> Picture:
     splits = {"ID test": "id_test"} | {name: f"ood_{name}" for name in saved.ood}
     height = 2.4 + 0.03 * max(map(len, layers))  # their names stand aslant below
     figure, drawn = panels(list(splits), width=2.3 + 0.12 * len(layers), height=height)
-    for number, (axes, (name, split)) in enumerate(zip(drawn, splits.items(), strict=True)):
+    for axes, (name, split) in zip(drawn, splits.items(), strict=True):
         values = (saved.layerwise(split)["surprise"] - centre) / spread
         chosen = _chosen(saved, split, len(values)) if sample is None else sample
         if not 0 <= chosen < len(values):
             raise InputError(f"sample: {name} has no {chosen}, allowed: 0 to {len(values) - 1}")
-        tone = ID_COLOUR if number == 0 else colour(number - 1)
-        _draw(axes, inside, values[chosen], tone)
-        name_layers(axes, layers, labels=axes in lowest(drawn))
+        _draw(axes, inside, values[chosen], saved.look(name)[0])
+        name_layers(axes, layers)
         axes.set_title(f"{name} #{chosen}\nof {len(values):,}", fontsize=8.5)
     deviations(drawn)
     label_panels(drawn, y=DEVIATIONS)

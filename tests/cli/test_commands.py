@@ -72,11 +72,12 @@ def test_train_calibrate_bench_is_bench(
     assert status(run) == "complete"
 
 
+@pytest.mark.parametrize("command", ["train", "bench"])
 def test_a_dry_run_writes_nothing(
-    cli: Any, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, cli: Any, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = cli("train", "--config", tiny_file, "--dry-run", "-o", "data.limit_train=100")
+    found = cli(command, "--config", tiny_file, "--dry-run", "-o", "data.limit_train=100")
     assert found.status == 0, found.err
     assert list(tmp_path.iterdir()) == []
     assert "Nothing was written. Next: the same command without --dry-run" in found.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from nervecode.lab.data.catalogue import locations
 def test_the_block_tells_versions_device_data_and_disk(cli: Any, tmp_path: Path) -> None:
     found = cli("doctor", tmp_path)
     assert found.status == 0, found.err
-    lines = [line.split(maxsplit=1) for line in found.out.splitlines() if line[:1] == " "]
+    text = re.sub(r"\n {4,}", " ", found.out)  # what was wrapped
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line[:1] == " "]
     facts = {line[0]: line[1] for line in lines}
     assert facts["nervecode"] == nervecode.__version__
     assert facts["python"] == platform.python_version()
@@ -28,6 +30,15 @@ def test_the_block_tells_versions_device_data_and_disk(cli: Any, tmp_path: Path)
     assert facts["present"].split() == [place.name for place in locations() if place.present]
     assert facts["runs"].endswith(facts["data"].split()[-1]) or "GB free of" in facts["runs"]
     assert "Next: nervecode data" in found.err
+
+
+def test_it_fits_80_columns(cli: Any, tmp_path: Path) -> None:
+    assert max(map(len, cli("doctor", tmp_path).out.splitlines())) <= 80
+    parts = {"data": {"present": " ".join(["some_set"] * 40), "none": ""}}
+    lines = doctor.as_text(parts).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines).split().count("some_set") == 40
+    assert lines[-1] == "  none"
 
 
 def test_json_says_the_same(cli: Any, tmp_path: Path) -> None:

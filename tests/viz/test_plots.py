@@ -22,6 +22,7 @@ from nervecode.lab.results.statistics import auroc
 from nervecode.viz import KINDS, curves, layerwise, picture
 from nervecode.viz.layerwise import main
 from nervecode.viz.panels import label_panels, panels
+from nervecode.viz.saved import Saved
 from nervecode.viz.style import deviations, name_layers
 
 from .conftest import finish_run, write_run
@@ -59,6 +60,9 @@ def test_the_users_own_style_changes_nothing(finished: Path, tmp_path: Path) -> 
         assert KINDS["scores"](finished, output=tmp_path / "own.png").read_bytes() == plain
 
 
+LOOKS = {"ID test": ("black", "s"), "far": ("blue", "o")}
+
+
 @pytest.mark.parametrize("top", [1.5, 30.0, 900.0])
 def test_an_axis_of_deviations_has_plain_numbers_and_holds_all(top: float) -> None:
     figure = Figure()
@@ -86,8 +90,28 @@ def test_auroc_of_a_layer_is_scikit_learns_and_separable_layers_reach_100(tmp_pa
     inside[:, 0], outside[:, 0] = np.arange(50), 100 + np.arange(40)  # separable
     inside[:, 1], outside[:, 1] = np.arange(50) % 10, np.arange(40) % 10  # alike
     axes = Figure().subplots()
-    layerwise._draw_auroc(axes, ["a", "b"], {"ID test": inside, "far": outside})
+    layerwise._draw_auroc(axes, ["a", "b"], {"ID test": inside, "far": outside}, LOOKS)
     assert axes.lines[0].get_ydata() == pytest.approx([100.0, 50.0])
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.0, 9.0), (0.0, 4e4), (-900.0, 70.0), (5.0, 6.0)])
+def test_bars_are_equally_wide_on_their_axis_and_hold_all(low: float, high: float) -> None:
+    edges = curves.equal_bins(low, high, 7.0)
+    axes = Figure().subplots()
+    axes.set_xscale("symlog", linthresh=7.0, linscale=curves.LINEAR_DECADES)
+    axes.set_xlim(low, high)
+    places = axes.transData.transform(np.stack([edges, np.zeros_like(edges)], axis=1))[:, 0]
+    assert np.diff(places) == pytest.approx(np.full(curves.BINS, np.diff(places).mean()))
+    assert np.histogram([low, high], edges)[0].sum() == 2
+
+
+def test_a_set_has_one_colour_in_every_picture(run: Path, tmp_path: Path) -> None:
+    whole = Saved(run)
+    looks = [whole.look(name) for name in whole.ood]
+    assert len(set(looks)) == len(looks)
+    for name in whole.ood:
+        assert Saved(run, ood=[name], seed=1).look(name) == whole.look(name)
+    assert whole.look("ID test") not in looks
 
 
 @pytest.mark.parametrize("decimals", [1, 6])  # with ties, and without
@@ -114,7 +138,7 @@ def test_auroc_is_scikit_learns() -> None:
 def test_medians_are_numpys(tmp_path: Path) -> None:
     values = np.random.default_rng(1).normal(size=(31, 3))
     axes = Figure().subplots()
-    layerwise._draw_medians(axes, ["a", "b", "c"], {"ID test": values, "far": values + 1})
+    layerwise._draw_medians(axes, ["a", "b", "c"], {"ID test": values, "far": values + 1}, LOOKS)
     drawn = [container[0].get_ydata() for container in axes.containers]
     assert drawn[0] == pytest.approx(np.median(values, axis=0))
     assert drawn[1] == pytest.approx(np.median(values, axis=0) + 1)

@@ -218,6 +218,20 @@ def test_the_page_needs_nothing_but_itself(finished: Path) -> None:
     assert render_report(finished) == text
 
 
+def test_wide_tables_say_on_a_phone_that_they_scroll(finished: Path) -> None:
+    text = render_report(finished)
+    wide = [part.split("</thead>")[0].count('<th scope="col">') > 3
+            for part in text.split('<table class="sortable"')[1:]]  # fmt: skip
+    assert text.count('class="sideways"') == sum(wide) > 0
+    assert "@media (max-width: 44rem) { .sideways { display: block; } }" in text
+
+
+def test_pictures_say_of_which_seeds_they_are(finished: Path) -> None:
+    text = " ".join(render_report(finished).split())
+    assert 'Every method on every OOD set <span class="quiet">all seeds</span>' in text
+    assert 'ROC curves of chosen methods <span class="quiet">seed 0</span>' in text
+
+
 def test_whoever_cannot_see_it_is_told(finished: Path) -> None:
     page = Page(render_report(finished))
     tags = [tag for tag, _ in page.elements]

@@ -9,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("nervecode", "torch", "torchvision", "numpy", "scikit-learn", "pytorch-ood")
+from nervecode import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pytorch-ood")
 
 
 def provenance() -> dict[str, Any]:
@@ -26,7 +28,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    versions = {"nervecode": __version__}  # an editable install may tell of an older one
     for package in PACKAGES:
         try:
             versions[package] = version(package)

@@ -91,10 +91,14 @@ def _caption(meta: Meta, *, what: str = "mean ± standard deviation") -> str:
     sizes = meta.get("split_sizes", {})
     accuracy = [float(value) for value in meta["gate"]["accuracy"].values()]
     over = f"{what} over {seeds} seeds" if seeds > 1 else "one seed, which has no deviation"
-    return (
+    caption = (
         f"AUROC x100, higher is better; {over}; {sizes.get('id_test', '?')} ID test inputs; "
         f"ID accuracy {100 * float(np.mean(accuracy)):.2f} %."
     )
+    fallen = [f" Codebooks of {n} collapsed: {t}." for n, t in meta.get("collapsed", {}).items()]
+    # Every other table calls recipe `bits` by this name.
+    named = [" nervecode is recipe v0_1_1 here."] if meta.get("recipe") == "v0_1_1" else []
+    return "".join([caption, *named, *fallen])
 
 
 def _grid(

@@ -176,7 +176,8 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
 
 def labels(config: Config) -> Meta:
     """What a config says of how its figures are to be read."""
-    return {"demo": config.demo, "transfer": config.transferred}
+    recipe = config.signals[PRIMARY].recipe
+    return {"demo": config.demo, "transfer": config.transferred, "recipe": recipe}
 
 
 def now() -> str:

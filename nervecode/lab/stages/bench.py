@@ -25,6 +25,7 @@ from nervecode.lab.models.user_code import check_unchanged
 from nervecode.lab.models.weights import begin
 from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import check_devices, current, local_world
+from nervecode.lab.results.codebooks import collapsed
 from nervecode.lab.results.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
 from nervecode.lab.results.tables import markdown
 from nervecode.lab.run.directory import RunDir
@@ -162,6 +163,7 @@ def run_bench(
     withheld = not gate["passed"] and not allow_low_accuracy
     if withheld:
         rows = withhold(rows, gate)
+    run.update(collapsed=collapsed(run, run.config.seeds))
     _write_tables(run, rows, gate, allow_low_accuracy)
     status = "complete" if gate["passed"] else "gate_failed"
     run.update(status=status, gate=gate)

@@ -130,7 +130,10 @@ def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.de
     begin(config.model, model)
     normalise_together(model.to(device))
     signals = build_signals(config, model, recipe="v0_1_1")
-    trainer = Trainer(model, signals, config.train, splits.train, seed=seed, device=device)
+    revived = [name for name in signals if config.signals[name].revive]
+    trainer = Trainer(
+        model, signals, config.train, splits.train, seed=seed, device=device, revived=revived
+    )
     if rank := current().rank:
         torch.manual_seed(seed + (rank << 32))  # of dropout: each rank draws its own
     return trainer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,6 +24,7 @@ from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import TrainConfig
 from nervecode.lab.trainer.augment import Augmentation
 from nervecode.lab.trainer.optimizer import build_optimizer, build_schedule
+from nervecode.lab.trainer.revive import DRAWN, revive
 from nervecode.layers import WrappedModel
 from nervecode.scoring import stack_layers
 from nervecode.training import DiagnosticsCollector
@@ -53,6 +54,7 @@ class Trainer:
         diagnostics: sums over the same steps.
         kept: (N, D) features of all inputs, while the network that gives them is frozen and
             nothing else reads or changes what it is given; None elsewhere.
+        revived: signals whose dead codes are put on inputs after each epoch.
         share: size of this rank's part of the batch over the mean of all parts. Weighted by it,
             gradients that are averaged over ranks are those of the mean over the whole batch.
     """
@@ -66,11 +68,12 @@ class Trainer:
         *,
         seed: int,
         device: torch.device,
+        revived: Collection[str] = (),
     ) -> None:
         # Convolutions of channels-last images are the quicker ones, on CPU and CUDA.
         self.model = model.to(memory_format=torch.channels_last)
         self.job = current()
-        self.signals, self.config = signals, config
+        self.signals, self.config, self.revived = signals, config, revived
         self.dtype = choose_dtype(config.precision, device)
         self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
         self.random = torch.Generator().manual_seed(seed)
@@ -112,10 +115,24 @@ class Trainer:
                     return None
         self.pool(keep=True)
         row = self._row(number)
+        if number < self.config.epochs:  # what is put anew after the last would learn nothing
+            self._revive()
         trained = len(self.inputs) - before * self.config.batch_size
         self.layer_rows += self.diagnostics.rows(epoch=number)
         self._begin()
         return {**row, "samples_per_second": trained / (time.perf_counter() - began)}
+
+    def _revive(self) -> None:
+        """Put codes that no input of the epoch was nearest to on inputs; the same on all ranks."""
+        if not self.revived or self.kept is not None:
+            return
+        index = torch.randint(len(self.inputs), (DRAWN,), generator=self.random)
+        self.model.eval()
+        with torch.no_grad():
+            _, traces = _record(self.model, self.signals, self.inputs[index.to(self.inputs.device)])
+        for name in self.revived:
+            used = {layer: self.diagnostics.used(f"{name}:{layer}") for layer in traces[name]}
+            revive(self.signals[name], traces[name], used, self.random)
 
     def pool(self, *, keep: bool) -> None:
         """Take the sums over ranks for this rank's own, or zeros, since others keep them."""

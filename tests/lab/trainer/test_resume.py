@@ -66,7 +66,7 @@ def outcome(run: RunDir) -> Outcome:
 
 
 OPTIMIZERS = {
-    "sgd": ["signals.nervecode_v0_1_1.detach=false"],
+    "sgd": ["signals.nervecode_v0_1_1.detach=false", "signals.nervecode_v0_1_1.revive=true"],
     "adamw": ["train.optimizer=adamw", "train.learning_rate=0.001", "train.augment=crop_flip"],
     "frozen": ["train.freeze=2", "train.optimizer=adamw", "train.learning_rate=0.001"],
     "dropout": ["model.name=vit", "model.depth=1", "train.schedule=constant"],
