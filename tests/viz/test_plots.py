@@ -272,6 +272,7 @@ def _out_of_view(figure: Figure) -> set[int]:
     ("change", "words"),
     [
         ({"demo": True}, "DEMO"),
+        ({"transfer": True}, "TRANSFER"),
         ({"gate": {"passed": False, "accuracy": {}}}, "FAILED GATE"),
         ({"demo": True, "gate": {"passed": False, "accuracy": {}}}, "DEMO · FAILED GATE"),
     ],

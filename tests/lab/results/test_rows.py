@@ -277,6 +277,12 @@ def test_a_failed_gate_that_is_shown_all_the_same_is_marked() -> None:
     assert titles == ["FAILED GATE: try: AUROC ↑ by group", "FAILED GATE: try: AUROC ↑ by OOD set"]
 
 
+def test_a_transfer_is_marked_beside_all_else() -> None:
+    meta = META | {"demo": True, "transfer": True, "gate": FAILED}
+    titles = [table.title for table in all_tables(meta, ROWS)]
+    assert all(title.startswith("DEMO: TRANSFER: FAILED GATE: try") for title in titles)
+
+
 def test_a_demo_is_marked() -> None:
     titles = [table.title for table in all_tables(META | {"demo": True}, ROWS)]
     assert all(title.startswith("DEMO: try") for title in titles)

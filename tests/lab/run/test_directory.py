@@ -99,6 +99,22 @@ def test_a_demo_says_so(tmp_path: Path) -> None:
     assert run.meta["demo"] is True
 
 
+@pytest.mark.parametrize(
+    ("override", "transfer"),
+    [("demo=true", False), ("transfer=true", True), ("model.weights=x.pt", True)],
+)
+def test_a_transfer_says_so_also_once_it_has_become_one(
+    override: str, transfer: bool, tmp_path: Path
+) -> None:
+    config = resolve(preset="digits", overrides=[override]).config
+    assert RunDir.create(config, tmp_path, command="x").meta["transfer"] is transfer
+    run = RunDir.create(resolve(preset="digits").config, tmp_path, command="x")
+    assert run.meta["transfer"] is False
+    with run.claimed():
+        run.replace_config(config)
+    assert run.meta["transfer"] is transfer
+
+
 def test_a_run_that_is_not_there_shows_the_nearest(run: RunDir) -> None:
     (run.root.parent / "no_run").mkdir()
     wrong = run.root.with_name(run.root.name[:-1] + "z")
