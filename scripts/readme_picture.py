@@ -118,7 +118,7 @@ def _caption(sizes: dict[str, int]) -> str:
         "what it does not know, and where in it that shows. Lines are medians, shades the middle "
         f"half of the inputs ({counts}); flagged: p ≤ {ALPHA:g}, calibrated on held-out digits. "
         "Small pictures: from the least to the most surprising. "
-        "nervecode\u00a0bench\u00a0--preset\u00a0digits, seed 0"
+        "nervecode\u00a0bench\u00a0--preset\u00a0digits, seed 0."
     )
 
 
