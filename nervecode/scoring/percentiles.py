@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nervecode.errors import ArtifactError, InputError, NotReadyError
 from nervecode.files import replacing
@@ -50,13 +50,15 @@ def number_below(ordered: Tensor, scores: Tensor, *, equal: bool = False) -> Ten
 
     Exported graphs have no operation for it: there the numbers are laid out in a square, whose rows
     are counted by their last, and then the numbers of one row. That is few operations at any n.
+    The largest number fills the square up: it is counted with all the others, or not at all.
     """
     if not torch.compiler.is_exporting():
         return torch.searchsorted(ordered, scores.contiguous(), right=equal)
     n, below = ordered.shape[-1], torch.le if equal else torch.lt
     side = math.isqrt(n - 1) + 1
-    padded = nn.functional.pad(ordered, (0, side * side - n), value=torch.inf)
-    square, wanted = padded.unflatten(-1, (side, side)), scores.unsqueeze(-1)
+    largest = ordered[..., -1:].expand(*ordered.shape[:-1], side * side - n)
+    square = torch.cat([ordered, largest], -1).unflatten(-1, (side, side))
+    wanted = scores.unsqueeze(-1)
     whole = below(square[..., -1].unsqueeze(-2), wanted).sum(-1, keepdim=True).clamp_max(side - 1)
     row = square.gather(-2, whole.expand(*whole.shape[:-1], side))
     count = side * whole.squeeze(-1) + below(row, wanted).sum(-1)

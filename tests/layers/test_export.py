@@ -137,6 +137,40 @@ def test_onnx_is_the_wrapped_model(batch: int, tmp_path: Path, wrapped: WrappedM
     assert_same(dict(zip(names, map(torch.from_numpy, values), strict=True)), wrapped, x)
 
 
+def by_class(number: int) -> WrappedModel:
+    """A wrapper with p-values within the predicted class, where that has inputs enough."""
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap(Net().eval(), ["stem", "head"])
+    wrapped.fit([(data(120, 0), torch.arange(120) % 4)])
+    wrapped.calibrate([data(number, 1)], by_class=True)
+    assert wrapped.calibration is not None and wrapped.calibration.class_sizes
+    return wrapped
+
+
+@pytest.mark.parametrize("number", [151, 260])
+def test_p_values_within_classes_are_exported(number: int, tmp_path: Path) -> None:
+    wrapped = by_class(number)
+    wrapped.export(tmp_path / "model.pt2", data(1, 2))
+    graph = torch.export.load(tmp_path / "model.pt2").module()
+    x = 1.3 * data(64, 3)
+    with torch.no_grad():
+        found, surprise = graph(input=x, alpha=ALPHA), wrapped.score(x)[1]
+    torch.testing.assert_close(found["p_value"], surprise.p_value, rtol=0, atol=1 / 50)
+    assert (found["p_value"] == surprise.p_value).double().mean() > 0.9  # but at ties
+
+
+@pytest.mark.slow
+def test_p_values_within_classes_are_the_same_in_onnx(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    wrapped = by_class(260)
+    wrapped.export(tmp_path / "model.onnx", data(1, 2))
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    x = 1.3 * data(64, 3)
+    [p_value] = session.run(["p_value"], {"input": x.numpy(), "alpha": ALPHA.numpy()})
+    assert (p_value == wrapped.score(x)[1].p_value.numpy()).mean() > 0.9
+
+
 def test_bad_input_is_one_sentence(tmp_path: Path, wrapped: WrappedModel) -> None:
     with pytest.raises(InputError, match=r"model\.onx: unknown suffix '\.onx'; did you mean"):
         wrapped.export(tmp_path / "model.onx", data(1, 2))
