@@ -134,7 +134,8 @@ def test_the_manifest_hashes_every_checkpoint(finished: Path) -> None:
 
 
 def test_the_metadata_hash_every_file_but_themselves_and_the_log(finished: Path) -> None:
-    files = meta(finished)["files"]
+    derived = meta(finished)["derived"].values()
+    files = meta(finished)["files"] | {n: h for part in derived for n, h in part["outputs"].items()}
     found = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
     assert set(files) == found - {"meta.json", "log.jsonl", "run.log"}
     assert all(sha(finished / name) == digest for name, digest in files.items())

@@ -124,10 +124,11 @@ def finish_run(root: Path, **meta: Any) -> Path:
     gate, groups = run.meta["gate"], run.meta["ood_groups"]
     rows = [row for seed in (0, 1) for row in seed_rows(run, seed, groups, gate)]
     run.stage("tables", None, None, lambda: write_rows(run, rows, gate))
-    picture = root / "plots/scores_seed_0.png"
-    picture.parent.mkdir()
-    Image.new("L", (900, 600), 200).save(picture)
-    run.stage("plots", None, None, lambda: [picture])
+    pictures = [root / f"plots/{kind}_seed_0.png" for kind in ("scores", "matrix")]
+    pictures[0].parent.mkdir()
+    for picture in pictures:
+        Image.new("L", (900, 600), 200).save(picture)
+    run.stage("plots", None, None, lambda: pictures)
     return root
 
 

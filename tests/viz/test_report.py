@@ -229,7 +229,7 @@ def test_wide_tables_say_on_a_phone_that_they_scroll(finished: Path) -> None:
 def test_pictures_say_of_which_seeds_they_are(finished: Path) -> None:
     text = " ".join(render_report(finished).split())
     assert 'Every method on every OOD set <span class="quiet">all seeds</span>' in text
-    assert 'ROC curves of chosen methods <span class="quiet">seed 0</span>' in text
+    assert 'Scores of ID test and of each OOD set <span class="quiet">seed 0</span>' in text
 
 
 def test_whoever_cannot_see_it_is_told(finished: Path) -> None:

@@ -168,11 +168,11 @@ def _names(path: Path) -> list[str]:
 def _member(path: Path, name: str) -> np.ndarray:
     with _readable(path):
         with zipfile.ZipFile(path) as archive:
+            if f"{name}.npy" not in archive.namelist():
+                raise ValueError("its member is no array")
             _check_size(archive.getinfo(f"{name}.npy").file_size, f"{path}: {name}")
         with np.load(path, allow_pickle=False) as arrays, warnings.catch_warnings():
-            array = arrays[name]
-            if not isinstance(array, np.ndarray):
-                raise ValueError("its member is no array")
+            array: np.ndarray = arrays[name]
             return array
 
 

@@ -78,7 +78,7 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None
     assert found["git_commit"] is None
     assert found["versions"]["numpy"] == np.__version__
     monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
-    assert set(provenance.provenance()["versions"]) == {"python"}
+    assert set(provenance.provenance()["versions"]) == {"python", "nervecode"}
 
 
 def test_names_differ_though_seeds_are_fixed(config: Config, tmp_path: Path) -> None:
