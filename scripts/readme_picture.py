@@ -125,7 +125,9 @@ def _caption(sizes: dict[str, int]) -> str:
 def _promise(run: Path, saved: Saved) -> str:
     """How the flagged among the known inputs go with alpha, by every seed."""
     seeds = saved.meta["seeds"]
-    n, held_out = (len(saved.layerwise(split)["surprise"]) for split in ("id_test", "id_calibration"))
+    n, held_out = (
+        len(saved.layerwise(split)["surprise"]) for split in ("id_test", "id_calibration")
+    )
     rates = [false_alarms(Saved(run, seed=seed), (ALPHA,))[0].rate for seed in seeds]
     k = int(ALPHA * (held_out + 1) + 1e-9)
     low, high = 100 * beta_binomial(n, k, held_out + 1 - k) / n
