@@ -147,8 +147,9 @@ def _line(watcher: Watcher) -> str:
     if watcher.alarms and monitor.alarm is None:
         alarm = f"alarms: {watcher.alarms}"
     skipped = f", {watcher.skipped} skipped" if watcher.skipped else ""
+    inputs = "1 input" if monitor.inputs == 1 else f"{monitor.inputs:,} inputs"
     return (
-        f"{monitor.inputs:,} inputs, {watcher.flagged:,} flagged{skipped}; evidence "
+        f"{inputs}, {watcher.flagged:,} flagged{skipped}; evidence "
         f"10^{monitor.log10_evidence:.1f} of 10^{monitor.log10_threshold:.1f}; {alarm}"
     )
 

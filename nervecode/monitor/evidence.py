@@ -64,6 +64,14 @@ class Evidence:
         return int((self.wealth[row] + LOG_WEIGHTS).argmax())
 
 
+def log10_of(log_wealth: np.ndarray | float) -> np.ndarray:
+    """Natural logarithms as powers of ten; 0, no evidence yet, where nothing is staked so far."""
+    powers: np.ndarray = np.where(
+        np.asarray(log_wealth) <= NOTHING / 2, 0.0, np.asarray(log_wealth) / math.log(10)
+    )
+    return powers
+
+
 def log_mean(wealth: np.ndarray) -> np.ndarray:
     """(..., B) -> (...,): ln of the weighted mean over the bettors."""
     mean: np.ndarray = np.logaddexp.reduce(wealth + LOG_WEIGHTS, axis=-1)

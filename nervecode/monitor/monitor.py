@@ -13,9 +13,10 @@ import numpy as np
 from nervecode.errors import InputError
 from nervecode.files import read_json, write_json
 from nervecode.monitor.alarm import Alarm
+from nervecode.monitor.evidence import log10_of
 from nervecode.monitor.ranks import StreamRanks
 from nervecode.monitor.settings import Label, MonitorSettings
-from nervecode.monitor.state import as_plain, from_plain, merged
+from nervecode.monitor.state import as_plain, check_base, from_plain, merged
 from nervecode.monitor.stream import StreamState
 
 BLOCK = 4096  # inputs of `update_many` that are worked on at a time
@@ -88,8 +89,8 @@ class Monitor:
 
     @property
     def log10_evidence(self) -> float:
-        """Of the evidence now, as a power of ten."""
-        return self._stream.log_evidence() / math.log(10)
+        """Of the evidence now, as a power of ten; 0 before any input."""
+        return float(log10_of(self._stream.log_evidence()))
 
     @property
     def log10_threshold(self) -> float:
@@ -99,7 +100,7 @@ class Monitor:
     @property
     def layers(self) -> dict[str, float]:
         """Layer -> log10 of its own evidence."""
-        means = self._stream.layers.means / math.log(10)
+        means = log10_of(self._stream.layers.means)
         return dict(zip(self.settings.layers, means.tolist(), strict=True))
 
     @property
@@ -231,14 +232,19 @@ class Monitor:
                 where each began without any input.
 
         Raises:
-            InputError: a monitor of other settings; none was joined.
+            InputError: what is no monitor, one of other settings, one that comes twice, or a base
+                that one of them did not begin with; none was joined.
         """
-        for number, other in enumerate([*others, *([] if base is None else [base])]):
+        named = [(f"monitor {i}", other) for i, other in enumerate(others)]
+        for name, other in [*named, *([] if base is None else [("base", base)])]:
+            if not isinstance(other, Monitor):
+                raise InputError(f"merge: {name}: found {other!r}, allowed: a Monitor")
             if other.settings != self.settings:
-                raise InputError(
-                    f"merge: monitor {number}: found {other.settings}, allowed: {self.settings}"
-                )
+                raise InputError(f"merge: {name}: found {other.settings}, allowed: {self.settings}")
+        if len({id(monitor) for monitor in (self, *others)}) <= len(others):
+            raise InputError("merge: found a monitor twice, allowed: each once")
         start = StreamState(self.settings) if base is None else base._stream
+        check_base([self._stream, *(other._stream for other in others)], start)
         self._stream = merged([self._stream, *(other._stream for other in others)], start)
         if self.alarm is None and self._stream.log_evidence() >= self._log_threshold:
             self._stream.raise_alarm()

@@ -35,7 +35,7 @@ class StreamRanks:
 
     def many(self, p_values: Any, layers: Any, predicted: Any) -> RankedMany:
         """Ranks of N inputs: (N,) p-values, their rows, (N, L) layers."""
-        values = np.asarray(p_values, dtype=float)
+        values = as_array("p_values", p_values)
         if values.ndim != 1:
             raise InputError(f"p_values: found shape {values.shape}, allowed: (N,)")
         rows = self._each_row(predicted, len(values))
@@ -75,8 +75,8 @@ class StreamRanks:
             if odd:
                 hint = did_you_mean(odd[0], self.layers)
                 raise InputError(f"layers: {odd[0]!r} is missing or unknown; {hint}")
-            layers = np.stack([np.asarray(layers[name]) for name in self.layers], axis=-1)
-        values = np.asarray([] if layers is None else layers, dtype=float)
+            layers = np.stack([as_array(name, layers[name]) for name in self.layers], axis=-1)
+        values = as_array("layers", [] if layers is None else layers)
         if values.shape != (*shape, len(self.layers)):
             raise InputError(
                 f"layers: found shape {values.shape}, allowed: {(*shape, len(self.layers))}, "
@@ -95,6 +95,8 @@ def as_rank(name: str, p_value: float, n: int) -> float:
     Raises:
         InputError: outside (0, 1], NaN, or no p-value of n calibration inputs.
     """
+    if type(p_value) is not float:
+        p_value = as_number(name, p_value)
     if not 0 < p_value <= 1:
         raise InputError(f"{name}: found {p_value}, allowed: 0 < p <= 1")
     place = p_value * (n + 1)
@@ -102,9 +104,49 @@ def as_rank(name: str, p_value: float, n: int) -> float:
     if rank < 1 or abs(place - rank) > SLACK:
         raise InputError(
             f"{name}: found {p_value}, which {n} calibration inputs never give, "
-            f"allowed: multiples of 1/{n + 1}"
+            f"allowed: multiples of 1/{n + 1}{_rounded(p_value, place)}"
         )
     return float(rank / (n + 1))
+
+
+def _rounded(p_value: float, place: float) -> str:
+    """A hint, where a p-value has the few digits that a table shows."""
+    for digits in (2, 3, 4, 5):
+        if round(p_value, digits) == p_value and place >= 1 - SLACK:
+            return f"; it looks rounded to {digits} digits: give p-values with all of them"
+    return ""
+
+
+def as_number(name: str, value: Any) -> float:
+    """A number of any library, also as an array of one, as a float.
+
+    Raises:
+        InputError: a text, a truth value, None, or what is not one number.
+    """
+    found = value
+    try:
+        if hasattr(value, "item"):  # NumPy's and torch's
+            value = value.item()
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name}: found {found!r}, allowed: a number") from None
+
+
+def as_array(name: str, values: Any) -> np.ndarray:
+    """Numbers as an array of floats.
+
+    Raises:
+        InputError: texts, truth values, or rows of different lengths.
+    """
+    try:
+        array = np.asarray(values)
+        if array.size and array.dtype.kind not in "iuf":
+            raise TypeError
+        return array.astype(float, copy=False)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name}: found {values!r}, allowed: numbers") from None
 
 
 def as_ranks(name: str, p_values: np.ndarray, n: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +63,18 @@ class MonitorSettings:
             raise InputError("alpha and run_length: found both, allowed: one of them")
         if alpha is None and run_length is None:
             alpha = ALPHA
+        for name, number in (("alpha", alpha), ("run_length", run_length)):
+            if number is not None and not _is_number(number):
+                raise InputError(f"{name}: found {number!r}, allowed: a number")
         if alpha is not None and not 0 < alpha < 1:
             raise InputError(f"alpha: found {alpha}, allowed: 0 < alpha < 1")
         if run_length is not None and not 1 < run_length < math.inf:
             raise InputError(f"run_length: found {run_length}, allowed: more than 1 input")
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise InputError(f"layers: found {layers!r}, allowed: a list of names")
         names = tuple(layers)
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"layers: found {list(names)}, allowed: names")
         if len(set(names)) < len(names):
             raise InputError(f"layers: found a name twice in {', '.join(names)}")
         return cls(int(sum(counts)), classes, alpha, run_length, names, calibration)
@@ -90,6 +97,10 @@ class MonitorSettings:
             "layers": list(self.layers),
             "calibration": self.calibration,
         }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _is_count(n: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from nervecode.errors import ArtifactError, InputError
 from nervecode.monitor.alarm import Alarm
 from nervecode.monitor.bettors import KINDS
-from nervecode.monitor.evidence import Evidence, log_mean
+from nervecode.monitor.evidence import NOTHING, Evidence, log_mean
 from nervecode.monitor.reference import Reference
 from nervecode.monitor.settings import MonitorSettings
 from nervecode.monitor.stream import StreamState
@@ -21,6 +21,8 @@ from nervecode.monitor.stream import StreamState
 FORMAT = 2
 REFERENCES = ("reference", "layer_reference")
 EVIDENCE = ("score", "classes", "layers")
+MOST = 1 << 53  # inputs that a stream can have
+MOST_WON = 100.0  # nats that one input may win or lose, at most
 
 
 def as_plain(stream: StreamState) -> dict[str, Any]:
@@ -50,15 +52,14 @@ def from_plain(plain: Any, settings: MonitorSettings, where: str) -> StreamState
         stored, stream = plain["settings"], StreamState(settings)
         if plain["format"] != FORMAT or plain["bettors"] != list(KINDS):
             raise InputError(f"{where}: is the state of another version of the monitor")
-        for key, wanted in settings.plain().items():
-            if stored[key] != wanted:
-                raise InputError(f"{where}: {key}: found {stored[key]}, allowed: {wanted}")
-        stream.inputs, stream.restarted = int(plain["inputs"]), int(plain["restarted"])
+        _check_settings(stored, settings.plain(), where)
+        stream.inputs, stream.restarted = plain["inputs"], plain["restarted"]
         for name in (*REFERENCES, *EVIDENCE):
             _fill(getattr(stream, name), plain[name])
         if plain["alarm"] is not None:
             layers = tuple(plain["alarm"]["layers"])
             stream.alarm = Alarm(**{**plain["alarm"], "layers": layers})
+        _check(stream)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
@@ -66,12 +67,75 @@ def from_plain(plain: Any, settings: MonitorSettings, where: str) -> StreamState
     return stream
 
 
+def _check_settings(stored: Any, wanted: dict[str, Any], where: str) -> None:
+    promises = [
+        next(f"{key} {held[key]:g}" for key in ("alpha", "run_length") if held[key] is not None)
+        for held in (stored, wanted)
+    ]
+    for key, value in wanted.items():
+        if stored[key] is None or value is None:  # the one promise in the place of the other
+            if stored[key] != value:
+                raise InputError(f"{where}: found {promises[0]}, allowed: {promises[1]}")
+        elif stored[key] != value:
+            raise InputError(f"{where}: {key}: found {stored[key]}, allowed: {value}")
+
+
+def _check(stream: StreamState) -> None:
+    """Refuse what no stream can have come to.
+
+    Raises:
+        ValueError: a count, a sum or an evidence that cannot be.
+    """
+    inputs, restarted = stream.inputs, stream.restarted
+    if type(inputs) is not int or type(restarted) is not int or not 0 <= restarted <= inputs < MOST:
+        raise ValueError(f"inputs: {inputs}, after a restart at {restarted}")
+    start = StreamState(stream.settings)
+    for name in REFERENCES:
+        ours, least = getattr(stream, name), getattr(start, name)
+        if (ours.seen < least.seen).any() or (ours.seen - least.seen > inputs).any():
+            raise ValueError(f"{name}: seen: {ours.seen.tolist()} for {inputs} inputs")
+        if (ours.sums < least.sums).any():
+            raise ValueError(f"{name}: sums are less than those of the calibration set")
+    for name in EVIDENCE:
+        part: Evidence = getattr(stream, name)
+        grown = MOST_WON * (inputs + 1)
+        if (part.wealth > grown).any() or (part.wealth < NOTHING * 1.01).any():
+            raise ValueError(f"{name}: wealth that {inputs} inputs cannot give")
+        if not np.allclose(part.means, log_mean(part.wealth), rtol=1e-9, atol=1e-9):
+            raise ValueError(f"{name}: means are not those of wealth")
+        if (np.abs(part.gain) > grown).any() or (part.began < 0).any():
+            raise ValueError(f"{name}: gain that {inputs} inputs cannot give")
+    if stream.alarm is not None and stream.alarm.kind not in KINDS:
+        raise ValueError(f"alarm of kind {stream.alarm.kind!r}")
+
+
 def _fill(part: Reference | Evidence, plain: Any) -> None:
     for key, empty in vars(part).items():
-        array = np.array(plain[key], dtype=empty.dtype).reshape(empty.shape)
+        array = np.array(plain[key]) if empty.size else empty
+        if array.dtype.kind not in ("i" if empty.dtype.kind == "i" else "if"):
+            raise ValueError(f"{key} is not made of numbers as it should be")
+        array = array.astype(empty.dtype).reshape(empty.shape)
         if not np.isfinite(array).all():
             raise ValueError(f"{key} is not finite")
         setattr(part, key, array)
+
+
+def check_base(streams: Sequence[StreamState], base: StreamState) -> None:
+    """Refuse a base that has seen what one of the streams has not.
+
+    Raises:
+        InputError: likewise.
+    """
+    for stream in streams:
+        if stream.inputs < base.inputs or not all(
+            (array >= vars(getattr(base, name))[key]).all()
+            for name in REFERENCES
+            for key, array in vars(getattr(stream, name)).items()
+        ):
+            raise InputError(
+                f"merge: found a monitor of {stream.inputs} inputs that are not those of base "
+                f"({base.inputs}) and more, allowed: monitors that began as copies of base"
+            )
 
 
 def merged(streams: Sequence[StreamState], base: StreamState) -> StreamState:

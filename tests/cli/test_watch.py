@@ -423,6 +423,57 @@ def test_options_that_make_no_sense(
     assert found.status == 2 and message in found.err and "Traceback" not in found.err
 
 
+@pytest.mark.parametrize(
+    "names", [("source", "metrics"), ("source", "state"), ("state", "metrics")]
+)
+def test_no_output_replaces_another_file(
+    cli: Any, changed: Path, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    link, before = tmp_path / "link.csv", changed.read_bytes()
+    link.symlink_to(changed)
+    options: tuple[object, ...] = ("--state", tmp_path / "s.json", "--metrics", tmp_path / "s.json")
+    if names[0] == "source":
+        options = (f"--{names[1]}", link)
+    found = cli("watch", changed, "--calibration", N, *options)
+    assert found.status == 2 and "is the same file as" in found.err
+    assert changed.read_bytes() == before and not (tmp_path / "s.json").exists()
+
+
+def test_outputs_that_cannot_be_written_are_told_before_anything_is_read(
+    cli: Any, changed: Path, tmp_path: Path
+) -> None:
+    for option in ("--state", "--metrics"):
+        found = cli("watch", changed, "--calibration", N, option, tmp_path / "none" / "s.json")
+        assert found.status == 2 and f"{option} " in found.err and "no such folder" in found.err
+        assert "alarm" not in found.out and not (tmp_path / "none").exists()
+        found = cli("watch", changed, "--calibration", N, option, tmp_path)
+        assert found.status == 2 and "cannot be written" in found.err
+
+
+def test_bad_records_before_the_first_good_one_are_skipped(cli: Any, tmp_path: Path) -> None:
+    path, good = tmp_path / "s.jsonl", text(rows(5, None), "jsonl")
+    path.write_text('[1]\n{"p_value": null}\n{"p_value": true}\n' + good)
+    found = cli("watch", path, "--calibration", N, "--skip-bad", "--json")
+    assert found.status == 0, found.err
+    assert events(found.out)[-1]["inputs"] == 5 and events(found.out)[-1]["skipped"] == 3
+    assert "line 2: p_value: found null, allowed: a value" in found.err
+    assert "line 3: p_value: found True, allowed: a number" in found.err
+    path.write_text("[1]\n[2]\n")
+    found = cli("watch", path, "--calibration", N, "--skip-bad")
+    assert found.status == 2 and "holds no record that can be read: 2 skipped" in found.err
+
+
+def test_a_last_record_without_an_end_of_line_waits_and_that_is_said(
+    cli: Any, changed: Path, tmp_path: Path
+) -> None:
+    changed.write_text(text(rows(2, None)).rstrip())
+    base = ("watch", changed, "--calibration", N)
+    found = cli(*base, "--state", tmp_path / "s.json")
+    assert found.status == 0 and "1 input, " in found.err
+    assert "line 3: has no end of line, as if half-written" in " ".join(found.err.split())
+    assert "2 inputs, " in cli(*base).err
+
+
 def test_an_empty_file_holds_no_record(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,p_value\n")
     found = cli("watch", tmp_path / "a.csv", "--calibration", N)

@@ -1,11 +1,15 @@
 """The monitor: its two paths, its alarms, its state, its complaints."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.monitor import ClassRanks, LayerRanks, Monitor
@@ -132,7 +136,7 @@ def test_saved_and_loaded_it_goes_on_the_same(tmp_path: Path) -> None:
         ({"run_length": 600}, r"state.json: run_length: found 500, allowed: 600"),
         ({"run_length": 500, "calibration": "x"}, r"calibration: found abc, allowed: x"),
         ({"run_length": 500, "layers": ("stem",)}, r"layers: found \[\], allowed: \['stem'\]"),
-        ({"alpha": 0.05}, r"alpha: found None, allowed: 0.05"),
+        ({"alpha": 0.05}, r"found run_length 500, allowed: alpha 0.05"),
     ],
 )
 def test_a_state_of_other_settings_is_refused(
@@ -300,6 +304,110 @@ def test_unknown_and_missing_classes_are_told() -> None:
 def test_settings_that_make_no_sense_are_told(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Monitor(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_promise_and_names_of_another_kind_are_told() -> None:
+    for arguments, message in [
+        ({"alpha": "0.1"}, "alpha: found '0.1', allowed: a number"),
+        ({"run_length": True}, "run_length: found True, allowed: a number"),
+        ({"layers": "ab"}, "layers: found 'ab', allowed: a list of names"),
+        ({"layers": 5}, "layers: found 5, allowed: a list of names"),
+        ({"layers": [1, 2]}, r"layers: found \[1, 2\], allowed: names"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            Monitor(100, **arguments)  # type: ignore[arg-type]
+
+
+def test_one_number_of_any_library_is_taken_and_nothing_else() -> None:
+    plain, other = twins(run_length=100)
+    values = [Fraction(100, 201), *map(np.float32, [100 / 201]), np.array(100 / 201)]
+    values += [np.array([100 / 201]), torch.tensor(100 / 201), torch.tensor([100 / 201])]
+    for value in values:
+        plain.update(100 / 201)
+        other.update(value)
+    assert other.log10_evidence == plain.log10_evidence
+    for bad in ("0.5", None, True, np.True_, np.array([0.5, 0.5]), torch.ones(2), [0.5]):
+        with pytest.raises(InputError, match=r"p_value: found .*, allowed: a number"):
+            other.update(bad)  # type: ignore[arg-type]
+    for many in (["0.5"], [None], [True]):
+        with pytest.raises(InputError, match=r"p_values: found .*, allowed: numbers"):
+            other.update_many(many)  # type: ignore[arg-type]
+    assert other.inputs == len(values)
+
+
+def test_p_values_that_look_rounded_are_told_so() -> None:
+    with pytest.raises(InputError, match="looks rounded to 3 digits: give p-values with all"):
+        Monitor(1000).update(0.123)
+    with pytest.raises(InputError, match=r"multiples of 1/1001$"):
+        Monitor(1000).update(0.123456789)
+
+
+@pytest.mark.parametrize("promise", [{"alpha": 0.01}, {"run_length": 100}])
+def test_there_is_no_evidence_before_the_first_input(promise: dict[str, float]) -> None:
+    monitor = Monitor(N, layers=LAYERS, **promise)  # type: ignore[arg-type]
+    for _ in range(2):
+        assert monitor.log10_evidence == 0.0 and set(monitor.layers.values()) == {0.0}
+        monitor.update(1.0, layers=[1.0] * len(LAYERS))
+        assert -3 < monitor.log10_evidence < 0
+        monitor.restart()
+
+
+def _edit(*path: str | int, value: object) -> Callable[[Any], None]:
+    def edit(state: Any) -> None:
+        for key in path[:-1]:
+            state = state[key]
+        state[path[-1]] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _edit("inputs", value=-1),
+        _edit("inputs", value=True),
+        _edit("inputs", value=3.5),
+        _edit("restarted", value=51),
+        _edit("reference", "sums", 0, 0, value=-1),
+        _edit("reference", "sums", 0, 0, value=1),
+        _edit("reference", "sums", 0, 0, value=1.5),
+        _edit("reference", "seen", 0, value=-7),
+        _edit("reference", "seen", 0, value=10**9),
+        _edit("score", "wealth", 0, 0, value=1e308),
+        _edit("score", "wealth", 0, 0, value=-1e308),
+        _edit("score", "wealth", 0, 0, value="x"),
+        _edit("score", "means", 0, value=-1e300),
+        _edit("score", "gain", 0, 0, value=1e308),
+        _edit("score", "began", 0, 0, value=-3),
+    ],
+)
+def test_a_state_that_no_stream_has_is_refused(edit: Callable[[Any], None]) -> None:
+    monitor = Monitor(N, alpha=0.01)
+    monitor.update_many(stream(0, 50))
+    state = json.loads(json.dumps(monitor.state_dict()))
+    Monitor(N, alpha=0.01).load_state_dict(state)
+    edit(state)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        monitor.load_state_dict(state)
+    assert monitor.inputs == 50 and np.isfinite(monitor.log10_evidence)
+
+
+def test_what_cannot_be_merged_is_told() -> None:
+    first, second = twins(alpha=0.01)
+    base = Monitor(N, alpha=0.01)
+    first.update_many(stream(0, 20))
+    second.update_many(stream(1, 20))
+    base.update_many(stream(2, 10))
+    for others, start, message in [
+        ([first], None, "found a monitor twice"),
+        ([second, second], None, "found a monitor twice"),
+        ([Monitor(N, alpha=0.01)], base, "found a monitor of 0 inputs that are not those of base"),
+        ([3], None, "monitor 0: found 3, allowed: a Monitor"),
+        ([second], "b", "base: found 'b', allowed: a Monitor"),
+    ]:
+        with pytest.raises(InputError, match=f"merge: {message}"):
+            first.merge(others, base=start)  # type: ignore[arg-type]
+        assert first.inputs == 20
 
 
 def test_p_values_may_have_been_rounded_to_float32() -> None:

@@ -13,6 +13,7 @@ from nervecode.files import read_json, write_json, write_text
 from nervecode.lab.machine.interrupt import deferred
 from nervecode.lab.watch.calibration import CalibrationSet
 from nervecode.lab.watch.metrics import metrics_text
+from nervecode.lab.watch.outputs import check_outputs
 from nervecode.lab.watch.tail import PIPE, WAIT, Place, Record, Tail
 from nervecode.lab.watch.watcher import POOLED, AlarmEvent, Watcher
 
@@ -79,9 +80,11 @@ class WatchJob:
         Records before a bad one count; where it goes on next is before the bad one.
 
         Raises:
-            InputError: a source, a record, a calibration set or a promise that cannot be.
+            InputError: a source, a record, an output, a calibration set or a promise that cannot
+                be.
             ArtifactError: the run or the state is damaged.
         """
+        check_outputs(self.source, state=self.state, metrics=self.metrics)
         calibrated = self._calibrated()
         stored = None if self.state is None or not self.state.exists() else read_json(self.state)
         tail = Tail(
@@ -113,7 +116,8 @@ class WatchJob:
                 if watcher is not None:
                     self._save(watcher, place)
         if watcher is None:
-            raise InputError(f"{self.source}: holds no record")
+            skipped = f" that can be read: {tail.given} skipped" if tail.given else ""
+            raise InputError(f"{self.source}: holds no record{skipped}")
         return watcher
 
     def _is_done(self, watcher: Watcher | None, before: int) -> bool:
@@ -153,24 +157,37 @@ class WatchJob:
         calibrated: CalibrationSet,
         watcher: Watcher | None,
         heard: Heard,
-    ) -> Watcher:
+    ) -> Watcher | None:
         where = f"{self.source}, line {record.line}"
         try:
             values = tail.parse(record)
-            taking = watcher or self._watcher(
-                calibrated, layers=calibrated.has_layers(values), by_class=POOLED in values
-            )
+        except InputError as error:
+            return self._skip(error, watcher, heard)
+        taking = watcher or self._first(values, tail, calibrated)
+        try:
             event = taking.take(values, where)
         except InputError as error:
-            if not self.skip_bad or watcher is None:  # nothing may be right with the first record
-                raise
-            heard.notice(f"skipped: {error}")
-            watcher.skipped += 1
-            return watcher
+            return self._skip(error, watcher, heard)
         if event is not None:
             heard.alarm(event)
             self._save(taking, tail.place)
         return taking
+
+    def _first(self, values: dict[str, Any], tail: Tail, calibrated: CalibrationSet) -> Watcher:
+        """The watcher of a source whose first readable record this may be: its columns decide."""
+        watcher = self._watcher(
+            calibrated, layers=calibrated.has_layers(values), by_class=POOLED in values
+        )
+        watcher.skipped = tail.given - 1
+        return watcher
+
+    def _skip(self, error: InputError, watcher: Watcher | None, heard: Heard) -> Watcher | None:
+        if not self.skip_bad:
+            raise error
+        heard.notice(f"skipped: {error}")
+        if watcher is not None:
+            watcher.skipped += 1
+        return watcher
 
     def _place(self, stored: Any) -> Place | None:
         if stored is None:

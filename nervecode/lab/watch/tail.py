@@ -59,7 +59,10 @@ class Tail:
         follow: wait for more at the end of the file.
         place: where to go on, if the bytes before it are still those.
         finished: take a last record without an end of line, where nothing will follow.
-        notice: told of a rotation or a truncation.
+        notice: told of a rotation, a truncation, or a last record that is not taken.
+
+    Attributes:
+        given: how many records were given.
 
     Raises:
         InputError: no such file, or another suffix.
@@ -76,7 +79,7 @@ class Tail:
     ) -> None:
         self.source, self.follow, self.finished, self.notice = source, follow, finished, notice
         self.path = None if source == PIPE else Path(source)
-        self.place = place or Place()
+        self.place, self.given = place or Place(), 0
         self.columns: list[str] | None = None
         self.is_csv: bool | None = None if self.path is None else self.path.suffix == ".csv"
         if self.path is None:
@@ -153,6 +156,11 @@ class Tail:
                 if self._is_over(lines):
                     if data and self.finished:
                         yield from self._advance(data)
+                    elif data.strip():
+                        self.notice(
+                            f"{self.source}, line {self.place.line + 1}: has no end of line, as "
+                            "if half-written; it is taken when it has one"
+                        )
                     return
                 if not line and leaving:
                     return
@@ -172,6 +180,7 @@ class Tail:
         if self.is_csv and self.columns is None:
             self.columns = _fields(data)
         elif data.strip():
+            self.given += 1
             yield Record(data, self.place.line)
 
     def _is_over(self, lines: _Lines) -> bool:

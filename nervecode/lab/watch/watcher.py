@@ -134,11 +134,13 @@ class Watcher:
             InputError: it is of another calibration or other settings.
         """
         try:
-            counts = [int(state[name]) for name in ("flagged", "skipped", "alarms")]
+            counts = [state[name] for name in ("flagged", "skipped", "alarms")]
+            if not all(type(count) is int and count >= 0 for count in counts):
+                raise ValueError(f"flagged, skipped and alarms are {counts}")
             self.times.load_state_dict(state["times"])
             self.monitor.load_state_dict(state["monitor"], where=where)
             self.last_id = state["last_id"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
             raise ArtifactError(f"{where}: is damaged ({error})") from None
@@ -183,14 +185,18 @@ def _truth(values: Mapping[str, Any], name: str, where: str) -> bool:
 
 
 def _column(values: Mapping[str, Any], name: str, where: str) -> Any:
-    if values.get(name) is None:
+    if name not in values:
         raise InputError(f"{where}: no {name!r}; {did_you_mean(name, map(str, values))}")
+    if values[name] is None:
+        raise InputError(f"{where}: {name}: found null, allowed: a value")
     return values[name]
 
 
 def _number(values: Mapping[str, Any], name: str, where: str) -> float:
     value = _column(values, name, where)
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"{where}: {name}: found {value!r}, allowed: a number") from None
