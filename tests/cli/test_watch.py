@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -257,6 +258,29 @@ def test_a_run_says_which_layers_changed(cli: Any, finished: Path, tmp_path: Pat
     by_class = cli("watch", path, "--run", finished, "--by-class", "--json", "--alpha", 0.05)
     assert by_class.status == 0, by_class.err
     assert events(by_class.out)[-1]["inputs"] == 60
+
+
+def test_a_run_is_watched_without_a_bench_and_after_an_addition(
+    cli: Any, finished: Path, tmp_path: Path
+) -> None:
+    """What `score` and `calibrate` leave suffices: the same as of the run with all its scores."""
+    path, bare = scored(cli, finished, tmp_path), tmp_path / "runs" / "bare"
+    shutil.copytree(finished, bare)
+    for folder in ("scores", "layerwise"):
+        shutil.rmtree(bare / folder)
+    for options in ((), ("--by-class", "--alpha", 0.05)):
+        ends = [cli("watch", path, "--run", run, "--json", *options) for run in (finished, bare)]
+        assert ends[0].status == 0 and ends[0].out == ends[1].out, ends[1].err
+    drawn = cli("plot", bare, "--kind", "stream", "--scored", path, "--output", tmp_path / "s.png")
+    assert drawn.status == 0, drawn.err
+    added = cli("calibrate", bare, "--add", tmp_path / "in.npy")
+    assert added.status == 0, added.err
+    grown, again = added.out.strip().splitlines()[-1], tmp_path / "again.csv"
+    assert cli("score", grown, "--input", tmp_path / "in.npy", "--output", again).status == 0
+    for options in ((), ("--by-class", "--alpha", 0.05)):
+        watched = cli("watch", again, "--run", grown, "--json", *options)
+        assert watched.status == 0, watched.err
+        assert events(watched.out)[-1]["inputs"] == 60
 
 
 @pytest.fixture(scope="module")

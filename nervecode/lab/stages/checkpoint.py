@@ -84,8 +84,14 @@ def unpack_signals(
 
 
 def write_calibration(path: Path, signals: Mapping[str, WrappedModel]) -> None:
-    """Write fitted codes and calibration of several signals."""
+    """Write fitted codes and calibration of several signals, with the held-out scores.
+
+    The scores follow from the rest; they are kept for who reads the file without torch.
+    """
     header, tensors = pack_signals(signals)
+    for name, wrapped in signals.items():
+        if wrapped.calibration is not None:
+            tensors[f"signals.{name}.calibration_scores"] = wrapped.calibration.scores.contiguous()
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata(CALIBRATION_FORMAT, header))
 

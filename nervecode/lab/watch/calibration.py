@@ -12,6 +12,7 @@ import numpy as np
 
 from nervecode.errors import InputError
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.watch.stored import StoredCalibration, read_calibration
 from nervecode.monitor import ClassRanks, LayerRanks, Monitor
 
 BITS = "bits:"  # and the layer: a column of a scored file
@@ -26,6 +27,7 @@ class CalibrationSet:
         identity: a hash; empty where only the size is known.
         layers: ranks of the layers, from a run.
         run: the run whose calibration set it is, and `seed` of it.
+        stored: what that run has stored of it.
     """
 
     n: int
@@ -33,6 +35,7 @@ class CalibrationSet:
     layers: LayerRanks | None = None
     run: RunDir | None = None
     seed: int = 0
+    stored: StoredCalibration | None = None
 
     @classmethod
     def of_run(cls, root: Path, *, seed: int | None = None) -> CalibrationSet:
@@ -40,18 +43,17 @@ class CalibrationSet:
 
         Raises:
             InputError: no such run or seed.
-            ArtifactError: the run has not scored its calibration set, or a file is damaged.
+            ArtifactError: the run is not calibrated, or a file is damaged.
         """
         run = RunDir(root)
         seeds: list[int] = run.meta["seeds"]
         seed = seeds[0] if seed is None else seed
         if seed not in seeds:
             raise InputError(f"--seed: found {seed}, allowed: {', '.join(map(str, seeds))}")
-        layerwise = run.arrays(run.paths.layerwise(seed, "id_calibration"))
-        names = [str(name) for name in layerwise["layer_names"]]
-        layers = LayerRanks(dict(zip(names, layerwise["surprise"].T, strict=True)))
-        identity = run.recorded(run.paths.scores(seed, "id_calibration")) or ""
-        return cls(len(_scores(run, seed)), identity, layers, run, seed)
+        path = run.verified(run.paths.calibration(seed))
+        stored = read_calibration(path, run.meta["primary_method"])
+        n = len(next(iter(stored.surprise.values())))
+        return cls(n, run.recorded(path) or "", LayerRanks(stored.surprise), run, seed, stored)
 
     @cached_property
     def classes(self) -> ClassRanks:
@@ -65,9 +67,12 @@ class CalibrationSet:
                 "p-values within the predicted class: found --calibration, allowed: --run RUN, "
                 "which knows how many calibration inputs each class has"
             )
-        layerwise = self.run.arrays(self.run.paths.layerwise(self.seed, "id_calibration"))
-        names = list(range(int(self.run.meta["num_classes"])))
-        return ClassRanks(_scores(self.run, self.seed), layerwise["predictions"], classes=names)
+        assert self.stored is not None
+        scores, predicted = self.stored.scores, self.stored.predicted
+        if scores is None or predicted is None:
+            scores, predicted = _of_bench(self.run, self.seed)
+        known = self.run.meta.get("num_classes")
+        return ClassRanks(scores, predicted, classes=list(range(known)) if known else None)
 
     def monitor(
         self,
@@ -95,6 +100,7 @@ class CalibrationSet:
         return self.layers is not None and all(BITS + name in columns for name in self.layers.names)
 
 
-def _scores(run: RunDir, seed: int) -> np.ndarray:
-    """(n,) scores of the calibration inputs."""
-    return run.arrays(run.paths.scores(seed, "id_calibration"))[run.meta["primary_method"]]
+def _of_bench(run: RunDir, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) scores and predicted classes of the calibration inputs, as `bench` has kept them."""
+    scores = run.arrays(run.paths.scores(seed, "id_calibration"))[run.meta["primary_method"]]
+    return scores, run.arrays(run.paths.layerwise(seed, "id_calibration"))["predictions"]
