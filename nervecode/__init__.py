@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nervecode.layers import WrappedModel, load, wrap
+    from nervecode.layers.wrap import WrappedModel, load, wrap
     from nervecode.monitor import Monitor
 
 # No release on PyPI, where another package has this name, can have a local version (PEP 440).

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
+from nervecode import __version__
 from nervecode.errors import InputError, NotReadyError, did_you_mean, need_extra
 from nervecode.files import replacing
-from nervecode.layers.graph import OUTPUTS, CodesGraph, Graph, layer_inputs
+from nervecode.layers.graph import CodesGraph, Graph, layer_inputs
+from nervecode.layers.program import to_onnx, trace
 from nervecode.layers.watched import Watched
 
 SUFFIXES = (".onnx", ".pt2")
 MAX_ONNX = 2**31 - 2**20  # bytes of weights: the format's limit, less what else is in a file
 METADATA = "nervecode.json"  # its name in a .pt2 file; .onnx files have properties
-ALONE = "codes_only=True exports the codes alone, from the layers' activations to the flag"
+ONNX_TYPES = (
+    *(torch.float16, torch.float32, torch.float64, torch.bool),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+)  # that ONNX Runtime computes with
 
 Example = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 
@@ -57,7 +60,7 @@ def export(
         example: a batch of the model's inputs: a tensor, a tuple, or a mapping by name.
         dynamic_batch: the graph takes any number of inputs; False as many as the example.
         codes_only: without the model: the graph takes what the watched layers return.
-        metadata: further JSON values to write into the file.
+        metadata: further JSON values to write into the file, by names that it has not itself.
 
     Returns:
         What the file says of itself.
@@ -65,7 +68,7 @@ def export(
     Raises:
         NotReadyError: before calibration.
         InputError: an unknown suffix, an example that the model refuses, an operation that has no
-            form in the graph, or more than 2 GB for ONNX.
+            form in the graph, metadata that is not JSON, or for ONNX more than 2 GB or bfloat16.
         MissingExtraError: ONNX is not installed.
     """
     path = Path(path)
@@ -78,10 +81,15 @@ def export(
     if codes_only:
         inputs = layer_inputs(graph, inputs)
         graph = CodesGraph(watched, inputs)
-    _check_size(graph, path)
-    program = _program(graph, inputs, dynamic_batch)
-    about = {**_about(watched, inputs), **(metadata or {})}
-    content = _onnx(program, inputs, about) if path.suffix == ".onnx" else _pt2(program, about)
+    about = _with(_about(watched, inputs), metadata or {})
+    if path.suffix == ".onnx":
+        _check_onnx(graph, inputs, path)
+    program = trace(graph, inputs, dynamic_batch)
+    if path.suffix == ".onnx":
+        properties = {f"nervecode.{key}": json.dumps(value) for key, value in about.items()}
+        content = to_onnx(program, inputs, properties, dynamic_batch)
+    else:
+        content = _pt2(program, about)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return about
@@ -94,7 +102,8 @@ def check_format(path: Path) -> None:
             f"export {path}: unknown suffix {path.suffix!r}; {did_you_mean(path.suffix, SUFFIXES)}"
         )
     if path.suffix == ".onnx":
-        need_extra("export to ONNX", "onnxscript", "export")
+        for package in ("onnxscript", "onnx", "onnx_ir"):
+            need_extra("export to ONNX", package, "export")
 
 
 def _check_ready(watched: Watched) -> None:
@@ -105,10 +114,18 @@ def _check_ready(watched: Watched) -> None:
         raise InputError(f"export: {complaint}")
 
 
-def _check_size(graph: Graph, path: Path) -> None:
-    """Refuse more weights than the file can hold."""
-    size = sum(tensor.nbytes for tensor in (*graph.parameters(), *graph.buffers()))
-    if path.suffix == ".onnx" and size > MAX_ONNX:
+def _check_onnx(graph: Graph, inputs: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse numbers that ONNX Runtime has no operations for, and more than the file can hold."""
+    tensors = [*inputs.items(), *graph.named_parameters(), *graph.named_buffers()]
+    for name, tensor in tensors:
+        if tensor.dtype not in ONNX_TYPES:
+            raise InputError(
+                f"export {path}: found {name.removeprefix('watched.model.')!r} of {tensor.dtype}, "
+                "which ONNX Runtime does not compute with; allowed: model.float(), wrapped, fitted "
+                "and calibrated anew, or a .pt2 file"
+            )
+    size = sum(tensor.nbytes for _, tensor in tensors[len(inputs) :])
+    if size > MAX_ONNX:
         raise InputError(
             f"export {path}: found {size:,} bytes of weights, allowed in an ONNX file: "
             f"{MAX_ONNX:,}; .pt2 files have no such limit"
@@ -124,7 +141,13 @@ def named_inputs(model: nn.Module, example: Example) -> dict[str, Tensor]:
     if isinstance(example, Mapping):
         inputs = dict(example)
     elif isinstance(example, tuple):
-        inputs = dict(zip(_parameter_names(model), example, strict=False))
+        names = _parameter_names(model)
+        if len(example) > len(names):
+            raise InputError(
+                f"export example: found {len(example)} inputs, allowed: at most {len(names)}, as "
+                f"the model takes {', '.join(names)}"
+            )
+        inputs = dict(zip(names, example, strict=False))  # the others have defaults
     else:
         inputs = {"input": example}
     wrong = [name for name, value in inputs.items() if not isinstance(value, Tensor)]
@@ -140,52 +163,17 @@ def named_inputs(model: nn.Module, example: Example) -> dict[str, Tensor]:
 
 
 def _parameter_names(model: nn.Module) -> list[str]:
-    return list(signature(model.forward).parameters)
-
-
-def _program(graph: Graph, inputs: dict[str, Tensor], dynamic_batch: bool) -> ExportedProgram:
-    """The traced graph.
-
-    Raises:
-        InputError: an example that the model or its codes refuse, or an operation that cannot be
-            traced.
-    """
-    device = next(iter(inputs.values())).device
-    alpha = torch.tensor(0.05, dtype=torch.float64, device=device)
-    given = graph.arguments(inputs, alpha)
-    with torch.no_grad():
-        try:
-            graph(**given)
-        except Exception as error:
-            shapes = {name: tuple(x.shape) for name, x in inputs.items()}
-            raise InputError(f"export example: found shapes {shapes}: {_line(error)}") from error
-        batch = {0: Dim("batch")} if dynamic_batch else None
-        open_dims = graph.arguments(dict.fromkeys(inputs, batch), None)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return torch.export.export(graph, (), given, dynamic_shapes=open_dims, strict=False)
-        except Exception as error:
-            raise InputError(
-                f"export: the model cannot be traced: {_line(error)}; {ALONE}"
-            ) from error
-
-
-def _line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    parameters = signature(model.forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind not in several]
 
 
 def _about(watched: Watched, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
     """What a file says of itself, as plain JSON values."""
     calibration = watched.calibration
     assert calibration is not None
-    try:
-        installed = version("nervecode")
-    except PackageNotFoundError:
-        installed = "unknown"
     return {
-        "version": installed,
+        "version": __version__,
         "calibration_inputs": calibration.num_samples,
         "smallest_alpha": calibration.smallest_alpha,
         "method": calibration.method,
@@ -195,38 +183,28 @@ def _about(watched: Watched, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _with(about: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of itself, and what it is to say besides.
+
+    Raises:
+        InputError: a name that is taken, or a value that is not JSON.
+    """
+    for key, value in metadata.items():
+        if not isinstance(key, str) or key in about:
+            raise InputError(
+                f"export metadata: found the name {key!r}, allowed: a text other than "
+                f"{', '.join(about)}, which the file says of itself"
+            )
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"export metadata {key!r}: allowed: JSON values, without NaN or infinity ({error})"
+            ) from None
+    return {**about, **metadata}
+
+
 def _pt2(program: ExportedProgram, about: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={METADATA: json.dumps(about)})
     return file.getvalue()
-
-
-def _onnx(
-    program: ExportedProgram, inputs: Mapping[str, Tensor], about: Mapping[str, Any]
-) -> bytes:
-    outputs = [name for name in OUTPUTS if name in program.call_spec.out_spec.context]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            converted = torch.onnx.export(
-                program,
-                input_names=[*inputs, "alpha"],
-                output_names=outputs,
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:
-        cause = _deepest(error)
-        raise InputError(
-            f"export: ONNX has no form of the model: {_line(cause)}; {ALONE}"
-        ) from error
-    assert converted is not None
-    properties = {f"nervecode.{key}": json.dumps(value) for key, value in about.items()}
-    converted.model.metadata_props.update(properties)
-    return bytes(converted.model_proto.SerializeToString())
-
-
-def _deepest(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

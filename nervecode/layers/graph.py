@@ -14,8 +14,14 @@ from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError
 from nervecode.layers.coder import Coder, Projected, price_together
 from nervecode.layers.names import numbered
-from nervecode.layers.taps import activation_of
-from nervecode.layers.watched import Reading, Watched, coder_of, device_of, predicted_classes
+from nervecode.layers.watched import (
+    Reading,
+    Watched,
+    answer_of,
+    coder_of,
+    device_of,
+    predicted_classes,
+)
 
 OUTPUTS = ("output", "surprise", "percentile", "p_value", "by_layer", "flag", "smallest_alpha")
 
@@ -41,7 +47,7 @@ class Graph(nn.Module):
     def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
         """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
         output, seen = self.run(inputs)
-        returned = activation_of(output)
+        returned = answer_of(output)
         if not isinstance(returned, Tensor):
             raise InputError(f"export: the model returns {type(output).__name__}, without a tensor")
         scored = self.scored(seen.readings, seen.masks, alpha, predicted_classes(output))

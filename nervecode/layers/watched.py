@@ -283,9 +283,16 @@ def traced(
     return output, Traces(layers, size, remark, reading.batch.mask, predicted, coders)
 
 
+def answer_of(output: Any) -> Any:
+    """What a model answers: the tensor `logits` of a mapping, or else its first tensor, or None."""
+    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
+        return output["logits"]
+    return activation_of(output)
+
+
 def predicted_classes(output: Any) -> Tensor | None:
     """(B,) classes that a model's output predicts; None where it is no (B, K) logits."""
-    logits = activation_of(output)
+    logits = answer_of(output)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
         return None
     return logits.detach().argmax(1)

@@ -124,6 +124,8 @@ def test_a_traced_graph_takes_raw_inputs_and_is_told_of_its_run(
     assert found.status == 0, found.err
     assert tree(run_copy) == before
     assert "the run did not pass its accuracy gate" in found.err
+    scored = cli("score", run_copy, "--input", "uniform_noise")
+    assert "the run did not pass its accuracy gate, and its figures are withheld" in scored.err
     assert "Next: torch.export.load, as in docs/deployment.md" in found.err
     extra = {METADATA: ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=extra)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import nervecode
-from nervecode.errors import InputError, NotReadyError
+from nervecode.errors import InputError, MissingExtraError, NotReadyError
 from nervecode.layers import WrappedModel
 from nervecode.layers.export import METADATA, named_inputs
 from nervecode.layers.graph import OUTPUTS
+from nervecode.layers.watched import predicted_classes
 
 ALPHA = torch.tensor(0.05, dtype=torch.float64)
 SHAPE = (3, 8, 8)
@@ -96,6 +98,7 @@ def test_a_file_says_what_it_is(
     exported: tuple[nn.Module, dict[str, Any]], wrapped: WrappedModel
 ) -> None:
     _, about = exported
+    assert about["version"] == nervecode.__version__
     assert about["layers"] == ["stem", "body", "head", "head:label"]
     assert about["calibration_inputs"] == 150
     assert about["weights"] == wrapped.condition.digest
@@ -131,6 +134,8 @@ def test_onnx_is_the_wrapped_model(batch: int, tmp_path: Path, wrapped: WrappedM
     names = [output.name for output in session.get_outputs()]
     assert [given.name for given in session.get_inputs()] == ["input", "alpha"]
     assert names == list(OUTPUTS)
+    assert session.get_inputs()[0].shape == ["batch", *SHAPE]
+    assert session.get_outputs()[0].shape == ["batch", 4]
     assert "nervecode.weights" in session.get_modelmeta().custom_metadata_map
     x = 1.3 * data(batch, 3)
     values = session.run(None, {"input": x.numpy(), "alpha": ALPHA.numpy()})
@@ -192,7 +197,69 @@ def test_more_than_an_onnx_file_holds_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_cannot_be_traced_is_told_about_its_codes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"smallest_alpha": 1e-9}, "found the name 'smallest_alpha', allowed: a text other than"),
+        ({3: "x"}, "found the name 3, allowed: a text"),
+        ({"mean": torch.zeros(3)}, "'mean': allowed: JSON values.*Tensor is not JSON"),
+        ({"std": [1.0, float("nan")]}, "'std': allowed: JSON values, without NaN or infinity"),
+    ],
+)
+def test_metadata_is_checked_before_the_work(
+    metadata: dict[Any, Any],
+    told: str,
+    tmp_path: Path,
+    wrapped: WrappedModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nervecode.layers.export.trace", lambda *_: pytest.fail("traced"))
+    with pytest.raises(InputError, match=told):
+        wrapped.export(tmp_path / "model.pt2", data(1, 2), metadata=metadata)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_onnx_runtime_lacks_are_refused(tmp_path: Path, wrapped: WrappedModel) -> None:
+    pytest.importorskip("onnxscript")
+    with pytest.raises(InputError, match=r"'input' of torch\.bfloat16, which ONNX Runtime"):
+        wrapped.export(tmp_path / "model.onnx", data(1, 2).bfloat16())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnx_ir"])
+def test_every_package_that_onnx_needs_is_asked_for(
+    missing: str, tmp_path: Path, wrapped: WrappedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nervecode.errors.find_spec", lambda name: name != missing or None)
+    with pytest.raises(MissingExtraError, match=rf"needs {missing}, which .*\[export\]"):
+        wrapped.export(tmp_path / "model.onnx", data(1, 2))
+
+
+class Named(Net):
+    """Returns what it computes on the way as well."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        hidden = self.body(self.stem(x))
+        return {"hidden": hidden, "logits": self.head(hidden.relu())}
+
+
+def test_logits_are_the_output_wherever_they_stand(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap(Named().eval(), ["stem", "head"])
+    wrapped.fit([data(120, 0)]).calibrate([data(260, 1)], by_class=True)
+    wrapped.export(tmp_path / "model.pt2", data(1, 2))
+    x = 1.3 * data(64, 3)
+    with torch.no_grad():
+        found = torch.export.load(tmp_path / "model.pt2").module()(input=x, alpha=ALPHA)
+        output, surprise = wrapped.score(x)
+    torch.testing.assert_close(found["output"], output["logits"])
+    assert torch.equal(predicted_classes(output), output["logits"].argmax(1))
+    assert (found["p_value"] == surprise.p_value).double().mean() > 0.9  # but at ties
+
+
+def test_a_model_that_cannot_be_traced_is_told_about_its_codes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     class Branching(Net):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x if float(x.mean()) > 0 else -x)
@@ -200,8 +267,12 @@ def test_a_model_that_cannot_be_traced_is_told_about_its_codes(tmp_path: Path) -
     torch.manual_seed(0)
     wrapped = nervecode.wrap(Branching().eval(), ["stem"])
     wrapped.fit([(data(60, 0), torch.arange(60) % 4)]).calibrate([data(150, 1)])
-    with pytest.raises(InputError, match=r"cannot be traced.*codes_only=True"):
+    line = Branching.forward.__code__.co_firstlineno + 1
+    place = rf"in forward, .*test_export\.py:{line}: Could not guard"
+    with pytest.raises(InputError, match=f"cannot be traced {place}.*codes_only=True"):
         wrapped.export(tmp_path / "model.pt2", data(2, 2))
+    assert capfd.readouterr() == ("", "")  # torch writes the graph and logs
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_inputs_have_the_names_of_the_model() -> None:
@@ -213,6 +284,8 @@ def test_inputs_have_the_names_of_the_model() -> None:
     assert list(named_inputs(Two(), (x, x))) == ["left", "right"]
     assert list(named_inputs(Two(), {"right": x})) == ["right"]
     assert list(named_inputs(Two(), x)) == ["input"]
+    with pytest.raises(InputError, match=r"found 3 inputs, allowed: at most 2, .* left, right"):
+        named_inputs(Two(), (x, x, x))
     with pytest.raises(InputError, match="allowed: one size"):
         named_inputs(Two(), (x, x[:2]))
     with pytest.raises(InputError, match="allowed: a tensor, a tuple"):

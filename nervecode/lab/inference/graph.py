@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIX = ".onnx"
 PREFIX = "nervecode."  # of the names of a file's properties
 RANKS = {"output": 2, "surprise": 1, "percentile": 1, "p_value": 1, "by_layer": 2}
+SMALLEST = "smallest_alpha"  # the output that says it
 MAKE = "`nervecode export RUN --output model.onnx` makes one"
 
 
@@ -38,6 +40,7 @@ class _About(BaseModel):
     columns: dict[str, Any] | None = None
     classes: list[int | str] = []
     seed: int | None = None
+    gate_passed: bool | None = None
 
 
 class GraphScorer(Scorer):
@@ -49,7 +52,8 @@ class GraphScorer(Scorer):
         device: the CPU, or None for the same.
 
     Raises:
-        InputError: no such file, one that is damaged or of another kind, or another seed or device.
+        InputError: no such file, one that is damaged, of another kind or says otherwise than it
+            answers, or another seed or device.
         MissingExtraError: ONNX Runtime is not installed.
     """
 
@@ -71,7 +75,8 @@ class GraphScorer(Scorer):
             )
         self.input, self.shape = _input(path, self.session)
         self.num_samples = self.about.calibration_inputs
-        self.smallest_alpha = self.about.smallest_alpha
+        self.smallest_alpha = self._smallest_alpha()
+        self.gate_passed = self.about.gate_passed
         self.identity = {"graph": sha256(path)}
         self.classes = tuple(name for name in self.about.classes if isinstance(name, str))
         if self.about.columns is not None:
@@ -89,12 +94,7 @@ class GraphScorer(Scorer):
 
     def __call__(self, inputs: Inputs) -> Scored:
         """Score a batch with percentile and p-value."""
-        given = {self.input: inputs.inputs.numpy(), "alpha": np.array(self.smallest_alpha)}
-        try:
-            values = self.session.run(list(RANKS), given)
-        except Exception as error:  # ONNX Runtime raises errors of its own
-            raise NervecodeError(f"{self.path}: cannot be run ({_line(error)})") from None
-        answer = dict(zip(RANKS, map(np.asarray, values), strict=True))
+        answer = self._run(inputs.inputs.numpy(), list(RANKS))
         return Scored(
             np.array(inputs.ids),
             answer["surprise"].astype(np.float32),
@@ -105,6 +105,30 @@ class GraphScorer(Scorer):
             answer["by_layer"].astype(np.float32),
             tuple(self.about.layers),
         )
+
+    def _smallest_alpha(self) -> float:
+        """As the graph has it.
+
+        Raises:
+            InputError: the file's property says another.
+        """
+        answer = self._run(np.zeros((1, *self.shape), np.float32), [SMALLEST])
+        smallest = float(answer[SMALLEST])
+        if not math.isclose(smallest, self.about.smallest_alpha, rel_tol=1e-6):
+            raise InputError(
+                f"{self.path}: property 'nervecode.smallest_alpha': found "
+                f"{self.about.smallest_alpha:.6g}, allowed: {smallest:.6g}, as its output "
+                f"{SMALLEST!r}; {MAKE}"
+            )
+        return smallest
+
+    def _run(self, inputs: np.ndarray, outputs: list[str]) -> dict[str, np.ndarray]:
+        given = {self.input: inputs, "alpha": np.array(self.about.smallest_alpha)}
+        try:
+            values = self.session.run(outputs, given)
+        except Exception as error:  # ONNX Runtime raises errors of its own
+            raise NervecodeError(f"{self.path}: cannot be run ({_line(error)})") from None
+        return dict(zip(outputs, map(np.asarray, values), strict=True))
 
 
 def _opened(path: Path) -> InferenceSession:
@@ -128,7 +152,7 @@ def _width(path: Path, session: InferenceSession) -> Any:
     """
     shapes = {output.name: output.shape for output in session.get_outputs()}
     ranks = {name: len(shape) for name, shape in shapes.items()}
-    if missing := [name for name in RANKS if name not in ranks]:
+    if missing := [name for name in (*RANKS, SMALLEST) if name not in ranks]:
         raise InputError(
             f"{path}: lacks the output {missing[0]!r}, so it is no graph of a whole model that "
             f"nervecode exported; {MAKE}"

@@ -96,6 +96,8 @@ class ScoringJob:
             resize=scorer.resize,
         )
         scorer.check(source)
+        if scorer.gate_passed is False:
+            progress.tell("the run did not pass its accuracy gate, and its figures are withheld")
         for remark in source.remarks:
             progress.tell(remark)
         if scorer.classes:

@@ -40,6 +40,7 @@ class WrappedScorer(Scorer):
         scorer = cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
         scorer.encoder = read_columns(run)
         scorer.classes = tuple(name for name in splits.classes if isinstance(name, str))
+        scorer.gate_passed = run.meta["gate"]["passed"]
         scorer.resize = run.config.data.resize
         return scorer
 

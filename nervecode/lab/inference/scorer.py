@@ -32,6 +32,7 @@ class Scorer(ABC):
         identity: plain values that tell this model from others.
         encoder: of the columns of a table, where the model was trained on one.
         classes: the names of the classes 0, 1, …, where they have names.
+        gate_passed: whether its run passed the accuracy gate; None where that is not known.
         class_sizes: class -> calibration inputs behind its own p-values; empty unless by class.
     """
 
@@ -42,6 +43,7 @@ class Scorer(ABC):
     identity: dict[str, Any]
     encoder: TableEncoder | None = None
     classes: tuple[str, ...] = ()
+    gate_passed: bool | None = None
     class_sizes: Mapping[int, int] = MappingProxyType({})
 
     @property

@@ -45,18 +45,22 @@ def write_graph(
     for name, kind in types.items():
         source = "column" if name in COLUMN else "values"
         nodes.append(helper.make_node("Cast", [source], [name], to=kind))
+    nodes.append(helper.make_node("Identity", ["hundredth"], ["smallest_alpha"]))
     sizes = {name: [None] if name in COLUMN else [None, 2] for name in RANKS}
     outputs = [
         helper.make_tensor_value_info(name, types[name], sizes[name])
         for name in RANKS
         if name not in without
     ]
+    if "smallest_alpha" not in without:
+        outputs.append(helper.make_tensor_value_info("smallest_alpha", float64, []))
     inputs = [helper.make_tensor_value_info(first, element, shape)]
     if "alpha" not in without:
         inputs.append(helper.make_tensor_value_info("alpha", float64, []))
     zero = helper.make_tensor("zero", onnx.TensorProto.INT64, [], [0])
+    hundredth = helper.make_tensor("hundredth", float64, [], [0.01])
     kept = [node for node in nodes if node.output[0] not in without]
-    graph = helper.make_graph(kept, "test", inputs, outputs, [zero])
+    graph = helper.make_graph(kept, "test", inputs, outputs, [zero, hundredth])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     helper.set_model_props(model, {f"nervecode.{k}": json.dumps(v) for k, v in about.items()})
     path.write_bytes(model.SerializeToString())
@@ -92,6 +96,11 @@ def test_graphs_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
         ({"about": ABOUT | {"layers": []}}, "the property 'nervecode.layers'"),
         ({"about": ABOUT | {"layers": ["body"]}}, "'nervecode.layers': found 1 names, allowed: 2"),
         ({"about": ABOUT | {"smallest_alpha": 2}}, "the property 'nervecode.smallest_alpha'"),
+        (
+            {"about": ABOUT | {"smallest_alpha": 1e-6}},
+            "'nervecode.smallest_alpha': found 1e-06, allowed: 0.01, as its output",
+        ),
+        ({"without": ("smallest_alpha",)}, "lacks the output 'smallest_alpha'"),
         ({"without": ("p_value",)}, "lacks the output 'p_value', so it is no graph of a whole"),
         ({"without": ("output",)}, "lacks the output 'output'"),
         ({"without": ("alpha",)}, "found the inputs 'input', allowed: one, and 'alpha'"),

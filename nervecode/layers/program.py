@@ -1,0 +1,115 @@
+"""Program: a graph as torch traces it and as ONNX has it; what they cannot do is one sentence."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from traceback import walk_tb
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from nervecode.errors import InputError
+from nervecode.layers.graph import OUTPUTS, Graph
+
+ALONE = "codes_only=True exports the codes alone, from the layers' activations to the flag"
+BATCH = "batch"  # the name of the open dimension
+NOT_THE_USERS = {"torch", "nervecode", *sys.stdlib_module_names}
+
+
+def trace(graph: Graph, inputs: dict[str, Tensor], dynamic_batch: bool) -> ExportedProgram:
+    """The traced graph.
+
+    Raises:
+        InputError: an example that the model or its codes refuse, or an operation that cannot be
+            traced.
+    """
+    device = next(iter(inputs.values())).device
+    alpha = torch.tensor(0.05, dtype=torch.float64, device=device)
+    given = graph.arguments(inputs, alpha)
+    with torch.no_grad():
+        try:
+            graph(**given)
+        except Exception as error:
+            shapes = {name: tuple(x.shape) for name, x in inputs.items()}
+            raise InputError(f"export example: found shapes {shapes}: {_line(error)}") from error
+        batch = {0: Dim(BATCH)} if dynamic_batch else None
+        open_dims = graph.arguments(dict.fromkeys(inputs, batch), None)
+        try:
+            with _quiet():
+                return torch.export.export(graph, (), given, dynamic_shapes=open_dims, strict=False)
+        except Exception as error:
+            raise InputError(
+                f"export: the model cannot be traced{_place(error)}: {_line(error)}; {ALONE}"
+            ) from error
+
+
+def to_onnx(
+    program: ExportedProgram,
+    inputs: Mapping[str, Tensor],
+    properties: Mapping[str, str],
+    dynamic_batch: bool,
+) -> bytes:
+    """The content of an ONNX file.
+
+    Raises:
+        InputError: an operation that has no form in ONNX.
+    """
+    outputs = [name for name in OUTPUTS if name in program.call_spec.out_spec.context]
+    batch = {0: BATCH} if dynamic_batch else None
+    try:
+        with _quiet():
+            converted = torch.onnx.export(
+                program,
+                input_names=[*inputs, "alpha"],
+                output_names=outputs,
+                dynamic_shapes={**dict.fromkeys(inputs, batch), "alpha": None},
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:
+        cause = _deepest(error)
+        raise InputError(
+            f"export: ONNX has no form of the model: {_line(cause)}; {ALONE}"
+        ) from error
+    assert converted is not None
+    converted.model.metadata_props.update(properties)
+    return bytes(converted.model_proto.SerializeToString())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's warnings, logs and dumps of graphs from the terminal: the error says enough."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of the model's own code that led to an error raised below."""
+    place = ""
+    for frame, number in walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).split(".")[0] not in NOT_THE_USERS:
+            place = f" in {frame.f_code.co_name}, {frame.f_code.co_filename}:{number}"
+    return place
+
+
+def _line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _deepest(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
