@@ -37,7 +37,8 @@ class Rarity(NamedTuple):
     def of(cls, calibration: Tensor) -> Rarity:
         """That of (..., n) ID scores, of each row by itself."""
         known = calibration.double()
-        start = torch.quantile(known, 1 - TAIL, dim=-1, keepdim=True, interpolation="higher")
+        # Of two scores around the quantile the lower, so that one at least exceeds it, however few.
+        start = torch.quantile(known, 1 - TAIL, dim=-1, keepdim=True, interpolation="lower")
         above = known > start
         excess = torch.where(above, known - start, 0.0).sum(-1, keepdim=True)
         excess = excess / above.sum(-1, keepdim=True).clamp_min(1)
@@ -47,7 +48,7 @@ class Rarity(NamedTuple):
         """(..., n) bits of the ID scores behind it, each among the others alone, float64."""
         known, n = calibration.double(), calibration.shape[-1]
         # Above this score, it is the others' quantile too; others below it are no excess.
-        start = self.ordered[..., math.ceil((1 - TAIL) * (n - 2)), None]
+        start = self.ordered[..., math.floor((1 - TAIL) * (n - 2)), None]
         above = (known - start).clamp_min(0)
         others = ((above > 0).sum(-1, keepdim=True) - 1).clamp_min(1)
         excess = (above.sum(-1, keepdim=True) - above) / others

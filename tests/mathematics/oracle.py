@@ -197,7 +197,7 @@ def standard(known: Array, score: float) -> float:
 def rarity(known: Array, score: float) -> float:
     """Bits of the p-value up to the 90 % quantile, of an exponential tail above it."""
     ordered = sorted(known)
-    start = ordered[math.ceil(0.9 * (len(known) - 1))]
+    start = ordered[math.floor(0.9 * (len(known) - 1))]
     if score > start:
         excess = [k - start for k in known if k > start]
         return math.log2(10) + (score - start) / (sum(excess) / len(excess) * math.log(2))

@@ -42,7 +42,7 @@ def test_id_zscore_equal_needs_the_same_names(names: list[str]) -> None:
 
 def rarity_by_hand(known: np.ndarray, scores: np.ndarray) -> list[float]:
     """Bits of the p-value, one score at a time; above the 90 % quantile, of the exponential."""
-    start = np.quantile(known, 0.9, method="higher")
+    start = np.quantile(known, 0.9, method="lower")
     excess = np.mean([k - start for k in known if k > start])
     found = []
     for score in scores:
@@ -185,6 +185,13 @@ def test_new_inputs_are_as_surprising_as_those_of_a_small_calibration_set(method
         rates.append((p <= 0.1).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.085 < rate < 0.1 + 2 * error
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_rarity_of_few_scores_stays_of_the_size_of_their_spread(n: int) -> None:
+    """The tenth of so few is none: still the tail begins below one of them."""
+    known = torch.linspace(0, 1, n, dtype=torch.float64)
+    assert 3 < rarity(known, torch.tensor([2.0])) < 20 * n
 
 
 def test_rarity_of_a_constant_is_finite() -> None:
