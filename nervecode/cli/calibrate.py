@@ -71,7 +71,7 @@ def _extend(run: RunDir, source: str) -> None:
     from nervecode.lab.results.table import Table
 
     with progress() as shown:
-        new, changed = extend(run, source, command=command_line(), progress=shown)
+        new, changed, doubted = extend(run, source, command=command_line(), progress=shown)
     body = [
         [str(seed), f"{c.alpha:g}", f"{c.before:.2f}", f"{c.after:.2f}", f"{100 * c.flagged:.1f}"]
         for seed, rows in changed.items()
@@ -80,6 +80,8 @@ def _extend(run: RunDir, source: str) -> None:
     header = ["seed", "alpha", "threshold (bits)", "now", "of those added, flagged before (%)"]
     caption = "about 100 alpha % is usual in the last column; more says that they are other inputs"
     show_table(Table("Thresholds", header, body, caption=caption))
+    if doubted:
+        say("what follows holds only if the remarks on the added inputs do not apply:")
     _say_promises(new)
     typer.echo(new.root)
     next_step("score", new.root, "--input", "FILE")

@@ -19,9 +19,8 @@ from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, eager, predicted_classes, traced
 from nervecode.scoring.code_length import readings
 from nervecode.scoring.grid import one_place_each
-from nervecode.scoring.growth import p_values_before, with_more
+from nervecode.scoring.growth import remarks_on_addition, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
-from nervecode.scoring.remarks import remarks_on_selection
 from nervecode.scoring.tables import CODE_LENGTH
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def calibrate(
         calibrate_on(watched, rows, method, by_class)
     else:
         _set(watched, with_more(before, *rows))
-        for remark in remarks_on_selection(p_values_before(before, rows.layers)):
+        for remark in remarks_on_addition(before, rows.layers):
             watched._remarks.tell(f"calibrate add: {remark}", again=True)
     for remark in overlap(watched, inputs):
         watched._remarks.tell(f"calibrate: {remark}", again=True)

@@ -68,6 +68,25 @@ def promise(n: int, alpha: float, *, confidence: float = CONFIDENCE) -> str:
     )
 
 
+def rounded_up(bound: float, *, digits: int = 3) -> str:
+    """A bound above 0 in so many digits, never less than it is, so that what is shown will do."""
+    shown = f"{bound:.{digits}g}"
+    if float(shown) < bound:
+        step = 10.0 ** (math.floor(math.log10(bound)) - digits + 1)
+        shown = f"{float(shown) + step:.{digits}g}"
+    return shown
+
+
+def excess(m: int, flagged: int, n: int, alpha: float, *, chance: float) -> bool:
+    """Whether so many of m inputs like the n of calibration have p <= alpha by less than a chance.
+
+    Half of the chance is for the calibration set, whose own rate is below `false_alarm_bound`, and
+    half for the m inputs, whose number of flags is then at most binomial.
+    """
+    rate = false_alarm_bound(n, alpha, confidence=1 - chance / 2)
+    return flagged > 0 and (rate == 0 or _at_least(m, flagged, rate) < chance / 2)
+
+
 def rank_of(n: int, alpha: float) -> int:
     """floor(alpha (n + 1)) = k: p <= alpha for scores of at least the k-th largest of n."""
     return math.floor(alpha * (n + 1) + ROUNDING)
@@ -80,8 +99,9 @@ def _largest(n: int, rate: float, confidence: float) -> int:
     if smallest > rate:
         needed = math.ceil(math.log1p(-confidence) / math.log1p(-rate))
         raise InputError(
-            f"flag alpha: found {rate} at confidence {confidence}, allowed: {smallest:.3g} or "
-            f"more, as there are {n} calibration inputs; {needed} serve {rate}"
+            f"flag alpha: found {rate} at confidence {confidence}, allowed: "
+            f"{rounded_up(smallest)} or more, as there are {n} calibration inputs; "
+            f"{needed} serve {rate}"
         )
     low, high = 1, rank_of(n, rate) + 1  # the quantile of k = rate (n + 1) lies above its mean
     while high - low > 1:

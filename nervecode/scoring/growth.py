@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,8 +13,11 @@ from nervecode.errors import InputError
 from nervecode.scoring.layer_calibration import LayerCalibration, predictions
 from nervecode.scoring.mondrian import check_weights
 from nervecode.scoring.percentiles import p_values_among
+from nervecode.scoring.remarks import remarks_on_selection, remarks_on_twins
 
 ALPHAS = (0.1, 0.05, 0.01)
+SAME = 1e-3  # bits by which the readings of one input differ, computed in another batch
+LOOKED_AT = 2048  # inputs that are looked for among those of a calibration
 
 
 class Change(NamedTuple):
@@ -77,6 +81,35 @@ def p_values_before(calibration: LayerCalibration, layers: Mapping[str, Tensor])
     state = calibration.calibrator.state
     assert state is not None
     return p_values_among(state.scores, calibration.aggregate(layers))
+
+
+def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> list[str]:
+    """What speaks against adding inputs of these `readings` to a calibration, in words."""
+    return [
+        *remarks_on_selection(p_values_before(calibration, layers), calibration.num_samples),
+        *remarks_on_twins(share_known(calibration.layers, layers)),
+    ]
+
+
+def share_known(known: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> float:
+    """The share of inputs with the readings of a known one in every layer, up to rounding.
+
+    Beyond that of known ones that share theirs with another known one, as where readings tie; of
+    `LOOKED_AT` inputs of each, evenly spread, among all known ones.
+    """
+    old, new = (torch.cat([part[name].double().cpu() for name in known], dim=1)
+                for part in (known, layers))  # fmt: skip
+    tied = _neighbours(old[:: 1 + len(old) // LOOKED_AT], old) > 1
+    twins = _neighbours(new[:: 1 + len(new) // LOOKED_AT], old) > 0
+    return max(0.0, float(twins.double().mean() - tied.double().mean()))
+
+
+def _neighbours(rows: Tensor, known: Tensor) -> Tensor:
+    """(m,) how many of the known rows are within rounding of each row."""
+    counts = [
+        (torch.cdist(part, known, p=math.inf) <= SAME).sum(1) for part in rows.split(LOOKED_AT // 8)
+    ]
+    return torch.cat(counts) if counts else torch.zeros(0)
 
 
 def changes(before: LayerCalibration, after: LayerCalibration) -> list[Change]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from nervecode.scoring.false_alarms import excess
 from nervecode.scoring.mondrian import OWN, effective_size
 from nervecode.scoring.percentiles import ALPHA
 
+TWINS = 0.05  # the share of inputs to be added that may be in the calibration, as duplicates are
 SHOWN = 10  # classes by name
 USUAL = 0.05  # p-values up to here, which ID inputs have at about this rate
 CHANCE = 1e-3  # that there are none of them among inputs that nobody selected
@@ -49,11 +51,27 @@ def remarks_on_classes(predicted: Tensor | None) -> Iterator[str]:
         )
 
 
-def remarks_on_selection(p_values: Tensor) -> Iterator[str]:
-    """Of (m,) p-values of inputs to be added, by the calibration that they are added to."""
+def remarks_on_selection(p_values: Tensor, n: int) -> Iterator[str]:
+    """Of (m,) p-values of inputs to be added, by the n inputs that they are added to."""
+    flagged = int((p_values <= USUAL).sum())
+    if excess(len(p_values), flagged, n, USUAL, chance=CHANCE):
+        yield (
+            f"{flagged} of {len(p_values)} added inputs have a p-value of {USUAL} or less, as "
+            f"about {USUAL * len(p_values):.0f} should: are they ID? What was OOD is then no "
+            "longer flagged, and the promise is not for inputs like those of before"
+        )
     if not (p_values <= USUAL).any() and (1 - USUAL) ** len(p_values) < CHANCE:
         yield (
             f"none of {len(p_values)} added inputs has a p-value of {USUAL} or less, as about "
             f"{USUAL * len(p_values):.0f} should: were flagged inputs left out? Then p-values get "
             "too small"
+        )
+
+
+def remarks_on_twins(share: float) -> Iterator[str]:
+    """Of the share of inputs to be added whose readings are those of a calibration input."""
+    if share > TWINS:
+        yield (
+            f"{share:.0%} of the added inputs seem to be in the calibration already: they add no "
+            "knowledge, and the promise is that of fewer inputs than are counted"
         )

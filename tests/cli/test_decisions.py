@@ -246,7 +246,11 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
     ranks = np.array([line["p_value"] for line in lines]) * (grown.num_samples + 1)
     np.testing.assert_allclose(ranks, ranks.round(), atol=1e-6)
     assert cli("verify", new.root).status == 0
+    assert "seem to be in the calibration already" not in " ".join(found.err.split())
     again = cli("calibrate", new.root, "--add", source)
+    told = " ".join(again.err.split())
+    assert "of the added inputs seem to be in the calibration already" in told
+    assert "what follows holds only if the remarks on the added inputs do not apply" in told
     assert load_calibration(RunDir(again.out.strip().splitlines()[-1]), 0).num_samples == (
         old.num_samples + 300
     )
@@ -262,6 +266,14 @@ def test_bad_additions_make_no_run(cli: Any, run_copy: Path, tmp_path: Path) -> 
         assert found.status == 2
         assert text in found.err
     assert list(run_copy.parent.iterdir()) == [run_copy]
+
+
+def test_additions_that_are_ood_are_noticed(cli: Any, run_copy: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((60, 1, 8, 8), dtype=np.float32)
+    np.save(tmp_path / "noise.npy", noise)
+    found = cli("calibrate", run_copy, "--add", tmp_path / "noise.npy")
+    assert found.status == 0, found.err
+    assert "as about 3 should: are they ID?" in " ".join(found.err.split())
 
 
 def test_inputs_that_the_flag_let_pass_are_noticed(

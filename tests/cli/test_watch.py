@@ -432,6 +432,7 @@ def test_a_bad_record_is_told_and_changes_nothing(
     [
         ((), "--calibration and --run: found neither"),
         (("--calibration", 5, "--run", "."), "found both"),
+        (("--run", Path(__file__).parent), "is no run directory: it has no meta.json"),
         (("--calibration", 5, "--by-class"), "--by-class: found without --run"),
         (("--calibration", 5, "--seed", 1), "--seed: found without --run"),
         (("--calibration", N, "--alpha", 2), "alpha: found 2"),

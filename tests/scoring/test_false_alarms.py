@@ -9,6 +9,7 @@ from scipy.stats import beta
 
 from nervecode.errors import InputError
 from nervecode.scoring import alpha_within, conformal_p_values, false_alarm_bound
+from nervecode.scoring.false_alarms import excess, rounded_up
 
 
 @pytest.mark.parametrize("n", [2, 19, 99, 300, 5000, 1_000_000])
@@ -31,10 +32,11 @@ def test_alpha_within_is_the_largest_that_keeps_the_rate(n: int, rate: float) ->
 
 def test_too_few_inputs_name_the_smallest_rate_and_how_many_serve() -> None:
     smallest = beta.ppf(0.95, 1, 298)
-    with pytest.raises(
-        InputError, match=rf"allowed: {smallest:.3g} or more, as there are 298 .*299"
-    ):
+    with pytest.raises(InputError, match=r"as there are 298 .*299") as refused:
         alpha_within(298, 0.01)
+    allowed = float(str(refused.value).split("allowed: ")[1].split(" or more")[0])
+    assert smallest <= allowed < smallest + 1.1e-4
+    assert alpha_within(298, allowed) == 1 / 299
     assert alpha_within(299, 0.01) == 1 / 300
     assert alpha_within(298, float(f"{smallest * 1.001:.6g}")) == 1 / 299
 
@@ -72,3 +74,21 @@ def test_the_bound_covers_in_95_per_cent_of_calibration_sets(rounded: bool) -> N
     error = 3 * math.sqrt(0.95 * 0.05 / sets)
     assert covered >= 0.95 - error
     assert rounded or covered <= 0.95 + error
+
+
+@pytest.mark.parametrize("bound", [0.0102549, 0.01, 0.0999999, 0.99951, 1e-7, 0.5])
+def test_a_bound_is_rounded_up(bound: float) -> None:
+    assert bound <= float(rounded_up(bound)) <= bound * 1.0101
+    assert len(rounded_up(0.0102549)) == len("0.0103")
+
+
+def test_excess_is_rarer_than_the_chance_and_sees_what_is_no_id() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        rates = rng.beta(50, 951)
+        assert not excess(200, int(rng.binomial(200, rates)), 1000, 0.05, chance=1e-5)
+    assert excess(200, 200, 1000, 0.05, chance=1e-3)
+    assert excess(200, 40, 1000, 0.05, chance=1e-3)
+    assert not excess(200, 15, 1000, 0.05, chance=1e-3)
+    assert not excess(1, 1, 1000, 0.05, chance=1e-3)
+    assert not excess(5, 0, 10, 0.05, chance=1e-3)

@@ -7,6 +7,7 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.scoring import changes, with_more
+from nervecode.scoring.growth import share_known
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.remarks import remarks_on_selection
 
@@ -68,7 +69,24 @@ def test_what_cannot_be_added() -> None:
 
 def test_what_was_not_flagged_is_told_from_what_nobody_selected() -> None:
     p = (1 + torch.arange(1000)) / 1001
-    assert list(remarks_on_selection(p)) == []
-    assert list(remarks_on_selection(p[-100:])) == []  # so few may well have none
-    (remark,) = remarks_on_selection(p[p > 0.05])
+    assert list(remarks_on_selection(p, 1000)) == []
+    assert list(remarks_on_selection(p[-100:], 1000)) == []  # so few may well have none
+    (remark,) = remarks_on_selection(p[p > 0.05], 1000)
     assert "none of 950 added inputs has a p-value of 0.05 or less, as about 48 should" in remark
+
+
+def test_added_inputs_that_are_all_flagged_are_told() -> None:
+    (remark,) = remarks_on_selection(torch.full((60,), 1 / 1001), 1000)
+    assert remark.startswith("60 of 60 added inputs have a p-value of 0.05 or less, as about 3")
+
+
+def test_inputs_that_are_in_the_calibration_already_are_known_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    known = {"a": 50 * torch.rand(3000, 2, generator=generator), "b": torch.zeros(3000, 2)}
+    others = {"a": 50 * torch.rand(500, 2, generator=generator), "b": torch.zeros(500, 2)}
+    again = {name: torch.cat([known[name][:100] + 1e-5, others[name][:100]]) for name in known}
+    assert share_known(known, known) == pytest.approx(1, abs=0.01)
+    assert share_known(known, again) == pytest.approx(0.5, abs=0.02)
+    assert share_known(known, others) < 0.01
+    tied = {name: torch.zeros(300, 2) for name in known}
+    assert share_known(tied, tied) == 0  # such readings tell no input from another

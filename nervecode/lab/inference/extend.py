@@ -31,13 +31,12 @@ from nervecode.lab.stages.checkpoint import (
 from nervecode.lab.stages.columns import read_columns, write_columns
 from nervecode.layers.calibrating import overlap
 from nervecode.layers.sketch import InputSketch
-from nervecode.scoring.growth import Change, changes, p_values_before, with_more
-from nervecode.scoring.remarks import remarks_on_selection
+from nervecode.scoring.growth import Change, changes, remarks_on_addition, with_more
 
 
 def extend(
     run: RunDir, source: str, *, command: str, progress: Progress
-) -> tuple[RunDir, dict[int, list[Change]]]:
+) -> tuple[RunDir, dict[int, list[Change]], bool]:
     """A new run beside this one, with further held-out ID inputs in the calibration of every seed.
 
     Args:
@@ -47,7 +46,7 @@ def extend(
         progress: told what is done, and what speaks against adding these inputs.
 
     Returns:
-        The new run, and seed -> how its thresholds changed.
+        The new run, seed -> how its thresholds changed, and whether anything speaks against it.
 
     Raises:
         InputError: inputs that cannot be read or do not fit.
@@ -64,11 +63,13 @@ def extend(
         progress.tell(remark)
     grown: dict[int, Trained] = {}
     changed: dict[int, list[Change]] = {}
+    doubted = False
     for seed in config.seeds:  # the new run is made when nothing can be wrong with the inputs
         grown[seed] = load_calibrated(run, splits, seed, device=device)
         progress.start(f"add seed {seed}", inputs.units)
         layers, sketch = _read(grown[seed], inputs, progress)
-        changed[seed] = _grow(grown[seed], layers, sketch, progress)
+        changed[seed], doubts = _grow(grown[seed], layers, sketch, progress)
+        doubted |= doubts
     new = RunDir.create(config, run.root.parent, command=command)
     with new.claimed():
         take_trainings(new, dict.fromkeys(config.seeds, run))
@@ -76,7 +77,7 @@ def extend(
         for seed, trained in grown.items():
             _record(run, new, seed, trained, inputs)
         new.update(status="partial", num_classes=splits.num_classes)
-    return new, changed
+    return new, changed, doubted
 
 
 def _read(
@@ -102,16 +103,21 @@ def _grow(
     layers: Mapping[str, Mapping[str, Tensor]],
     sketch: InputSketch,
     progress: Progress,
-) -> list[Change]:
-    """Put the readings into the calibrations; returns what that changes for the primary signal."""
+) -> tuple[list[Change], bool]:
+    """Put the readings into the calibrations.
+
+    Returns:
+        What that changes for the primary signal, and whether anything speaks against it.
+    """
     before, after = trained.calibrations, {}
     for name, calibration in before.items():
         after[name] = trained.signals[name].calibration = with_more(calibration, layers[name])
     for remark in overlap(trained.signals[PRIMARY], sketch):
         progress.tell(f"--add: {remark}")
-    for remark in remarks_on_selection(p_values_before(before[PRIMARY], layers[PRIMARY])):
+    doubts = remarks_on_addition(before[PRIMARY], layers[PRIMARY])
+    for remark in doubts:
         progress.tell(f"--add: {remark}")
-    return changes(before[PRIMARY], after[PRIMARY])
+    return changes(before[PRIMARY], after[PRIMARY]), bool(doubts)
 
 
 def _record(run: RunDir, new: RunDir, seed: int, trained: Trained, source: Source) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from nervecode.errors import InputError
 from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.scorer import Scorer
-from nervecode.scoring.false_alarms import CONFIDENCE, alpha_within, promise
+from nervecode.scoring.false_alarms import CONFIDENCE, alpha_within, promise, rounded_up
 
 ALPHA = 0.05  # the rate of false alarms where none is asked for
 
@@ -85,8 +85,8 @@ class FlagRule:
             return self.rate
         if self.alpha is not None:
             raise InputError(
-                f"--alpha: found {self.alpha}, allowed: {scorer.smallest_alpha:.2g} or more; "
-                f"{_too_few(scorer)}"
+                f"--alpha: found {self.alpha}, allowed: {rounded_up(scorer.smallest_alpha)} or "
+                f"more; {_too_few(scorer)}"
             )
         return None
 

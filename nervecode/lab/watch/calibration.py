@@ -45,6 +45,8 @@ class CalibrationSet:
             InputError: no such run or seed.
             ArtifactError: the run is not calibrated, or a file is damaged.
         """
+        if root.is_dir() and not (root / "meta.json").is_file():
+            raise InputError(f"--run {root}: is no run directory: it has no meta.json")
         run = RunDir(root)
         seeds: list[int] = run.meta["seeds"]
         seed = seeds[0] if seed is None else seed
