@@ -235,16 +235,21 @@ class Monitor:
             InputError: what is no monitor, one of other settings, one that comes twice, or a base
                 that one of them did not begin with; none was joined.
         """
-        named = [(f"monitor {i}", other) for i, other in enumerate(others)]
-        for name, other in [*named, *([] if base is None else [("base", base)])]:
-            if not isinstance(other, Monitor):
-                raise InputError(f"merge: {name}: found {other!r}, allowed: a Monitor")
-            if other.settings != self.settings:
-                raise InputError(f"merge: {name}: found {other.settings}, allowed: {self.settings}")
-        if len({id(monitor) for monitor in (self, *others)}) <= len(others):
-            raise InputError("merge: found a monitor twice, allowed: each once")
+        _check_joined(self, others, base)
         start = StreamState(self.settings) if base is None else base._stream
         check_base([self._stream, *(other._stream for other in others)], start)
         self._stream = merged([self._stream, *(other._stream for other in others)], start)
         if self.alarm is None and self._stream.log_evidence() >= self._log_threshold:
             self._stream.raise_alarm()
+
+
+def _check_joined(monitor: Monitor, others: Sequence[Monitor], base: Monitor | None) -> None:
+    """Refuse what is no monitor, one of other settings, and one that comes twice."""
+    named = [(f"monitor {i}", other) for i, other in enumerate(others)]
+    for name, other in [*named, *([] if base is None else [("base", base)])]:
+        if not isinstance(other, Monitor):
+            raise InputError(f"merge: {name}: found {other!r}, allowed: a Monitor")
+        if other.settings != monitor.settings:
+            raise InputError(f"merge: {name}: found {other.settings}, allowed: {monitor.settings}")
+    if len({id(one) for one in (monitor, *others)}) <= len(others):
+        raise InputError("merge: found a monitor twice, allowed: each once")
