@@ -68,7 +68,11 @@ def need_extra(what: str, package: str, extra: str) -> None:
     Raises:
         MissingExtraError: it is not installed.
     """
-    if find_spec(package) is None:
+    try:
+        absent = find_spec(package) is None
+    except ImportError:  # a finder may refuse a name
+        absent = True
+    if absent:
         raise MissingExtraError(
             f"{what} needs {package}, which is not installed; "
             f"pip install -e '.[{extra}]' in the checkout"

@@ -70,7 +70,10 @@ def verify(
     about["status"] = opened.status
     if again and not lines:
         lines, about["largest_difference"] = _again(opened, device, tolerance)
-    typer.echo(json.dumps({**about, "verified": not lines}) if as_json else verdict.digest)
+    if as_json:
+        typer.echo(json.dumps({**about, "verified": not lines}))
+    elif not lines:
+        typer.echo(verdict.digest)
     if lines:
         raise ArtifactError("\n".join(lines))
     say(f"{verdict.files} files, {verdict.bytes / 1e6:.1f} MB: all as they were written")

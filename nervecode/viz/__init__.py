@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
-from nervecode.errors import need_lab
+from nervecode.errors import MissingExtraError, need_lab
 
-need_lab("nervecode.viz")
+try:
+    need_lab("nervecode.viz")
+except MissingExtraError as error:
+    if sys.argv[0] != "-m":  # what it is while `python -m nervecode.viz.layerwise` begins
+        raise
+    sys.stderr.write(f"Error: {error}\n")
+    sys.exit(error.exit_status)
 
 Draw = Callable[..., Path]
 

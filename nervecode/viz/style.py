@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +72,15 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def styled() -> Any:
-    """A context in which everything is drawn in the house style, whatever the user's own is."""
-    return matplotlib_style.context(["default", RC])
+@contextmanager
+def styled() -> Iterator[None]:
+    """A context in which everything is drawn in the house style, whatever the user's own is.
+
+    Letters that the font lacks are drawn as boxes, which need no warning for each.
+    """
+    with matplotlib_style.context(["default", RC]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        yield
 
 
 def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:

@@ -146,6 +146,18 @@ def test_the_command_says_what_it_lacks() -> None:
     assert (result.stdout, result.stderr) == ("", f"Error: the command nervecode {LACKS}\n")
 
 
+@pytest.mark.parametrize("module", ["nervecode", "nervecode.viz.layerwise"])
+def test_a_module_that_is_run_says_what_it_lacks(module: str) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["-m", "run"]  # as `python -m` has it while it looks for the module
+runpy.run_module({module!r}, run_name="__main__")
+"""
+    result = alone(code, status=2)
+    assert result.stdout == "" and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ") and result.stderr.endswith(f"{LACKS}\n")
+
+
 def test_a_package_that_is_there_would_be_met() -> None:
     """The hook hides, and does not break."""
     assert alone("import torch, numpy, safetensors; print('here')").stdout == "here\n"

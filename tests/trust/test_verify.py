@@ -43,6 +43,11 @@ def test_a_whole_run_verifies_and_nothing_is_written(cli: Any, copy: Path, tree:
     assert tree(copy) == before
 
 
+def test_a_run_that_fails_prints_no_digest(cli: Any, copy: Path) -> None:
+    (copy / "results.json").write_text("{}")
+    assert cli("verify", copy)[:2] == (4, "")
+
+
 def test_every_file_that_the_run_wrote_is_hashed(finished: Path, tree: Tree) -> None:
     meta = json.loads((finished / "meta.json").read_text())
     files = tree(finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from nervecode.lab.results.statistics import Ranks, ranks
 from nervecode.viz import critical_difference
 from nervecode.viz.critical_difference import plot_critical_difference
+from nervecode.viz.style import new_figure, save, styled
 
 from .test_plots import _text_boxes
 
@@ -49,6 +51,15 @@ def test_no_text_is_cut_or_overlaps(
 def _right(found: Ranks) -> list[tuple[str, float]]:
     """The worse half of the methods, whose names stand on the right."""
     return list(found.average.items())[(len(found.average) + 1) // 2 :]
+
+
+def test_letters_that_the_font_lacks_bring_no_warnings(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with styled():
+            figure = new_figure(2, 2)
+            figure.suptitle("\u5b57\u4f53")
+            assert save(figure, tmp_path / "x.png").is_file()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -149,6 +150,8 @@ def _check_size(size: int, source: str) -> None:
 
 def _mapped(path: Path) -> np.ndarray:
     with _readable(path):
+        with path.open("rb") as file:
+            _check_no_objects(file, str(path))
         # Copy on write: a tensor over it must be writable, and the file stays as it is.
         array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
         if not isinstance(array, np.memmap):
@@ -171,9 +174,26 @@ def _member(path: Path, name: str) -> np.ndarray:
             if f"{name}.npy" not in archive.namelist():
                 raise ValueError("its member is no array")
             _check_size(archive.getinfo(f"{name}.npy").file_size, f"{path}: {name}")
+            with archive.open(f"{name}.npy") as file:
+                _check_no_objects(file, f"{path}: {name}")
         with np.load(path, allow_pickle=False) as arrays, warnings.catch_warnings():
             array: np.ndarray = arrays[name]
             return array
+
+
+def _check_no_objects(file: IO[bytes], source: str) -> None:
+    """Refuse an array of Python objects by its header: it would have to be unpickled."""
+    if file.read(6) != b"\x93NUMPY":
+        return  # the reader says what it is
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    old = version == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+    if read(file)[2].hasobject:
+        raise InputError(
+            f"{source}: found an object array, allowed: numbers or texts; rows of unequal length "
+            "are cut or padded to one, texts become an array by astype(str)"
+        )
 
 
 @contextmanager

@@ -56,6 +56,9 @@ class Dataset:
             if not isinstance(number, int) or number not in numbers:
                 allowed = f"allowed: {', '.join(named)}"
                 hint = did_you_mean(str(given), named) if self.classes else allowed
+                parted = next((n for n in named if "," in n and str(given) in n), None)
+                if parted:
+                    hint += f"; a comma is quoted: -o '{source.split(':')[0]}=[\"{parted}\"]'"
                 raise InputError(f"{source} has no class {given}; {hint}")
             wanted.append(number)
         return wanted

@@ -39,6 +39,7 @@ def load_own(config: DataConfig) -> Dataset:
     """
     kind, _, path = config.id.partition(":")
     paths = [Path(path), *([Path(config.test)] if config.test else [])]
+    _check_another(paths)
     rows = READERS[kind](paths, config)
     if "target" not in rows.columns:
         raise InputError(f"data.id: {path} has no classes, allowed as ID data: a set with classes")
@@ -80,6 +81,14 @@ def outside_inputs(spec: str, encoder: TableEncoder | None, seen: Seen) -> Tenso
     return torch.cat(parts)
 
 
+def _check_another(paths: Sequence[Path]) -> None:
+    if len(paths) > 1 and all(path.exists() for path in paths) and paths[0].samefile(paths[1]):
+        raise InputError(
+            f"data.test: {paths[1]} is the file of data.id itself, allowed: rows that are not "
+            "trained on"
+        )
+
+
 def _classes(rows: Rows, paths: Sequence[Path]) -> tuple[tuple[str, ...], np.ndarray]:
     """(names of the classes: whole numbers in their order, else texts in theirs; (N,) labels)."""
     target = rows.columns["target"]
@@ -87,29 +96,36 @@ def _classes(rows: Rows, paths: Sequence[Path]) -> tuple[tuple[str, ...], np.nda
         place = rows.place(int((target.codes < 0).argmax()), paths)
         raise InputError(f"data.target: {place}: found nothing, allowed: a class")
     used = sorted(set(target.codes.tolist()))
+    names = {code: target.names[code] for code in used}
+    numbers = {code: _number(name) for code, name in names.items()}
+    if None not in numbers.values():
+        _check_whole(rows, numbers, paths)
     if len(used) > MAX_CLASSES:
         raise InputError(
             f"data.target: {paths[0]}: found {len(used):,} classes, allowed: {MAX_CLASSES:,}; "
             "measurements are no classes"
         )
-    names = {code: target.names[code] for code in used}
-    numbers = {code: _number(name) for code, name in names.items()}
     whole = [number for number in numbers.values() if number is not None and number.is_integer()]
     if len(whole) == len(used):
         names = {code: str(int(number)) for code, number in numbers.items() if number is not None}
         order = sorted(set(names.values()), key=int)
-    elif all(number is not None for number in numbers.values()):
-        code = next(code for code, number in numbers.items() if number and not number.is_integer())
-        place = rows.place(int((target.codes == code).argmax()), paths)
-        raise InputError(
-            f"data.target: {place}: found {names[code]}, allowed: names or whole numbers of classes"
-        )
     else:
         order = sorted(set(names.values()))
     number_of = np.zeros(max(used) + 1, np.int64)
     for code in used:
         number_of[code] = order.index(names[code])
     return tuple(order), number_of[target.codes]
+
+
+def _check_whole(rows: Rows, numbers: dict[int, float | None], paths: Sequence[Path]) -> None:
+    target = rows.columns["target"]
+    broken = [code for code, number in numbers.items() if number and not number.is_integer()]
+    if broken:
+        row = int(np.isin(target.codes, broken).argmax())
+        raise InputError(
+            f"data.target: {rows.place(row, paths)}: found {target.names[target.codes[row]]}, "
+            "allowed: names or whole numbers of classes; measurements are no classes"
+        )
 
 
 def _groups(rows: Rows, paths: Sequence[Path]) -> Tensor | None:

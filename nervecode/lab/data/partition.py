@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,27 @@ def partition(config: DataConfig, dataset: Dataset, kept: list[int]) -> Parts:
         if len(part) < 2:
             raise InputError(f"data: the {name} split of {config.id!r} holds {len(part)} samples")
     return _apart(config, parts)
+
+
+def shared_rows(config: DataConfig, parts: Parts) -> list[str]:
+    """What is to be told of test rows that ID train holds as well: the same inputs and class.
+
+    Raises:
+        InputError: all of them are in ID train.
+    """
+    seen = set(_digests(parts.train))
+    count = sum(digest in seen for digest in _digests(parts.test))
+    if count == len(parts.test):
+        raise InputError(
+            f"data.test: all {count:,} rows of {config.test} are rows of ID train as well, "
+            "allowed: rows that are not trained on"
+        )
+    return [f"ID test: {count:,} of {len(parts.test):,} rows are in ID train too"] * bool(count)
+
+
+def _digests(samples: Samples) -> Iterator[bytes]:
+    for row, label in zip(samples.inputs.numpy(), samples.labels.tolist(), strict=True):
+        yield hashlib.blake2b(row.tobytes(), digest_size=16, salt=label.to_bytes(8, "big")).digest()
 
 
 def stream(config: DataConfig, purpose: str) -> torch.Generator:

@@ -14,7 +14,14 @@ from torch import Tensor
 from nervecode.errors import InputError
 from nervecode.lab.data.array_files import as_inputs, column_array, inputs_array
 from nervecode.lab.data.series_files import read_ts
-from nervecode.lab.data.table_files import MAX_BYTES, Contents, check_columns, read_table, survey
+from nervecode.lab.data.table_files import (
+    MAX_BYTES,
+    Contents,
+    check_columns,
+    column_names,
+    read_table,
+    survey,
+)
 from nervecode.lab.schema import DataConfig
 
 if TYPE_CHECKING:
@@ -79,10 +86,9 @@ def _array_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
 
 
 def _table_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
-    contents = survey(paths[0])
     keys = {"target": config.target, "split": config.split, "group": config.group}
     beside = {key: name for key, name in keys.items() if name}
-    present = list(contents.kinds)
+    present = column_names(paths[0])
     for key, names in (
         *((key, [name]) for key, name in beside.items()),
         ("categories", config.categories),
@@ -92,6 +98,7 @@ def _table_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
     columns = [name for name in present if name not in (*beside.values(), *config.drop)]
     if not columns:
         raise InputError(f"{paths[0]}: has no column beside the target, allowed: one or more")
+    contents = survey(paths[0], columns)
     check_size(paths[0], 8 * contents.rows * len(columns))
     numbers = [name for name in columns if _is_number(contents, name, paths[0], config)]
     table, counts = read_table(paths, [*columns, *beside.values()], numbers)
@@ -102,7 +109,15 @@ def _table_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
 def _is_number(contents: Contents, name: str, path: Path, config: DataConfig) -> bool:
     """Whether a column holds numbers; texts among them are refused."""
     kind = contents.kinds[name]
-    if name in config.categories or not kind.numbers:
+    if name in config.categories:
+        return False
+    if kind.text is not None and 2 * kind.commas > kind.numbers + kind.texts:
+        row, text = kind.text
+        raise InputError(
+            f"{path}: row {row}, column {name!r}: found {text!r}, allowed: numbers with a decimal "
+            f"point; data.categories=[{name}] takes the column as categories"
+        )
+    if not kind.numbers:
         return False
     if kind.text is not None:
         row, text = kind.text

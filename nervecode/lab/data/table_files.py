@@ -7,6 +7,7 @@ Rows are counted from 0, as in the ids of scores. A cell is missing where it is 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".parquet")
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
+DECIMAL_COMMA = r"[-+]?\d+,\d+"
 BLOCK = 1 << 16  # rows
 MAX_BYTES = 4 << 30  # of a set by path in memory: half a billion numbers of a table
 
@@ -32,10 +34,14 @@ class ColumnKind:
 
     Attributes:
         numbers: how many of them are numbers.
-        text: the first that is none, as (row, text).
+        texts: how many are something else.
+        commas: how many of these are numbers with a decimal comma.
+        text: the first that is no number, as (row, text).
     """
 
     numbers: int = 0
+    texts: int = 0
+    commas: int = 0
     text: tuple[int, str] | None = None
 
 
@@ -47,22 +53,24 @@ class Contents:
     kinds: dict[str, ColumnKind] = field(default_factory=dict)
 
 
-def survey(path: Path) -> Contents:
-    """Count rows, and see of each column whether it holds numbers or texts.
+def survey(path: Path, names: Sequence[str]) -> Contents:
+    """Count rows, and see of some columns whether they hold numbers or texts.
 
     Raises:
         InputError: a file that cannot be read as a table.
     """
     contents = Contents()
-    for block in blocks(path):
-        for name in block.columns:
-            kind = contents.kinds.setdefault(str(name), ColumnKind())
+    for block in blocks(path, names):
+        for name in names:
+            kind = contents.kinds.setdefault(name, ColumnKind())
             values = as_numbers(block[name])
             kind.numbers += int(values.notna().sum())
             wrong = (values.isna() & block[name].notna()).to_numpy()
-            if kind.text is None and wrong.any():
-                row = int(wrong.argmax())
-                kind.text = contents.rows + row, str(block[name].iloc[row])
+            if wrong.any():
+                texts = block[name][wrong].astype(str)
+                kind.texts += len(texts)
+                kind.commas += int(texts.str.fullmatch(DECIMAL_COMMA).sum())
+                kind.text = kind.text or (contents.rows + int(wrong.argmax()), texts.iloc[0])
         contents.rows += len(block)
     if not contents.rows:
         raise InputError(f"{path}: holds no row below the names of its columns")
@@ -111,16 +119,32 @@ def typed_blocks(path: Path, names: Sequence[str], numbers: Sequence[str]) -> It
         start += len(block)
 
 
-def blocks(path: Path, names: Sequence[str] | None = None) -> Iterator[DataFrame]:
-    """Rows of a table as texts (or as what a Parquet file has), some columns or all.
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns, an index of pandas aside; nothing else of it is read.
+
+    Raises:
+        MissingExtraError: pandas is not installed, or pyarrow for Parquet.
+        InputError: a file that is absent or cannot be read.
+    """
+    _check_kind(path)
+    with _readable(path):
+        if path.suffix == ".csv":
+            return _header(path)[1]
+        from pyarrow import parquet
+
+        schema = parquet.read_schema(path)
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        return [name for name in schema.names if name not in index]
+
+
+def blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
+    """Rows of a table as texts (or as what a Parquet file has), some columns of it.
 
     Raises:
         MissingExtraError: pandas is not installed, or pyarrow for Parquet.
         InputError: a file that is absent or cannot be read, or lacks a column.
     """
-    need_extra(f"{path.name}:", "pandas", "tables")
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: found {path.suffix!r}, allowed: {', '.join(SUFFIXES)}")
+    _check_kind(path)
     with _readable(path):
         yield from (_csv_blocks if path.suffix == ".csv" else _parquet_blocks)(path, names)
 
@@ -137,6 +161,14 @@ def check_columns(
         if name not in present:
             where = f"{key}: " if key else ""
             raise InputError(f"{where}{path} has no column {name!r}; {did_you_mean(name, present)}")
+
+
+def _check_kind(path: Path) -> None:
+    need_extra(f"{path.name}:", "pandas", "tables")
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: found {path.suffix!r}, allowed: {', '.join(SUFFIXES)}")
+    if path.suffix == ".parquet":
+        need_extra(f"{path.name}:", "pyarrow", "tables")
 
 
 def as_numbers(column: Series) -> Series:
@@ -165,15 +197,15 @@ def _categories(column: Series) -> Series:
     return column.where(column.isna(), column.astype(str)).astype("category")
 
 
-def _csv_blocks(path: Path, names: Sequence[str] | None) -> Iterator[DataFrame]:
+def _csv_blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
     import pandas as pd
 
     separator, present = _header(path)
-    check_columns(path, present, names or ())
+    check_columns(path, present, names)
+    # All columns are parsed: told which to use, pandas cuts off what a row has too much.
     reader = pd.read_csv(
         path,
         sep=separator,
-        usecols=names,
         dtype=str,
         keep_default_na=False,
         na_values=list(MISSING_WORDS),
@@ -183,7 +215,8 @@ def _csv_blocks(path: Path, names: Sequence[str] | None) -> Iterator[DataFrame]:
         skipinitialspace=True,
     )
     with reader:
-        yield from reader
+        for block in reader:
+            yield block.rename(columns=str.strip)[list(names)]
 
 
 def _header(path: Path) -> tuple[str, list[str]]:
@@ -208,18 +241,17 @@ def _header(path: Path) -> tuple[str, list[str]]:
     return separator, names
 
 
-def _parquet_blocks(path: Path, names: Sequence[str] | None) -> Iterator[DataFrame]:
-    need_extra(f"{path.name}:", "pyarrow", "tables")
+def _parquet_blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
     from pyarrow import parquet, types
 
     with parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
-        check_columns(path, schema.names, names or ())
+        check_columns(path, schema.names, names)
         kinds: tuple[Callable[[Any], bool], ...] = (
             types.is_integer, types.is_floating, types.is_boolean, types.is_string,
             types.is_large_string, types.is_dictionary, types.is_decimal, types.is_null,
         )  # fmt: skip
-        for name in names or schema.names:
+        for name in names:
             found = schema.field(name).type
             if not any(kind(found) for kind in kinds):
                 raise InputError(
@@ -227,7 +259,15 @@ def _parquet_blocks(path: Path, names: Sequence[str] | None) -> Iterator[DataFra
                     f"false; data.drop=[{name}] leaves it out"
                 )
         for batch in file.iter_batches(batch_size=BLOCK, columns=names):
-            yield batch.to_pandas()
+            yield batch.to_pandas().apply(_without_missing_words)
+
+
+def _without_missing_words(column: Series) -> Series:
+    """Texts of a Parquet file, missing where those of a CSV file are."""
+    if column.dtype.kind in "biuf":
+        return column
+    column = column.astype(object)
+    return column.where(~column.isin(MISSING_WORDS))
 
 
 @contextmanager
@@ -243,4 +283,10 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: not UTF-8 ({error})") from None
     except Exception as error:  # pandas and pyarrow each raise errors of their own
         reason = " ".join(str(error).split())
+        if ragged := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason):
+            wanted, line, count = map(int, ragged.groups())
+            raise InputError(
+                f"{path}: row {line - 2}: found {count} cells, allowed: {wanted}, as its first "
+                "line has names"
+            ) from None
         raise InputError(f"{path}: not a readable table ({reason})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -28,6 +29,7 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "net")  # where weights
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 OWN = ("mean", "std")  # the normalisation, which other people keep outside of their models
 SLACK = 64 << 20
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def foreign_classifier(
@@ -112,8 +114,24 @@ def _unpickled(path: Path, limit: int, *, legacy: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except Exception as error:  # the unpickler lets through whatever a file makes it raise
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path}: damaged, or more than weights ({reason})") from None
+        if objects := _objects(path):
+            raise InputError(
+                f"{path}: holds a whole module or other objects ({objects[0]}), allowed: weights "
+                "alone, as torch.save(model.state_dict(), ...) writes them"
+            ) from None
+        line = ESCAPES.sub("", str(error)).strip().partition("\n")[0]
+        reason = line.removeprefix("Weights only load failed.").partition(". ")[0].strip()
+        raise InputError(
+            f"{path}: damaged, or more than weights ({reason or type(error).__name__})"
+        ) from None
+
+
+def _objects(path: Path) -> list[str]:
+    """The names in a pickle that stand for more than tensors, sorted; it is not run."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # damaged, or of the old format
+        return []
 
 
 def _check_size(path: Path, size: int, limit: int) -> None:

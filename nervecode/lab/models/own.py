@@ -28,7 +28,7 @@ def own(factory: Factory, config: ModelConfig, shape: Shape, num_classes: int) -
     name = config.name
     try:
         net = factory(shape, num_classes)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"model.name: {name!r}, called with shape {shape} and {num_classes} classes, fails: "
             f"{_said(error)}"
@@ -53,7 +53,7 @@ def _logits(net: nn.Module, x: Tensor, name: str, num_classes: int) -> Tensor:
     try:
         with torch.no_grad():
             logits = net(x)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"model.name: the network of {name!r} takes no inputs of shape {tuple(x.shape[1:])}: "
             f"{_said(error)}"
@@ -68,5 +68,5 @@ def _logits(net: nn.Module, x: Tensor, name: str, num_classes: int) -> Tensor:
     return logits
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -115,6 +115,35 @@ def test_parts_groups_and_a_test_file(tmp_path: Path) -> None:
     assert len(splits.train) + len(splits.calibration) == COUNT
 
 
+def test_a_test_file_that_is_trained_on_is_refused(tmp_path: Path) -> None:
+    x = vectors()
+    spec = npz(tmp_path / "my.npz", x=x, y=LABELS)
+    path = tmp_path / "my.npz"
+    (tmp_path / "link.npz").symlink_to(path)
+    for same in (path, tmp_path / "link.npz"):
+        assert f"data.test: {path} is the file of data.id itself" in refused(spec, test=str(same))
+    train = build_splits(config(spec, test=npz_path(tmp_path, x + 1, LABELS))).train
+    inside = npz_path(tmp_path, train.inputs.numpy()[:9], train.labels.numpy()[:9])
+    assert "all 9 rows of" in refused(spec, test=inside)
+    x[:57] += 1
+    x[57:] = train.inputs[:3]
+    labels = np.concatenate([LABELS[:57], train.labels[:2].numpy(), (train.labels[2:3] + 1) % 3])
+    splits = build_splits(config(spec, test=npz_path(tmp_path, x, labels)))
+    assert "ID test: 2 of 60 rows are in ID train too" in splits.remarks
+
+
+def npz_path(folder: Path, x: np.ndarray, y: np.ndarray) -> str:
+    return npz(folder / "test.npz", x=x, y=y).partition(":")[2]
+
+
+def test_the_first_measurement_among_classes_is_named(tmp_path: Path) -> None:
+    y = LABELS.astype(float)
+    y[7:] += np.linspace(0.1, 0.9, COUNT - 7)[::-1]
+    text = refused(npz(tmp_path / "my.npz", x=vectors(), y=y))
+    assert "row 7: found 1.9, allowed: names or whole numbers" in text
+    assert text.endswith("measurements are no classes")
+
+
 def test_series_keep_their_channels(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(COUNT, 4, 9)) * [[[1], [10], [100], [1000]]]
     spec = npz(tmp_path / "series.npz", x=x, y=LABELS)
@@ -230,8 +259,14 @@ def test_files_that_are_no_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "my.npz"
     path.write_bytes(b"nothing")
     assert f"{path}: not a readable array file" in refused(f"array:{path}")
-    np.savez(path, x=np.array([{"a": 1}], dtype=object), y=LABELS)
-    assert f"{path}: not a readable array file" in refused(f"array:{path}")
+    ragged = np.array([np.zeros(3), np.zeros(4)], dtype=object)
+    np.savez(path, x=ragged, y=LABELS)
+    for kind in ("array", "series"):
+        text = refused(f"{kind}:{path}")
+        assert f"{path}: x: found an object array, allowed: numbers" in text
+        assert "rows of unequal length are cut or padded" in text and "pickle" not in text
+    np.save(path.with_suffix(".npy"), ragged)
+    assert "my.npy: found an object array" in refused(f"array:{path.with_suffix('.npy')}")
     other = tmp_path / "my.mat"
     other.write_bytes(b"")
     assert f"{other}: found '.mat', allowed: .npz, .npy" in refused(f"array:{other}")

@@ -263,7 +263,8 @@ def test_blocks_make_the_same_table(
         ("T,2,8,8\nI,5,1,2\n", {}, "{0}: its first line holds '8' twice, allowed: names of"),
         ("a,kind\n1,x\n2,\n", {}, "data.target: {0}: row 1: found nothing, allowed: a class"),
         ("a,kind\n1,0.5\n2,1.5\n", {}, "data.target: {0}: row 0: found 0.5, allowed: names or"),
-        ("a,kind\n1,x\n2,x,3\n", {}, "{0}: not a readable table"),
+        ("a,kind\n1,x\n2,x,3\n", {},
+         "{0}: row 1: found 3 cells, allowed: 2, as its first line has names"),
         ("a,kind\n1,x\nabc,y\n2,x\n", {},
          "{0}: row 1, column 'a': found 'abc', allowed: a number as in 2 other rows, or nothing; "
          "data.categories=[a] takes the column as categories, data.drop=[a] leaves it out"),
@@ -298,6 +299,43 @@ def test_texts_of_every_kind_are_no_categories(frame: pd.DataFrame, tmp_path: Pa
     frame = frame.assign(name=pd.Timestamp("2026-01-01"))
     text = refused(write(frame, tmp_path / "my.parquet"))
     assert "column 'name' holds timestamp" in text
+    path = write(frame, tmp_path / "my.parquet")
+    far = write(frame.iloc[::2], tmp_path / "far.parquet")
+    splits = build_splits(config(path, drop=["owner", "name"], far=[f"table:{far}"]))
+    assert splits.encoder is not None and "name" not in splits.encoder.names
+
+
+def test_missing_words_are_missing_in_parquet_as_in_csv(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    frame.loc[::5, "colour"] = np.resize(["?", "NA", ""], len(frame[::5]))
+    frame["size"] = np.where(np.arange(len(frame)) % 4, "1.5", "?")
+    first, second = (
+        build_splits(config(write(frame, tmp_path / f"my{suffix}")))
+        for suffix in (".csv", ".parquet")
+    )
+    assert first.encoder == second.encoder
+    assert first.remarks == second.remarks and "in 'size'" in first.remarks[0]
+    assert torch.equal(first.train.inputs, second.train.inputs)
+    frame = frame.assign(colour=frame["colour"].astype("category"))
+    assert build_splits(config(write(frame, tmp_path / "my.parquet"))).encoder == first.encoder
+
+
+def test_decimal_commas_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text("size;kind\n" + "1,5;x\n-2,25;y\n3;x\n" * 20)
+    text = refused(path, drop=[])
+    assert f"{path}: row 0, column 'size': found '1,5', allowed: numbers with a decimal" in text
+    assert build_splits(config(path, drop=[], categories=["size"])).encoder is not None
+
+
+def test_a_class_with_a_comma_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text("a;kind\n" + "1;high, risk\n2;y\n3;z\n" * 20)
+    text = refused(path, drop=[], hold_out=["high", "risk"])
+    assert """-o 'data.hold_out=["high, risk"]'""" in text
+    splits = build_splits(config(path, drop=[], hold_out=["high, risk"]))
+    assert splits.classes == ("y", "z")
 
 
 def test_a_table_that_takes_too_much_room_is_refused(

@@ -160,7 +160,7 @@ class Bomb:
 def test_a_file_that_is_more_than_weights_is_refused(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     path = saved({"state_dict": weights(), "args": Bomb(canary)}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match="damaged, or more than weights"):
+    with pytest.raises(InputError, match="holds a whole module or other objects"):
         read_foreign(path, limit=LIMIT)
     assert not canary.exists()
     torch.load(path, weights_only=False)  # noqa: TID251
@@ -237,3 +237,13 @@ def test_a_resnet_takes_the_weights_of_openoods_checkpoints(prefix: str, tmp_pat
     del theirs[f"{prefix}layer3.0.conv1.weight"]
     with pytest.raises(InputError, match=r"lacks 'layer3\.0\.conv1\.weight' of shape"):
         load_foreign(saved(theirs, tmp_path / "less.ckpt"), found)
+
+
+def test_a_pickled_module_is_told_in_one_sentence(tmp_path: Path) -> None:
+    path = saved(torch.nn.Linear(2, 2), tmp_path / "x.pt")
+    with pytest.raises(InputError) as caught:
+        load_foreign(path, model())
+    assert str(caught.value) == (
+        f"{path}: holds a whole module or other objects (torch.nn.modules.linear.Linear), allowed: "
+        "weights alone, as torch.save(model.state_dict(), ...) writes them"
+    )

@@ -130,6 +130,16 @@ def test_what_is_no_classifier_is_told(body: str, words: str, write) -> None:  #
         built()
 
 
+@pytest.mark.parametrize("where", ["build", "forward"])
+def test_a_network_that_ends_the_process_is_told(where: str, write) -> None:  # type: ignore[no-untyped-def]
+    ends = "\n    import sys; sys.exit(0)\n"
+    forward = f"from torch import nn\nclass Net(nn.Module):\n  def forward(self, x):{ends}"
+    build = f"def build(shape, n):{ends}" if where == "build" else "build = lambda s, n: Net()\n"
+    write(forward + build)
+    with pytest.raises(InputError, match="SystemExit: 0"):
+        built()
+
+
 def test_the_head_is_the_layer_that_is_named(write) -> None:  # type: ignore[no-untyped-def]
     write(
         "from torch import nn\n"
