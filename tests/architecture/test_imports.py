@@ -37,9 +37,9 @@ CONFINED: dict[str, tuple[str, ...]] = {
 # Call -> the files that may make it.
 CALLS: dict[str, tuple[str, ...]] = {
     "print": ("cli/*", "__main__.py"),
-    "sys.exit": ("cli/*", "__main__.py", "viz/layerwise.py"),
-    # A module of the user's may exit while it is imported; that is caught.
-    "SystemExit": ("cli/*", "__main__.py", "lab/models/user_code.py"),
+    "sys.exit": ("cli/*", "__main__.py", "viz/__init__.py", "viz/layerwise.py"),
+    # Code of the user's may exit while it is imported or called; that is caught.
+    "SystemExit": ("cli/*", "__main__.py", "lab/models/own.py", "lab/models/user_code.py"),
     "torch.load": ("lab/models/foreign.py",),
     "torch.save": (),
 }
