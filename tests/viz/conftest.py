@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from nervecode.files import sha256
 from nervecode.lab.results.rows import seed_rows, write_rows
@@ -31,6 +32,9 @@ def write_run(root: Path, *, layers: int = 3, groups: dict[str, str] = GROUPS, n
             _npz(root / f"layerwise/seed_{seed}/{split}.npz", layer_names=names, surprise=surprise)
             scores = {m: random.normal(shift, 1, n).astype(np.float32) for m in METHODS}
             _npz(root / f"scores/seed_{seed}/{split}.npz", **scores)
+            if split == "id_calibration":
+                path = root / f"calibration/seed_{seed}.safetensors"
+                _calibration(path, names, surprise, scores["nervecode"])
         _metrics(root / f"metrics/seed_{seed}.csv")
         _diagnostics(root / f"diagnostics/seed_{seed}.csv", layers)
     meta = {
@@ -59,6 +63,19 @@ def _hashes(root: Path) -> dict[str, str]:
 def _npz(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
+
+
+def _calibration(path: Path, names: np.ndarray, surprise: np.ndarray, scores: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    below = "signals.nervecode."
+    columns = [np.stack([column, column], axis=1) for column in surprise.T]
+    readings = {f"{below}calibration.{n}": pair for n, pair in zip(names, columns, strict=True)}
+    header = {"signals": {"nervecode": {"layers": names.tolist()}}}
+    save_file(
+        {**readings, f"{below}calibration_scores": scores},
+        path,
+        metadata={"nervecode": json.dumps({"header": header})},
+    )
 
 
 def _metrics(path: Path) -> None:

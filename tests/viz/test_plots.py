@@ -335,7 +335,7 @@ def test_an_output_that_exists_needs_force(run: Path, tmp_path: Path) -> None:
         ("codebooks", "diagnostics/seed_0.csv"),
         ("heat", "layerwise/seed_0/id_calibration.npz"),
         ("trace", "layerwise/seed_0/id_test.npz"),
-        ("stream", "layerwise/seed_0/id_calibration.npz"),
+        ("stream", "calibration/seed_0.safetensors"),
         ("matrix", "results.json"),
     ],
 )
