@@ -208,7 +208,10 @@ class Reducer(nn.Module):
         if self.channel_dim is not None:
             return self.channel_dim == -1
         first, last = x.shape[1] == self.width, x.shape[-1] == self.width
-        return last if first != last else x.ndim == 3
+        # Not `first != last`: a compiler with symbolic sizes cannot compare two of its truths.
+        if first and not last:
+            return False
+        return (last and not first) or x.ndim == 3
 
     def extra_repr(self) -> str:
         """What `print(reducer)` adds."""

@@ -150,7 +150,7 @@ def test_an_alpha_that_no_p_value_reaches_is_refused_where_it_was_asked_for(
     found = cli(*command, "0.05")
     assert found.status == 2
     assert found.err.startswith(
-        "Error: --alpha: found 0.05, allowed: 0.059 or more; the 16 calibration inputs give "
+        "Error: --alpha: found 0.05, allowed: 0.0589 or more; the 16 calibration inputs give "
         "no p-value below 1/17 = 0.059\n"
     )
     assert not output.exists()
