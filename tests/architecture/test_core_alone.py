@@ -122,6 +122,7 @@ import nervecode.core, nervecode.scoring, nervecode.training, nervecode.integrat
 """
 
 
+@pytest.mark.slow
 def test_the_library_runs_with_its_three_dependencies(tmp_path: Path) -> None:
     alone(LIBRARY, cwd=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.safetensors", "model.pt2"]

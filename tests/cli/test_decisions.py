@@ -189,8 +189,8 @@ def test_what_so_few_calibration_inputs_cannot_promise(
     n = load_calibration(RunDir(finished), 0).num_samples
     few = cli("score", finished, "--input", mixed, "--alpha", 0.01, "--confidence", 0.95)
     assert few.status == 2
-    smallest = 1 - 0.05 ** (1 / n)
-    assert f"--alpha: found 0.01 at confidence 0.95, allowed: {np.ceil(1e4 * smallest) / 1e4:g} or" in few.err
+    smallest = np.ceil(1e4 * (1 - 0.05 ** (1 / n))) / 1e4
+    assert f"--alpha: found 0.01 at confidence 0.95, allowed: {smallest:g} or" in few.err
     assert "299 serve 0.01" in few.err
     pooled = cli("score", finished, "--input", mixed, "--by-class", "--fdr", RATE)
     assert pooled.status == 2

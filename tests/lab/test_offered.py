@@ -112,6 +112,7 @@ def test_a_name_that_is_taken_is_told(place: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_network_a_set_and_a_detector_of_a_package_are_benched(tmp_path: Path) -> None:
     install(tmp_path)
     config = {
