@@ -271,7 +271,7 @@ ROWS = [
     bad("import-checkpoint nowhere.pt --config bits.yaml", "nowhere.pt: no such file"),
     bad("import-checkpoint text.npy --config bits.yaml", "text.npy: neither .safetensors nor"),
     bad("import-checkpoint other.pt --config bits.yaml", "other.pt: lacks 'head.weight' of shape"),
-    bad("import-checkpoint object.pt --config bits.yaml", "object.pt: holds a whole module or other"),
+    bad("import-checkpoint object.pt --config bits.yaml", "object.pt: holds a whole module"),
     bad("import-checkpoint other.pt --config bits.yaml --sha256 zz", "SHA-256: found 'zz'"),
     bad(f"import-checkpoint other.pt --config bits.yaml --sha256 {'0' * 64}",
         "other.pt: found SHA-256 ", f"allowed: {'0' * 64}"),
