@@ -119,6 +119,7 @@ class _StatusLine:
         self.last = time.monotonic()
 
     def moment(self, watcher: Watcher) -> None:
+        """Say how it stands, if that was not said just now."""
         if time.monotonic() - self.last < (REDRAWN_EVERY if self.live else TOLD_EVERY):
             return
         self.last = time.monotonic()

@@ -149,7 +149,7 @@ def _check_size(size: int, source: str) -> None:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    with _readable(path):
+    with readable_array(path):
         with path.open("rb") as file:
             _check_no_objects(file, str(path))
         # Copy on write: a tensor over it must be writable, and the file stays as it is.
@@ -162,14 +162,14 @@ def _mapped(path: Path) -> np.ndarray:
 def _names(path: Path) -> list[str]:
     if path.suffix != ".npz":
         raise InputError(f"{path}: found {path.suffix!r}, allowed: .npz, .npy")
-    with _readable(path):
+    with readable_array(path):
         check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
             return list(archive.files)
 
 
 def _member(path: Path, name: str) -> np.ndarray:
-    with _readable(path):
+    with readable_array(path):
         with zipfile.ZipFile(path) as archive:
             if f"{name}.npy" not in archive.namelist():
                 raise ValueError("its member is no array")
@@ -197,8 +197,12 @@ def _check_no_objects(file: IO[bytes], source: str) -> None:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn the errors of the readers into one sentence."""
+def readable_array(path: Path) -> Iterator[None]:
+    """Turn the errors of NumPy's readers into one sentence.
+
+    Raises:
+        InputError: the file is absent, or no array file.
+    """
     try:
         yield
     except InputError:

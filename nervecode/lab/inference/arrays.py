@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
+from nervecode.lab.data.array_files import readable_array
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.inference.source import Inputs, Source
 
@@ -74,15 +75,11 @@ class MappedInputs(ArrayInputs):
         return np.array(self._map()[start:stop])
 
     def _map(self) -> np.ndarray:
-        try:
+        with readable_array(self.path):
             mapped: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
             if not isinstance(mapped, np.memmap):
                 raise ValueError("it is no array")
             return mapped
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: no such file") from None
-        except Exception as error:  # numpy raises errors of many kinds
-            raise InputError(f"{self.path}: not a readable array file ({error})") from None
 
 
 def _fingerprint(array: np.ndarray) -> str:
