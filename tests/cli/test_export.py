@@ -86,7 +86,7 @@ def test_what_a_graph_cannot_score_is_refused(cli: Any, graph: Path, tmp_path: P
     assert "found shape (2, 3, 9, 9), allowed: (N, 1, 8, 8)" in found.err
     found = cli("score", graph, "--input", "digits", "--alpha", "0.001")
     assert found.status == 2
-    assert "--alpha: found 0.001, allowed: 0.0034 or more; the 289 calibration inputs" in found.err
+    assert "--alpha: found 0.001, allowed: 0.00345 or more; the 289 calibration inputs" in found.err
     found = cli("score", graph, "--input", "digits", "--seed", "0")
     assert f"--seed: found 0, allowed: 1, whose model {graph} holds" in found.err
 
