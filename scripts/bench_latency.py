@@ -3,9 +3,9 @@
 
     python scripts/bench_latency.py [--threads 2] [--rounds 15] [--only mlp] [--device cuda]
 
-Eager is over the eager bare model, compiled over the compiled one, ONNX Runtime over the exported bare
-model in ONNX Runtime. The two of a pair take turns, A B A B …, and the table prints ratios of
-their medians. Pairs come one after another: the idle threads of one runtime would take another's cores.
+Eager is over the eager bare model, compiled over the compiled one, ONNX Runtime over the exported
+bare model in ONNX Runtime. The two of a pair take turns, A B A B …, and the table prints ratios of
+their medians. Pairs come one after another: one runtime's idle threads would take another's cores.
 """
 
 from __future__ import annotations
