@@ -22,6 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import replacing
+from nervecode.viz.letters import FONT, complete, quiet_fonts, spelled
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -37,7 +38,7 @@ LINEAR = 2.0  # deviations up to which their axes are linear
 CHARACTER = 0.065  # inches of a letter in the names of layers
 
 RC: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
+    "font.family": FONT,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -74,20 +75,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """A context in which everything is drawn in the house style, whatever the user's own is.
-
-    Letters that the font lacks are drawn as boxes, which need no warning for each.
-    """
+    """A context in which everything is drawn in the house style, whatever the user's own is."""
     with matplotlib_style.context(["default", RC]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
-        yield
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # before `save` finds another
+        with quiet_fonts():
+            yield
 
 
 def finish(figure: Figure, *, title: str, caption: str, stamp: str) -> None:
     """Title above, caption below, and DEMO, TRANSFER or FAILED GATE across."""
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
     letters = int(figure.get_figwidth() * 16)
-    wrapped = "\n".join(textwrap.wrap(caption, letters, break_on_hyphens=False))
+    wrapped = "\n".join(textwrap.wrap(spelled(caption), letters, break_on_hyphens=False))
     figure.supxlabel(wrapped, fontsize=8, color="#555555", x=0.01, ha="left")
     if stamp:
         figure.text(
@@ -129,8 +128,13 @@ def name_deviations(axis: Axis, farthest: float) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write PNG, SVG or PDF through a temporary name; the same figure gives the same bytes."""
+    """Write PNG, SVG or PDF through a temporary name; the same figure gives the same bytes.
+
+    An SVG keeps its text as it is, for the fonts of whoever looks at it.
+    """
     check_output(path)
+    if path.suffix != ".svg":
+        complete(figure)
     dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata=dates[path.suffix])
