@@ -48,6 +48,7 @@ def verify(
 
     Example: nervecode verify runs/digits-… --expect 3b1f…
     """
+    from nervecode.lab.config.packages import changes
     from nervecode.lab.run.directory import RunDir
     from nervecode.lab.run.verify import verify_run
 
@@ -78,6 +79,8 @@ def verify(
         raise ArtifactError("\n".join(lines))
     say(f"{verdict.files} files, {verdict.bytes / 1e6:.1f} MB: all as they were written")
     say(f"digest of its pictures and page: {verdict.derived}")
+    for remark in changes(opened.meta.get("packages", {})):
+        say(remark)
     if expect is None:
         next_step("verify", run, "--expect", verdict.digest)
 

@@ -62,9 +62,9 @@ class Registry(dict[str, T]):
     def _take(self, entry: EntryPoint) -> None:
         if entry.name in self:
             taken = self.offered.get(entry.name)
-            first = "is built in" if taken is None else f"is that of {_package(taken)}"
+            first = "is built in" if taken is None else f"is that of {package_of(taken)}"
             self.hidden[entry.name] = (
-                f"{self.kind} {entry.name!r} {first}; the one that {_package(entry)} offers by "
+                f"{self.kind} {entry.name!r} {first}; the one that {package_of(entry)} offers by "
                 "the same name is not used"
             )
             return
@@ -77,26 +77,34 @@ class Registry(dict[str, T]):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise InputError(
-                f"{self.kind} {entry.name!r}: {entry.value} of {_package(entry)} does not load "
+                f"{self.kind} {entry.name!r}: {entry.value} of {package_of(entry)} does not load "
                 f"({reason})"
             ) from error
 
 
 def _entry_points(group: str) -> list[EntryPoint]:
     """Those of a group, by the names of their packages."""
-    return sorted(entry_points(group=group), key=lambda entry: (_package(entry), entry.name))
+    return sorted(entry_points(group=group), key=lambda entry: (package_of(entry), entry.name))
 
 
-def _package(entry: EntryPoint) -> str:
+def package_of(entry: EntryPoint) -> str:
+    """Name and version of the package that offers something."""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package"
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function by its module and name; the module is loaded when it is first called."""
+    """A function by its module and name; the module is loaded when it is first called.
+
+    Attributes:
+        module: dotted.
+        name: of the function.
+        arguments: what it is called with first.
+    """
 
     module: str
     name: str
+    arguments: tuple[Any, ...] = ()
 
     def load(self) -> Any:
         """The function itself."""
@@ -104,7 +112,7 @@ class Function:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """What the function returns."""
-        return self.load()(*args, **options)
+        return self.load()(*self.arguments, *args, **options)
 
 
 def functions(package: str, **modules: str) -> dict[str, Any]:
@@ -122,3 +130,12 @@ def functions(package: str, **modules: str) -> dict[str, Any]:
         for module, names in modules.items()
         for name in names.split()
     }
+
+
+def by_name(module: str, function: str, names: str) -> dict[str, Any]:
+    """One function for several names, which is called with the name.
+
+    >>> by_name("os.path", "join", "a b")["a"]("c")
+    'a/c'
+    """
+    return {name: Function(module, function, (name,)) for name in names.split()}

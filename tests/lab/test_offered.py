@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import pytest
 import torch
 
 from nervecode.errors import InputError
+from nervecode.lab.config.packages import changes, packages
 from nervecode.lab.data.offered import as_dataset
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +116,39 @@ def test_a_name_that_is_taken_is_told(place: Path) -> None:
     }
 
 
+def test_versions_of_packages_are_known_without_loading_them(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offered() -> None:
+        (entry,) = entry_points(group="nervecode.detectors", name="acme_farness")
+        monkeypatch.setitem(DETECTORS.offered, "acme_farness", entry)
+
+    offered()
+    used = packages({"model": {"name": "mlp"}, "bench": {"detectors": ["energy", "acme_farness"]}})
+    digest = hashlib.sha256(MODULE.encode()).hexdigest()
+    about = {"package": "acme", "version": "1.2", "sha256": digest}
+    assert used == {"detector acme_farness": about}
+    assert list(changes(used)) == []
+    (place / "acme_offers.py").write_text(MODULE + "# another\n")
+    assert list(changes(used)) == [
+        "detector 'acme_farness': acme_offers of acme 1.2 has changed since the run was made"
+    ]
+    info = place / "acme-1.2.dist-info/METADATA"
+    info.write_text(info.read_text().replace("1.2", "1.3"))
+    offered()
+    assert list(changes(used)) == [
+        "detector 'acme_farness' is that of acme 1.3; the run was made with acme 1.2"
+    ]
+    monkeypatch.delitem(DETECTORS.offered, "acme_farness")
+    assert list(changes(used)) == [
+        "detector 'acme_farness' was that of acme 1.2 when the run was made; none offers it now"
+    ]
+    assert list(changes({"other thing": about})) == [
+        "other 'thing' was that of acme 1.2 when the run was made; none offers it now"
+    ]
+    assert not (place / "loaded").exists()
+
+
 @pytest.mark.slow
 def test_a_network_a_set_and_a_detector_of_a_package_are_benched(tmp_path: Path) -> None:
     install(tmp_path)
@@ -132,6 +169,19 @@ def test_a_network_a_set_and_a_detector_of_a_package_are_benched(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert {row["status"] for row in rows if row["method"] == "acme_farness"} == {"ok"}
+    (run,) = (tmp_path / "runs").iterdir()
+    kept = json.loads((run / "meta.json").read_text())["packages"]
+    assert {key: about["version"] for key, about in kept.items()} == {
+        "model acme_net": "1.2", "dataset acme_rings": "1.2", "detector acme_farness": "1.2",
+    }  # fmt: skip
+    info = tmp_path / "acme-1.2.dist-info/METADATA"
+    info.write_text(info.read_text().replace("1.2", "1.3"))
+    told = "model 'acme_net' is that of acme 1.3; the run was made with acme 1.2"
+    for words in (["verify", run], ["score", run, "--input", "uniform_noise"], ["bench", run]):
+        done = command(tmp_path, *words)
+        assert (done.returncode, told in done.stderr) == (0, True), done.stderr
+    again = json.loads((run / "meta.json").read_text())["packages"]
+    assert again == kept
     wrong = ["-o", "bench.options.acme_farness.powr=2.0"]
     told = command(tmp_path, "config", "show", "--config", "mine.yaml", *wrong)
     assert (told.returncode, "did you mean 'power'" in told.stderr) == (2, True)

@@ -15,7 +15,11 @@ from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
 from nervecode.lab.detectors.registry import DETECTORS, Option
 from nervecode.lab.models.registry import LIBRARIES, MODELS
 from nervecode.lab.models.user_code import SYNTAX, fault, is_user_code
+from nervecode.lab.registry import Registry
 from nervecode.lab.schema import PATHS, Problem
+
+REGISTRIES: tuple[Registry[Any], ...] = (MODELS, DATASETS, DETECTORS)
+"""Those that installed packages add to."""
 
 
 def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
@@ -30,14 +34,19 @@ def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
 
 def hidden_names(values: Mapping[str, Any]) -> list[str]:
     """What is to be told of the names in a config that somebody else offers too."""
+    used = offered_names(values)
+    return [registry.hidden[name] for registry, name in used if name in registry.hidden]
+
+
+def offered_names(values: Mapping[str, Any]) -> list[tuple[Registry[Any], str]]:
+    """Every name in a config that an installed package may offer, and the registry that has it."""
     data, model, bench = (_mapping(values.get(key)) for key in ("data", "model", "bench"))
     sets = _texts([data.get("id"), *_texts(data.get("near")), *_texts(data.get("far"))])
-    used = (
-        (MODELS, _texts([model.get("name")])),
-        (DATASETS, [spec.partition(":")[0] for spec in sets]),
-        (DETECTORS, _texts(bench.get("detectors"))),
-    )
-    return [registry.hidden[n] for registry, names in used for n in names if n in registry.hidden]
+    return [
+        *((MODELS, name) for name in _texts([model.get("name")])),
+        *((DATASETS, spec.partition(":")[0]) for spec in sets),
+        *((DETECTORS, name) for name in _texts(bench.get("detectors"))),
+    ]
 
 
 def _sets(data: Mapping[str, Any]) -> Iterator[Problem]:

@@ -71,6 +71,7 @@ class DatasetInfo:
         archives: archives that have to be fetched and unpacked.
         installed: files that a package of the system installs.
         wheel: files that another package of Python carries.
+        plain: files as the publisher offers them, which serve in the place of a package.
     """
 
     about: str
@@ -80,6 +81,7 @@ class DatasetInfo:
     archives: Archives | None = None
     installed: Installed | None = None
     wheel: Wheel | None = None
+    plain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,26 +216,31 @@ CATALOGUE: dict[str, DatasetInfo] = {
         "20,000 printed capital letters, 16 features",
         "r-cran-mlbench; UCI Letter Recognition, CC BY 4.0",
         installed=_mlbench("LetterRecognition"),
+        plain=("letter-recognition.data",),
     ),
     "satellite": DatasetInfo(
         "6,435 patches of a satellite image, six soils, 36 features",
         "r-cran-mlbench; UCI Statlog (Landsat Satellite), CC BY 4.0",
         installed=_mlbench("Satellite"),
+        plain=("sat.trn", "sat.tst"),
     ),
     "shuttle": DatasetInfo(
         "58,000 states of a Space Shuttle, seven classes, 9 features",
         "r-cran-mlbench; UCI Statlog (Shuttle), CC BY 4.0",
         installed=_mlbench("Shuttle"),
+        plain=("shuttle.trn", "shuttle.tst"),
     ),
     "vehicle": DatasetInfo(
         "846 silhouettes of four vehicles, 18 features",
         "r-cran-mlbench; UCI Statlog (Vehicle Silhouettes), CC BY 4.0",
         installed=_mlbench("Vehicle"),
+        plain=tuple(f"xa{letter}.dat" for letter in "abcdefghi"),
     ),
     "vowel": DatasetInfo(
         "990 vowels, eleven classes, 9 features",
         "r-cran-mlbench; UCI Connectionist Bench (Vowel Recognition), CC BY 4.0",
         installed=_mlbench("Vowel"),
+        plain=("vowel-context.data",),
     ),
     "japanese_vowels": DatasetInfo(
         "640 utterances of nine speakers, 12 channels, 25 steps",
@@ -348,6 +355,13 @@ def places(name: str) -> list[Path]:
     return [*fetched, *map(Path, entry.files.system)]
 
 
+def plain_folder(name: str) -> Path | None:
+    """Where the files of a set lie as its publisher offers them; None where they are not here."""
+    root, files = data_root(), CATALOGUE[name].plain
+    folder = root / name if root and files else None
+    return folder if folder and all((folder / file).is_file() for file in files) else None
+
+
 def raw_folder(root: Path, files: Files) -> Path:
     """Where torchvision puts the files of a set below a root of its own."""
     return root / files.torchvision / "raw"
@@ -381,6 +395,8 @@ def locate(spec: str) -> Location:
         if folder and all((folder / file).is_file() for file in entry.pictures):
             return Location(name, True, "comes with scikit-image")
         return Location(name, False, str(folder or "scikit-image, which is not installed"), EXTRA)
+    if entry and (plain := plain_folder(name)):
+        return Location(name, True, str(plain))
     if entry and entry.installed and (lacking := _lacking(entry.installed)):
         get = f"pip install -e '.[{entry.installed.extra}]' in the checkout"
         return Location(name, False, f"this environment, which lacks {lacking}", get)
@@ -404,12 +420,15 @@ def _command(name: str, entry: DatasetInfo) -> str:
     if entry.installed is None:
         return f"nervecode data fetch {name}"
     package, root = entry.installed.package, data_root()
-    unpacked = (
-        ""
-        if root is None
-        else f", or: apt-get download {package} && dpkg -x *.deb {root / package}"
-    )
-    return f"apt install {package}{unpacked}"
+    if root is None:
+        return f"apt install {package}"
+    unpacked = f"apt-get download {package} && dpkg -x *.deb {root / package}"
+    files = f", or put {_listed(entry.plain)} of UCI into {root / name}" if entry.plain else ""
+    return f"apt install {package}, or: {unpacked}{files}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{names[0]} to {names[-1]}" if len(names) > 2 else " and ".join(names)
 
 
 def holds(folder: Path, entry: DatasetInfo) -> bool:

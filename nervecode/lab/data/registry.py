@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nervecode.lab.registry import Function, Registry, functions
+from nervecode.lab.registry import Function, Registry, by_name, functions
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -29,15 +29,21 @@ def _offered(name: str, load: Callable[[], Any]) -> LoadDataset:
 AS_DATASET = Function(f"{HERE}.offered", "as_dataset")
 DATASETS: Registry[LoadDataset] = Registry(
     "dataset",
-    functions(
-        HERE,
-        aeon_sets="japanese_vowels basic_motions osu_leaf acsf1 arrow_head pickup_gesture",
-        array_sets="cifar10 cifar100 svhn stl10",
-        bundled="digits wine breast_cancer blobs",
-        fortunes="fortunes",
-        idx_sets="fashion_mnist mnist kmnist emnist_letters",
-        mlbench_sets="letter satellite shuttle vehicle vowel",
-    ),
+    {
+        **functions(
+            HERE,
+            array_sets="cifar10 cifar100 svhn stl10",
+            bundled="digits wine breast_cancer blobs",
+            fortunes="fortunes",
+            idx_sets="fashion_mnist mnist kmnist emnist_letters",
+        ),
+        **by_name(
+            f"{HERE}.aeon_sets",
+            "aeon_set",
+            "japanese_vowels basic_motions osu_leaf acsf1 arrow_head pickup_gesture",
+        ),
+        **by_name(f"{HERE}.mlbench_sets", "mlbench_set", "letter satellite shuttle vehicle vowel"),
+    },
     group="nervecode.datasets",
     adapt=_offered,
 )

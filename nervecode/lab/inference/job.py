@@ -98,7 +98,7 @@ class ScoringJob:
         scorer.check(source)
         if scorer.gate_passed is False:
             progress.tell("the run did not pass its accuracy gate, and its figures are withheld")
-        for remark in source.remarks:
+        for remark in (*scorer.remarks, *source.remarks):
             progress.tell(remark)
         if scorer.classes:
             named = ", ".join(f"{number} {name}" for number, name in enumerate(scorer.classes))

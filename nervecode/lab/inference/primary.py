@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
+from nervecode.lab.config.packages import changes
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.inference.scored import Scored
@@ -42,6 +43,7 @@ class WrappedScorer(Scorer):
         scorer.classes = tuple(name for name in splits.classes if isinstance(name, str))
         scorer.gate_passed = run.meta["gate"]["passed"]
         scorer.resize = run.config.data.resize
+        scorer.remarks = tuple(changes(run.meta.get("packages", {})))
         return scorer
 
     @property

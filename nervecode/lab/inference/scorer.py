@@ -33,6 +33,7 @@ class Scorer(ABC):
         encoder: of the columns of a table, where the model was trained on one.
         classes: the names of the classes 0, 1, …, where they have names.
         gate_passed: whether its run passed the accuracy gate; None where that is not known.
+        remarks: what is to be told of the run.
         class_sizes: class -> calibration inputs behind its own p-values; empty unless by class.
     """
 
@@ -44,6 +45,7 @@ class Scorer(ABC):
     encoder: TableEncoder | None = None
     classes: tuple[str, ...] = ()
     gate_passed: bool | None = None
+    remarks: tuple[str, ...] = ()
     class_sizes: Mapping[int, int] = MappingProxyType({})
 
     @property

@@ -73,7 +73,7 @@ def find_source(name: str) -> CodeFile | None:
     _check_form(name)
     module = name.split(":")[1]
     places = _places()
-    spec = _spec(module, places)
+    spec = module_spec(module, places)
     if spec is None:
         near = sorted({path.stem for place in places[-1:] for path in Path(place).glob("*.py")})
         raise InputError(
@@ -138,6 +138,19 @@ def load(name: str) -> Callable[..., Any]:
     return called
 
 
+def module_spec(module: str, places: list[str]) -> ModuleSpec | None:
+    """Where a module is. `importlib.util.find_spec` would import the packages above it."""
+    path: list[str] | None = places
+    name, spec = "", None
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = PathFinder.find_spec(name, path) if path else None
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or ())
+    return spec
+
+
 def _check_form(name: str) -> None:
     if wrong := fault(name):
         raise InputError(f"model.name: {wrong}")
@@ -159,19 +172,6 @@ def _places() -> list[str]:
     here = Path.cwd()
     inside = any(map(_is_run, (here, *here.parents)))
     return [*sys.path, *([] if inside else [str(here)])]
-
-
-def _spec(module: str, places: list[str]) -> ModuleSpec | None:
-    """Where a module is. `importlib.util.find_spec` would import the packages above it."""
-    path: list[str] | None = places
-    name, spec = "", None
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        spec = PathFinder.find_spec(name, path) if path else None
-        if spec is None:
-            return None
-        path = list(spec.submodule_search_locations or ())
-    return spec
 
 
 def _is_run(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from nervecode import __version__
 from nervecode.errors import ArtifactError
 from nervecode.files import read_json, sha256
+from nervecode.lab.config.packages import packages
 from nervecode.lab.machine.provenance import provenance
 from nervecode.lab.run.paths import CACHE, SHARED
 from nervecode.lab.schema import PRIMARY, Config
@@ -35,6 +36,12 @@ class _Gate(BaseModel):
     accuracy: dict[str, float] = {}
 
 
+class _Package(BaseModel):
+    package: str
+    version: str
+    sha256: Hash | None
+
+
 class _Shape(BaseModel):
     """The keys that every reader of a run relies on; there may be more."""
 
@@ -47,6 +54,7 @@ class _Shape(BaseModel):
     files: dict[str, Hash]
     ood_groups: dict[str, str] = {}
     split_sizes: dict[str, int] = {}
+    packages: dict[str, _Package] = {}
 
 
 def read_meta(path: Path) -> Meta:
@@ -171,7 +179,19 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
         "derived": {},
         "files": {},
         **provenance(),
+        **with_packages(config, {}),
     }
+
+
+def with_packages(config: Config, before: Mapping[str, Any]) -> Meta:
+    """The packages behind the names of a config, where it has such names.
+
+    Args:
+        config: whose.
+        before: what is known of a run's packages; what it was made with, stays.
+    """
+    used = packages(config.model_dump())
+    return {"packages": {**used, **{n: before[n] for n in used if n in before}}} if used else {}
 
 
 def labels(config: Config) -> Meta:

@@ -16,6 +16,7 @@ import torch
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.files import write_text
+from nervecode.lab.config.packages import changes
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.machine.device import choose_device, set_determinism
 from nervecode.lab.machine.interrupt import Interrupted
@@ -113,6 +114,8 @@ def run_stages(
     _note_data(run, prepared)
     if prepared.remark:
         progress.tell(prepared.remark)
+    for remark in changes(run.meta.get("packages", {})):
+        progress.tell(remark)
     write_columns(run, prepared.splits.encoder)
     for remark in prepared.splits.remarks:
         progress.tell(f"data: {remark}")

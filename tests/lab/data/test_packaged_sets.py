@@ -15,6 +15,7 @@ from nervecode.lab.data import catalogue, wheels
 from nervecode.lab.data.catalogue import VARIABLE, locate
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
+from nervecode.lab.data.uci_files import UCI_TABLES
 from nervecode.lab.schema import DataConfig
 
 PRESETS = ("letter", "satellite", "shuttle", "vehicle", "vowel", "japanese_vowels")
@@ -57,6 +58,73 @@ def test_a_table_of_r_is_read_with_its_levels(root: Path) -> None:
         DATASETS["vehicle"]()
 
 
+UCI = {
+    "letter": {
+        "letter-recognition.data": "T,2,8,3,5,1,8,13,0,6,6,10,8,0,8,0,8\nA" + ",1" * 16 + "\n"
+    },
+    "satellite": {"sat.trn": f"{'92 ' * 36}3\n{'1 ' * 36}7\n", "sat.tst": f"{'0 ' * 36}1\n"},
+    "shuttle": {"shuttle.trn": f"{'50 ' * 9}2\n", "shuttle.tst": f"{'-6 ' * 9}4 \n"},
+    "vehicle": {f"xa{letter}.dat": f"{'95 ' * 18}van \n" for letter in "abcdefghi"},
+    "vowel": {"vowel-context.data": f"0  0 1  {'-3.639 ' * 9}-0.814 0\n1 14 1 {'0.5 ' * 10}10\n"},
+}
+READ = {  # the sum of each row, and its class
+    "letter": ([86, 16], ["T", "A"]),
+    "satellite": ([92 * 36, 36, 0], ["grey soil", "very damp grey soil", "red soil"]),
+    "shuttle": ([450, -54], ["Fpv.Close", "High"]),
+    "vehicle": ([95 * 18] * 9, ["van"] * 9),
+    "vowel": ([-3.639 * 9, 4.5], ["hid", "hed"]),
+}
+
+
+def put(root: Path, name: str) -> Path:
+    (root / name).mkdir()
+    for file, text in UCI[name].items():
+        (root / name / file).write_text(text)
+    return root / name
+
+
+@pytest.mark.parametrize("name", UCI)
+def test_files_of_uci_serve_in_the_place_of_the_package(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "find_spec", lambda package: None)  # no rdata is needed
+    folder = put(root, name)
+    assert locate(name) == catalogue.Location(name, True, str(folder))
+    found = DATASETS[name]()
+    sums, classes = READ[name]
+    assert found.train.inputs.shape[1:] == KNOWN[name][1]
+    assert np.allclose(found.train.inputs.sum(1), sums)
+    assert [found.classes[label] for label in found.train.labels] == classes
+    assert len(found.classes) == KNOWN[name][2]
+    (folder / list(UCI[name])[-1]).unlink()
+    assert not (locate(name).present and locate(name).where == str(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A,1,2\n", "letter-recognition.data: row 0: found 3 cells, allowed: 17"),
+        ("A" + ",1" * 16 + "\nÄ" + ",1" * 16, "cannot be read ('ascii' codec"),
+        ("a" + ",1" * 16, "row 0: found the class 'a', allowed: A, B"),
+        ("A" + ",1" * 15 + ",x", "row 0: found no number (could not convert string"),
+        ("A" + ",1" * 15 + ",inf", "row 0: found no finite number"),
+        ("\n", "holds no row"),
+    ],
+)
+def test_what_is_no_file_of_uci_is_told(text: str, words: str, root: Path) -> None:
+    (put(root, "letter") / "letter-recognition.data").write_text(text)
+    with pytest.raises(InputError) as told:
+        DATASETS["letter"]()
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize("name", UCI)
+def test_classes_of_uci_are_those_of_mlbench(name: str) -> None:
+    if not locate(name).present or catalogue.plain_folder(name):
+        pytest.skip(f"{name} of mlbench is not on this machine")
+    assert DATASETS[name]().classes == tuple(UCI_TABLES[name].classes.values())
+
+
 def test_series_keep_their_published_parts(root: Path) -> None:
     folder = root / "aeon/datasets/data/BasicMotions"
     folder.mkdir(parents=True)
@@ -89,6 +157,8 @@ def test_what_installs_an_absent_set_is_told(root: Path, monkeypatch: pytest.Mon
         text = absent("letter")
         assert f"data: letter is absent from {root}/letter/usr/lib/R/site-library" in text
         assert "get it: apt install r-cran-mlbench, or: apt-get download" in text
+        assert text.endswith(f", or put letter-recognition.data of UCI into {root}/letter")
+        assert "or put xaa.dat to xai.dat of UCI into" in absent("vehicle")
     monkeypatch.setattr(catalogue, "find_spec", lambda package: None)
     assert absent("letter") == (
         "data: letter is absent from this environment, which lacks rdata; "
