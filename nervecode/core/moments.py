@@ -216,7 +216,7 @@ def _check_batch(vectors: Tensor, groups: Tensor, num_groups: int) -> None:
     if groups.is_floating_point():
         raise InputError(f"labels: found {groups.dtype}, allowed: whole numbers")
     if len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= num_groups):
-        raise InputError(
-            f"labels: found {int(groups.min())} to {int(groups.max())}, "
-            f"allowed: 0 to {num_groups - 1}"
-        )
+        low, high = int(groups.min()), int(groups.max())
+        from_one = low > 0 and high == num_groups
+        hint = "; where they count from 1, pass labels - 1" if from_one else ""
+        raise InputError(f"labels: found {low} to {high}, allowed: 0 to {num_groups - 1}{hint}")

@@ -176,6 +176,8 @@ def _about(watched: Watched, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         "version": __version__,
         "calibration_inputs": calibration.num_samples,
         "smallest_alpha": calibration.smallest_alpha,
+        "by_class": calibration.by_class,
+        "weighted": calibration.weights is not None,
         "method": calibration.method,
         "layers": list(calibration.layers),
         "weights": watched.condition.digest,

@@ -59,6 +59,12 @@ def test_memory_is_that_of_the_moments() -> None:
         (torch.full((2, 2), math.nan), torch.tensor([0, 1]), "NaN or infinity"),
         (torch.full((2, 2), math.inf), torch.tensor([0, 1]), "NaN or infinity"),
         (torch.zeros(2, 2), torch.tensor([0, 3]), r"labels: found 0 to 3, allowed: 0 to 2"),
+        (
+            torch.zeros(2, 2),
+            torch.tensor([1, 3]),
+            "labels: found 1 to 3, allowed: 0 to 2; where they count from 1, pass labels - 1",
+        ),
+        (torch.zeros(2, 2), torch.tensor([1, 4]), r"labels: found 1 to 4, allowed: 0 to 2$"),
         (torch.zeros(2, 2), torch.tensor([-1, 0]), r"labels: found -1 to 0"),
         (torch.zeros(2, 2), torch.tensor([0.0, 0.5]), r"labels: found torch.float32"),
     ],

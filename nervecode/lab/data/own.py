@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from nervecode.lab.data.encoder import Seen, TableEncoder
 
 MAX_CLASSES = 1000
+DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
 PARTS = ("train", "calibration", "test")
 
 
@@ -97,6 +99,11 @@ def _classes(rows: Rows, paths: Sequence[Path]) -> tuple[tuple[str, ...], np.nda
         raise InputError(f"data.target: {place}: found nothing, allowed: a class")
     used = sorted(set(target.codes.tolist()))
     names = {code: target.names[code] for code in used}
+    if all(DATE.fullmatch(name) for name in names.values()):
+        raise InputError(
+            f"data.target: {rows.place(0, paths)}: found {target.names[target.codes[0]]!r}, a "
+            "date, allowed: names or whole numbers of classes"
+        )
     numbers = {code: _number(name) for code, name in names.items()}
     if None not in numbers.values():
         _check_whole(rows, numbers, paths)

@@ -225,20 +225,28 @@ def _header(path: Path) -> tuple[str, list[str]]:
     Raises:
         InputError: a first line of numbers, or with something twice, or no line.
     """
-    import pandas as pd
-
     with path.open(encoding="utf-8-sig") as file:
         line = file.readline()
     if not line.strip():
         raise InputError(f"{path}: its first line is empty, allowed: the names of the columns")
     separator = max(",;\t|", key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}: its first line holds {twice!r} twice, allowed: names of columns")
-    if pd.to_numeric(pd.Series(names), errors="coerce").notna().all():
-        raise InputError(f"{path}: its first line holds numbers, allowed: the names of the columns")
+    twice = next((f"{name!r} twice" for name in names if names.count(name) > 1), None)
+    if twice or _are_cells(names):
+        raise InputError(
+            f"{path}: its first line holds {twice or 'numbers'}, allowed: the names of the "
+            "columns; a file without them needs a line of them above the others"
+        )
     return separator, names
+
+
+def _are_cells(names: Sequence[str]) -> bool:
+    """Whether the first line of a table is one of numbers: all, or most and some with a point."""
+    import pandas as pd
+
+    numbers = [name for name in names if pd.notna(pd.to_numeric(name, errors="coerce"))]
+    broken = any("." in number for number in numbers)
+    return len(numbers) == len(names) or (broken and 2 * len(numbers) > len(names))
 
 
 def _parquet_blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
@@ -256,7 +264,7 @@ def _parquet_blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
             if not any(kind(found) for kind in kinds):
                 raise InputError(
                     f"{path}: column {name!r} holds {found}, allowed: numbers, texts, true and "
-                    f"false; data.drop=[{name}] leaves it out"
+                    f"false; data.drop=[{name}] leaves out what is no target"
                 )
         for batch in file.iter_batches(batch_size=BLOCK, columns=names):
             yield batch.to_pandas().apply(_without_missing_words)
@@ -270,6 +278,19 @@ def _without_missing_words(column: Series) -> Series:
     return column.where(~column.isin(MISSING_WORDS))
 
 
+def _not_utf8(path: Path) -> str:
+    """Where a file stops being UTF-8, and what helps."""
+    help = "allowed: UTF-8, as `iconv -f LATIN1 -t UTF-8` makes it of older files"
+    with path.open("rb") as file:
+        for row, line in enumerate(file, start=-1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                place = "its first line" if row < 0 else f"row {row}"
+                return f"{place}: found byte 0x{line[error.start]:02x}, {help}"
+    return f"not UTF-8; {help}"
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turn the errors of the readers into one sentence."""
@@ -279,8 +300,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: {_not_utf8(path)}") from None
     except Exception as error:  # pandas and pyarrow each raise errors of their own
         reason = " ".join(str(error).split())
         if ragged := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason):

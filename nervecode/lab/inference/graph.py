@@ -35,6 +35,8 @@ class _About(BaseModel):
 
     calibration_inputs: Annotated[int, Field(ge=2)]
     smallest_alpha: Annotated[float, Field(gt=0, lt=1)]
+    by_class: bool = False
+    weighted: bool = False
     layers: Annotated[list[str], Field(min_length=1)]
     pictures: str | None = None
     columns: dict[str, Any] | None = None
@@ -74,8 +76,8 @@ class GraphScorer(Scorer):
                 f"--seed: found {seed}, allowed: {self.about.seed}, whose model {path} holds"
             )
         self.input, self.shape = _input(path, self.session)
-        self.num_samples = self.about.calibration_inputs
         self.smallest_alpha = self._smallest_alpha()
+        self.num_samples = self._num_samples()
         self.gate_passed = self.about.gate_passed
         self.identity = {"graph": sha256(path)}
         self.classes = tuple(name for name in self.about.classes if isinstance(name, str))
@@ -121,6 +123,21 @@ class GraphScorer(Scorer):
                 f"{SMALLEST!r}; {MAKE}"
             )
         return smallest
+
+    def _num_samples(self) -> int:
+        """n, which the smallest p-value tells where all calibration inputs count alike.
+
+        Raises:
+            InputError: the file's property says another.
+        """
+        count, told = self.about.calibration_inputs, 1 / self.smallest_alpha - 1
+        alike = not (self.about.by_class or self.about.weighted)
+        if count < told * (1 - 1e-6) or (alike and not math.isclose(count, told, rel_tol=1e-6)):
+            raise InputError(
+                f"{self.path}: property 'nervecode.calibration_inputs': found {count}, allowed: "
+                f"{told:.0f}{'' if alike else ' or more'}, as its output {SMALLEST!r} tells; {MAKE}"
+            )
+        return count
 
     def _run(self, inputs: np.ndarray, outputs: list[str]) -> dict[str, np.ndarray]:
         given = {self.input: inputs, "alpha": np.array(self.about.smallest_alpha)}

@@ -234,6 +234,25 @@ def test_csv_of_other_lands(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert torch.equal(plain.train.inputs, other.train.inputs)
 
 
+def test_the_row_that_is_no_utf8_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame.assign(owner="plain"), tmp_path / "my.csv")
+    lines = path.read_text().splitlines()
+    for row, place in ((-1, "its first line"), (3, "row 3"), (119, "row 119")):
+        changed = [*lines]
+        changed[row + 1] = f"{changed[row + 1]}é"
+        path.write_bytes("\n".join(changed).encode("latin-1"))
+        assert refused(path) == (
+            f"{path}: {place}: found byte 0xe9, allowed: UTF-8, as `iconv -f LATIN1 -t UTF-8` "
+            "makes it of older files"
+        )
+
+
+def test_names_of_columns_may_be_numbers(frame: pd.DataFrame, tmp_path: Path) -> None:
+    names = {"height": "2024", "time": "2025", "colour": "2026"}
+    splits = build_splits(config(write(frame.rename(columns=names), tmp_path / "my.csv")))
+    assert splits.train.inputs.shape[1] == 5
+
+
 def test_blocks_make_the_same_table(
     frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +279,13 @@ def test_blocks_make_the_same_table(
         ("a,kind\n", {}, "{0}: holds no row below the names of its columns"),
         ("", {}, "{0}: its first line is empty"),
         ("1,2\n3,4\n", {}, "{0}: its first line holds numbers, allowed: the names of the columns"),
-        ("T,2,8,8\nI,5,1,2\n", {}, "{0}: its first line holds '8' twice, allowed: names of"),
+        ("T,2,8,8\nI,5,1,2\n", {},
+         "{0}: its first line holds '8' twice, allowed: the names of the columns; a file without "
+         "them needs a line of them above the others"),
+        ("5.1,3.5,setosa\n4,3,setosa\n", {}, "{0}: its first line holds numbers, allowed: the"),
+        ("a,kind\n1,2026-01-03\n2,2026-02-01 10:30\n", {},
+         "data.target: {0}: row 0: found '2026-01-03', a date, allowed: names or whole numbers"),
+        ("a,kind\n1,31.12.2025\n2,1.1.2026\n", {}, "row 0: found '31.12.2025', a date"),
         ("a,kind\n1,x\n2,\n", {}, "data.target: {0}: row 1: found nothing, allowed: a class"),
         ("a,kind\n1,0.5\n2,1.5\n", {}, "data.target: {0}: row 0: found 0.5, allowed: names or"),
         ("a,kind\n1,x\n2,x,3\n", {},
@@ -299,6 +324,7 @@ def test_texts_of_every_kind_are_no_categories(frame: pd.DataFrame, tmp_path: Pa
     frame = frame.assign(name=pd.Timestamp("2026-01-01"))
     text = refused(write(frame, tmp_path / "my.parquet"))
     assert "column 'name' holds timestamp" in text
+    assert "data.drop=[name] leaves out what is no target" in text
     path = write(frame, tmp_path / "my.parquet")
     far = write(frame.iloc[::2], tmp_path / "far.parquet")
     splits = build_splits(config(path, drop=["owner", "name"], far=[f"table:{far}"]))

@@ -100,6 +100,14 @@ def test_graphs_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
             {"about": ABOUT | {"smallest_alpha": 1e-6}},
             "'nervecode.smallest_alpha': found 1e-06, allowed: 0.01, as its output",
         ),
+        (
+            {"about": ABOUT | {"calibration_inputs": 9999}},
+            "'nervecode.calibration_inputs': found 9999, allowed: 99, as its output 'smallest",
+        ),
+        (
+            {"about": ABOUT | {"calibration_inputs": 50, "by_class": True}},
+            "'nervecode.calibration_inputs': found 50, allowed: 99 or more, as its output",
+        ),
         ({"without": ("smallest_alpha",)}, "lacks the output 'smallest_alpha'"),
         ({"without": ("p_value",)}, "lacks the output 'p_value', so it is no graph of a whole"),
         ({"without": ("output",)}, "lacks the output 'output'"),
@@ -118,6 +126,11 @@ def test_a_foreign_graph_is_refused_in_a_sentence(
     assert str(caught.value).startswith(f"{path}: ")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_groups_of_calibration_inputs_are_smaller_than_all(tmp_path: Path) -> None:
+    about = ABOUT | {"calibration_inputs": 500, "by_class": True}
+    assert open_scorer(write_graph(tmp_path / "model.onnx", about)).num_samples == 500
 
 
 def test_a_property_that_is_no_json_is_refused(tmp_path: Path) -> None:
