@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -88,6 +90,32 @@ def test_a_run_of_own_code_is_read_without_running_it(
         assert done.status == 4, command
         assert "has changed since the run was trained with it" in done.err
     assert not (place / "ran").exists()
+
+
+@pytest.mark.slow
+def test_an_exported_network_is_scored_without_its_code(place: Path, cli: Cli) -> None:
+    pytest.importorskip("onnxscript", reason="the extra `export` brings it")
+    assert cli("bench", "--config", "mine.yaml", "--trust-code").status == 0
+    (root,) = (place / "runs").iterdir()
+    forgotten(place)
+    export = ("export", root, "--output", "model.onnx")
+    refused = cli(*export)
+    assert (refused.status, "with --trust-code" in refused.err) == (2, True)
+    assert not (place / "model.onnx").exists() and not (place / "ran").exists()
+    done = cli(*export, "--trust-code")
+    assert done.status == 0, done.err
+    np.save("x.npy", np.random.default_rng(0).normal(0, 5, (50, 2)).astype(np.float32))
+    given = ("--input", "x.npy", "--output")
+    assert cli("score", root, *given, "run.csv", "--trust-code").status == 0
+
+    forgotten(place)
+    (place / f"{MODULE}.py").unlink()
+    done = cli("score", "model.onnx", *given, "graph.csv")
+    assert done.status == 0, done.err
+    tables = [list(csv.DictReader((place / f).open())) for f in ("run.csv", "graph.csv")]
+    for key in ("surprise", "p_value", "prediction"):
+        expected, found = (np.array([float(row[key]) for row in table]) for table in tables)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_sweep_hands_the_trust_to_its_cells(place: Path, cli: Cli) -> None:
