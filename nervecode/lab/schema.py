@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -127,7 +128,7 @@ class DataConfig(Section):
     target: str | None = None
     split: str | None = None
     group: str | None = None
-    # The paths of a test part of its own, and of lists of a calibration part.
+    # The paths of a test part of its own, and of folders and lists of a calibration part.
     test: str | None = None
     calibration: str | None = None
     # Of a table: columns of numbers that stand for categories, and columns that are left out.
@@ -169,7 +170,7 @@ class DataConfig(Section):
         of_paths = ("target", "split", "test", "group")
         for key in (*of_paths, "categories", "drop"):
             kinds = ("array", "table", "series") if key in of_paths else ("table",)
-            kinds = ("list", *kinds) if key == "test" else kinds
+            kinds = ("folder", "list", *kinds) if key == "test" else kinds
             if getattr(self, key) and kind not in kinds:
                 allowed = " or ".join(f"{name}:PATH" for name in kinds)
                 raise ValueError(f"{key} is for data.id {allowed}, found {self.id!r}")
@@ -180,8 +181,12 @@ class DataConfig(Section):
             )
         if self.split and self.test:
             raise ValueError("found split and test, allowed: one of them")
-        if self.calibration and not (kind == "list" and self.test):
-            raise ValueError("calibration is for data.id list:PATH with a test list")
+        if self.calibration and not (kind in ("folder", "list") and self.test):
+            raise ValueError("calibration is for data.id folder:PATH or list:PATH with a test part")
+        folders = [self.id, *(f"folder:{path}" for path in (self.test, self.calibration) if path)]
+        for first, second in combinations(folders, 2):
+            if _nested(first, second):
+                raise ValueError(f"{first} and {second} share pictures, allowed: folders apart")
         if self.resize and self.resize < (self.image_size or self.resize):
             raise ValueError(f"resize: found {self.resize}, allowed: image_size or more")
         return self

@@ -24,7 +24,8 @@ from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import MAX_PLAIN, read_npz, write_json
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.config.yaml import MAX_ALIASES, MAX_BYTES, read_yaml
-from nervecode.lab.data.images import MAX_PIXELS, ImageFiles
+from nervecode.lab.data.image_files import ImageFiles
+from nervecode.lab.data.images import MAX_PIXELS
 from nervecode.lab.models.features import Features
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.files import sha256
 from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.dataset import ImageDataset
-from nervecode.lab.data.images import ImageFiles, images_below
+from nervecode.lab.data.image_files import ImageFiles, images_below
 
 MOST = 150  # of one kind; there are five hundred flags
 MAX_PIXELS = 2_500_000  # a few have a hundred times as many, for posters
@@ -57,7 +58,8 @@ def openclipart(argument: str = "") -> ImageDataset:
         for number, folder in enumerate(KINDS.values())
         for path in _thinned(list(_distinct(root / folder, met)))
     ]
-    return ImageDataset(ImageFiles.listed(pairs), classes=tuple(KINDS))
+    files = replace(ImageFiles.listed(pairs), keep="openclipart")  # larger than what is decoded
+    return ImageDataset(files, classes=tuple(KINDS))
 
 
 def _distinct(folder: Path, met: set[str]) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.data.images import ImageFiles
+from nervecode.lab.data.image_files import ImageFiles
 from nervecode.lab.data.samples import Samples
 
 if TYPE_CHECKING:

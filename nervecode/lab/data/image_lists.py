@@ -6,38 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from nervecode.errors import InputError
-from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.images import SIDE, ImageFiles
-from nervecode.lab.data.partition import stream
-from nervecode.lab.data.samples import Samples
-from nervecode.lab.schema import DataConfig
+from nervecode.lab.data.image_files import ImageFiles
 
 ABOVE = 3  # folders over a list in which its pictures are looked for
 
 
-def load_lists(config: DataConfig) -> Dataset:
-    """The ID set that a config gives as lists: of training, and of test and calibration.
-
-    Where no other part is cut from the training list, pictures beyond `limit_train` are not even
-    decoded.
+def read_labelled(path: Path) -> ImageFiles:
+    """The pictures of a list in which each has a class.
 
     Raises:
-        InputError: lists that cannot be read, pictures without a class, or fewer than two classes.
+        InputError: as `read_list`, or a picture without a class.
     """
-    train = _labelled(Path(config.id.partition(":")[2]))
-    if config.calibration or (config.test and config.calibration_from == "test"):
-        train = train.sample(config.limit_train, stream(config, "lists"))
-
-    def load(files: ImageFiles) -> Samples:
-        return files.load(config.image_size or SIDE, resize=config.resize)
-
-    test, calibration = (
-        load(_labelled(Path(path))) if path else None for path in (config.test, config.calibration)
-    )
-    return Dataset(load(train), test, calibration)
-
-
-def _labelled(path: Path) -> ImageFiles:
     files = read_list(path)
     if -1 in files.labels:
         name = files.paths[files.labels.index(-1)].name

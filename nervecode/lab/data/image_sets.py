@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.dataset import ImageDataset
-from nervecode.lab.data.images import SUFFIXES, ImageFiles, images_below
+from nervecode.lab.data.image_files import ImageFiles, images_below
+from nervecode.lab.data.images import SUFFIXES
 
 
 def dtd(argument: str = "") -> ImageDataset:
@@ -47,12 +49,29 @@ def folder(argument: str = "") -> ImageDataset:
     """
     require([f"folder:{argument}"])
     root = Path(argument)
-    classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    pairs = [(path, label.name) for label in classes for path in images_below(label)]
-    files = _numbered(pairs) if pairs else _unlabelled(root)
+    (files,), classes = class_folders([root])
+    if not len(files):
+        files = _unlabelled(root)
     if not len(files):
         raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")
-    return ImageDataset(files, classes=tuple(sorted({name for _, name in pairs})))
+    return ImageDataset(files, classes=classes)
+
+
+def class_folders(roots: Sequence[Path]) -> tuple[list[ImageFiles], tuple[str, ...]]:
+    """(the pictures in the sub-folders of each root; their classes, numbered for all together)."""
+    found = [
+        [
+            (path, label.name)
+            for label in sorted(root.iterdir())
+            if label.is_dir() and label.name[0] != "."
+            for path in images_below(label)
+        ]
+        for root in roots
+    ]
+    names = sorted({name for pairs in found for _, name in pairs})
+    numbers = {name: number for number, name in enumerate(names)}
+    files = [ImageFiles.listed((path, numbers[name]) for path, name in pairs) for pairs in found]
+    return files, tuple(names)
 
 
 def _home(name: str) -> Path:

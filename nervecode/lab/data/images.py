@@ -7,11 +7,8 @@ and deeper ones become bytes. Data sets and inputs to score meet the network thr
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,7 +19,7 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as vision
 
 from nervecode.errors import InputError
-from nervecode.lab.data.samples import Samples, Shape, as_float, chosen
+from nervecode.lab.data.samples import Shape, as_float
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -121,92 +118,6 @@ def decode(file: Path | IO[bytes], side: int, *, resize: int | None = None) -> T
         resized = vision.resize(as_shown(image), shorter, vision.InterpolationMode.BILINEAR)
     array = np.array(vision.center_crop(resized, [side, side]))
     return torch.from_numpy(array).permute(2, 0, 1)
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """N pictures in files.
-
-    Attributes:
-        paths: the files.
-        labels: the class of each; -1 where there is no class.
-    """
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-
-    @classmethod
-    def listed(cls, pairs: Iterable[tuple[Path, int]]) -> ImageFiles:
-        """Files from (path, label) pairs."""
-        listed = list(pairs)
-        return cls(tuple(path for path, _ in listed), tuple(label for _, label in listed))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def of(self, classes: list[int] | None) -> ImageFiles:
-        """Those of some classes; None keeps all."""
-        if classes is None:
-            return self
-        pairs = zip(self.paths, self.labels, strict=True)
-        return ImageFiles.listed(pair for pair in pairs if pair[1] in classes)
-
-    def sample(self, limit: int | None, generator: torch.Generator) -> ImageFiles:
-        """At most so many of them at random, since files are sorted by class; in their order."""
-        rows = chosen(len(self), limit, generator).tolist()
-        return ImageFiles.listed((self.paths[i], self.labels[i]) for i in rows)
-
-    def load(self, side: int, *, resize: int | None = None) -> Samples:
-        """Samples of (N, 3, side, side) uint8, by the rule of `decode`.
-
-        Raises:
-            InputError: a file that is no readable picture.
-        """
-
-        def read(path: Path) -> Tensor:
-            try:
-                return decode(path, side, resize=resize)
-            except UNREADABLE as error:
-                raise InputError(f"{path}: not a readable image ({error})") from None
-
-        images = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for index, image in enumerate(pool.map(read, self.paths)):
-                images[index] = image
-        return Samples(images, torch.tensor(self.labels, dtype=torch.int64))
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and its sub-folders, in the order of `image_names`."""
-    return [folder / name for name in image_names(folder)]
-
-
-def image_names(folder: Path) -> list[str]:
-    """Paths of pictures below a folder, in the order of their parts.
-
-    Hidden files and folders are passed over. Links to folders are followed, though not round in
-    circles. Paths are text, which takes a tenth of the memory of `Path`.
-
-    Raises:
-        InputError: a folder that cannot be read.
-    """
-    return [os.path.relpath(path, folder) for path in _pictures(str(folder), frozenset())]
-
-
-def _pictures(folder: str, above: frozenset[str]) -> Iterator[str]:
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
-    for entry in sorted(shown, key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _pictures(entry.path, above | {here})
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            yield entry.path
 
 
 def image_tensor(array: np.ndarray) -> Tensor:

@@ -11,9 +11,10 @@ import torch
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset, ImageDataset
 from nervecode.lab.data.encoder import Seen, TableEncoder
-from nervecode.lab.data.image_lists import load_lists, read_list
+from nervecode.lab.data.image_lists import read_list
 from nervecode.lab.data.images import SIDE, fit_images
 from nervecode.lab.data.own import is_own, load_own, outside_inputs
+from nervecode.lab.data.picture_parts import load_parts
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
 from nervecode.lab.data.samples import Samples, Shape, chosen
 from nervecode.lab.schema import DataConfig
@@ -25,8 +26,8 @@ def load_id(config: DataConfig) -> Dataset:
     Raises:
         InputError: a set that cannot be read, or without classes.
     """
-    if config.id.startswith("list:"):
-        return load_lists(config)
+    if config.id.partition(":")[0] in ("folder", "list"):
+        return load_parts(config)
     if not is_own(config.id):
         return load_dataset(config.id, side=config.image_size, resize=config.resize)
     dataset, side = load_own(config), config.image_size
@@ -37,7 +38,7 @@ def load_dataset(spec: str, *, side: int | None = None, resize: int | None = Non
     """A labelled set, for use as ID data.
 
     Args:
-        spec: a name, or `folder:PATH`.
+        spec: its name.
         side: height and width of its images; None keeps those of a set of one size, and takes
             32 for pictures of many.
         resize: what the shorter side of a picture in a file is before the centre is cropped.
@@ -50,12 +51,8 @@ def load_dataset(spec: str, *, side: int | None = None, resize: int | None = Non
         dataset = DATASETS[name]()
         return dataset if side is None else _resized(dataset, side)
     files = IMAGE_SETS[name](argument)
-    classes = set(files.train.labels)
-    if len(classes) < 2:
-        count = 0 if classes == {-1} else len(classes)
-        raise InputError(
-            f"data: {spec}: found {count} class sub-folders, allowed as ID data: two or more"
-        )
+    if -1 in files.train.labels:
+        raise InputError(f"data.id: {spec} has no classes, allowed as ID data: a set with classes")
     side = side or SIDE
     test = files.test.load(side, resize=resize) if files.test else None
     return Dataset(files.train.load(side, resize=resize), test, classes=files.classes)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images, image_names
+from nervecode.lab.data.image_files import image_names
+from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images
 from nervecode.lab.data.samples import EVAL_BATCH, Shape, as_float
 from nervecode.lab.inference.source import Inputs, Source
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from nervecode.errors import InputError
-from nervecode.lab.data import clipart
+from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.data import clipart, image_files
 from nervecode.lab.data.catalogue import locate, places, require
 from nervecode.lab.data.clipart import KINDS, openclipart
+from nervecode.lab.data.images import decode
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.schema import DataConfig
 from tests.lab.data.archives import own_root
@@ -45,6 +46,41 @@ def test_drawings_are_those_of_the_kinds_on_white(package: Path) -> None:
     inputs = dataset.train.load(8).inputs
     assert (inputs[:, :, :, :4] == 255).all()
     assert torch.equal(inputs[:, 0, 0, 7], torch.arange(10 * len(KINDS), dtype=torch.uint8))
+
+
+def test_drawings_are_decoded_once(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+
+    def counted(path: Path, side: int, *, resize: int | None = None) -> torch.Tensor:
+        calls.append(path)
+        return decode(path, side, resize=resize)
+
+    monkeypatch.setattr(image_files, "decode", counted)
+    first = openclipart().train.load(8).inputs
+    assert torch.equal(openclipart().train.load(8).inputs, first)
+    count = len(calls)
+    assert count == 10 * len(KINDS)
+    (kept,) = (package.parents[4] / "decoded").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])  # damaged
+    assert torch.equal(openclipart().train.load(8).inputs, first)
+    assert len(calls) == 2 * count
+    openclipart().train.load(8, resize=10)
+    draw(package / KINDS["tools"] / "below/9.png", 255)
+    assert openclipart().train.load(8).inputs[-1, 0, 0, 7] == 255
+    assert len(calls) == 4 * count
+    assert len(list((package.parents[4] / "decoded").iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, arrays: object) -> None:
+        raise NervecodeError(f"{path}: cannot be written (Read-only file system)")
+
+    monkeypatch.setattr("nervecode.lab.data.kept.write_npz", full)
+    assert len(openclipart().train.load(8)) == 10 * len(KINDS)
+    monkeypatch.setattr("nervecode.lab.data.kept.data_root", lambda: None)
+    assert len(openclipart().train.load(8)) == 10 * len(KINDS)
 
 
 def test_copies_large_drawings_and_other_files_are_left_out(

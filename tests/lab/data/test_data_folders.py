@@ -15,7 +15,7 @@ from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.images import fit_images
-from nervecode.lab.data.load import load_dataset
+from nervecode.lab.data.load import load_id
 from nervecode.lab.data.names import set_name
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.samples import Samples, as_float
@@ -61,7 +61,7 @@ def test_a_folder_is_that_of_torchvision(pictures: Path) -> None:
     oracle = datasets.ImageFolder(
         pictures, OPENOOD, is_valid_file=lambda path: not path.endswith("txt"), allow_empty=True
     )
-    found = load_dataset(f"folder:{pictures}")
+    found = load_id(config(id=f"folder:{pictures}"))
     assert found.test is None
     assert torch.equal(found.train.inputs, torch.stack([image for image, _ in oracle]))
     names = [oracle.classes[label] for label in oracle.targets]
@@ -92,6 +92,62 @@ def test_classes_of_a_folder_have_names(pictures: Path) -> None:
     assert torch.equal(by_name.ood[0].samples.inputs, by_number.ood[0].samples.inputs)
     text = refused(id=spec, hold_out=("cats",))
     assert "has no class cats; did you mean 'cat'? Allowed: ant, bee, cat" in text
+
+
+def test_a_folder_has_parts_of_its_own(pictures: Path, tmp_path: Path) -> None:
+    parts = {
+        "test": write_classes(tmp_path / "test", "bee", "cat", "dog", count=5),
+        "calibration": write_classes(tmp_path / "calibration", "ant", "bee", count=4),
+    }
+    found = config(id=f"folder:{pictures}", image_size=8, hold_out=("dog",), near=["held_out"],
+                   **{key: str(path) for key, path in parts.items()})  # fmt: skip
+    splits = build_splits(found)
+    assert splits.classes == ("ant", "bee", "cat")
+    assert len(splits.train) == 36
+    assert np.bincount(splits.calibration.labels).tolist() == [4, 4]
+    assert np.bincount(splits.test.labels).tolist() == [0, 5, 5]
+    assert len(splits.ood[0].samples) == 5
+    whole = build_splits(found.model_copy(update={"calibration": None}))
+    assert len(whole.train) + len(whole.calibration) == 36
+    few = build_splits(found.model_copy(update={"limit_train": 20}))
+    assert len(few.train) == 20
+
+
+def test_parts_that_will_not_do_are_refused(pictures: Path, tmp_path: Path) -> None:
+    spec, other = f"folder:{pictures}", write_classes(tmp_path / "test", "ant", "dog", count=2)
+    assert (
+        f"data: class 'dog' of '{spec}' has 2 rows, none of them in the train split"
+    ) in refused(id=spec, test=str(other))
+    assert f"{spec} and {spec}/ant share pictures, allowed: folders apart" in refused(
+        id=spec, test=f"{pictures}/ant"
+    )
+    assert "share pictures" in refused(id=spec, test=str(other), calibration=str(other))
+    assert "calibration is for data.id folder:PATH or list:PATH with a test part" in refused(
+        id=spec, calibration=str(other)
+    )
+    assert f"folder:{tmp_path}/no is absent from {tmp_path}/no" in refused(
+        id=spec, test=f"{tmp_path}/no"
+    )
+    assert f"data.test: {other}/ant: found 0 class sub-folders, allowed as ID data: one" in refused(
+        id=spec, test=f"{other}/ant"
+    )
+    for name in ("ant", "bee", "cat"):
+        (other / name).mkdir(exist_ok=True)
+        for path in (pictures / name).iterdir():
+            (other / name / path.name).write_bytes(path.read_bytes())
+    (other / "dog/00.png").unlink()
+    (other / "dog/01.jpg").unlink()
+    assert f"all 29 rows of {other} are rows of ID train as well" in refused(
+        id=spec, test=str(other), calibration_from="test"
+    )
+
+
+def test_parts_are_no_classes(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "pets", "train", "val", count=2)
+    assert (
+        f"data.id: {root} holds train, val, which are parts and no classes; allowed: "
+        f"data.id=folder:{root}/train with data.test={root}/val"
+    ) in refused(id=f"folder:{root}")
 
 
 def test_a_path_becomes_absolute(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

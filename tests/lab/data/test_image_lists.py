@@ -8,7 +8,8 @@ import pytest
 
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data.image_lists import load_lists, read_list
+from nervecode.lab.data.image_lists import read_list
+from nervecode.lab.data.load import load_id
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.schema import DataConfig
 
@@ -73,14 +74,17 @@ def test_a_list_that_cannot_be_read(content: bytes | None, tmp_path: Path) -> No
 def test_a_picture_without_a_class_is_no_id_data(tmp_path: Path) -> None:
     path = listed(tmp_path, "a.png 0\nb.png -1\n", "images/a.png")
     with pytest.raises(InputError, match=r"test\.txt: 'b\.png' has no class, allowed as ID data"):
-        load_lists(DataConfig(id=f"list:{path}"))
+        load_id(DataConfig(id=f"list:{path}"))
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("{id: digits, test: a.txt}", "test is for data.id list:PATH or array:PATH"),
-        ("{id: 'list:a.txt', calibration: b.txt}", "calibration is for data.id list:PATH with a"),
+        ("{id: digits, test: a.txt}", "test is for data.id folder:PATH or list:PATH or array:PATH"),
+        (
+            "{id: 'list:a.txt', calibration: b.txt}",
+            "calibration is for data.id folder:PATH or list:PATH with a",
+        ),
         ("{id: 'list:a.txt', split: x}", "split is for data.id array:PATH"),
         ("{id: 'list:'}", "the set 'list' needs a path, as in list:PATH"),
         ("{id: digits, image_size: 8, resize: 7}", "resize: found 7, allowed: image_size or more"),

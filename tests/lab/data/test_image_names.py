@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from nervecode.errors import InputError
+from nervecode.lab.data.image_files import image_names, images_below
 from nervecode.lab.data.image_sets import folder
-from nervecode.lab.data.images import image_names, images_below
 from nervecode.lab.inference.images import ImageInputs
 
 
