@@ -28,7 +28,6 @@ from nervecode.lab.run.meta import (
     read_meta,
     sealed,
     stage_record,
-    with_packages,
     without,
 )
 from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths
@@ -144,8 +143,7 @@ class RunDir:
         self.forget([name for name, stage in SHARED.items() if not stage])
         files = self.meta["files"] | _hashes(self.root, _write_config(self.root, config))
         self.__dict__["config"] = config
-        behind = with_packages(config, self.meta.get("packages", {}))
-        self.update(seeds=list(config.seeds), files=files, **behind, **labels(config))
+        self.update(seeds=list(config.seeds), files=files, **labels(config, self.meta))
 
     def log(self, event: str, **values: Any) -> None:
         """Append one event to `log.jsonl`.

@@ -162,7 +162,7 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
         "command": command,
         "created": now(),
         "updated": now(),
-        **labels(config),
+        **labels(config, {}),
         "seeds": list(config.seeds),
         "primary_method": PRIMARY,
         "unit": "bits",
@@ -179,25 +179,21 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
         "derived": {},
         "files": {},
         **provenance(),
-        **with_packages(config, {}),
     }
 
 
-def with_packages(config: Config, before: Mapping[str, Any]) -> Meta:
-    """The packages behind the names of a config, where it has such names.
+def labels(config: Config, before: Meta) -> Meta:
+    """What a config says of how its figures are to be read, and of the packages behind its names.
 
     Args:
-        config: whose.
-        before: what is known of a run's packages; what it was made with, stays.
+        config: of the run.
+        before: the metadata of the run; the packages that it was made with stay.
     """
-    used = packages(config.model_dump())
-    return {"packages": {**used, **{n: before[n] for n in used if n in before}}} if used else {}
-
-
-def labels(config: Config) -> Meta:
-    """What a config says of how its figures are to be read."""
     recipe = config.signals[PRIMARY].recipe
-    return {"demo": config.demo, "transfer": config.transferred, "recipe": recipe}
+    used, known = packages(config.model_dump()), before.get("packages", {})
+    behind = {name: known.get(name, about) for name, about in used.items()}
+    told = {"packages": behind} if behind or known else {}
+    return {"demo": config.demo, "transfer": config.transferred, "recipe": recipe, **told}
 
 
 def now() -> str:
