@@ -3,11 +3,15 @@
 
     python scripts/study.py                        # everything; resumes where it stands
     python scripts/study.py --only digits wine_1   # some settings
+    python scripts/study.py --seeds 0              # the first seed of each; the others later
+    python scripts/study.py --role development     # confirmation settings are neither run nor read
     python scripts/study.py --runs runs            # begin with equal trainings that lie there
     python scripts/study.py --jobs 4               # so many cells at a time, one by default
     python scripts/study.py --report-only          # the page from what is finished
     python scripts/study.py --plan configs/study/openood.yaml --page openood.md
 
+The rows of each finished cell lie beside the page, docs/results/PLAN/SETTING.csv, and are to be
+committed: the page is made from them alone, and a cell whose rows are there is not run again.
 A setting that fails does not stop the others; it is named with its reason, and the status is 1.
 """
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from nervecode.cli.show import progress, say
@@ -23,10 +28,19 @@ from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_
 from nervecode.files import write_text
 from nervecode.lab.results.table import as_markdown
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.study.plan import Plan, cells_of, read_plan
+from nervecode.lab.study.collect import collect, recorded
+from nervecode.lab.study.plan import (
+    ROLES,
+    Plan,
+    cells_of,
+    check_apart,
+    read_plan,
+    with_role,
+)
 from nervecode.lab.study.published import published_page
 from nervecode.lab.study.results import headline, page
-from nervecode.lab.study.study import Study, attempt, finished, run_cells_of
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study, attempt, run_cells_of
 from nervecode.lab.sweep.cells import Cell
 from nervecode.lab.sweep.launchers import LAUNCHERS
 from nervecode.lab.sweep.run import require_data
@@ -34,56 +48,21 @@ from nervecode.viz.critical_difference import plot_critical_difference
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results.md"
+STUDY = ROOT / "configs/study"
 COMMAND = "python scripts/study.py"
-
-
-def chosen(plans: Sequence[Plan], only: list[str] | None) -> list[str]:
-    """The settings to run, each known."""
-    known = [name for plan in plans for name in plan.settings]
-    for name in only or ():
-        if name not in known:
-            raise InputError(f"--only: unknown setting {name!r}; {did_you_mean(name, known)}")
-    return only or known
-
-
-def run(plans: Sequence[Plan], names: list[str], given: argparse.Namespace) -> dict[str, str]:
-    """Run the cells of some settings; setting -> why it could not even begin."""
-    ready: list[Cell] = []
-    failed: dict[str, str] = {}
-    for plan in plans:
-
-        def prepare(name: str, plan: Plan = plan) -> None:
-            cells = cells_of(plan, name)
-            require_data(cells)
-            ready.extend(cells)
-
-        failed |= attempt([name for name in names if name in plan.settings], prepare)[1]
-    for name, why in failed.items():
-        say(f"Setting {name} failed: {why}")
-    with progress() as shown:
-        run_cells_of(ready, given.outdir, command=COMMAND, progress=shown, folders=given.runs,
-                     launcher=LAUNCHERS[given.launcher], jobs=given.jobs)  # fmt: skip
-    return failed
-
-
-def study(plan: Plan, given: argparse.Namespace) -> tuple[Study, dict[str, str]]:
-    """All settings of a plan that are finished, and why the others are not."""
-    done, absent = attempt(
-        plan.settings, lambda name: finished(plan, name, given.outdir, command=COMMAND)
-    )
-    return Study(list(done.values())), absent
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plan", type=Path, default=ROOT / "configs/study/matrix.yaml")
-    parser.add_argument("--ablations", type=Path, default=ROOT / "configs/study/ablations.yaml")
+    parser.add_argument("--plan", type=Path, default=STUDY / "matrix.yaml")
+    parser.add_argument("--ablations", type=Path, default=STUDY / "ablations.yaml")
+    parser.add_argument("--role", choices=ROLES, help="of those two, only settings of this one")
     parser.add_argument("--outdir", type=Path, default=Path("runs/study"))
     parser.add_argument("--runs", type=Path, nargs="+", default=[], metavar="DIR")
     parser.add_argument("--launcher", choices=LAUNCHERS, default="local")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
     parser.add_argument("--only", nargs="+", metavar="SETTING")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="to run")
     parser.add_argument("--report-only", action="store_true")
     parser.add_argument("--page", type=Path, default=PAGE)
     return parser.parse_args()
@@ -91,46 +70,97 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     given = parse()
-    plan = read_plan(given.plan)
-    if plan.published:
-        return beside_published(plan, given)
-    plans = [plan, read_plan(given.ablations)]
-    if given.seeds:
-        plans = [plan.model_copy(update={"seeds": tuple(given.seeds)}) for plan in plans]
-    names = chosen(plans, given.only)
-    failed = {} if given.report_only else run(plans, names, given)
-    (matrix, lost), (side, side_lost) = (study(plan, given) for plan in plans)
+    plans = [read_plan(given.plan)]
+    if not plans[0].published:
+        plans.append(read_plan(given.ablations))
+    elif given.page == PAGE:
+        raise InputError(f"--page: found none, allowed: a page of its own for {given.plan}")
+    check_apart(plans)
+    plans = [with_role(plan, given.role) for plan in plans]
+    check_known(plans, given)
+    failed = {} if given.report_only else run(plans, given)
+    done = [attempt(plan.settings, partial(gather, plan, given)) for plan in plans]
+    absent = {name: why for _, lost in done for name, why in lost.items()} | failed
     # Reasons may name files; a page is not the place for the folders of a machine.
-    failed = {
-        name: why.replace(f"{given.outdir}/", "").replace(str(Path.home()), "~")
-        for name, why in {**lost, **side_lost, **failed}.items()
-    }
-    if len(matrix.near) < 2:
-        raise ArtifactError(f"{given.outdir}: fewer than two settings are finished: {failed}")
-    draw(matrix, given.page.parent / "images" / "critical_difference.png")
-    text = page(plans[0], matrix, side, failed)
+    absent = {name: without_folders(why, given) for name, why in absent.items()}
+    studies = [Study(list(some.values())) for some, _ in done]
+    if plans[0].published:
+        text = published_page(plans[0], studies[0], absent)
+    else:
+        text = report(plans[0], studies[0], studies[1], absent, given)
     write_text(given.page, text)
+    sys.stdout.write(text)
+    say(f"Page: {given.page}")
+    lacking = any(setting.absent for some in studies for setting in some.settings)
+    return 1 if absent or lacking else 0
+
+
+def check_known(plans: Sequence[Plan], given: argparse.Namespace) -> None:
+    """Refuse settings and seeds that are in no plan."""
+    names = [name for plan in plans for name in plan.settings]
+    seeds = {s for p in plans for one in p.settings.values() for s in one.seeds or p.seeds}
+    for name in given.only or ():
+        if name not in names:
+            raise InputError(f"--only: unknown setting {name!r}; {did_you_mean(name, names)}")
+    for seed in given.seeds or ():
+        if seed not in seeds:
+            allowed = ", ".join(map(str, sorted(seeds)))
+            raise InputError(f"--seeds: found {seed}, allowed: {allowed}")
+
+
+def rows_of(plan: Plan, given: argparse.Namespace) -> Path:
+    """The folder of a plan's rows."""
+    return Path(given.page.with_suffix("")) / plan.name
+
+
+def gather(plan: Plan, given: argparse.Namespace, name: str) -> Setting:
+    """A setting from its rows, which are brought up to date where runs lie here."""
+    return collect(plan, name, given.outdir, rows_of(plan, given), command=COMMAND)
+
+
+def run(plans: Sequence[Plan], given: argparse.Namespace) -> dict[str, str]:
+    """Run the cells that have no rows; setting -> why it could not even begin."""
+    ready: list[Cell] = []
+    plan_of = {name: plan for plan in plans for name in plan.settings}
+
+    def prepare(name: str) -> None:
+        plan = plan_of[name]
+        there = recorded(name, rows_of(plan, given))
+        cells = [cell for cell in cells_of(plan, name) if cell.id not in there]
+        cells = [cell for cell in cells if not given.seeds or cell.seed in given.seeds]
+        require_data(cells)
+        ready.extend(cells)
+
+    def ended(cell: str) -> None:
+        name = next(c.config.name for c in ready if c.id == cell)
+        attempt([name], partial(gather, plan_of[name], given))
+
+    _, failed = attempt(given.only or list(plan_of), prepare)
+    for name, why in failed.items():
+        say(f"Setting {name} failed: {why}")
+    with progress() as shown:
+        run_cells_of(ready, given.outdir, command=COMMAND, progress=shown, folders=given.runs,
+                     launcher=LAUNCHERS[given.launcher], jobs=given.jobs, ended=ended)  # fmt: skip
+    return failed
+
+
+def without_folders(text: str, given: argparse.Namespace) -> str:
+    """A text with paths as they are from the repository, or from the folder of the runs."""
+    for folder in (given.outdir, given.page.parent, ROOT):
+        text = text.replace(f"{folder}/", "")
+    return text.replace(str(Path.home()), "~")
+
+
+def report(
+    plan: Plan, matrix: Study, side: Study, absent: dict[str, str], given: argparse.Namespace
+) -> str:
+    """The page of the matrix, beside its picture; its first rows go to the README."""
+    if len(matrix.near) < 2:
+        raise ArtifactError(f"{given.outdir}: fewer than two settings are finished: {absent}")
+    draw(matrix, given.page.parent / "images" / "critical_difference.png")
     if given.page == PAGE:
         fill(ROOT / "README.md", as_markdown(headline(matrix)))
-    sys.stdout.write(text)
-    say(f"Page: {given.page}")
-    return 1 if failed else 0
-
-
-def beside_published(plan: Plan, given: argparse.Namespace) -> int:
-    """Run a plan whose settings others have figures for, and write a page of both."""
-    if given.page == PAGE:
-        raise InputError(f"--page: found none, allowed: a page of its own for {given.plan}")
-    if given.seeds:
-        plan = plan.model_copy(update={"seeds": tuple(given.seeds)})
-    failed = {} if given.report_only else run([plan], chosen([plan], given.only), given)
-    done, lost = study(plan, given)
-    failed = {**lost, **failed}
-    text = published_page(plan, done, failed)
-    write_text(given.page, text)
-    sys.stdout.write(text)
-    say(f"Page: {given.page}")
-    return 1 if failed else 0
+    return page(plan, matrix, side, absent)
 
 
 def fill(path: Path, text: str) -> None:

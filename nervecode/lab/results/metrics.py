@@ -49,3 +49,18 @@ def separation(id_scores: np.ndarray, ood_scores: np.ndarray) -> Separation:
         fpr95=float(id_flagged[ood_caught >= 0.95].min()),
         id_tpr95_ood_accepted=float(1 - ood_caught[id_flagged <= 0.05 + 1e-12].max()),
     )
+
+
+def calibration_error(confidences: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
+    """Expected calibration error: how far accuracy is from confidence, in bins of equal width.
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+
+    Args:
+        confidences: (n,) probabilities of the predicted classes.
+        correct: (n,) whether the prediction is right.
+        bins: of the interval from 0 to 1, each with its right end.
+    """
+    place = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(place, correct - confidences.astype(np.float64), minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidences))

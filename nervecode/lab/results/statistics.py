@@ -1,9 +1,10 @@
-"""Statistics of a study: paired bootstrap intervals, average ranks, the critical difference."""
+"""Statistics of a study: paired errors and intervals, average ranks, the critical difference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -13,11 +14,14 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference and its bootstrap interval."""
+    """A mean difference and its 95 % interval."""
 
     mean: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def placements(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,34 +43,36 @@ def auroc(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
     return float(placements(id_scores, ood_scores)[0].mean())
 
 
-def paired_inputs(
+def paired_error(
     ours: Mapping[str, tuple[np.ndarray, np.ndarray]],
     theirs: Mapping[str, tuple[np.ndarray, np.ndarray]],
     weights: Mapping[str, float],
-    *,
-    seed: int = 0,
-) -> np.ndarray:
-    """(DRAWS + 1,) weighted differences of AUROC over OOD sets: the found one, then resampled ones.
+) -> float:
+    """The standard error of a weighted difference of AUROC over OOD sets that share ID inputs.
 
-    The inputs of every set are drawn anew with replacement, the same for both methods, and those
-    of ID test once for all sets. To first order a resampled AUROC is the mean of the resampled
-    placements of both sides, less the AUROC; no score is sorted again.
+    An AUROC is the mean of its placements on either side, so that the error of a difference is that
+    of the mean differences of placements: of ID over all sets together, and of each set. DeLong et
+    al. 1988, https://doi.org/10.2307/2531595.
 
     Args:
         ours: OOD set -> `placements` of one method.
         theirs: the same of the other.
         weights: OOD set -> its share.
-        seed: of the draws.
     """
-    random = np.random.default_rng(seed)
     inside = sum(weights[s] * (ours[s][0] - theirs[s][0]) for s in weights)
-    difference = float(np.mean(inside))
-    draws = _resampled(np.asarray(inside), random)
-    for name, weight in weights.items():
-        outside = weight * (ours[name][1] - theirs[name][1])
-        draws += _resampled(outside, random) - outside.mean()
-    result: np.ndarray = np.r_[difference, draws]
-    return result
+    outside = [weights[s] * (ours[s][1] - theirs[s][1]) for s in weights]
+    return float(np.sqrt(sum(map(_variance_of_mean, [np.asarray(inside), *outside]))))
+
+
+def _variance_of_mean(values: np.ndarray) -> float:
+    """Of independent values; of a single one, which tells nothing of it, 0."""
+    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+
+
+def around(mean: float, error: float) -> Interval:
+    """A mean and its interval, given its standard error."""
+    width = NormalDist().inv_cdf((1 + LEVEL) / 2) * error
+    return Interval(mean, mean - width, mean + width)
 
 
 def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -76,16 +82,12 @@ def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return means
 
 
-def interval(draws: np.ndarray) -> Interval:
-    """The first of the values, and the central 95 % of the others."""
-    low, high = np.quantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(draws[0]), float(low), float(high))
-
-
 def over_settings(differences: Sequence[float], *, seed: int = 0) -> Interval:
     """The mean of one difference per setting, and its interval when settings are drawn anew."""
     values = np.asarray(differences, dtype=np.float64)
-    return interval(np.r_[values.mean(), _resampled(values, np.random.default_rng(seed))])
+    draws = _resampled(values, np.random.default_rng(seed))
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 @dataclass(frozen=True)

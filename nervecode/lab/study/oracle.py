@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 
 from nervecode.lab.detectors.combination import COMBINED, subsets
-from nervecode.lab.schema import PRIMARY
-
-if TYPE_CHECKING:
-    from nervecode.lab.study.setting import Setting
+from nervecode.lab.results.rows import Row
 
 ORACLE = "oracle_ood_calibrated_combo_"
+STATUS = "oracle"  # of their rows, which no average over methods takes
 
 
 def oracle_auroc(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -34,19 +32,27 @@ def oracle_auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     return float(roc_auc_score(y, decisions))
 
 
-def oracle_scores(setting: Setting) -> dict[str, float]:
-    """Oracle -> mean over seeds of the mean of near and far AUROC."""
-    groups = {row["ood"]: row["group"] for row in setting.rows if row["group"] != "shift"}
-    table: dict[str, list[float]] = {}
-    for seed in setting.scores[PRIMARY]:
-        inside = setting.scored(seed, "id_test")
-        for letters in subsets(inside):
-            names = [COMBINED[letter] for letter in letters]
-            by_group: dict[str, list[float]] = {}
-            for ood, group in groups.items():
-                outside = setting.scored(seed, f"ood_{ood}")
-                columns = [np.stack([part[n] for n in names], 1) for part in (inside, outside)]
-                by_group.setdefault(group, []).append(oracle_auroc(*columns))
-            score = float(np.mean([np.mean(values) for values in by_group.values()]))
-            table.setdefault(ORACLE + "+".join(letters), []).append(score)
-    return {name: float(np.mean(values)) for name, values in table.items()}
+def oracle_rows(
+    inside: Mapping[str, np.ndarray],
+    outside: Mapping[str, Mapping[str, np.ndarray]],
+    groups: Mapping[str, str],
+    seed: int,
+) -> list[Row]:
+    """A row for each subset of the combination's members and each near or far set.
+
+    Args:
+        inside: method -> scores of ID test.
+        outside: OOD set -> method -> scores.
+        groups: OOD set -> its group.
+        seed: of the row.
+    """
+    rows = []
+    for letters in subsets(inside):
+        names = [COMBINED[letter] for letter in letters]
+        for ood, group in groups.items():
+            if group != "shift":
+                parts = (np.stack([part[n] for n in names], 1) for part in (inside, outside[ood]))
+                row: Row = {"seed": seed, "ood": ood, "group": group}
+                row |= {"method": ORACLE + "+".join(letters), "status": STATUS, "reason": ""}
+                rows.append(row | {"auroc": oracle_auroc(*parts)})
+    return rows

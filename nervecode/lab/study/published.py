@@ -28,7 +28,7 @@ def published_page(plan: Plan, study: Study, failed: Mapping[str, str]) -> str:
         failed: setting -> why it is not among them.
     """
     tables = [
-        *[published_table(s.name, s.config, s.rows) for s in study.settings],
+        *[published_table(s.label, s.config, s.rows) for s in study.settings],
         side_tables.settings(study.settings),
         side_tables.failures(plan, study.settings, failed),
     ]

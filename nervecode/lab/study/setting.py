@@ -1,64 +1,77 @@
-"""Setting: the finished runs of one config, one a seed, and how far `nervecode` is ahead in it."""
+"""Setting: the finished cells of one config, one a seed, and how far `nervecode` is ahead in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from nervecode.lab.detectors.registry import DETECTORS
-from nervecode.lab.results.rows import Row, group_means, headlines, over_seeds, read_rows
-from nervecode.lab.results.statistics import Interval, interval, paired_inputs, placements
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.results.rows import Row, group_means, headlines, over_seeds
+from nervecode.lab.results.statistics import Interval, around
 from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.study.oracle import STATUS
+from nervecode.lab.study.records import Record
+
+# Kind of data -> the sets of that kind; others are pictures.
+KINDS = {
+    "tables": {
+        "table", "wine", "breast_cancer", "blobs", "letter", "satellite", "shuttle", "vehicle",
+        "vowel",
+    },
+    "series": {
+        "series", "japanese_vowels", "basic_motions", "osu_leaf", "acsf1", "arrow_head",
+        "pickup_gesture",
+    },
+    "texts": {"fortunes"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A finished setting. AUROC is x100; a score is the mean of near and far, or far alone.
+    """A setting of which cells are finished. AUROC is x100; a score is the mean of near and far, or
+    far alone.
 
     Attributes:
         name: in the plan.
         role: `development` where its figures were seen while the signal was chosen.
-        runs: seed -> its run.
-        rows: of those runs.
+        config: of its cells.
+        records: what each finished cell left.
         note: what a reader of its figures should know.
+        absent: seed of the plan -> why it is not among them.
     """
 
     name: str
     role: str
-    runs: Mapping[int, RunDir]
-    rows: list[Row] = field(repr=False)
+    config: Config
+    records: Sequence[Record] = field(repr=False)
     note: str = ""
-
-    @classmethod
-    def of(cls, name: str, role: str, runs: Mapping[int, RunDir], note: str = "") -> Setting:
-        """Read the rows of finished runs.
-
-        Raises:
-            ArtifactError: a file is missing or damaged.
-        """
-        rows = [row for run in runs.values() for row in read_rows(run)["rows"]]
-        return cls(name, role, runs, rows, note)
+    absent: Mapping[int, str] = field(default_factory=dict)
 
     @property
-    def config(self) -> Config:
-        """The config, with the first seed alone."""
-        return next(iter(self.runs.values())).config
+    def label(self) -> str:
+        """Its name, and what is to be known wherever its figures stand."""
+        part = f" ({len(self.records)} of {len(self.records) + len(self.absent)} seeds)"
+        return self.name + " TRANSFER" * self.config.transferred + part * bool(self.absent)
 
     @property
-    def split_sizes(self) -> dict[str, int]:
-        """Split -> how many inputs it has, the same for every seed."""
-        sizes: dict[str, int] = next(iter(self.runs.values())).meta["split_sizes"]
-        return sizes
+    def kind(self) -> str:
+        """Which kind of data it has, and whether those pass through a transferred network."""
+        data = self.config.data.id.partition(":")[0]
+        kind = next((kind for kind, sets in KINDS.items() if data in sets), "pictures")
+        return kind + ", TRANSFER" * self.config.transferred
 
-    def scored(self, seed: int, split: str) -> dict[str, np.ndarray]:
-        """Method -> scores of a split."""
-        run = self.runs[seed]
-        return run.arrays(run.paths.scores(seed, split))
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Those of all its cells."""
+        return [row for record in self.records for row in record.rows]
+
+    @property
+    def split_sizes(self) -> Mapping[str, int]:
+        """Part -> how many inputs it has, the same for every seed."""
+        return self.records[0].sizes
 
     @cached_property
     def groups(self) -> dict[str, dict[str, dict[int, float]]]:
@@ -70,6 +83,12 @@ class Setting:
         """Method -> seed -> score in [0, 1]."""
         both = headlines(self.rows)
         return both or {m: groups["far"] for m, groups in self.groups.items() if "far" in groups}
+
+    @cached_property
+    def oracles(self) -> dict[str, float]:
+        """Combination that has seen OOD data -> its score."""
+        rows = [{**row, "status": "ok"} for row in self.rows if row["status"] == STATUS]
+        return {m: 100 * over_seeds(seeds.values())[0] for m, seeds in headlines(rows).items()}
 
     @cached_property
     def sets(self) -> dict[str, str]:
@@ -84,10 +103,7 @@ class Setting:
     @property
     def accuracies(self) -> dict[int, float]:
         """Seed -> ID test accuracy in percent."""
-        return {
-            seed: 100 * float(run.meta["gate"]["accuracy"][str(seed)])
-            for seed, run in self.runs.items()
-        }
+        return {record.seed: record.accuracy for record in self.records}
 
     @property
     def accuracy(self) -> float:
@@ -132,22 +148,12 @@ class Setting:
             [m for m in self.baselines if self.has(m, group)], key=lambda m: self.ahead(m, group)
         )
 
-    def lead(self, other: str) -> Interval:
-        """Points of `nervecode` above a method, with the interval over inputs.
+    def lead(self, other: str, group: str | None = None) -> Interval:
+        """Points of `nervecode` above a method in score or near, with the interval over inputs.
 
-        Every seed meets the same test inputs, so one draw of inputs serves all of them.
+        Every seed meets the same test inputs, so that the errors of the seeds may be one and the
+        same: their mean bounds that of the mean lead, however they depend on each other.
         """
-        draws = np.mean([self._draws(seed, other) for seed in self.scores[other]], axis=0)
-        return interval(100 * draws)
-
-    def _draws(self, seed: int, other: str) -> np.ndarray:
-        counted = ("near", "far") if self.has_near else ("far",)
-        members = {g: [s for s, group in self.sets.items() if group == g] for g in counted}
-        weights = {s: 1 / len(counted) / len(members[g]) for g in counted for s in members[g]}
-        inside = self.scored(seed, "id_test")
-        parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        for name in weights:
-            outside = self.scored(seed, f"ood_{name}")
-            for part, method in zip(parts, (PRIMARY, other), strict=True):
-                part[name] = placements(inside[method], outside[method])
-        return paired_inputs(*parts, weights)
+        seeds = self.seeds(other, group)
+        errors = [r.errors[other][group or "score"] for r in self.records if r.seed in seeds]
+        return around(self.ahead(other, group), float(np.mean(errors)))

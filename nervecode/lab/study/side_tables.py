@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from nervecode.lab.detectors.combination import COMBINED
 from nervecode.lab.results.rows import GROUPS, over_seeds
 from nervecode.lab.results.table import Table
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.study.claims import joint_pairs
-from nervecode.lab.study.oracle import ORACLE, oracle_scores
+from nervecode.lab.study.collect import told
+from nervecode.lab.study.oracle import ORACLE
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
@@ -34,7 +34,15 @@ def ablation(setting: Setting) -> Table:
         f"One training for all rows; ID accuracy {setting.accuracy:.2f} %. {setting.note}".strip()
     )
     header = ["signal", "score", "less the first", *GROUPS]
-    return Table(f"{setting.role.capitalize()}: {setting.name}", header, body, caption=caption)
+    return Table(f"{setting.role.capitalize()}: {setting.label}", header, body, caption=caption)
+
+
+def joint_pairs(side: Study) -> Iterator[tuple[Setting, Setting]]:
+    """(joint training, the same data and network trained without codes)."""
+    plain = {_task(setting): setting for setting in side.settings if not _is_joint(setting)}
+    for setting in side.settings:
+        if _is_joint(setting) and _task(setting) in plain:
+            yield setting, plain[_task(setting)]
 
 
 def joint(side: Study) -> Table:
@@ -47,7 +55,7 @@ def joint(side: Study) -> Table:
             mean, deviation = over_seeds(both)
             change = f"{mean:+.2f}±{deviation:.2f}" if len(both) > 1 else f"{mean:+.2f}"
             body.append([
-                setting.name, f"{setting.config.train.coding_weight:g}", f"`{name}`",
+                setting.label, f"{setting.config.train.coding_weight:g}", f"`{name}`",
                 f"{setting.accuracy:.2f}", f"{setting.accuracy - plain.accuracy:+.2f}",
                 f"{setting.mean(name):.2f}", change,
             ])  # fmt: skip
@@ -64,10 +72,10 @@ def joint(side: Study) -> Table:
 def oracles(study: Study) -> Table:
     """Combinations that were fitted to OOD data: an upper bound, and no method."""
     names = [f"{ORACLE}{suffix}" for suffix in ("E+M", "E+N", "M+N", "E+M+N")]
-    upper_bounds = [oracle_scores(setting) for setting in study.near]
+    upper_bounds = [setting.oracles for setting in study.near]
     known = [name for name in names if all(name in scores for scores in upper_bounds)]
     body = [
-        [f"`{name}`", f"{100 * float(np.mean([scores[name] for scores in upper_bounds])):.2f}"]
+        [f"`{name}`", f"{float(np.mean([scores[name] for scores in upper_bounds])):.2f}"]
         for name in known
     ]
     body.append([f"`{PRIMARY}`, for comparison", f"{study.average(PRIMARY):.2f}"])
@@ -89,12 +97,19 @@ def settings(finished: Iterable[Setting]) -> Table:
         held = ", ".join(map(str, config.data.hold_out))
         n = " / ".join(f"{sizes[s]:,}" for s in ("id_train", "id_calibration", "id_test"))
         model = f"{config.model.name}, width {config.model.width}, {config.train.epochs} epochs"
-        body.append([setting.name, config.data.id, held, model, rate, n, *sets, setting.note])
+        code = ", ".join(dict.fromkeys(record.commit or "-" for record in setting.records))
+        body.append([
+            setting.label, config.data.id, held, model, rate, n, *sets, code, setting.note,
+        ])  # fmt: skip
     header = [
         "setting", "ID", "classes held out", "network", "accuracy %", "train / calibration / test",
-        *GROUPS, "note",
+        *GROUPS, "code", "note",
     ]  # fmt: skip
-    return Table("The settings", header, body)
+    caption = (
+        "Code: the commits that the rows are of. Where they are several, or older than the last "
+        "change of a method, a figure may be another today; `git log COMMIT..` shows what changed."
+    )
+    return Table("The settings", header, body, caption=caption)
 
 
 def failures(plan: Plan, finished: Sequence[Setting], failed: Mapping[str, str]) -> Table:
@@ -103,6 +118,7 @@ def failures(plan: Plan, finished: Sequence[Setting], failed: Mapping[str, str])
     body += [
         [setting.name, f"`{m}`", why] for setting in finished for m, why in setting.failures.items()
     ]
+    body += [[s.name, "some seeds", told(s.absent)] for s in finished if s.absent]
     body += [[name, "the whole setting", why] for name, why in failed.items()]
     header = ["setting", "what", "reason"]
     return Table("Left out and failed", header, body or [["none", "", ""]])
@@ -111,3 +127,13 @@ def failures(plan: Plan, finished: Sequence[Setting], failed: Mapping[str, str])
 def _deviation(setting: Setting, name: str) -> float:
     ours, theirs = setting.seeds(PRIMARY), setting.seeds(name)
     return over_seeds(ours[seed] - theirs[seed] for seed in theirs)[1]
+
+
+def _is_joint(setting: Setting) -> bool:
+    signals = setting.config.signals.values()
+    return any(signal.recipe == "v0_1_1" and not signal.detach for signal in signals)
+
+
+def _task(setting: Setting) -> str:
+    train = setting.config.train.model_copy(update={"coding_weight": 0.0})
+    return f"{setting.config.data} {setting.config.model} {train}"

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from nervecode.errors import ArtifactError, GateError, NervecodeError
+from nervecode.errors import NervecodeError
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.statistics import Interval, Ranks, over_settings, ranks
 from nervecode.lab.run.adopt import adopt
-from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
-from nervecode.lab.study.plan import Plan, cells_of
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.sweep.cells import Cell, add_cells
-from nervecode.lab.sweep.launchers import Launcher, Pool, local
+from nervecode.lab.sweep.launchers import Launcher, Pool, Task, local
 from nervecode.lab.sweep.run import due_cells, run_cells
-from nervecode.lab.sweep.state import state_of
 
 T = TypeVar("T")
 
@@ -34,6 +32,7 @@ def run_cells_of(
     folders: Sequence[Path] = (),
     launcher: Launcher = local,
     jobs: int = 1,
+    ended: Callable[[str], object] = id,
 ) -> None:
     """Run the cells that are not done, as `nervecode sweep` does; those that are stay as they are.
 
@@ -45,7 +44,15 @@ def run_cells_of(
         folders: a new cell begins with an equal training, where one lies in them or in `outdir`.
         launcher: what starts the cells.
         jobs: cells at a time.
+        ended: called with the id of each cell that has ended.
     """
+
+    def noting(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
+        with closing(launcher(tasks, pool)) as running:  # type: ignore[type-var]
+            for task, status in running:
+                yield task, status
+                ended(task.id)
+
     sweep = add_cells(outdir, cells)
     due = due_cells(sweep)
     for cell in due:
@@ -53,26 +60,7 @@ def run_cells_of(
         if not root.exists():
             adopt(cell.config, outdir, [outdir, *folders], command=command, name=root.name)
     if due:
-        run_cells(sweep, due, launcher, Pool(outdir, jobs), progress=progress)
-
-
-def finished(plan: Plan, name: str, outdir: Path, *, command: str) -> Setting:
-    """A setting whose cells are all done.
-
-    Raises:
-        ArtifactError: a cell is not, or a file of it is damaged.
-        GateError: the accuracy gate was not passed, so that there are no figures.
-    """
-    setting, runs, hint = plan.settings[name], {}, f"`{command} --only {name}`"
-    for cell in cells_of(plan, name):
-        state = state_of(cell, outdir)
-        if state.word == "gate failed":
-            raise GateError(f"accuracy gate not passed: seed {cell.seed}: {state.accuracy:.4f}")
-        if state.word != "done":
-            reason = f" ({state.reason})" if state.reason else ""
-            raise ArtifactError(f"seed {cell.seed} is {state.word}{reason}; {hint} runs it")
-        runs[cell.seed] = RunDir(cell.root(outdir))
-    return Setting.of(name, setting.role, runs, setting.note)
+        run_cells(sweep, due, noting, Pool(outdir, jobs), progress=progress)
 
 
 def attempt(names: Iterable[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:

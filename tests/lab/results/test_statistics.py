@@ -6,9 +6,9 @@ from scipy.stats import friedmanchisquare
 from sklearn.metrics import roc_auc_score
 
 from nervecode.lab.results.statistics import (
-    interval,
+    around,
     over_settings,
-    paired_inputs,
+    paired_error,
     placements,
     ranks,
 )
@@ -28,42 +28,78 @@ def test_placements_average_to_the_auroc_ties_and_all(digits: int) -> None:
         assert side.mean() == pytest.approx(auroc(inside, outside))
 
 
-def test_the_interval_over_inputs_is_that_of_a_bootstrap_of_the_scores() -> None:
+Scores = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture
+def pair() -> tuple[Scores, Scores]:
+    """Scores of ID and OOD by a good method and by a noisy one."""
     random = np.random.default_rng(0)
     truth = random.normal(size=300), random.normal(1, 1, size=250)
-    ours = [part + random.normal(0, 0.3, size=part.shape) for part in truth]
-    theirs = [part + random.normal(0, 1.0, size=part.shape) for part in truth]
+    ours, theirs = (
+        tuple(part + random.normal(0, noise, size=part.shape) for part in truth)
+        for noise in (0.3, 1.0)
+    )
+    return ours, theirs  # type: ignore[return-value]
+
+
+def test_the_error_over_inputs_is_that_of_a_bootstrap_of_the_scores(
+    pair: tuple[Scores, Scores],
+) -> None:
+    random = np.random.default_rng(1)
     # How often each input is in each of 1000 samples with replacement.
     inside, outside = (random.multinomial(n, np.full(n, 1 / n), 1000) for n in (300, 250))
-    wins = [(part[1][:, None] > part[0]).astype(float) for part in (ours, theirs)]
+    wins = [(part[1][:, None] > part[0]).astype(float) for part in pair]
     draws = ((outside @ (wins[0] - wins[1])) * inside).sum(1) / wins[0].size
-    found = interval(
-        paired_inputs({"a": placements(*ours)}, {"a": placements(*theirs)}, {"a": 1.0})
-    )
-    assert found.mean == pytest.approx(auroc(*ours) - auroc(*theirs))
+    ours, theirs = ({"a": placements(*part)} for part in pair)
+    found = paired_error(ours, theirs, {"a": 1.0})
+    assert found == pytest.approx(draws.std(), rel=0.1)
     low, high = np.quantile(draws, [0.025, 0.975])
-    assert found.low == pytest.approx(low, abs=0.15 * (high - low))
-    assert found.high == pytest.approx(high, abs=0.15 * (high - low))
+    interval = around(float(draws.mean()), found)
+    assert interval.low == pytest.approx(low, abs=0.1 * (high - low))
+    assert interval.high == pytest.approx(high, abs=0.1 * (high - low))
 
 
-def test_weights_share_out_the_difference_over_sets() -> None:
-    random = np.random.default_rng(1)
-    inside, a, b = (random.normal(m, 1, size=80) for m in (0, 1, 2))
-    ours = {"a": placements(inside, a), "b": placements(inside, b)}
-    noise = random.normal(size=80)
-    theirs = {"a": placements(noise, a), "b": placements(noise, b)}
-    found = paired_inputs(ours, theirs, {"a": 0.25, "b": 0.75})[0]
-    expected = sum(
-        w * (auroc(inside, part) - auroc(noise, part)) for w, part in ((0.25, a), (0.75, b))
+def test_the_error_over_two_sets_is_delongs(pair: tuple[Scores, Scores]) -> None:
+    """Two sets that share ID: DeLong's covariances of the four AUROC, written out."""
+    random = np.random.default_rng(2)
+    (inside, a), (noisy, noisy_a) = pair
+    b, noisy_b = random.normal(2, 1, size=(2, 40))
+    weights = {"a": 0.25, "b": 0.75}
+    found = paired_error(
+        {"a": placements(inside, a), "b": placements(inside, b)},
+        {"a": placements(noisy, noisy_a), "b": placements(noisy, noisy_b)},
+        weights,
     )
-    assert found == pytest.approx(expected)
+    cases = [(0.25, inside, a), (0.75, inside, b), (-0.25, noisy, noisy_a), (-0.75, noisy, noisy_b)]
+    places = []  # of each AUROC: per ID input, and per OOD input
+    for _, low, high in cases:
+        wins = [[float(b > a) + 0.5 * float(b == a) for b in high] for a in low]
+        places.append((np.mean(wins, axis=1), np.mean(wins, axis=0)))
+    variance = 0.0
+    for i, (wi, *_) in enumerate(cases):
+        for j, (wj, *_) in enumerate(cases):
+            variance += wi * wj * np.cov(places[i][0], places[j][0])[0, 1] / len(inside)
+            if i % 2 == j % 2:  # the same set
+                n = len(places[i][1])
+                variance += wi * wj * np.cov(places[i][1], places[j][1])[0, 1] / n
+    assert found == pytest.approx(np.sqrt(variance))
 
 
-def test_a_method_against_itself_has_no_width() -> None:
+def test_a_method_against_itself_has_no_error() -> None:
     random = np.random.default_rng(2)
     same = {"a": placements(random.normal(size=30), random.normal(size=30))}
-    found = interval(paired_inputs(same, same, {"a": 1.0}))
-    assert (found.mean, found.low, found.high) == (0, 0, 0)
+    assert paired_error(same, same, {"a": 1.0}) == 0
+
+
+def test_one_input_alone_gives_a_finite_error() -> None:
+    ours, theirs = ({"a": placements(np.array([x]), np.array([1.0]))} for x in (0.0, 2.0))
+    assert paired_error(ours, theirs, {"a": 1.0}) == 0
+
+
+def test_an_interval_is_that_of_the_normal_law() -> None:
+    found = around(1.0, 2.0)
+    assert (found.mean, found.low, found.high) == pytest.approx((1, -2.919928, 4.919928))
 
 
 def test_over_settings_covers_the_mean() -> None:

@@ -1,64 +1,25 @@
-"""Claims on accuracy, joint training and the toy, and the tables beside them: hand-made runs."""
+"""Claims, ablations and joint training: what is said of made-up settings."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
-from nervecode.lab.config.resolve import resolve
-from nervecode.lab.study.claims import _accuracy, _joint, _toy, joint_pairs
+from nervecode.lab.study.claims import claims
 from nervecode.lab.study.setting import Setting
-from nervecode.lab.study.side_tables import ablation, joint
+from nervecode.lab.study.side_tables import ablation, joint, joint_pairs
 from nervecode.lab.study.study import Study
+from tests.lab.study.made import made
 
+NEW = "confirmation"
 JOINT = "signals.nervecode_v0_1_1.detach=false"
-
-
-def made(
-    name: str,
-    preset: str,
-    *overrides: str,
-    accuracy: tuple[float, float] = (0.99, 0.98),
-    scores: dict[str, tuple[float, float]] | None = None,
-) -> Setting:
-    """A setting of two seeds with one far set and one near set of equal AUROC."""
-    config = resolve(preset=preset, overrides=list(overrides), settings={"name": name}).config
-    runs = {
-        seed: SimpleNamespace(config=config, meta={"gate": {"accuracy": {str(seed): figure}}})
-        for seed, figure in enumerate(accuracy)
-    }
-    rows = [
-        {"seed": seed, "ood": group, "group": group, "method": method, "status": "ok", "auroc": v}
-        for method, values in (scores or {"nervecode": (0.9, 0.8)}).items()
-        for seed, v in enumerate(values)
-        for group in ("near", "far")
-    ]
-    return Setting(name, "joint", runs, rows)  # type: ignore[arg-type]
 
 
 PLAIN = made("plain", "digits", scores={"nervecode": (0.90, 0.80), "nervecode_v0_1_1": (0.5, 0.5)})
 LIGHT = made(
-    "light", "digits", JOINT, accuracy=(0.985, 0.98),
+    "light", "digits", JOINT, accuracy=(98.5, 98.0),
     scores={"nervecode": (0.91, 0.83), "nervecode_v0_1_1": (0.6, 0.6)},
 )  # fmt: skip
-HEAVY = made("heavy", "digits", JOINT, "train.coding_weight=1.0", accuracy=(0.97, 0.99))
-
-
-@pytest.mark.parametrize(
-    ("settings", "found", "reached"),
-    [
-        ([PLAIN, LIGHT], "-0.25 points at worst, light", True),
-        ([PLAIN, LIGHT, HEAVY], "-0.50 points at worst, heavy", False),
-        ([LIGHT], "not run yet", None),
-        ([PLAIN], "not run yet", None),
-    ],
-)
-def test_joint_training_is_held_against_the_same_task(
-    settings: list[Setting], found: str, reached: bool | None
-) -> None:
-    (claim,) = _joint(Study(settings))
-    assert (claim.found, claim.reached) == (found, reached)
+HEAVY = made("heavy", "digits", JOINT, "train.coding_weight=1.0", accuracy=(97.0, 99.0))
 
 
 def test_another_task_is_no_partner() -> None:
@@ -80,23 +41,90 @@ def test_the_ablation_table_opens_with_the_default_and_tells_the_options() -> No
     assert rows[1][:3] == ["recipe: v0_1_1, detach: True", "50.00±0.00", "-35.00±7.07"]
 
 
+def setting(
+    name: str,
+    *leads: float,
+    near: float | None = None,
+    preset: str = "digits",
+    role: str = "development",
+    planned: int = 0,
+    seeds: int = 3,
+) -> Setting:
+    """A setting in which the signal is ahead of energy by some points, and of knn by one more.
+
+    Args:
+        name: of the setting.
+        leads: in far; and in shift, or else the same.
+        near: the lead there, or else as in far.
+        preset: whose config it has.
+        role: of the setting.
+        planned: how many seeds there should be.
+        seeds: how many there are.
+    """
+    by_group = {"near": leads[0] if near is None else near, "far": leads[0], "shift": leads[-1]}
+    scores = {
+        method: {group: [0.9 - (lead + more) / 100] * seeds for group, lead in by_group.items()}
+        for method, more in (("energy", 0), ("knn", 1))
+    }
+    scores["nervecode"] = {group: [0.9] * seeds for group in by_group}
+    accuracy = [99.0] * seeds
+    return made(name, preset, role=role, accuracy=accuracy, scores=scores, planned=planned or seeds)
+
+
+def verdicts(*settings: Setting) -> list[tuple[str, bool | None]]:
+    return [(claim.found, claim.reached) for claim in claims(Study(settings))]
+
+
+def test_all_that_is_asked_can_be_reached() -> None:
+    many = [setting(f"s{i}", 3.0) for i in range(20)]
+    many += [setting(f"t{i}", 3.0, preset="vehicle", role="confirmation") for i in range(6)]
+    assert verdicts(*many) == [
+        ("100 %, 26 of 26", True),
+        ("100 %, 6 of 6", True),
+        ("+3.00 [+3.00, +3.00] to `energy`", True),
+        ("+3.00 [+3.00, +3.00] to `energy`", True),
+        ("0 %, 0 of 26", True),
+        ("+3.00 on s0; 0 of 26", True),
+        ("+3.00 [+3.00, +3.00] to `energy`", True),
+        ("not run yet", None),
+        ("in 26 of 26 settings that have figures", True),
+    ]
+    assert verdicts(*many[1:])[0] == ("100 %, 25 of 25", False)
+
+
 @pytest.mark.parametrize(
-    ("accuracy", "found", "reached"),
-    [((0.94, 0.93), "93.50 %, worst seed 93.00 %", True), ((0.94, 0.92), "93.00 %, worst", False)],
-)
-def test_the_accuracy_on_ten_classes(
-    accuracy: tuple[float, float], found: str, reached: bool
+    ("place", "settings", "found", "reached"),
+    [
+        (1, [setting("a", 1.0)], "not run yet", None),
+        (1, [setting("a", 1.0, role=NEW)] * 4 + [setting("b", -1.0, role=NEW)],
+         "80 %, 4 of 5", True),
+        (1, [setting("a", 1.0, role=NEW)] * 3 + [setting("b", 0.0, role=NEW)],
+         "75 %, 3 of 4", False),
+        (2, [setting("a", 2.4)], "+2.40 [+2.40, +2.40] to `energy`", False),
+        (3, [setting("a", 1.4)], "not run yet", None),
+        (3, [setting("a", 1.4, preset="letter")], "+1.40 [+1.40, +1.40] to `energy`", False),
+        (4, [setting("a", 1.0)] * 9 + [setting("b", 9.0, near=-1.1)], "10 %, 1 of 10", True),
+        (4, [setting("a", 1.0)] * 8 + [setting("b", 9.0, near=-1.1)], "11 %, 1 of 9", False),
+        (4, [setting("a", 1.0)] * 8 + [setting("b", 9.0, near=-0.9)], "0 %, 0 of 9", True),
+        (5, [setting("a", 1.0), setting("b", 9.0, near=-4.1)], "-4.10 on b; 1 of 2", False),
+        (5, [setting("a", 1.0), setting("b", 9.0, near=-3.9)], "-3.90 on b; 0 of 2", True),
+        (6, [setting("a", 9.0, 1.9)], "+1.90 [+1.90, +1.90] to `energy`", False),
+        (8, [setting("a", 1.0), setting("b", 1.0, seeds=2)],
+         "in 1 of 2 settings that have figures", False),
+        (8, [setting("a", 1.0), setting("b", 1.0, planned=5)],
+         "in 1 of 2 settings that have figures", False),
+    ],
+)  # fmt: skip
+def test_each_claim_can_be_missed(
+    place: int, settings: list[Setting], found: str, reached: bool | None
 ) -> None:
-    ten = made("ten", "fashion_10", accuracy=accuracy)
-    eight = made("eight", "fashion_37", accuracy=(0.5, 0.5))
-    (claim,) = _accuracy(Study([eight, ten]))
-    assert claim.found.startswith(found)
-    assert claim.reached is reached
-    assert [one.reached for one in _accuracy(Study([eight]))] == [None]
+    assert verdicts(*settings)[place] == (found, reached)
 
 
-@pytest.mark.parametrize(("auroc", "reached"), [(0.986, True), (0.984, False)])
-def test_the_toy(auroc: float, reached: bool) -> None:
-    toy = made("toy", "toy", scores={"nervecode": (auroc, auroc)})
-    (claim,) = _toy(Study([PLAIN, toy]))
-    assert (claim.found, claim.reached) == (f"{auroc:.3f}", reached)
+@pytest.mark.parametrize(("combination", "reached"), [(0.95, True), (0.89, False)])
+def test_the_combination_is_held_against_its_best_member(combination: float, reached: bool) -> None:
+    scores = {"nervecode": [0.9], "energy": [0.8], "mahalanobis": [0.7]}
+    one = made("a", "digits", accuracy=[99.0],
+               scores={**scores, "combo_id_zscore_equal": [combination]})  # fmt: skip
+    found = f"{100 * combination - 90:+.2f} to `nervecode`"
+    assert verdicts(one)[7] == (found, reached)

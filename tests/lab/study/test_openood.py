@@ -22,9 +22,10 @@ from nervecode.lab.models.build import build_model
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import ModelConfig
 from nervecode.lab.study.plan import cells_of, config_of, read_plan
+from nervecode.lab.sweep.launchers import LAUNCHERS
 from tests.command_line import invoke
 from tests.lab.models.test_foreign import in_openoods_names
-from tests.lab.study.test_study import here
+from tests.lab.study.small import here
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = ROOT / "configs/study/openood.yaml"
@@ -114,19 +115,10 @@ def test_pictures_are_resized_before_they_are_cropped(folder: Path) -> None:
                      "list_test_textures", "list_test_openimage_o"]  # fmt: skip
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    import study
-
-    monkeypatch.setitem(study.LAUNCHERS, "local", here)
-    yield study
-    sys.modules.pop("study", None)
-
-
 def test_checkpoints_lists_and_the_page_of_published_figures(
     folder: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(LAUNCHERS, "local", here)
     write_lists(folder, "openood/cifar10", side=(40, 50))
     small = ["model.width=4", "bench.detectors=[energy, mahalanobis++]", "bench.accuracy_gate=0",
              "data.resize=36"]  # fmt: skip

@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
-from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.machine.progress import Progress
+from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.results.rows import summarise
-from nervecode.lab.run.directory import RunDir
-from nervecode.lab.stages.bench import guarded, prepare, run_bench
 from nervecode.lab.study.claims import claims
 from nervecode.lab.study.oracle import oracle_auroc
-from nervecode.lab.study.plan import Plan, cells_of, read_plan
+from nervecode.lab.study.plan import Plan, cells_of, check_apart, read_plan, with_role
 from nervecode.lab.study.results import headline, page, ranking
 from nervecode.lab.study.setting import Setting
-from nervecode.lab.study.study import Study, attempt, finished, run_cells_of
-from nervecode.lab.sweep.cells import read_sweep
-from nervecode.lab.sweep.launchers import LAUNCHERS, Pool, Task
+from nervecode.lab.study.study import Study, attempt
+from tests.lab.study.small import SMALL, run_all
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = """
-title: Small
-seeds: [0, 1]
-excluded: {odin: too slow}
-overrides:
-  - bench.detectors=[energy, mahalanobis, knn, msp]
-  - bench.limit_eval=30
-  - bench.accuracy_gate=0
-  - model.width=8
-  - train.epochs=1
-  - data.far=[uniform_noise]
-  - data.shift=[hflip]
-settings:
-  one: {preset: digits, role: development, note: the first}
-  two: {preset: digits, overrides: ["data.hold_out=[0, 5]"]}
-  far: {preset: digits, overrides: ["data.hold_out=[]", "data.near=[]"]}
-"""
-
-
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    path = tmp_path_factory.mktemp("plan") / "small.yaml"
-    path.write_text(SMALL)
-    return read_plan(path)
 
 
 def test_the_matrix_confirms_on_classes_that_no_choice_has_seen() -> None:
@@ -70,34 +39,6 @@ def test_the_matrix_confirms_on_classes_that_no_choice_has_seen() -> None:
     assert len({configs[name].data.id for name in plan.settings}) >= 11
     for config in configs.values():
         assert {"mahalanobis++", "rmd++", "weiper_kld"} <= set(config.bench.detectors)
-
-
-def here(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]:
-    """A launcher that starts no process."""
-    for task in tasks:
-        cell = read_sweep(pool.folder).cell(task.id)
-        name = cell.root(pool.folder).name
-        run = RunDir.create(cell.config, pool.folder, command="x", name=name)
-        with guarded(run):
-            run_bench(run, prepare(cell.config), progress=Progress())
-        yield task, 0
-
-
-def run_all(plan: Plan, outdir: Path) -> None:
-    cells = [cell for name in plan.settings for cell in cells_of(plan, name)]
-    run_cells_of(cells, outdir, command="x", progress=Progress(), launcher=here)
-
-
-@pytest.fixture(scope="module")
-def runs(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outdir = tmp_path_factory.mktemp("study")
-    run_all(plan, outdir)
-    return outdir
-
-
-@pytest.fixture(scope="module")
-def study(plan: Plan, runs: Path) -> Study:
-    return Study([finished(plan, name, runs, command="x") for name in plan.settings])
 
 
 def by_hand(setting: Setting, method: str, groups: tuple[str, ...]) -> float:
@@ -128,9 +69,12 @@ def test_figures_are_those_of_the_rows(study: Study) -> None:
 
 def test_the_lead_is_the_difference_with_an_interval_around_it(study: Study) -> None:
     for one in study.settings:
-        found = one.lead("energy")
-        assert found.mean == pytest.approx(one.mean("nervecode") - one.mean("energy"), abs=1e-4)
-        assert found.low <= found.mean <= found.high
+        lead = one.lead("energy")
+        assert lead.mean == pytest.approx(one.mean("nervecode") - one.mean("energy"))
+        assert lead.low < lead.mean < lead.high
+    assert study.settings[0].lead("energy", "near").mean == pytest.approx(
+        study.settings[0].ahead("energy", "near")
+    )
 
 
 def test_a_finished_cell_is_not_run_again(plan: Plan, runs: Path) -> None:
@@ -141,13 +85,11 @@ def test_a_finished_cell_is_not_run_again(plan: Plan, runs: Path) -> None:
 
 def test_a_seed_that_repeats_another_narrows_no_interval(study: Study) -> None:
     one = study.settings[0]
-    paths = SimpleNamespace(scores=lambda seed, split: one.runs[0].paths.scores(0, split))
-    again = dict.fromkeys((0, 1), SimpleNamespace(paths=paths, arrays=one.runs[0].arrays))
-    first = [row for row in one.rows if row["seed"] == 0]
-    twice = [*first, *[{**row, "seed": 1} for row in first]]
-    alone, both = (Setting("one", "", again, rows).lead("knn") for rows in (first, twice))  # type: ignore[arg-type]
-    assert len(Setting("one", "", again, twice).scores["knn"]) == 2  # type: ignore[arg-type]
-    assert both == alone
+    first = one.records[0]
+    again = replace(first, seed=1, rows=[{**row, "seed": 1} for row in first.rows])
+    alone, both = (replace(one, records=some) for some in ([first], [first, again]))
+    assert len(both.scores["knn"]) == 2
+    assert both.lead("knn") == alone.lead("knn")
 
 
 def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
@@ -164,7 +106,7 @@ def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
     assert f"{by_hand(one, 'nervecode', ('near', 'far')):.2f}±" in line
     ranked = next(row for row in text.splitlines() if row.startswith("| `knn` |"))
     assert f"| {study.average('knn'):.2f} | {study.average('knn', 'near'):.2f} |" in ranked
-    for claim in claims(study, Study([])):
+    for claim in claims(study):
         assert f"| {claim.text} | {claim.found} |" in text
 
 
@@ -187,16 +129,6 @@ def test_the_readme_says_what_the_page_says() -> None:
         assert any(line.startswith(" | ".join(row)) for line in shown), row
 
 
-def test_a_page_without_marks_is_left_alone(script: ModuleType, tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text("words\n<!-- study -->\nold\n<!-- /study -->\nmore\n")
-    script.fill(page, "new\n")
-    assert page.read_text() == "words\n<!-- study -->\nnew\n<!-- /study -->\nmore\n"
-    page.write_text("words\n<!-- /study -->\n<!-- study -->\n")
-    with pytest.raises(ArtifactError, match="in this order"):
-        script.fill(page, "new\n")
-
-
 def test_the_page_names_what_is_not_in_the_averages(plan: Plan, study: Study) -> None:
     text = page(plan, study, Study([]), {"lost": "no data"})
     assert "| lost | the whole setting | no data |" in text
@@ -207,8 +139,7 @@ def test_the_page_names_what_is_not_in_the_averages(plan: Plan, study: Study) ->
     main, _, appendix = text.partition("## Appendix: oracles")
     assert "oracle_" not in main
     assert appendix.count("| `oracle_ood_calibrated_combo_") == 4
-    assert "| recipe v0_1_1" in main  # a target that nothing was run for
-    assert "not run yet | not known |" in main
+    assert "| on tables, that is at least 1.5 points | not run yet | not known |" in main
 
 
 def test_the_verdict_on_the_combination_names_the_best_row(plan: Plan, study: Study) -> None:
@@ -223,29 +154,17 @@ def test_the_verdict_on_the_combination_names_the_best_row(plan: Plan, study: St
     assert said in text
 
 
-def test_claims_follow_the_figures(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    def verdicts(nervecode: float) -> list[bool | None]:
-        def seeds(self: Setting, method: str, group: str | None = None) -> dict[int, float]:
-            return dict.fromkeys((0, 1), nervecode if method == "nervecode" else 90.0)
-
-        monkeypatch.setattr(Setting, "seeds", seeds)
-        return [claim.reached for claim in claims(study, Study([]))]
-
-    unknown = [None, None, None]
-    assert verdicts(92.0) == [True, True, True, True, True, False, *unknown]
-    assert verdicts(91.0) == [True, False, True, True, True, False, *unknown]
-    assert verdicts(89.5) == [False, False, False, True, False, True, *unknown]
-    assert verdicts(88.0) == [False, False, False, False, False, True, *unknown]
-
-
 def without(setting: Setting, method: str, seeds: tuple[int, ...]) -> Setting:
     """The setting as it would be, had a method failed for some seeds."""
-    rows = [
-        {**r, "status": "failed", "reason": "singular", "auroc": ""}
-        if r["method"] == method and r["seed"] in seeds else r
-        for r in setting.rows
+    records = [
+        replace(record, rows=[
+            {**r, "status": "failed", "reason": "singular", "auroc": ""}
+            if r["method"] == method and r["seed"] in seeds else r
+            for r in record.rows
+        ])
+        for record in setting.records
     ]  # fmt: skip
-    return Setting(setting.name, setting.role, setting.runs, rows)
+    return replace(setting, records=records)
 
 
 def test_a_baseline_that_failed_for_a_seed_is_still_a_rival(study: Study) -> None:
@@ -254,7 +173,7 @@ def test_a_baseline_that_failed_for_a_seed_is_still_a_rival(study: Study) -> Non
     found = without(one, best, (1,))
     ours, theirs = one.seeds("nervecode"), one.seeds(best)
     assert found.ahead(best) == pytest.approx(ours[0] - theirs[0])
-    assert found.lead(best).mean == pytest.approx(ours[0] - theirs[0], abs=1e-4)
+    assert found.lead(best).mean == pytest.approx(ours[0] - theirs[0])
     assert best in found.baselines
     assert best not in without(one, best, (0, 1)).baselines
 
@@ -274,21 +193,6 @@ def test_the_absence_of_a_baseline_never_helps(plan: Plan, study: Study) -> None
     text = page(plan, found, Study([]), {})
     assert f"| {lost.name} | `{best}` | singular |" in text
     assert re.search(rf"\| `{best}` .*\|  \| 1 of 2 \|", text)
-
-
-def test_a_setting_whose_cells_are_not_done_is_not_read(
-    plan: Plan, runs: Path, tmp_path: Path
-) -> None:
-    longer = plan.model_copy(update={"seeds": (0, 1, 2)})
-    with pytest.raises(ArtifactError, match="seed 2 is waiting; `x --only one` runs it"):
-        finished(longer, "one", runs, command="x")
-    cell = cells_of(plan, "one")[0]
-    copy = shutil.copytree(cell.root(runs), cell.root(tmp_path))
-    (copy / "tables.md").write_text("changed")
-    with pytest.raises(
-        ArtifactError, match=r"seed 0 is damaged \(tables.md is changed\); `x --only"
-    ):
-        finished(plan, "one", tmp_path, command="x")
 
 
 def test_a_failing_setting_does_not_stop_the_others() -> None:
@@ -316,6 +220,22 @@ def test_a_bad_plan_is_refused(old: str, new: str, words: str, tmp_path: Path) -
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def test_plans_share_no_name_and_no_setting(plan: Plan) -> None:
+    check_apart([plan, plan.model_copy(update={"name": "other", "settings": {}})])
+    with pytest.raises(InputError, match="found two plans named 'small', allowed: one"):
+        check_apart([plan, plan.model_copy(update={"settings": {}})])
+    with pytest.raises(InputError, match=r"found a setting '(one|two|far)' in small and other"):
+        check_apart([plan, plan.model_copy(update={"name": "other"})])
+
+
+def test_a_role_leaves_the_other_out_and_side_plans_whole(plan: Plan) -> None:
+    assert list(with_role(plan, "development").settings) == ["one"]
+    assert list(with_role(plan, "confirmation").settings) == ["two", "far"]
+    assert with_role(plan, None) == plan
+    side = read_plan(ROOT / "configs/study/ablations.yaml")
+    assert with_role(side, "development") == side
+
+
 def test_the_oracle_sees_what_no_single_score_shows() -> None:
     random = np.random.default_rng(0)
     shared = random.normal(size=(600, 1))
@@ -324,77 +244,6 @@ def test_the_oracle_sees_what_no_single_score_shows() -> None:
     assert oracle_auroc(inside, outside) > 0.95
     same = oracle_auroc(inside[:300], inside[300:])
     assert abs(same - 0.5) < 0.1  # cross-fitted, it finds nothing where there is nothing
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import study
-
-    yield study
-    sys.modules.pop("study", None)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[str]:
-    """Arguments that name a plan with one setting that cannot succeed, and an empty one."""
-    plan, side = tmp_path / "plan.yaml", tmp_path / "side.yaml"
-    plan.write_text(SMALL + "  lost: {preset: digits, overrides: [bench.accuracy_gate=1]}\n")
-    side.write_text("title: none\nsettings: {}\n")
-    page = tmp_path / "docs" / "results.md"
-    return ["study.py", "--plan", str(plan), "--ablations", str(side), "--page", str(page)]
-
-
-def test_the_script_makes_the_page_from_what_is_finished(
-    script: ModuleType, runs: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(runs), "--report-only"])
-    assert script.main() == 1  # a setting is missing
-    page = Path(files[-1])
-    assert "| lost | the whole setting | seed 0 is waiting;" in page.read_text()
-    assert "**The matrix is not complete, and no verdict is final; not in it: lost.**" in (
-        page.read_text()
-    )
-    assert (page.parent / "images/critical_difference.png").stat().st_size > 5000
-
-
-def test_the_script_runs_resumes_and_shows_a_failure(
-    script: ModuleType,
-    runs: Path,
-    files: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    outdir = tmp_path / "out"
-    call = [*files, "--outdir", str(outdir), "--runs", str(runs), "--seeds", "1"]
-    monkeypatch.setitem(LAUNCHERS, "local", here)
-    monkeypatch.setattr(sys, "argv", [*call, "--only", "one", "lost", "two"])
-    assert script.main() == 1
-    text = Path(files[-1]).read_text()
-    assert capsys.readouterr().out == text
-    assert "a figure the mean over seeds 1 ±" in text
-    assert "| lost | the whole setting | accuracy gate not passed:" in text
-    assert "| far | the whole setting | seed 1 is waiting;" in text
-    assert str(tmp_path) not in text
-    made = sorted(outdir.rglob("*.safetensors"))
-    assert len([path for path in made if path.parent.name == "checkpoints"]) == 3
-    times = {path: path.stat().st_mtime_ns for path in made}
-    monkeypatch.setattr(sys, "argv", call)
-    assert script.main() == 1  # resumed: `far` is new, the others stand
-    assert {path: path.stat().st_mtime_ns for path in made} == times
-    assert "## far: without near-OOD" in Path(files[-1]).read_text()
-
-
-def test_the_script_refuses_an_unknown_setting_and_an_empty_folder(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["study.py", "--only", "digit"])
-    with pytest.raises(InputError, match="--only: unknown setting 'digit'; did you mean 'digits'"):
-        script.main()
-    monkeypatch.setattr(sys, "argv", ["study.py", "--report-only", "--outdir", str(tmp_path)])
-    with pytest.raises(ArtifactError, match="fewer than two settings"):
-        script.main()
 
 
 def test_the_plans_of_the_repository_resolve() -> None:

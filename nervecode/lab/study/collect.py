@@ -1,0 +1,117 @@
+"""Collect: the records of a setting's cells, from runs that lie here or else from committed files.
+
+A record counts for the cell whose id it has, and so for the very config and seed of the plan; what
+was recorded for another config is stale, and is named instead of used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from nervecode.errors import ArtifactError, GateError, did_you_mean
+from nervecode.lab.detectors.combination import COMBINATION, COMBINED, subsets
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.study.measure import finished_at, measure
+from nervecode.lab.study.oracle import ORACLE
+from nervecode.lab.study.plan import Plan, cells_of, config_of
+from nervecode.lab.study.records import Record, read_records, write_records
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.sweep.cells import Cell
+from nervecode.lab.sweep.state import state_of
+
+
+def collect(plan: Plan, name: str, runs: Path, folder: Path, *, command: str) -> Setting:
+    """A setting from its finished cells; the records of those whose runs lie here are written.
+
+    Args:
+        plan: of the study.
+        name: of the setting.
+        runs: the folder of the study's sweep.
+        folder: of the records, a file a setting.
+        command: that runs what is missing.
+
+    Raises:
+        ArtifactError: no cell is finished, or a file is damaged.
+        GateError: a cell did not pass the accuracy gate, so that there are no figures.
+    """
+    path, config, setting = folder / f"{name}.csv", config_of(plan, name), plan.settings[name]
+    kept = read_records(path)
+    new, absent = {}, {}
+    for cell in cells_of(plan, name):
+        record = _newer(cell, kept, runs) or _kept(cell, kept)
+        if record is None:
+            absent[cell.seed] = _reason(cell, kept, runs)
+        else:
+            new[cell.seed] = record
+    records = list(new.values())
+    if any(record not in kept for record in records):
+        write_records(path, records)
+        records = read_records(path)  # a page is the same from the runs and from the file
+    for record in records:
+        _check(record, config, path)
+    if not records:
+        raise ArtifactError(f"{told(absent)}; `{command} --only {name}` runs it")
+    return Setting(name, setting.role, config, records, setting.note, absent)
+
+
+def recorded(name: str, folder: Path) -> set[str]:
+    """The ids of the cells of a setting that need no run, since their records are there.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    return {record.cell for record in read_records(folder / f"{name}.csv")}
+
+
+def told(absent: Mapping[int, str]) -> str:
+    """Why seeds are absent; those with one reason together."""
+    reasons = dict.fromkeys(absent.values())
+    seeds = {why: [str(seed) for seed, other in absent.items() if other == why] for why in reasons}
+    return "; ".join(f"seed {', '.join(some)}: {why}" for why, some in seeds.items())
+
+
+def _kept(cell: Cell, kept: Iterable[Record]) -> Record | None:
+    return next((record for record in kept if record.cell == cell.id), None)
+
+
+def _newer(cell: Cell, kept: Iterable[Record], runs: Path) -> Record | None:
+    """The record of a run that lies here finished, unless it has been taken already."""
+    root = cell.root(runs)
+    if not (root / "meta.json").exists():
+        return None
+    known = _kept(cell, kept)
+    with suppress(ArtifactError):  # a damaged run takes nothing from what was recorded of it
+        if known is not None and finished_at(RunDir(root), cell.seed) == known.finished:
+            return None
+    done = state_of(cell, runs).word in ("done", "gate failed")
+    return measure(RunDir(root), cell.id) if done else None
+
+
+def _reason(cell: Cell, kept: Iterable[Record], runs: Path) -> str:
+    state = state_of(cell, runs)
+    stale = [record.cell for record in kept if record.seed == cell.seed]
+    if state.word == "waiting" and stale:
+        return f"stale (recorded for the config of cell {stale[0]}, planned is {cell.id})"
+    return f"{state.word} ({state.reason})" if state.reason else state.word
+
+
+def _check(record: Record, config: Config, path: Path) -> None:
+    if record.gate:
+        raise GateError(f"accuracy gate not passed: seed {record.seed}: {record.gate}")
+    methods, known = {row["method"] for row in record.rows}, _methods(config)
+    for method in methods:
+        if method not in known:
+            hint = did_you_mean(method, known)
+            raise ArtifactError(f"{path}: unknown method {method!r} of cell {record.cell}; {hint}")
+    if PRIMARY not in methods:
+        raise ArtifactError(f"{path}: found no row of {PRIMARY} for cell {record.cell}")
+
+
+def _methods(config: Config) -> Collection[str]:
+    singles = [*config.signals, *config.bench.detectors]
+    some = ["+".join(letters) for letters in subsets(singles)]
+    pairs = [f"{COMBINATION}_{pair}" for pair in some if pair.count("+") < len(COMBINED) - 1]
+    return [*singles, COMBINATION, *pairs, *[ORACLE + letters for letters in some]]

@@ -1,0 +1,101 @@
+"""Method tables: every method over parts of a study, in every setting, and with its like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nervecode.lab.detectors.combination import COMBINATION, COMBINED
+from nervecode.lab.results.rows import GROUPS
+from nervecode.lab.results.table import Table
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study
+
+
+def parts(study: Study, title: str, key: Callable[[Setting], str]) -> Table:
+    """The study cut into parts, each compared with the best baseline of its own."""
+    body = []
+    for name in dict.fromkeys(map(key, study.near)):
+        part = Study([setting for setting in study.near if key(setting) == name])
+        wins = sum(setting.ahead(setting.best()) > 0 for setting in part.near)
+        leads = [_ahead_of_best(part, group) for group in (None, "near", "shift")]
+        count = str(len(part.near))
+        body.append([
+            name, count, figure(part.average(PRIMARY)), *leads, f"{wins} of {count}",
+        ])  # fmt: skip
+    header = [
+        "part", "settings", PRIMARY, "ahead of the best", "near ahead", "shift ahead", "wins",
+    ]  # fmt: skip
+    caption = (
+        "The best baseline of each part and group, on average; intervals are for settings drawn "
+        "anew. Wins: over whichever is best in the setting."
+    )
+    return Table(title, header, body, caption=caption)
+
+
+def combinations(study: Study) -> Table:
+    """Equal-weight combinations and their members."""
+    members = list(COMBINED.values())
+    names = [*members, *[m for m in study.methods if m.startswith(COMBINATION)]]
+    names = sorted([m for m in names if study.ran(m)], key=study.average, reverse=True)
+    body = [[f"`{m}`", *figures(study, m)] for m in names]
+    if COMBINATION not in names:
+        return Table("Combinations", [], [])
+    best = max(members, key=study.average)
+    good = study.average(COMBINATION) >= study.average(best)
+    caption = (
+        f"On average `{COMBINATION}` is {'at least as good as' if good else '**worse than**'} "
+        f"its best member, `{best}`; the best row of this table is `{names[0]}`."
+    )
+    return Table("Combinations", ["method", "score", *GROUPS], body, caption=caption)
+
+
+def every(study: Study, group: str | None) -> Table:
+    """Every method in every setting."""
+    methods = [m for m in study.methods if study.ran(m, group)]
+    body = []
+    for method in methods:
+        cells = [
+            spread(setting, method, group) if setting.has(method, group) else ""
+            for setting in study.near
+        ]
+        body.append([f"`{method}`", *cells])
+    header = ["method", *[setting.label for setting in study.near]]
+    caption = "Empty: failed or not run; the reasons stand at the end."
+    return Table(f"Every method: {group or 'score'}", header, body, caption=caption)
+
+
+def alone(setting: Setting) -> Table:
+    """A setting without near-OOD; it counts in no average."""
+    groups = [g for g in GROUPS if g in setting.sets.values()]
+    order = [m for m in sorted(setting.scores, key=setting.mean, reverse=True) if "combo_" not in m]
+    body = [[f"`{m}`", *[spread(setting, m, group) for group in groups]] for m in order]
+    caption = (
+        f"Nothing near is in {setting.label}, so it counts in no average and in no rank. "
+        f"ID accuracy {setting.accuracy:.2f} %."
+    )
+    return Table(f"{setting.label}: without near-OOD", ["method", *groups], body, caption=caption)
+
+
+def spread(setting: Setting, method: str, group: str | None = None) -> str:
+    """A mean over seeds and its standard deviation."""
+    return f"{setting.mean(method, group):.2f}±{setting.std(method, group):.2f}"
+
+
+def figure(value: float) -> str:
+    """A figure; nothing for NaN."""
+    return "" if np.isnan(value) else f"{value:.2f}"
+
+
+def figures(study: Study, method: str) -> list[str]:
+    """Averages over settings: of the score, and of each group."""
+    return [figure(study.average(method, group)) for group in (None, *GROUPS)]
+
+
+def _ahead_of_best(study: Study, group: str | None) -> str:
+    if not study.ran(PRIMARY, group):
+        return ""
+    best = study.best(group)
+    return f"{study.ahead(best, group)} to `{best}`"

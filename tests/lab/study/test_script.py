@@ -1,0 +1,186 @@
+"""The script of the study: rows as cells end, the page from them, what it refuses."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.study.records import read_records
+from nervecode.lab.sweep.launchers import LAUNCHERS
+from tests.lab.study.small import SMALL, here
+
+
+def test_a_page_without_marks_is_left_alone(script: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("words\n<!-- study -->\nold\n<!-- /study -->\nmore\n")
+    script.fill(page, "new\n")
+    assert page.read_text() == "words\n<!-- study -->\nnew\n<!-- /study -->\nmore\n"
+    page.write_text("words\n<!-- /study -->\n<!-- study -->\n")
+    with pytest.raises(ArtifactError, match="in this order"):
+        script.fill(page, "new\n")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Arguments that name a plan with one setting that cannot succeed, and an empty one."""
+    plan, side = tmp_path / "plan.yaml", tmp_path / "side.yaml"
+    plan.write_text(SMALL + "  lost: {preset: digits, overrides: [bench.accuracy_gate=1]}\n")
+    side.write_text("title: none\nsettings: {}\n")
+    page = tmp_path / "docs" / "results.md"
+    return ["study.py", "--plan", str(plan), "--ablations", str(side), "--page", str(page)]
+
+
+def test_the_script_makes_the_page_from_runs_or_from_their_rows(
+    script: ModuleType,
+    runs: Path,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = Path(files[-1])
+    monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(runs), "--report-only"])
+    assert script.main() == 1  # a setting is missing
+    text = page.read_text()
+    assert (
+        "| lost | the whole setting | seed 0, 1: waiting; `python scripts/study.py --only lost` "
+        "runs it |" in text
+    )
+    assert "**The matrix is not complete, and no verdict is final; not in it, or without" in text
+    assert (page.parent / "images/critical_difference.png").stat().st_size > 5000
+    rows = page.parent / "results" / "plan"
+    assert sorted(path.name for path in rows.iterdir()) == ["far.csv", "one.csv", "two.csv"]
+    written = {path: path.stat().st_mtime_ns for path in rows.iterdir()}
+    page.unlink()
+    monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(tmp_path / "no"), "--report-only"])
+    assert script.main() == 1
+    assert page.read_text() == text  # from the rows alone, as in a clone
+    assert {path: path.stat().st_mtime_ns for path in rows.iterdir()} == written
+
+
+def test_a_cell_with_rows_is_not_run_again(
+    script: ModuleType,
+    runs: Path,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(runs), "--report-only"])
+    script.main()
+    monkeypatch.setitem(LAUNCHERS, "local", here)
+    outdir = tmp_path / "elsewhere"
+    monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(outdir)])
+    assert script.main() == 1
+    assert sorted({path.name.partition("-")[0] for path in outdir.glob("*-*")}) == ["lost"]
+
+
+def test_rows_are_written_as_each_cell_ends(
+    script: ModuleType,
+    runs: Path,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed after the second cell, a study has left the rows of the first two."""
+    rows = Path(files[-1]).parent / "results" / "plan"
+    seen: list[list[str]] = []
+
+    def killed(tasks: object, pool: object) -> Iterator[object]:
+        for task in here(tasks, pool):  # type: ignore[arg-type]
+            seen.append(sorted(path.name for path in rows.glob("*")))
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+            yield task
+
+    monkeypatch.setitem(LAUNCHERS, "local", killed)  # type: ignore[arg-type]
+    call = [*files, "--outdir", str(tmp_path / "out"), "--runs", str(runs)]
+    monkeypatch.setattr(sys, "argv", [*call, "--seeds", "0"])
+    with pytest.raises(KeyboardInterrupt):
+        script.main()
+    assert seen == [[], ["one.csv"], ["one.csv", "two.csv"]]
+    assert [record.seed for record in read_records(rows / "one.csv")] == [0]
+
+
+def test_the_script_runs_resumes_and_shows_a_failure(
+    script: ModuleType,
+    runs: Path,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outdir, page = tmp_path / "out", Path(files[-1])
+    call = [*files, "--outdir", str(outdir), "--runs", str(runs), "--seeds", "1"]
+    monkeypatch.setitem(LAUNCHERS, "local", here)
+    monkeypatch.setattr(sys, "argv", [*call, "--only", "one", "lost", "two"])
+    assert script.main() == 1
+    text = page.read_text()
+    assert capsys.readouterr().out == text
+    assert "| one (1 of 2 seeds) | development |" in text
+    assert "| one | some seeds | seed 0: waiting |" in text
+    assert "| lost | the whole setting | accuracy gate not passed: seed 1: not reported:" in text
+    assert "| far | the whole setting | seed 0, 1: waiting;" in text
+    assert str(tmp_path) not in text
+    made = sorted(outdir.rglob("*.safetensors"))
+    assert len([path for path in made if path.parent.name == "checkpoints"]) == 3
+    times = {path: path.stat().st_mtime_ns for path in made}
+    monkeypatch.setattr(sys, "argv", call)
+    assert script.main() == 1  # resumed: `far` is new, the others stand
+    assert {path: path.stat().st_mtime_ns for path in made} == times
+    assert "## far (1 of 2 seeds): without near-OOD" in page.read_text()
+
+
+def test_nobody_meets_confirmation_figures_by_accident(
+    script: ModuleType, runs: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Path(files[2])
+    plan.write_text(
+        SMALL.replace("two: {preset: digits,", "two: {preset: digits, role: development,")
+    )
+    call = [*files, "--outdir", str(runs), "--report-only"]
+    monkeypatch.setattr(sys, "argv", [*call, "--role", "development"])
+    assert script.main() == 0
+    page = Path(files[-1])
+    assert not re.search(r"\bfar \||\bfar:", page.read_text().replace("| near | far |", ""))
+    assert not (page.parent / "results/plan/far.csv").exists()
+    monkeypatch.setattr(sys, "argv", call)
+    assert script.main() == 0
+    assert "## far: without near-OOD" in page.read_text()
+
+
+def test_a_damaged_file_of_rows_is_named_and_stays(
+    script: ModuleType, runs: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = [*files, "--outdir", str(runs), "--report-only"]
+    monkeypatch.setattr(sys, "argv", call)
+    script.main()
+    rows = Path(files[-1]).parent / "results/plan/far.csv"
+    rows.write_text(rows.read_text().replace("seed,", "seeds,", 1))
+    damaged = rows.read_bytes()
+    assert script.main() == 1
+    assert "| far | the whole setting | results/plan/far.csv: found 0 columns 'seed'" in (
+        Path(files[-1]).read_text()
+    )
+    assert rows.read_bytes() == damaged
+
+
+def test_the_script_refuses_what_no_plan_has_and_an_empty_folder(
+    script: ModuleType, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["study.py", "--only", "digit"])
+    with pytest.raises(InputError, match="--only: unknown setting 'digit'; did you mean 'digits'"):
+        script.main()
+    monkeypatch.setattr(sys, "argv", ["study.py", "--role", "development", "--only", "digits_13"])
+    with pytest.raises(InputError, match="--only: unknown setting 'digits_13'"):
+        script.main()
+    monkeypatch.setattr(sys, "argv", [*files, "--seeds", "2"])
+    with pytest.raises(InputError, match="--seeds: found 2, allowed: 0, 1"):
+        script.main()
+    monkeypatch.setattr(sys, "argv", [*files, "--report-only", "--outdir", str(tmp_path)])
+    with pytest.raises(ArtifactError, match="fewer than two settings"):
+        script.main()
