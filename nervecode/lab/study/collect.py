@@ -17,7 +17,7 @@ from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.study.measure import finished_at, measure
 from nervecode.lab.study.oracle import ORACLE
 from nervecode.lab.study.plan import Plan, cells_of, config_of
-from nervecode.lab.study.records import Record, read_records, write_records
+from nervecode.lab.study.records import CellRecord, read_records, write_records
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.sweep.cells import Cell
 from nervecode.lab.sweep.state import state_of
@@ -73,11 +73,11 @@ def told(absent: Mapping[int, str]) -> str:
     return "; ".join(f"seed {', '.join(some)}: {why}" for why, some in seeds.items())
 
 
-def _kept(cell: Cell, kept: Iterable[Record]) -> Record | None:
+def _kept(cell: Cell, kept: Iterable[CellRecord]) -> CellRecord | None:
     return next((record for record in kept if record.cell == cell.id), None)
 
 
-def _newer(cell: Cell, kept: Iterable[Record], runs: Path) -> Record | None:
+def _newer(cell: Cell, kept: Iterable[CellRecord], runs: Path) -> CellRecord | None:
     """The record of a run that lies here finished, unless it has been taken already."""
     root = cell.root(runs)
     if not (root / "meta.json").exists():
@@ -90,7 +90,7 @@ def _newer(cell: Cell, kept: Iterable[Record], runs: Path) -> Record | None:
     return measure(RunDir(root), cell.id) if done else None
 
 
-def _reason(cell: Cell, kept: Iterable[Record], runs: Path) -> str:
+def _reason(cell: Cell, kept: Iterable[CellRecord], runs: Path) -> str:
     state = state_of(cell, runs)
     stale = [record.cell for record in kept if record.seed == cell.seed]
     if state.word == "waiting" and stale:
@@ -98,7 +98,7 @@ def _reason(cell: Cell, kept: Iterable[Record], runs: Path) -> str:
     return f"{state.word} ({state.reason})" if state.reason else state.word
 
 
-def _check(record: Record, config: Config, path: Path) -> None:
+def _check(record: CellRecord, config: Config, path: Path) -> None:
     if record.gate:
         raise GateError(f"accuracy gate not passed: seed {record.seed}: {record.gate}")
     methods, known = {row["method"] for row in record.rows}, _methods(config)

@@ -12,7 +12,7 @@ from nervecode.lab.results.statistics import paired_error, placements
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.oracle import oracle_rows
-from nervecode.lab.study.records import PARTS, Record
+from nervecode.lab.study.records import PARTS, CellRecord
 
 Placements = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Scores = Mapping[str, np.ndarray]
@@ -23,7 +23,7 @@ def finished_at(run: RunDir, seed: int) -> str:
     return str(run.meta["stages"].get(f"score/seed_{seed}", {}).get("finished", ""))
 
 
-def measure(run: RunDir, cell: str) -> Record:
+def measure(run: RunDir, cell: str) -> CellRecord:
     """The record of the one seed of a finished run.
 
     Args:
@@ -40,7 +40,7 @@ def measure(run: RunDir, cell: str) -> Record:
     passed = bool(gate["passed"])
     outside = {s: run.arrays(run.paths.scores(seed, f"ood_{s}")) for s in groups if passed}
     oracles = oracle_rows(inside, outside, groups, seed) if passed else []
-    return Record(
+    return CellRecord(
         seed, cell, str(run.meta["versions"]["nervecode"]), _short(run.meta["git_commit"]),
         finished_at(run, seed), 100 * float(gate["accuracy"][str(seed)]),
         _ece(run, seed, inside), {part: run.meta["split_sizes"][part] for part in PARTS},

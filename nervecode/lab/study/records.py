@@ -32,7 +32,7 @@ Line = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Record:
+class CellRecord:
     """One finished cell.
 
     Attributes:
@@ -63,14 +63,14 @@ class Record:
     gate: str = ""
 
 
-def write_records(path: Path, records: Sequence[Record]) -> None:
+def write_records(path: Path, records: Sequence[CellRecord]) -> None:
     """Write the file of a setting, whole or not at all."""
     lines = [line for record in records for line in _lines(record)]
     sets = list(dict.fromkeys(column for line in lines for column in line if column not in COLUMNS))
     write_text(path, csv_text(lines, [*COLUMNS, *sets]))
 
 
-def _lines(record: Record) -> Iterator[Line]:
+def _lines(record: CellRecord) -> Iterator[Line]:
     cell = {
         "seed": str(record.seed), "cell": record.cell, "version": record.version,
         "commit": record.commit, "finished": record.finished, "accuracy": f"{record.accuracy:.5g}",
@@ -95,7 +95,7 @@ def _lines(record: Record) -> Iterator[Line]:
         yield line
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[CellRecord]:
     """What `write_records` wrote, one a cell; none where there is no file.
 
     Raises:
@@ -124,7 +124,7 @@ def _read(path: Path) -> list[Line]:
     return [dict(zip(header, values, strict=True)) for values in lines]
 
 
-def _record(lines: Sequence[tuple[str, Line]]) -> Record:
+def _record(lines: Sequence[tuple[str, Line]]) -> CellRecord:
     place, first = lines[0]
     seen: set[str] = set()
     for where, line in lines:
@@ -138,7 +138,7 @@ def _record(lines: Sequence[tuple[str, Line]]) -> Record:
         seen.add(line["method"])
     gate = first["reason"] if first["status"] == GATE else ""
     lines = [] if gate else lines
-    return Record(
+    return CellRecord(
         _count(place, first, "seed"), first["cell"], first["version"], first["commit"],
         first["finished"], _number(place, first, "accuracy"),
         _number(place, first, "ece") if first["ece"] else None,

@@ -13,7 +13,7 @@ from nervecode.lab.results.rows import Row, group_means, headlines, over_seeds
 from nervecode.lab.results.statistics import Interval, around
 from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.study.oracle import STATUS
-from nervecode.lab.study.records import Record
+from nervecode.lab.study.records import CellRecord
 
 # Kind of data -> the sets of that kind; others are pictures.
 KINDS = {
@@ -46,7 +46,7 @@ class Setting:
     name: str
     role: str
     config: Config
-    records: Sequence[Record] = field(repr=False)
+    records: Sequence[CellRecord] = field(repr=False)
     note: str = ""
     absent: Mapping[int, str] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from nervecode.errors import InputError
-from nervecode.lab.results.metrics import separation
+from nervecode.lab.results.metrics import calibration_error, separation
 
 rng = np.random.default_rng(0)
 CASES = {
@@ -96,3 +96,19 @@ def test_scores_that_are_empty_or_not_finite_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=f"^{name} scores"):
         separation(np.array(inside), np.array(outside))
+
+
+@pytest.mark.parametrize("bins", [1, 5, 15])
+def test_the_calibration_error_is_that_of_its_equation(bins: int) -> None:
+    random = np.random.default_rng(bins)
+    confidences = np.r_[random.uniform(0.1, 1, 300), 0.2, 0.4, 1.0].astype(np.float32)
+    correct = random.uniform(size=303) < confidences
+    expected = 0.0
+    for k in range(bins):
+        inside = [i for i, c in enumerate(confidences) if k < np.float32(c) * bins <= k + 1]
+        if inside:
+            gap = np.mean(correct[inside]) - np.mean(confidences[inside].astype(float))
+            expected += len(inside) / 303 * abs(gap)
+    assert calibration_error(confidences, correct, bins=bins) == pytest.approx(expected, abs=1e-6)
+    assert calibration_error(np.ones(4), np.ones(4, dtype=bool)) == 0
+    assert calibration_error(np.ones(4), np.zeros(4, dtype=bool)) == 1

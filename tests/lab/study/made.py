@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.study.records import Record
+from nervecode.lab.study.records import CellRecord
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.sweep.cells import Cell
 
@@ -47,7 +47,7 @@ def made(
             ).items()
         ]  # fmt: skip
         methods = dict.fromkeys(row["method"] for row in rows if row["method"] != "nervecode")
-        records.append(Record(
+        records.append(CellRecord(
             seed, Cell.of(config, seed, {}).id, "1.0", "0123456789", "2026-01-01T00:00:00+00:00",
             figure, ece[seed] if ece else None, SIZES, rows,
             {method: {"score": 0.5, "near": 1.0} for method in methods},
