@@ -36,6 +36,7 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Aggregation = Literal["code_length", "mean", "max", "total", "fisher", "simes", "harmonic"]
 
 PRIMARY = "nervecode"
+NO_LOSS = "none"  # in bits
 MAX_SEEDS = 1000
 PATHS = (
     "folder",
@@ -78,6 +79,17 @@ def _freeze(value: Any) -> Any:
 
 
 Freeze = Annotated[int | Literal["backbone"], BeforeValidator(_freeze)]
+
+
+def _selectors(layers: Any) -> Any:
+    # Here and not by the type, whose union would name each of its branches as a key.
+    several = isinstance(layers, (list, tuple)) and all(isinstance(n, str) for n in layers)
+    if not layers or not (isinstance(layers, str) or several):
+        raise ValueError(f"found {layers!r}, allowed: a selector of layers, or a list of them")
+    return layers
+
+
+Selectors = Annotated[str | tuple[str, ...], BeforeValidator(_selectors)]
 
 
 def _class_name(value: Any) -> Any:
@@ -244,7 +256,7 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """How the classifier is trained."""
 
-    LATER = frozenset({"freeze"})
+    LATER = frozenset({"freeze", "loss", "loss_options", "coding_loss", "coding_layers"})
 
     epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10
     batch_size: Annotated[int, Field(strict=True, ge=1, le=1 << 20)] = 128
@@ -254,6 +266,13 @@ class TrainConfig(Section):
     weight_decay: NotNegative = 5e-4
     schedule: Literal["cosine", "constant"] = "cosine"
     augment: Literal["none", "crop", "crop_flip"] = "none"
+    # The task's loss by name, and its hyperparameters, where they are not to be the authors'.
+    loss: str = "cross_entropy"
+    loss_options: dict[str, Option] = {}
+    # A loss in bits of the vectors of some layers, by name; `features` are the input of the head.
+    coding_loss: str = NO_LOSS
+    coding_layers: Selectors = "features"
+    # Of that loss, and of the surprise of learned codes.
     coding_weight: NotNegative = 0.1
     # `auto`: bfloat16 autocast where the device multiplies it natively, else float32.
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -266,7 +285,7 @@ class SignalConfig(Section):
     """One codebook signal. Recipe `bits` is fitted after training, `v0_1_1` is learned with it."""
 
     recipe: Literal["bits", "v0_1_1"] = "bits"
-    layers: str | tuple[str, ...] = "all_blocks"
+    layers: Selectors = "all_blocks"
     aggregation: Aggregation | None = None
     # Recipe bits.
     reduce: Literal["mean", "max", "mean_std", "tokens"] = "mean_std"
@@ -284,15 +303,6 @@ class SignalConfig(Section):
     detach: bool = False
     # After each epoch, codes that no input was nearest to are put on inputs.
     revive: bool = False
-
-    @field_validator("layers", mode="before")
-    @classmethod
-    def _selectors(cls, layers: Any) -> Any:
-        # Here and not by the type, whose union would name each of its branches as a key.
-        several = isinstance(layers, (list, tuple)) and all(isinstance(n, str) for n in layers)
-        if not layers or not (isinstance(layers, str) or several):
-            raise ValueError(f"found {layers!r}, allowed: a selector of layers, or a list of them")
-        return layers
 
     @model_validator(mode="after")
     def _consistent(self) -> SignalConfig:

@@ -12,11 +12,12 @@ from typing import Any
 
 from nervecode.errors import did_you_mean
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
-from nervecode.lab.detectors.registry import DETECTORS, Option
+from nervecode.lab.detectors.registry import DETECTORS, Detector, Option
 from nervecode.lab.models.registry import LIBRARIES, MODELS
 from nervecode.lab.models.user_code import SYNTAX, fault, is_user_code
 from nervecode.lab.registry import Registry
-from nervecode.lab.schema import PATHS, Problem
+from nervecode.lab.schema import NO_LOSS, PATHS, Problem
+from nervecode.lab.trainer.registry import CODING_LOSSES, LOSSES, RANGES, Loss
 
 REGISTRIES: tuple[Registry[Any], ...] = (MODELS, DATASETS, DETECTORS)
 """Those that installed packages add to."""
@@ -28,8 +29,10 @@ def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
     Raises:
         MissingExtraError: a model of a library that is not installed.
     """
-    data, model, bench = (_mapping(values.get(key)) for key in ("data", "model", "bench"))
-    return [*_sets(data), *_model(model.get("name")), *_detectors(bench)]
+    data, model, train, bench = (
+        _mapping(values.get(key)) for key in ("data", "model", "train", "bench")
+    )
+    return [*_sets(data), *_model(model.get("name")), *_losses(train), *_detectors(bench)]
 
 
 def hidden_names(values: Mapping[str, Any]) -> list[str]:
@@ -80,6 +83,25 @@ def _model(name: Any) -> Iterator[Problem]:
         yield from _unknown("model.name", "model", name, allowed_names)
 
 
+def _losses(train: Mapping[str, Any]) -> Iterator[Problem]:
+    loss, coding = train.get("loss", "cross_entropy"), train.get("coding_loss", NO_LOSS)
+    if isinstance(coding, str):
+        yield from _unknown("train.coding_loss", "loss in bits", coding, [NO_LOSS, *CODING_LOSSES])
+    if isinstance(loss, str):
+        yield from _unknown("train.loss", "loss", loss, LOSSES)
+    if isinstance(loss, str) and loss in LOSSES:
+        given = _mapping(train.get("loss_options"))
+        wrong = list(_options("train.loss_options", loss, given, LOSSES[loss]))
+        yield from wrong or _out_of_range(given)
+
+
+def _out_of_range(options: Mapping[Any, Any]) -> Iterator[Problem]:
+    for option, value in options.items():
+        holds, allowed = RANGES[option]
+        if not holds(value):
+            yield f"train.loss_options.{option}", f"found {value!r}, allowed: {allowed}"
+
+
 def _detectors(bench: Mapping[str, Any]) -> Iterator[Problem]:
     for name in _texts(bench.get("detectors")):
         yield from _unknown("bench.detectors", "detector", name, DETECTORS)
@@ -88,13 +110,17 @@ def _detectors(bench: Mapping[str, Any]) -> Iterator[Problem]:
         if name not in DETECTORS:
             yield from _unknown(key, "detector", name, DETECTORS)
             continue
-        defaults = DETECTORS[name].options
-        for option, value in _mapping(options).items():
-            where = f"{key}.{option}"
-            if option not in defaults:
-                yield from _unknown(where, f"option of {name}", option, defaults)
-            elif not _alike(value, defaults[option]):
-                yield where, f"found {value!r}, allowed: as {defaults[option]!r}"
+        yield from _options(key, name, options, DETECTORS[name])
+
+
+def _options(key: str, name: str, options: Any, owner: Detector | Loss) -> Iterator[Problem]:
+    defaults = owner.options
+    for option, value in _mapping(options).items():
+        where = f"{key}.{option}"
+        if option not in defaults:
+            yield from _unknown(where, f"option of {name}", option, defaults)
+        elif not _alike(value, defaults[option]):
+            yield where, f"found {value!r}, allowed: as {defaults[option]!r}"
 
 
 def _alike(value: Any, default: Option) -> bool:

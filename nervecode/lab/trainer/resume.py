@@ -69,6 +69,7 @@ def load_training(path: Path, trainer: Trainer, identity: str) -> list[Row]:
     trainer.model.load_state_dict(part(tensors, "model."))
     for name, wrapped in trainer.signals.items():
         wrapped.coders.load_state_dict(part(tensors, f"signals.{name}."))
+    trainer.objective.load_state_dict(part(tensors, "objective."))
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in part(tensors, "optimizer.").items():
         index, _, name = key.partition(".")
@@ -128,6 +129,7 @@ def _random_states() -> dict[str, Tensor]:
 
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     tensors = {f"model.{k}": v for k, v in trainer.model.state_dict().items()}
+    tensors |= {f"objective.{k}": v for k, v in trainer.objective.state_dict().items()}
     for name, wrapped in trainer.signals.items():
         coders = wrapped.coders.state_dict()
         tensors |= {f"signals.{name}.{k}": v for k, v in coders.items()}

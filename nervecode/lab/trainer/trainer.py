@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from nervecode.core import CodingTrace
-from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.data.samples import Samples, as_float
+from nervecode.errors import NervecodeError
+from nervecode.lab.data.samples import Samples
 from nervecode.lab.machine.device import choose_dtype, tensor_cores
 from nervecode.lab.machine.interrupt import Stopping
 from nervecode.lab.machine.progress import Progress
@@ -23,15 +18,15 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import TrainConfig
 from nervecode.lab.trainer.augment import Augmentation
+from nervecode.lab.trainer.forward import FEATURES, Coded, Seen, build_forward
+from nervecode.lab.trainer.frozen import freeze, frozen_features, is_frozen
+from nervecode.lab.trainer.objective import Objective
 from nervecode.lab.trainer.optimizer import build_optimizer, build_schedule
 from nervecode.lab.trainer.revive import DRAWN, revive
 from nervecode.layers import WrappedModel
-from nervecode.scoring import stack_layers
 from nervecode.training import DiagnosticsCollector
 
 Row = dict[str, Any]
-Traces = Mapping[str, Mapping[str, CodingTrace]]
-CodedForward = Callable[[Tensor], tuple[Tensor, Traces]]
 
 
 class Diverged(NervecodeError):
@@ -44,8 +39,8 @@ class Trainer:
     Where several processes train together, each takes its part of every batch; batch size, order
     and augmentation are those of the whole job, and so are the figures.
 
-    What the next step depends on is in `model`, `signals`, `optimizer`, `schedule`, the global
-    random states, and here:
+    What the next step depends on is in `model`, `signals`, `objective`, `optimizer`, `schedule`,
+    the global random states, and here:
 
     Attributes:
         start: state of the trainer's own random generator when the epoch began.
@@ -81,9 +76,10 @@ class Trainer:
         for wrapped in signals.values():
             wrapped.coders.to(device)
             self._materialise(wrapped)
-        self.forward = coded_forward(model, signals, compiled=config.compile)
-        if self.job.world > 1:
-            self.forward = _together(model, signals)
+        self.objective = Objective(config, model, world=self.job.world).to(device)
+        self.coded = Coded(model, signals, self.objective.reads)
+        together = self.job.world > 1
+        self.forward = build_forward(self.coded, compiled=config.compile, together=together)
         self.optimizer = build_optimizer(config, model, signals, fused=device.type == "cuda")
         self.schedule = build_schedule(config, self.optimizer, self.steps_per_epoch)
         self.diagnostics = DiagnosticsCollector()
@@ -129,7 +125,7 @@ class Trainer:
         index = torch.randint(len(self.inputs), (DRAWN,), generator=self.random)
         self.model.eval()
         with torch.no_grad():
-            _, traces = _record(self.model, self.signals, self.inputs[index.to(self.inputs.device)])
+            traces = self.coded(self.inputs[index.to(self.inputs.device)]).traces
         for name in self.revived:
             used = {layer: self.diagnostics.used(f"{name}:{layer}") for layer in traces[name]}
             revive(self.signals[name], traces[name], used, self.random)
@@ -165,22 +161,22 @@ class Trainer:
         """
         y = self.labels[index]
         with self._autocast():
-            logits, traces = self._forward(index, augmentation)
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        task = F.cross_entropy(logits, y) if len(y) else logits.sum()
-        coding = self._coding_loss(traces)
+            seen = self._forward(index, augmentation).widened()
+        task, coding = self.objective(seen, y)
+        for name, layers in seen.traces.items():
+            self.diagnostics.update({f"{name}:{layer}": t for layer, t in layers.items()})
         self.optimizer.zero_grad(set_to_none=True)
         self.job.tick()  # gradients are averaged within
         (self.share * (task + self.config.coding_weight * coding)).backward()
         self.optimizer.step()
         self.schedule.step()
-        right = (logits.argmax(1) == y).sum()
+        right = (seen.logits.argmax(1) == y).sum()
         return torch.stack([task.detach() * len(y), coding.detach() * len(y), right]).double()
 
-    def _forward(self, index: Tensor, augmentation: Augmentation) -> tuple[Tensor, Traces]:
+    def _forward(self, index: Tensor, augmentation: Augmentation) -> Seen:
         if self.kept is not None:
-            return self.model.head(self.kept[index]), {}
+            features = self.kept[index]
+            return Seen(self.model.head(features), {FEATURES: features}, {})
         x = augmentation(self.inputs[index])
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -212,15 +208,6 @@ class Trainer:
             self.inputs.device.type, self.dtype, enabled=self.dtype is not torch.float32
         )
 
-    def _coding_loss(self, traces: Traces) -> Tensor:
-        """The mean surprise over layers, summed over learned signals; 0 without any."""
-        total = torch.zeros((), device=self.inputs.device)
-        for name, layers in traces.items():
-            surprise = stack_layers(layers)
-            total = total + (surprise.mean() if surprise.numel() else surprise.sum())
-            self.diagnostics.update({f"{name}:{layer}": t for layer, t in layers.items()})
-        return total
-
     def _materialise(self, wrapped: WrappedModel) -> None:
         """One batch through the model, so that a projection of unknown width gets its weights."""
         self.model.eval()
@@ -230,37 +217,15 @@ class Trainer:
     def set_mode(self, *, epoch: int) -> None:
         """Training mode; for the head alone where the rest is frozen, whose norms stay as well."""
         frozen = is_frozen(self.config, epoch)
-        self.model.train(not frozen)
-        self.model.head.train()
-        own = set(self.model.head.parameters())
-        backbone = [p for p in self.model.parameters() if p not in own]
-        changed = [p for p in backbone if p.requires_grad == frozen]
-        for parameter in changed:
-            parameter.requires_grad_(not frozen)
-            parameter.grad = None
+        changed = freeze(self.model, frozen=frozen)
         if changed and self.job.world > 1:  # which gradients are averaged is settled when made
-            self.forward = _together(self.model, self.signals)
+            self.forward = build_forward(self.coded, compiled=False, together=True)
         alike = self.config.augment == "none" and not self.signals and self.job.world == 1
         if not (frozen and alike):
             self.kept = None
         elif self.kept is None:
-            self.kept = self._features()
-
-    def _features(self) -> Tensor:
-        """(N, D) features of all inputs: a frozen network says the same in every epoch."""
-        parts = []
-        with torch.no_grad(), self._autocast():
-            for inputs in self.inputs.split(self.config.batch_size):
-                x = (as_float(inputs) - self.model.mean) / self.model.std
-                if x.ndim == 4:
-                    x = x.contiguous(memory_format=torch.channels_last)
-                parts.append(self.model.features(x))
-        return torch.cat(parts)
-
-
-def is_frozen(config: TrainConfig, epoch: int) -> bool:
-    """Whether an epoch, counted from 1, trains the head alone."""
-    return config.freeze == "backbone" or epoch <= config.freeze
+            with self._autocast():
+                self.kept = frozen_features(self.model, self.inputs, self.config.batch_size)
 
 
 def check_finite(losses: Tensor, weights: list[Tensor], epoch: str, rate: float) -> None:
@@ -282,56 +247,3 @@ def check_finite(losses: Tensor, weights: list[Tensor], epoch: str, rate: float)
         f"training: {what}, at learning rate {rate:.3g} (last finite loss: {last}); try a "
         "smaller train.learning_rate"
     )
-
-
-def coded_forward(
-    model: Classifier, signals: Mapping[str, WrappedModel], *, compiled: bool
-) -> CodedForward:
-    """X -> logits, and signal -> layer -> trace; one pass of the model, however many signals.
-
-    Raises:
-        InputError: to be compiled, with more than one learned signal.
-    """
-    if not compiled:
-        return lambda x: _record(model, signals, x)
-    if len(signals) > 1:
-        raise InputError(
-            f"train.compile: found {len(signals)} learned signals ({', '.join(signals)}), "
-            "allowed with true: one signal of recipe v0_1_1"
-        )
-    for name, wrapped in signals.items():  # the one there is
-        coded = torch.compile(wrapped.forward_with_trace)
-        return lambda x: ((output := coded(x))[0], {name: output[1]})
-    bare = torch.compile(model)
-    return lambda x: (bare(x), {})
-
-
-class _Coded(nn.Module):
-    """A model and its learned codebooks as one module, whose gradients are averaged together."""
-
-    def __init__(self, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
-        super().__init__()
-        self.model = model
-        self.coders = nn.ModuleList(wrapped.coders for wrapped in signals.values())
-        self.signals = dict(signals)  # a plain mapping: they hold the same modules
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Traces]:
-        """As `coded_forward`."""
-        return _record(self.model, self.signals, x)
-
-
-def _together(model: Classifier, signals: Mapping[str, WrappedModel]) -> CodedForward:
-    # Running statistics need no broadcast: every rank computes those of the whole batch. The
-    # option has another name since PyTorch 2.14.
-    known = inspect.signature(DistributedDataParallel).parameters
-    name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
-    options: dict[str, Any] = {name: False}
-    return DistributedDataParallel(_Coded(model, signals), **options)
-
-
-def _record(
-    model: Classifier, signals: Mapping[str, WrappedModel], x: Tensor
-) -> tuple[Tensor, Traces]:
-    with ExitStack() as stack:
-        traces = {name: stack.enter_context(w.recording()) for name, w in signals.items()}
-        return model(x), traces

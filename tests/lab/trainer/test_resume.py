@@ -69,6 +69,7 @@ OPTIMIZERS = {
     "sgd": ["signals.nervecode_v0_1_1.detach=false", "signals.nervecode_v0_1_1.revive=true"],
     "adamw": ["train.optimizer=adamw", "train.learning_rate=0.001", "train.augment=crop_flip"],
     "frozen": ["train.freeze=2", "train.optimizer=adamw", "train.learning_rate=0.001"],
+    "losses": ["train.loss=cider", "train.coding_loss=code_price"],
     "dropout": ["model.name=vit", "model.depth=1", "train.schedule=constant"],
 }
 

@@ -1,0 +1,137 @@
+"""Task losses: cross-entropy, and what others train with so that inputs from elsewhere stand out.
+
+Each gives the mean over a batch. What it does to features or logits, it does in training alone: a
+network is scored as it is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nervecode.lab.trainer.forward import Seen
+
+TINY = 1e-7  # added to a norm, as LogitNorm's authors do
+
+
+class TaskLoss(nn.Module):
+    """What a classifier is trained by: what was seen of a batch, its labels -> () nats.
+
+    Args:
+        head: the linear layer that gives the logits.
+
+    Attributes:
+        reads_features: whether it asks for the input of the head.
+        whole_batch: whether its value is not a mean over inputs, so that a batch cannot be cut.
+    """
+
+    reads_features = False
+    whole_batch = False
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self._head = (head,)  # in a tuple: it is a part of the model, not of the loss
+
+    @property
+    def head(self) -> nn.Linear:
+        """The linear layer that gives the logits."""
+        return self._head[0]
+
+
+class CrossEntropy(TaskLoss):
+    """-ln p_y of the softmax, with a part of the label spread over all classes.
+
+    Label smoothing: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567.
+    """
+
+    def __init__(self, head: nn.Linear, *, smoothing: float = 0.0) -> None:
+        super().__init__(head)
+        self.smoothing = smoothing
+
+    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+        """() mean over a batch."""
+        return F.cross_entropy(seen.logits, labels, label_smoothing=self.smoothing)
+
+
+class LogitNorm(TaskLoss):
+    """Cross-entropy of l / (temperature |l|): the length of the logits l can gain nothing.
+
+    Wei et al. 2022, equation 5, https://arxiv.org/abs/2205.09310.
+    """
+
+    def __init__(self, head: nn.Linear, *, temperature: float) -> None:
+        super().__init__(head)
+        self.temperature = temperature
+
+    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+        """() mean over a batch."""
+        length = torch.linalg.vector_norm(seen.logits, dim=1, keepdim=True) + TINY
+        return F.cross_entropy(seen.logits / (self.temperature * length), labels)
+
+
+class T2FNorm(TaskLoss):
+    """Cross-entropy of the head on f / (temperature |f|), f the features, as they are at test.
+
+    Regmi et al. 2023, https://arxiv.org/abs/2305.17797.
+    """
+
+    reads_features = True
+
+    def __init__(self, head: nn.Linear, *, temperature: float) -> None:
+        super().__init__(head)
+        self.temperature = temperature
+
+    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+        """() mean over a batch."""
+        unit = F.normalize(seen.features.to(seen.logits.dtype), dim=1)
+        return F.cross_entropy(self.head(unit / self.temperature), labels)
+
+
+class Cider(TaskLoss):
+    """Dispersion + weight * compactness of unit-length features around a prototype a class.
+
+    With u unit-length features, m_c prototypes, C classes and T the temperature:
+
+        compactness = mean_i -ln (exp(u_i' m_y(i) / T) / sum_c exp(u_i' m_c / T))
+        dispersion = mean_c ln (1/(C - 1) sum_{k != c} exp(m_c' m_k / T))
+        m_c <- normalised momentum m_c + (1 - momentum) mean of the batch's u of class c
+
+    Ming, Sun, Dia and Li 2023, equations 4 to 7, https://arxiv.org/abs/2203.04450. They use no
+    logits; here the head learns from the features by cross-entropy, and sends no gradient back.
+    """
+
+    reads_features = True
+    whole_batch = True
+    prototypes: Tensor  # (C, D); 0 of a class that was not met yet
+
+    def __init__(
+        self, head: nn.Linear, *, temperature: float, momentum: float, weight: float
+    ) -> None:
+        super().__init__(head)
+        self.temperature, self.momentum, self.weight = temperature, momentum, weight
+        self.register_buffer("prototypes", torch.zeros_like(head.weight.detach()))
+
+    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+        """() mean over a batch; the prototypes move."""
+        features = seen.features.to(seen.logits.dtype)
+        unit, classes = F.normalize(features, dim=1), len(self.prototypes)
+        prototypes = self._moved(unit, labels)
+        compact = F.cross_entropy(unit @ prototypes.detach().T / self.temperature, labels)
+        others = prototypes @ prototypes.T / self.temperature
+        own = torch.eye(classes, dtype=torch.bool, device=others.device)
+        others = others.masked_fill(own, -torch.inf)
+        dispersion = (others.logsumexp(1) - math.log(classes - 1)).mean()
+        self.prototypes = prototypes.detach()
+        probe = F.cross_entropy(self.head(features.detach()), labels)
+        return probe + dispersion + self.weight * compact
+
+    def _moved(self, unit: Tensor, labels: Tensor) -> Tensor:
+        """(C, D) prototypes after a batch, whose gradient reaches its features."""
+        sums = torch.zeros_like(self.prototypes).index_add(0, labels, unit)
+        counts = torch.zeros_like(sums[:, 0]).index_add(0, labels, torch.ones_like(unit[:, 0]))
+        means = sums / counts.clamp_min(1).unsqueeze(1)
+        moved = self.momentum * self.prototypes + (1 - self.momentum) * means
+        return F.normalize(torch.where(counts.unsqueeze(1) > 0, moved, self.prototypes), dim=1)

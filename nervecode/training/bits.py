@@ -1,0 +1,153 @@
+"""Losses in bits of the vectors of layers, by codes made of the batch itself; docs/mathematics.md.
+
+Vectors are brought to unit length first, so that nothing is gained by making them short or long.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nervecode.core import CodingTrace
+from nervecode.core.code import LN2
+from nervecode.errors import InputError, NotReadyError
+
+NOTHING = -1e9  # ln of no share; unlike -inf, its gradient is a number
+
+
+class VectorLoss(nn.Module, ABC):
+    """The mean over layers of a loss of the vectors of a batch, differentiable, in bits."""
+
+    def forward(self, layers: Mapping[str, Tensor | CodingTrace], labels: Tensor) -> Tensor:
+        """() bits of one forward.
+
+        Args:
+            layers: layer -> (B, D) vectors, or the trace that holds them.
+            labels: (B,) classes, int64.
+
+        Raises:
+            NotReadyError: no layers.
+            InputError: vectors that are not (B, D), or labels that are not (B,).
+        """
+        name = type(self).__name__
+        if not layers:
+            raise NotReadyError(f"{name}: no layers; run a forward with coding enabled first")
+        found = []
+        for layer, seen in layers.items():
+            z = seen.vector if isinstance(seen, CodingTrace) else seen
+            if z.ndim != 2 or labels.shape != z.shape[:1]:
+                raise InputError(
+                    f"{name}: layer {layer!r}: found vectors {tuple(z.shape)} and labels "
+                    f"{tuple(labels.shape)}, allowed: (B, D) and (B,)"
+                )
+            found.append(self.of_layer(F.normalize(z, dim=1), labels))
+        return torch.stack(found).mean()
+
+    @abstractmethod
+    def of_layer(self, unit: Tensor, labels: Tensor) -> Tensor:
+        """() bits of (B, D) unit-length vectors."""
+
+
+class CodeRate(VectorLoss):
+    """Bits per direction that the vectors of a batch lack to fill the space, 0 where they do.
+
+    The rate R = 1/2 log2 det(I + D / (B distortion^2) U'U) is what B vectors cost, to within the
+    distortion; of m = min(B, D) directions it is at most m/2 log2(1 + D / (m distortion^2)). The
+    loss is what it is below that, over m, plus `reduction` times the rate of each class alone, in
+    the share of its inputs: the classes together spread, each of them drawn in. Yu et al. 2020,
+    equation 11, https://arxiv.org/abs/2006.08558.
+
+    Args:
+        distortion: to which the vectors are told, more than 0.
+        reduction: weight of the classes, 0 or more; 1 is the paper's.
+
+    Raises:
+        InputError: another distortion or weight.
+    """
+
+    def __init__(self, distortion: float = 0.5, *, reduction: float = 0.0) -> None:
+        super().__init__()
+        if not distortion > 0:
+            raise InputError(f"CodeRate distortion: found {distortion}, allowed: more than 0")
+        if not reduction >= 0:
+            raise InputError(f"CodeRate reduction: found {reduction}, allowed: 0 or more")
+        self.distortion, self.reduction = distortion, reduction
+
+    def of_layer(self, unit: Tensor, labels: Tensor) -> Tensor:
+        """() of a batch."""
+        count, width = unit.shape
+        directions, per = min(count, width), width / self.distortion**2
+        gram = unit @ unit.T if count < width else unit.T @ unit
+        rate = _half_log2(gram * per / count).sum() / directions
+        lacking = 0.5 * math.log2(1 + per / directions) - rate
+        if not self.reduction:
+            return lacking
+        same = labels.unsqueeze(1) == labels
+        sizes = same.sum(1)  # of the class of each input
+        # Inputs of different classes do not meet, so that this is a block for each class, whose
+        # Cholesky factor is one, too: its diagonal can be weighted class by class.
+        blocks = torch.where(same, unit @ unit.T, 0.0) * per / sizes
+        return lacking + self.reduction * (_half_log2(blocks) * sizes / count).sum() / directions
+
+
+def _half_log2(matrix: Tensor) -> Tensor:
+    """(n,) whose sum is 1/2 log2 det(I + matrix), of a matrix that is positive semidefinite."""
+    whole = matrix + torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    factor: Tensor = torch.linalg.cholesky_ex(whole).L
+    return factor.diagonal().log2()
+
+
+class CodePrice(VectorLoss):
+    """What it costs to name the class of an input by the other inputs of the batch.
+
+    Each other input j is a code, with a share softmax(u_i'u_j / temperature) of input i's trust:
+    -log2 of the share of all codes of i's class. A class may be several clouds. Inputs that are
+    alone of their class cost nothing. Goldberger, Roweis, Hinton and Salakhutdinov 2004
+    (neighbourhood components), https://papers.nips.cc/paper/2566.
+
+    Args:
+        temperature: of the cosines, more than 0.
+
+    Raises:
+        InputError: another temperature.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise InputError(
+                f"{type(self).__name__} temperature: found {temperature}, allowed: more than 0"
+            )
+        self.temperature = temperature
+
+    def of_layer(self, unit: Tensor, labels: Tensor) -> Tensor:
+        """() mean over inputs."""
+        shares, same = self._shares(unit, labels)
+        price = -shares.masked_fill(~same, NOTHING).logsumexp(1)
+        return torch.where(same.any(1), price, 0.0).mean() / LN2
+
+    def _shares(self, unit: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, B) ln of the shares, and which codes are others of the same class."""
+        cosines = unit @ unit.T / self.temperature
+        own = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+        same = (labels.unsqueeze(1) == labels) & ~own
+        return cosines.masked_fill(own, NOTHING).log_softmax(1), same
+
+
+class BatchPrice(CodePrice):
+    """What it costs to name each other input of the class by its own code, mean over these.
+
+    Supervised contrastive learning: it draws a class together. Khosla et al. 2020, equation 2,
+    https://arxiv.org/abs/2004.11362.
+    """
+
+    def of_layer(self, unit: Tensor, labels: Tensor) -> Tensor:
+        """() mean over inputs."""
+        shares, same = self._shares(unit, labels)
+        price = -shares.masked_fill(~same, 0).sum(1) / same.sum(1).clamp_min(1)
+        return price.mean() / LN2

@@ -1,0 +1,153 @@
+"""Losses in bits against loops over their equations, and what cannot win them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nervecode.core import Codebook, CodingTrace
+from nervecode.errors import InputError, NotReadyError
+from nervecode.training import BatchPrice, CodePrice, CodeRate, VectorLoss
+
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 0, 3, 2])  # 3 is alone of its class
+LOSSES: dict[str, Callable[[], VectorLoss]] = {
+    "rate": CodeRate,
+    "reduction": lambda: CodeRate(reduction=1.0),
+    "code_price": CodePrice,
+    "batch_price": BatchPrice,
+}
+every = pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES)
+
+
+def vectors(width: int = 4, seed: int = 0) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(len(LABELS), width, generator=random, dtype=torch.float64)
+
+
+def unit(z: Tensor) -> Any:
+    return np.array([row / np.sqrt(row @ row) for row in z.numpy()])
+
+
+def shares(u: Any, i: int, temperature: float) -> dict[int, float]:
+    """Of every other input of the batch."""
+    weights = {j: np.exp(u[i] @ u[j] / temperature) for j in range(len(u)) if j != i}
+    return {j: weight / sum(weights.values()) for j, weight in weights.items()}
+
+
+def mates(i: int) -> list[int]:
+    return [j for j in range(len(LABELS)) if j != i and LABELS[j] == LABELS[i]]
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7])
+def test_the_price_of_a_class(temperature: float) -> None:
+    u = unit(vectors())
+    prices = [
+        -np.log2(sum(shares(u, i, temperature)[j] for j in mates(i))) if mates(i) else 0.0
+        for i in range(len(u))
+    ]
+    found = CodePrice(temperature)({"a": vectors()}, LABELS).item()
+    assert found == pytest.approx(np.mean(prices), rel=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7])
+def test_the_price_of_the_batch(temperature: float) -> None:
+    u = unit(vectors(seed=1))
+    prices = [
+        np.mean([-np.log2(shares(u, i, temperature)[j]) for j in mates(i)]) if mates(i) else 0.0
+        for i in range(len(u))
+    ]
+    found = BatchPrice(temperature)({"a": vectors(seed=1)}, LABELS).item()
+    assert found == pytest.approx(np.mean(prices), rel=1e-9)
+
+
+def rate(u: Any, distortion: float) -> float:
+    n, d = u.shape
+    matrix = np.eye(d) + d / (n * distortion**2) * sum(np.outer(row, row) for row in u)
+    return float(0.5 * np.linalg.slogdet(matrix).logabsdet / np.log(2))
+
+
+@pytest.mark.parametrize("width", [4, 20])
+@pytest.mark.parametrize(("distortion", "reduction"), [(0.5, 0.0), (0.3, 0.0), (0.5, 0.7)])
+def test_the_rate_and_its_reduction(width: int, distortion: float, reduction: float) -> None:
+    z = vectors(width, seed=2)
+    u, m = unit(z), min(len(z), width)
+    most = m / 2 * np.log2(1 + width / (m * distortion**2))
+    classes = [u[LABELS.numpy() == k] for k in range(4)]
+    inside = sum(len(c) / len(u) * rate(c, distortion) for c in classes)
+    expected = (most - rate(u, distortion) + reduction * inside) / m
+    found = CodeRate(distortion, reduction=reduction)({"a": z}, LABELS).item()
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_vectors_that_fill_the_space_lack_nothing() -> None:
+    assert CodeRate()({"a": torch.eye(9)}, LABELS).item() == pytest.approx(0, abs=1e-5)
+    most, one = 0.5 * np.log2(1 + 4), 0.5 * np.log2(1 + 20) / 5
+    assert CodeRate()({"a": torch.ones(9, 5)}, LABELS).item() == pytest.approx(most - one)
+
+
+@every
+def test_length_gains_nothing(make: Callable[[], VectorLoss]) -> None:
+    z, scales = vectors(), torch.logspace(-3, 3, len(LABELS), dtype=torch.float64)
+    loss = make()
+    expected = loss({"a": z}, LABELS).item()
+    assert loss({"a": 1e-4 * z}, LABELS).item() == pytest.approx(expected, rel=1e-6)
+    assert loss({"a": scales.unsqueeze(1) * z}, LABELS).item() == pytest.approx(expected, rel=1e-6)
+    z.requires_grad_()
+    loss({"a": z}, LABELS).backward()
+    assert z.grad is not None
+    # The gradient has nothing along the vector: no step makes it shorter for its own sake.
+    assert float((z.grad * z.detach()).sum(1).abs().max()) < 1e-9
+
+
+@every
+@pytest.mark.parametrize("labels", [[0], [0, 1, 2], [5, 5, 5]])
+def test_any_batch_has_a_finite_loss_and_gradient(
+    make: Callable[[], VectorLoss], labels: list[int]
+) -> None:
+    for z in (torch.zeros(len(labels), 3), torch.ones(len(labels), 3), torch.eye(5)[: len(labels)]):
+        z = z.clone().requires_grad_()
+        loss = make()({"a": z}, torch.tensor(labels))
+        loss.backward()
+        assert z.grad is not None
+        assert loss.isfinite()
+        assert z.grad.isfinite().all()
+
+
+@every
+def test_layers_are_averaged_and_may_be_traces(make: Callable[[], VectorLoss]) -> None:
+    a, b = vectors(4, seed=3).float(), vectors(7, seed=4).float()
+    loss, book = make(), Codebook(2, 7)
+    code = book(b)
+    both = loss({"a": a, "b": CodingTrace(code.bits, code, b)}, LABELS)
+    each = [loss({"x": z}, LABELS).item() for z in (a, b)]
+    assert both.item() == pytest.approx(np.mean(each), rel=1e-6)
+
+
+def test_classes_that_are_apart_are_cheap() -> None:
+    z = torch.eye(4)[LABELS]
+    for loss in (CodePrice(), BatchPrice()):
+        assert loss({"a": z}, LABELS) < loss({"a": vectors().float()}, LABELS)
+    # Two clouds of one class are cheap for the class, and dear for the batch.
+    clouds, labels = torch.eye(4).repeat_interleave(3, 0), torch.arange(2).repeat_interleave(6)
+    assert CodePrice()({"a": clouds}, labels) < 0.01
+    assert BatchPrice()({"a": clouds}, labels) > 5
+
+
+def test_errors() -> None:
+    with pytest.raises(NotReadyError, match="CodePrice: no layers; run a forward with coding"):
+        CodePrice()({}, LABELS)
+    with pytest.raises(InputError, match=r"CodeRate: layer 'a': found vectors \(9, 4, 1\) and lab"):
+        CodeRate()({"a": vectors().unsqueeze(2)}, LABELS)
+    with pytest.raises(InputError, match=r"labels \(8,\), allowed: \(B, D\) and \(B,\)"):
+        BatchPrice()({"a": vectors()}, LABELS[:8])
+    with pytest.raises(InputError, match="BatchPrice temperature: found 0, allowed: more than 0"):
+        BatchPrice(0)
+    with pytest.raises(InputError, match="CodeRate distortion: found 0, allowed: more than 0"):
+        CodeRate(0)
+    with pytest.raises(InputError, match="CodeRate reduction: found -1, allowed: 0 or more"):
+        CodeRate(reduction=-1)
