@@ -1,6 +1,6 @@
 """Learning codes together with a task."""
 
-from nervecode.training.bits import BatchPrice, CodePrice, CodeRate, VectorLoss
+from nervecode.training.bits import BatchPrice, CodePrice, CodeRate, MixturePrice, VectorLoss
 from nervecode.training.diagnostics import DiagnosticsCollector
 from nervecode.training.ema import EmaCodebookUpdater
 from nervecode.training.loggers import CsvDiagnosticsLogger, JsonlDiagnosticsLogger
@@ -15,5 +15,6 @@ __all__ = [
     "DiagnosticsCollector",
     "EmaCodebookUpdater",
     "JsonlDiagnosticsLogger",
+    "MixturePrice",
     "VectorLoss",
 ]

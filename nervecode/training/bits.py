@@ -151,3 +151,52 @@ class BatchPrice(CodePrice):
         shares, same = self._shares(unit, labels)
         price = -shares.masked_fill(~same, 0).sum(1) / same.sum(1).clamp_min(1)
         return price.mean() / LN2
+
+
+class MixturePrice(nn.Module):
+    """What naming both classes of a mixture of two inputs costs beyond what it has to.
+
+    A linear head says of a mixture of two features the same mixture of their logits. Input i is
+    mixed with the next of the batch, wherever that has another class, in shares s and 1 - s:
+
+        -s log2 p_y(i) - (1 - s) log2 p_y(i+1) - H(s) bits,   p = softmax(s l_i + (1 - s) l_(i+1))
+
+    where H is the entropy of the shares. It is 0 where the mixture hesitates between its two
+    classes and thinks of no third: classes stand apart, and nothing known lies between them. Shares
+    run evenly over an interval. It is mixup (Zhang et al. 2018,
+    https://arxiv.org/abs/1710.09412) of the last layer (Verma et al. 2019,
+    https://arxiv.org/abs/1806.05236), beside the task instead of in its place.
+
+    Args:
+        least: the smallest share of an input, more than 0 and less than a half.
+
+    Raises:
+        InputError: another share.
+    """
+
+    def __init__(self, least: float = 0.3) -> None:
+        super().__init__()
+        if not 0 < least < 0.5:
+            raise InputError(f"MixturePrice least: found {least}, allowed: more than 0, below 0.5")
+        self.least = least
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """() mean over a batch of (B, K) logits and (B,) labels, differentiable.
+
+        Raises:
+            InputError: logits that are not (B, K), or labels that are not (B,).
+        """
+        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+            raise InputError(
+                f"MixturePrice: found logits {tuple(logits.shape)} and labels "
+                f"{tuple(labels.shape)}, allowed: (B, K) and (B,)"
+            )
+        count = len(labels)
+        steps = (torch.arange(count, device=logits.device, dtype=logits.dtype) + 0.5) / count
+        shares = self.least + (1 - 2 * self.least) * steps
+        others = labels.roll(-1)
+        mixed = torch.lerp(logits.roll(-1, 0), logits, shares.unsqueeze(1)).log_softmax(1)
+        price = torch.zeros_like(shares)
+        for share, named in ((shares, labels), (1 - shares, others)):
+            price = price + share * (share.log() - mixed.gather(1, named.unsqueeze(1)).squeeze(1))
+        return torch.where(labels != others, price, 0.0).mean() / LN2

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nervecode.core import Codebook, CodingTrace
 from nervecode.errors import InputError, NotReadyError
-from nervecode.training import BatchPrice, CodePrice, CodeRate, VectorLoss
+from nervecode.training import BatchPrice, CodePrice, CodeRate, MixturePrice, VectorLoss
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 0, 3, 2])  # 3 is alone of its class
 LOSSES: dict[str, Callable[[], VectorLoss]] = {
@@ -151,3 +151,64 @@ def test_errors() -> None:
         CodeRate(0)
     with pytest.raises(InputError, match="CodeRate reduction: found -1, allowed: 0 or more"):
         CodeRate(reduction=-1)
+
+
+# The price of a mixture
+
+
+def mixed(logits: Any, labels: Any, least: float) -> float:
+    """The regret of each pair of neighbours, the last with the first, one at a time."""
+    total, n = 0.0, len(labels)
+    for i in range(n):
+        j, share = (i + 1) % n, least + (1 - 2 * least) * (i + 0.5) / n
+        if labels[i] != labels[j]:
+            both = share * logits[i] + (1 - share) * logits[j]
+            p = np.exp(both) / np.exp(both).sum()
+            entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
+            total -= share * np.log2(p[labels[i]]) + (1 - share) * np.log2(p[labels[j]]) + entropy
+    return total / n
+
+
+@pytest.mark.parametrize("least", [0.3, 0.1])
+def test_the_price_of_a_mixture(least: float) -> None:
+    logits = 3 * vectors(seed=5)
+    found = MixturePrice(least)(logits, LABELS).item()
+    assert found == pytest.approx(mixed(logits.numpy(), LABELS.numpy(), least), rel=1e-9)
+
+
+def test_the_logits_of_a_mixture_are_those_of_mixed_features() -> None:
+    head, f = torch.nn.Linear(6, 4).double(), vectors(6, seed=6)
+    logits = head(f).detach()
+    between = head(0.3 * f[0] + 0.7 * f[1])
+    torch.testing.assert_close(between, 0.3 * logits[0] + 0.7 * logits[1])
+
+
+def test_a_mixture_costs_least_where_it_thinks_of_its_two_classes() -> None:
+    labels, loss = torch.arange(5).repeat(6), MixturePrice()
+    apart = torch.eye(5)[labels]
+    prices = [loss(scale * apart, labels).item() for scale in (0, 1, 3, 6, 12, 40)]
+    assert min(prices) >= 0
+    assert prices.index(min(prices)) in (2, 3)  # neither nothing nor all that can be
+    shares = 0.3 + 0.4 * np.arange(0.5, 30) / 30
+    entropy = -shares * np.log2(shares) - (1 - shares) * np.log2(1 - shares)
+    assert prices[0] == pytest.approx(np.log2(5) - np.mean(entropy), rel=1e-5)
+    # A third class between the two is what it is to pay for.
+    third = apart + 2 * torch.eye(5)[(labels + 2) % 5]
+    assert loss(3 * third, labels) > loss(3 * apart, labels) + 0.5
+
+
+def test_nothing_to_mix_costs_nothing() -> None:
+    for labels in ([0], [1, 1, 1]):
+        logits = torch.randn(len(labels), 3, requires_grad=True)
+        loss = MixturePrice()(logits, torch.tensor(labels))
+        loss.backward()
+        assert loss.item() == 0
+        assert logits.grad is not None
+        assert not logits.grad.any()
+
+
+def test_errors_of_a_mixture() -> None:
+    with pytest.raises(InputError, match=r"MixturePrice: found logits \(9, 4\) and labels \(8,\)"):
+        MixturePrice()(vectors(), LABELS[:8])
+    with pytest.raises(InputError, match=r"least: found 0\.5, allowed: more than 0, below 0\.5"):
+        MixturePrice(0.5)

@@ -87,6 +87,10 @@ def _losses(train: Mapping[str, Any]) -> Iterator[Problem]:
     loss, coding = train.get("loss", "cross_entropy"), train.get("coding_loss", NO_LOSS)
     if isinstance(coding, str):
         yield from _unknown("train.coding_loss", "loss in bits", coding, [NO_LOSS, *CODING_LOSSES])
+        entry = CODING_LOSSES.get(coding)
+        if entry is not None and entry.reads == "logits" and "coding_layers" in train:
+            what = f"found {train['coding_layers']!r}, allowed: none, since {coding} prices logits"
+            yield "train.coding_layers", what
     if isinstance(loss, str):
         yield from _unknown("train.loss", "loss", loss, LOSSES)
     if isinstance(loss, str) and loss in LOSSES:

@@ -25,6 +25,7 @@ class Objective(nn.Module):
 
     Attributes:
         reads: loss -> the layers that it reads.
+        layers: those that the loss in bits prices; none, where it prices logits.
 
     Raises:
         InputError: a loss of a whole batch, whose parts are on several processes; or a selector of
@@ -43,8 +44,9 @@ class Objective(nn.Module):
         if config.coding_loss != NO_LOSS:
             self.bits = CODING_LOSSES[config.coding_loss]()
             key = f"train.coding_loss: {config.coding_loss}"
-            self.reads[key] = layers_of(model, config.coding_layers)
-            self.layers = tuple(self.reads[key])
+            if CODING_LOSSES[config.coding_loss].reads == "layers":
+                self.reads[key] = layers_of(model, config.coding_layers)
+                self.layers = tuple(self.reads[key])
             whole.append(key)
         if whole and world > 1:
             raise InputError(
@@ -58,12 +60,13 @@ class Objective(nn.Module):
         return task, self._coding(seen, labels)
 
     def _coding(self, seen: Seen, labels: Tensor) -> Tensor:
-        total = torch.zeros((), device=labels.device)
+        total: Tensor = torch.zeros((), device=labels.device)
         for layers in seen.traces.values():
             surprise = stack_layers(layers)
             total = total + (surprise.mean() if surprise.numel() else surprise.sum())
-        # A frozen network whose features are kept shows no layers, and would not move.
-        vectors = {name: seen.vectors[name] for name in self.layers if name in seen.vectors}
-        if self.bits is not None and vectors:
-            total = total + self.bits(vectors, labels)
-        return total
+        if self.bits is None:
+            return total
+        read: Tensor | dict[str, Tensor] = seen.logits
+        if self.layers:  # a frozen network whose features are kept shows none, and would not move
+            read = {name: seen.vectors[name] for name in self.layers if name in seen.vectors}
+        return total + self.bits(read, labels) if len(read) else total

@@ -21,12 +21,14 @@ class Loss:
         name: of the class.
         paper: where its authors describe it.
         options: its hyperparameters that a config may set, with their defaults.
+        reads: of a loss in bits, what it prices: `layers` or `logits`.
     """
 
     module: str
     name: str
     paper: str
     options: Mapping[str, Option] = field(default_factory=dict)
+    reads: str = "layers"
 
     def __call__(self, *args: Any, **options: Option) -> Any:
         """The loss, with its defaults where an option is not given."""
@@ -72,6 +74,9 @@ CODING_LOSSES: Registry[Loss] = Registry(
     {
         "rate": Loss(_BITS, "CodeRate", "https://arxiv.org/abs/2006.08558"),
         "code_price": Loss(_BITS, "CodePrice", "https://papers.nips.cc/paper/2566"),
+        "mixture_price": Loss(
+            _BITS, "MixturePrice", "https://arxiv.org/abs/1806.05236", reads="logits"
+        ),
         "batch_price": Loss(_BITS, "BatchPrice", "https://arxiv.org/abs/2004.11362"),
     },
 )

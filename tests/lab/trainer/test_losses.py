@@ -140,10 +140,18 @@ def test_every_option_has_a_range() -> None:
         ("train.loss_options={temperature: 1.0}", "unknown option of cross_entropy 'temperature'"),
     ],
 )
-def test_what_no_loss_is_called_is_refused(override: str, words: str) -> None:
+def test_what_is_wrong_of_a_loss_is_told(override: str, words: str) -> None:
     with pytest.raises(InputError) as told:
         resolve(preset="digits", overrides=[override])
     assert words in str(told.value)
+
+
+def test_layers_are_not_for_a_loss_of_logits() -> None:
+    overrides = ["train.coding_loss=mixture_price", "train.coding_layers=all_blocks"]
+    with pytest.raises(InputError) as told:
+        resolve(preset="digits", overrides=overrides)
+    words = "found 'all_blocks', allowed: none, since mixture_price prices logits"
+    assert f"train.coding_layers: {words}" in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
+from nervecode.lab.data.samples import Samples
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.build import build_model
 from nervecode.lab.schema import ModelConfig, TrainConfig
@@ -26,16 +27,28 @@ def test_every_loss_is_lowered_by_its_training(loss: str) -> None:
     assert rows[-1]["coding_loss"] == 0
 
 
-@pytest.mark.parametrize("layers", ["features", "all_blocks", ["last_block", "features"]])
-@pytest.mark.parametrize("loss", CODING_LOSSES)
+def classes() -> Samples:
+    """Images that are as bright as the number of their class."""
+    samples = images()
+    return Samples(samples.inputs + samples.labels.view(-1, 1, 1, 1), samples.labels)
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers"),
+    [
+        *[(loss, "features") for loss in CODING_LOSSES],
+        ("rate", "all_blocks"),
+        ("code_price", ["last_block", "features"]),
+    ],
+)
 def test_every_coding_loss_is_lowered_by_its_training(loss: str, layers: Any) -> None:
     rows = {}
     for weight in (0.0, 3.0):
         one = trainer(
-            images(), coding_loss=loss, coding_layers=layers, coding_weight=weight, epochs=5,
+            classes(), coding_loss=loss, coding_layers=layers, coding_weight=weight, epochs=8,
             learning_rate=0.02,
         )  # fmt: skip
-        rows[weight] = [one.epoch(number, Progress()) for number in range(1, 6)][-1]
+        rows[weight] = [one.epoch(number, Progress()) for number in range(1, 9)][-1]
         row = rows[weight]
         assert row["loss"] == pytest.approx(row["task_loss"] + weight * row["coding_loss"])
     assert rows[3.0]["coding_loss"] < rows[0.0]["coding_loss"]
