@@ -27,7 +27,7 @@ Traces = Mapping[str, Mapping[str, CodingTrace]]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ForwardPass:
     """What one pass said of B inputs.
 
     Attributes:
@@ -45,13 +45,13 @@ class Seen:
         """(B, D), the input of the head, where a loss reads it."""
         return self.vectors[FEATURES]
 
-    def widened(self) -> Seen:
+    def widened(self) -> ForwardPass:
         """The same in float32 at least, which losses are taken in."""
         vectors = {name: _wide(vector) for name, vector in self.vectors.items()}
-        return Seen(_wide(self.logits), vectors, self.traces)
+        return ForwardPass(_wide(self.logits), vectors, self.traces)
 
 
-Forward = Callable[[Tensor], Seen]
+Forward = Callable[[Tensor], ForwardPass]
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Coded(nn.Module):
         self.read = {name: module for read in reads.values() for name, module in read.items()}
         self.reducer = Reducer("mean_std")
 
-    def forward(self, x: Tensor) -> Seen:
+    def forward(self, x: Tensor) -> ForwardPass:
         """(B, *shape) inputs -> what is seen, in one pass, however many read it."""
         vectors: dict[str, Tensor] = {}
         with ExitStack() as stack:
@@ -89,7 +89,7 @@ class Coded(nn.Module):
             for name, module in self.read.items():
                 stack.enter_context(self._reading(name, module, vectors))
             logits = self.model(x)
-        return Seen(logits, vectors, traces)
+        return ForwardPass(logits, vectors, traces)
 
     def _reading(self, name: str, module: nn.Module, vectors: dict[str, Tensor]) -> Any:
         """A hook that keeps what a layer returns, reduced; of the head, what it is given."""
@@ -138,12 +138,12 @@ def _compiled(coded: Coded) -> Forward:
         traced = torch.compile(wrapped.forward_with_trace)
         return partial(_seen, traced, name)
     bare = torch.compile(coded.model)
-    return lambda x: Seen(bare(x), {}, {})
+    return lambda x: ForwardPass(bare(x), {}, {})
 
 
-def _seen(traced: Callable[[Tensor], Any], name: str, x: Tensor) -> Seen:
+def _seen(traced: Callable[[Tensor], Any], name: str, x: Tensor) -> ForwardPass:
     logits, traces = traced(x)
-    return Seen(logits, {}, {name: traces})
+    return ForwardPass(logits, {}, {name: traces})
 
 
 def _averaged(coded: Coded) -> Forward:

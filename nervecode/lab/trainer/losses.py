@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nervecode.lab.trainer.forward import Seen
+from nervecode.lab.trainer.forward import ForwardPass
 
 TINY = 1e-7  # added to a norm, as LogitNorm's authors do
 
@@ -51,7 +51,7 @@ class CrossEntropy(TaskLoss):
         super().__init__(head)
         self.smoothing = smoothing
 
-    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+    def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         """() mean over a batch."""
         return F.cross_entropy(seen.logits, labels, label_smoothing=self.smoothing)
 
@@ -66,7 +66,7 @@ class LogitNorm(TaskLoss):
         super().__init__(head)
         self.temperature = temperature
 
-    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+    def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         """() mean over a batch."""
         length = torch.linalg.vector_norm(seen.logits, dim=1, keepdim=True) + TINY
         return F.cross_entropy(seen.logits / (self.temperature * length), labels)
@@ -84,7 +84,7 @@ class T2FNorm(TaskLoss):
         super().__init__(head)
         self.temperature = temperature
 
-    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+    def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         """() mean over a batch."""
         unit = F.normalize(seen.features.to(seen.logits.dtype), dim=1)
         return F.cross_entropy(self.head(unit / self.temperature), labels)
@@ -114,7 +114,7 @@ class Cider(TaskLoss):
         self.temperature, self.momentum, self.weight = temperature, momentum, weight
         self.register_buffer("prototypes", torch.zeros_like(head.weight.detach()))
 
-    def forward(self, seen: Seen, labels: Tensor) -> Tensor:
+    def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         """() mean over a batch; the prototypes move."""
         features = seen.features.to(seen.logits.dtype)
         unit, classes = F.normalize(features, dim=1), len(self.prototypes)

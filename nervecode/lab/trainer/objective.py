@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nervecode.errors import InputError
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.schema import NO_LOSS, TrainConfig
-from nervecode.lab.trainer.forward import FEATURES, Layers, Seen, layers_of
+from nervecode.lab.trainer.forward import FEATURES, ForwardPass, Layers, layers_of
 from nervecode.lab.trainer.registry import CODING_LOSSES, LOSSES
 from nervecode.scoring import stack_layers
 
@@ -54,12 +54,12 @@ class Objective(nn.Module):
                 "that of a whole batch"
             )
 
-    def forward(self, seen: Seen, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: ForwardPass, labels: Tensor) -> tuple[Tensor, Tensor]:
         """() task loss in nats, and () coding loss, of a batch, which may be empty."""
         task = self.task(seen, labels) if len(labels) else seen.logits.sum()
         return task, self._coding(seen, labels)
 
-    def _coding(self, seen: Seen, labels: Tensor) -> Tensor:
+    def _coding(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         total: Tensor = torch.zeros((), device=labels.device)
         for layers in seen.traces.values():
             surprise = stack_layers(layers)

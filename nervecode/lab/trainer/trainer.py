@@ -18,7 +18,7 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import TrainConfig
 from nervecode.lab.trainer.augment import Augmentation
-from nervecode.lab.trainer.forward import FEATURES, Coded, Seen, build_forward
+from nervecode.lab.trainer.forward import FEATURES, Coded, ForwardPass, build_forward
 from nervecode.lab.trainer.frozen import freeze, frozen_features, is_frozen
 from nervecode.lab.trainer.objective import Objective
 from nervecode.lab.trainer.optimizer import build_optimizer, build_schedule
@@ -173,10 +173,10 @@ class Trainer:
         right = (seen.logits.argmax(1) == y).sum()
         return torch.stack([task.detach() * len(y), coding.detach() * len(y), right]).double()
 
-    def _forward(self, index: Tensor, augmentation: Augmentation) -> Seen:
+    def _forward(self, index: Tensor, augmentation: Augmentation) -> ForwardPass:
         if self.kept is not None:
             features = self.kept[index]
-            return Seen(self.model.head(features), {FEATURES: features}, {})
+            return ForwardPass(self.model.head(features), {FEATURES: features}, {})
         x = augmentation(self.inputs[index])
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)

@@ -13,18 +13,18 @@ from torch.nn import functional as F
 from nervecode.errors import InputError
 from nervecode.lab.config.names import unknown_names
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.trainer.forward import FEATURES, Seen
+from nervecode.lab.trainer.forward import FEATURES, ForwardPass
 from nervecode.lab.trainer.registry import LOSSES, RANGES
 
 B, D, C = 7, 5, 4
 
 
-def batch(seed: int = 0) -> tuple[nn.Linear, Seen, Tensor]:
+def batch(seed: int = 0) -> tuple[nn.Linear, ForwardPass, Tensor]:
     """A head, what was seen of a batch, and its labels."""
     torch.manual_seed(seed)
     head = nn.Linear(D, C).double()
     features = torch.randn(B, D, dtype=torch.float64, requires_grad=True)
-    return head, Seen(head(features), {FEATURES: features}, {}), torch.randint(C, (B,))
+    return head, ForwardPass(head(features), {FEATURES: features}, {}), torch.randint(C, (B,))
 
 
 def price(logits: Any, target: Any) -> float:
@@ -33,7 +33,7 @@ def price(logits: Any, target: Any) -> float:
     return float(-(target * (logits - np.log(np.exp(logits).sum()))).sum())
 
 
-def arrays(head: nn.Linear, seen: Seen) -> tuple[Any, ...]:
+def arrays(head: nn.Linear, seen: ForwardPass) -> tuple[Any, ...]:
     tensors = (seen.features, seen.logits, head.weight, head.bias)
     return tuple(tensor.detach().numpy() for tensor in tensors)
 
@@ -116,7 +116,7 @@ def test_the_head_beside_cider_sends_no_gradient_to_the_features() -> None:
 @pytest.mark.parametrize("name", ["logit_norm", "t2f_norm"])
 def test_length_gains_nothing(name: str) -> None:
     head, seen, labels = batch(6)
-    longer = Seen(3 * seen.logits, {FEATURES: 3 * seen.features}, {})
+    longer = ForwardPass(3 * seen.logits, {FEATURES: 3 * seen.features}, {})
     loss = LOSSES[name](head)
     assert loss(longer, labels).item() == pytest.approx(loss(seen, labels).item(), rel=1e-6)
 
