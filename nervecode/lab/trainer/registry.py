@@ -62,7 +62,7 @@ LOSSES: Registry[Loss] = Registry(
             _HERE,
             "Cider",
             "https://arxiv.org/abs/2203.04450",
-            {"temperature": 0.1, "momentum": 0.5, "weight": 2.0},
+            {"temperature": 0.1, "momentum": 0.95, "weight": 2.0},
         ),
     },
 )

@@ -73,8 +73,11 @@ def test_t2f_norm_prices_features_of_length_ten() -> None:
     assert LOSSES["t2f_norm"](head)(seen, labels).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_cider_by_hand_over_two_batches() -> None:
-    loss = LOSSES["cider"](batch(3)[0], weight=1.5)
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5, "weight": 1.5, "temperature": 0.3}])
+def test_cider_by_hand_over_two_batches(options: Any) -> None:
+    loss = LOSSES["cider"](batch(3)[0], **options)
+    momentum, weight = options.get("momentum", 0.95), options.get("weight", 2.0)
+    temperature = options.get("temperature", 0.1)
     prototypes = np.zeros((C, D))
     for seed in (3, 4):
         head, seen, labels = batch(seed)
@@ -84,19 +87,19 @@ def test_cider_by_hand_over_two_batches() -> None:
         for c in range(C):
             own = [u for u, y in zip(unit, labels.tolist(), strict=True) if y == c]
             if own:
-                moved = 0.5 * prototypes[c] + 0.5 * sum(own) / len(own)
+                moved = momentum * prototypes[c] + (1 - momentum) * sum(own) / len(own)
                 prototypes[c] = moved / np.sqrt(moved @ moved)
         compact = np.mean([
-            price([u @ p / 0.1 for p in prototypes], np.eye(C)[y])
+            price([u @ p / temperature for p in prototypes], np.eye(C)[y])
             for u, y in zip(unit, labels.numpy(), strict=True)
         ])  # fmt: skip
-        pairs = np.exp(prototypes @ prototypes.T / 0.1)
+        pairs = np.exp(prototypes @ prototypes.T / temperature)
         dispersion = np.mean([
             np.log(np.mean([pairs[c, k] for k in range(C) if k != c])) for c in range(C)
         ])  # fmt: skip
         probe = np.mean([price(row, np.eye(C)[y]) for row, y in zip(logits, labels, strict=True)])
         found = loss(seen, labels).item()
-        assert found == pytest.approx(probe + dispersion + 1.5 * compact, rel=1e-6)
+        assert found == pytest.approx(probe + dispersion + weight * compact, rel=1e-6)
         np.testing.assert_allclose(loss.prototypes, prototypes, rtol=1e-6)
 
 
