@@ -84,6 +84,7 @@ def test_what_reads_layers_is_not_compiled(options: Any) -> None:
         InputError, match=r"train\.compile: found train\..*, which read layers; all"
     ):
         trainer(images(), compile=True, **options)
+    trainer(images(), compile=True, loss="logit_norm", coding_loss="mixture_price")
 
 
 def test_a_frozen_network_pays_no_coding_loss_of_its_blocks() -> None:
