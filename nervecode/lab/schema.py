@@ -98,6 +98,11 @@ def _class_name(value: Any) -> Any:
     return value
 
 
+def _column_name(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+ColumnName = Annotated[str, BeforeValidator(_column_name)]
 ClassName = Annotated[int | str, BeforeValidator(_class_name)]
 
 
@@ -137,15 +142,15 @@ class DataConfig(Section):
     hold_out: tuple[ClassName, ...] = ()
     # Of a set by path, columns of a table or arrays beside the inputs: the class of each row (`y`
     # beside arrays), its part (train, calibration or test), and its group, which is never split.
-    target: str | None = None
-    split: str | None = None
-    group: str | None = None
+    target: ColumnName | None = None
+    split: ColumnName | None = None
+    group: ColumnName | None = None
     # The paths of a test part of its own, and of folders and lists of a calibration part.
     test: str | None = None
     calibration: str | None = None
     # Of a table: columns of numbers that stand for categories, and columns that are left out.
-    categories: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
+    categories: tuple[ColumnName, ...] = ()
+    drop: tuple[ColumnName, ...] = ()
     # Height and width of the images; None keeps those of the set (32 for pictures of many sizes).
     image_size: Annotated[int, Field(strict=True, ge=4, le=1024)] | None = None
     # Of pictures in files, the shorter side before the centre is cropped; None: no more than that.

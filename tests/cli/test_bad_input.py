@@ -142,6 +142,7 @@ ROWS = [
     bad("bench --preset digts", "preset: unknown 'digts'", "did you mean 'digits'?"),
     bad("presets show digts", "did you mean 'digits'?"),
     bad("presets copy digts new.yaml", "did you mean 'digits'?"),
+    bad(f"bench {GOOD} -o data.id=my.csv", "data.id: unknown", "did you mean 'table:my.csv'?"),
     bad(f"bench {GOOD} -o data.id=digitz", "data.id: unknown dataset 'digitz'", "'digits'?"),
     bad(f"bench {GOOD} -o data.far=[unifrm_noise]", "data.far:", "mean 'uniform_noise'?"),
     bad(f"bench {GOOD} -o data.shift=[rotat:3]", "data.shift:", "did you mean 'rotate'?"),

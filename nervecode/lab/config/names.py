@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from nervecode.errors import did_you_mean
@@ -19,6 +20,9 @@ from nervecode.lab.registry import Registry
 from nervecode.lab.schema import NO_LOSS, PATHS, Problem
 from nervecode.lab.trainer.registry import CODING_LOSSES, LOSSES, RANGES, Loss
 
+FILES = {".csv": "table", ".tsv": "table", ".parquet": "table", ".npz": "array", ".npy": "array",
+         ".ts": "series"}  # fmt: skip
+"""Suffix of a file -> the kind of set that such files mostly are."""
 REGISTRIES: tuple[Registry[Any], ...] = (MODELS, DATASETS, DETECTORS)
 """Those that installed packages add to."""
 
@@ -135,7 +139,10 @@ def _alike(value: Any, default: Option) -> bool:
 
 
 def _unknown(key: str, kind: str, name: Any, allowed: Iterable[str]) -> Iterator[Problem]:
-    if name not in allowed:
+    allowed = list(dict.fromkeys(allowed))
+    if name not in allowed and kind == "dataset" and (file := FILES.get(Path(name).suffix)):
+        yield key, f"unknown {kind} {name!r}; did you mean '{file}:{name}'?"
+    elif name not in allowed:
         yield key, f"unknown {kind} {name!r}; {did_you_mean(name, allowed)}"
 
 

@@ -291,7 +291,7 @@ CATALOGUE: dict[str, DatasetInfo] = {
     ),
     "array": DatasetInfo("array:PATH, vectors or pictures in .npz (x, y) or .npy", "your own"),
     "table": DatasetInfo(
-        "table:PATH, a .csv or .parquet file; data.target names its classes", "your own"
+        "table:PATH, a .csv, .tsv or .parquet file; data.target names its classes", "your own"
     ),
     "series": DatasetInfo("series:PATH, (N, C, T) in .npz (x, y), .npy or .ts", "your own"),
     "photo_patches": DatasetInfo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,12 @@ def _encoded(dataset: Dataset, parts: Parts) -> tuple[Parts, TableEncoder | None
     def encode(part: Samples) -> Samples:
         return replace(part, inputs=encoder.encode(table.iloc[part.inputs.numpy()], seen))
 
-    return Parts(*map(encode, parts)), encoder, seen.remarks("ID")
+    remarks = [
+        f"ID: column {name!r} numbers the rows; data.drop=[{name}] leaves it out"
+        for name in encoder.numbers
+        if (np.diff(table[name].to_numpy()) == 1).all()
+    ]
+    return Parts(*map(encode, parts)), encoder, [*remarks, *seen.remarks("ID")]
 
 
 def _no_kept_class(spec: str, config: DataConfig, dataset: Dataset, kept: list[int]) -> None:

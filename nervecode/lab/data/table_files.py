@@ -21,7 +21,7 @@ from nervecode.errors import InputError, did_you_mean, need_extra
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-SUFFIXES = (".csv", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".parquet")
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
 DECIMAL_COMMA = r"[-+]?\d+,\d+"
 BLOCK = 1 << 16  # rows
@@ -128,7 +128,7 @@ def column_names(path: Path) -> list[str]:
     """
     _check_kind(path)
     with _readable(path):
-        if path.suffix == ".csv":
+        if path.suffix != ".parquet":
             return _header(path)[1]
         from pyarrow import parquet
 
@@ -146,7 +146,7 @@ def blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
     """
     _check_kind(path)
     with _readable(path):
-        yield from (_csv_blocks if path.suffix == ".csv" else _parquet_blocks)(path, names)
+        yield from (_parquet_blocks if path.suffix == ".parquet" else _csv_blocks)(path, names)
 
 
 def check_columns(

@@ -56,9 +56,9 @@ def open_inputs(
     """Inputs in the shape that a model takes, to be read a batch at a time.
 
     Args:
-        source: a folder of images, an image, an `.npy`, `.npz`, `.ts`, `.csv` or `.parquet` file,
-            tar files in WebDataset's layout and notation (`x-{000..099}.tar`), or a data set's
-            name. An `.npy` file is mapped, an `.npz` or `.ts` file or a data set is held in memory.
+        source: a folder of images, an image, an `.npy`, `.npz`, `.ts`, `.csv`, `.tsv` or `.parquet`
+            file, tar files in WebDataset's layout and notation (`x-{000..099}.tar`), or the name of
+            a data set. An `.npy` file is mapped, an `.npz` or `.ts` file or a set held in memory.
         shape: (C, H, W) or (D,) of one input. Images are resized; arrays must fit.
         encoder: of the columns of a table, where the model was trained on one.
         skip_bad: leave unreadable images and rows with NaN or infinity out, rather than refuse all.

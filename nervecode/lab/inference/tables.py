@@ -15,7 +15,7 @@ from nervecode.lab.inference.arrays import MappedInputs
 
 
 class TableInputs(MappedInputs):
-    """The rows of a `.csv` or `.parquet` file, whose columns are found by their names.
+    """The rows of a `.csv`, `.tsv` or `.parquet` file, whose columns are found by their names.
 
     They are read once, and wait encoded in a file without a name.
     """

@@ -247,10 +247,25 @@ def test_the_row_that_is_no_utf8_is_named(frame: pd.DataFrame, tmp_path: Path) -
         )
 
 
+def test_tabs_make_the_same_table(frame: pd.DataFrame, tmp_path: Path) -> None:
+    plain = build_splits(config(write(frame, tmp_path / "my.csv")))
+    frame.to_csv(tmp_path / "my.tsv", index=False, sep="\t")
+    assert torch.equal(build_splits(config(tmp_path / "my.tsv")).train.inputs, plain.train.inputs)
+
+
+def test_a_column_that_numbers_the_rows_is_told(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame.assign(id=np.arange(1, len(frame) + 1)), tmp_path / "my.csv")
+    told = "ID: column 'id' numbers the rows; data.drop=[id] leaves it out"
+    assert told in build_splits(config(path)).remarks
+    assert build_splits(config(path, drop=["owner", "id"])).remarks == ()
+
+
 def test_names_of_columns_may_be_numbers(frame: pd.DataFrame, tmp_path: Path) -> None:
-    names = {"height": "2024", "time": "2025", "colour": "2026"}
-    splits = build_splits(config(write(frame.rename(columns=names), tmp_path / "my.csv")))
-    assert splits.train.inputs.shape[1] == 5
+    names = {"height": "2024", "time": "2025", "colour": "2026", "kind": "2027"}
+    path = write(frame.rename(columns=names), tmp_path / "my.csv")
+    assert build_splits(config(path, target=2027)).train.inputs.shape[1] == 5
+    splits = build_splits(config(path, target=2027, drop=["owner", 2026]))
+    assert splits.train.inputs.shape[1] == 2
 
 
 def test_blocks_make_the_same_table(
