@@ -12,7 +12,7 @@ from nervecode.core.batch import UNKNOWN, BatchShape
 from nervecode.core.ragged import padded
 from nervecode.errors import InputError, did_you_mean
 
-LENGTH_POWER = 0.25  # of fitted codes
+LENGTH_POWER = 0.5  # of fitted codes
 SHORTEST = 1e-12  # what is shorter counts as this long, so that a dead layer gives 0
 Reduce = Callable[[Tensor, "Tensor | None"], Tensor]
 REDUCERS: dict[str, Reduce] = {}

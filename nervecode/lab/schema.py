@@ -294,7 +294,7 @@ class SignalConfig(Section):
     aggregation: Aggregation | None = None
     # Recipe bits.
     reduce: Literal["mean", "max", "mean_std", "tokens"] = "mean_std"
-    length_power: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.25
+    length_power: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.5
     rank: Annotated[int, Field(strict=True, ge=1, le=1 << 16)] = 128
     codes_per_class: Size = 8
     label_code: bool = True

@@ -13,10 +13,11 @@ from nervecode.scoring.rarity import Rarity
 
 LABEL = ":label"  # what ends the name of a label code
 PSEUDO_COUNTS = 20  # calibration inputs that a class must have before its own figures weigh half
+WEIGHT = 1.5  # of the code length beside regret and label, which both ask about the classes
 
 
 class CodeLengthScore(NamedTuple):
-    """rarity(mean of z(B_l), given k) + rarity(mean of z(R_l)) + rarity(N), in bits.
+    """3/2 rarity(mean of z(B_l), given k) + rarity(mean of z(R_l)) + rarity(N), in bits.
 
     B_l is the code length of layer l, R_l its regret, N the regret of the label; z() standardises
     on the ID calibration split, means run over layers, and `rarity` turns each of the three into
@@ -54,17 +55,24 @@ class CodeLengthScore(NamedTuple):
         """(n,) scores in bits of the calibration inputs, each as if it were none of them."""
         lengths, regrets = self.bits(bits).mean(1), self.regret(regret).mean(1)
         if self.given_class is None or label is None:
-            return self.rarity.held_out(torch.stack([lengths, regrets])).sum(0)
+            return _total(self.rarity.held_out(torch.stack([lengths, regrets])))
         lengths = self.given_class.held_out(lengths, label[:, 1].long())
-        return self.rarity.held_out(torch.stack([lengths, regrets, label[:, 0].double()])).sum(0)
+        terms = torch.stack([lengths, regrets, label[:, 0].double()])
+        return _total(self.rarity.held_out(terms))
 
     def __call__(self, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> Tensor:
         """(N,) scores in bits from what `fit` takes, of N inputs."""
         lengths, regrets = self.bits(bits).mean(1), self.regret(regret).mean(1)
         if self.given_class is None or label is None:
-            return self.rarity(torch.stack([lengths, regrets])).sum(0)
+            return _total(self.rarity(torch.stack([lengths, regrets])))
         lengths = self.given_class(lengths, label[:, 1].long())
-        return self.rarity(torch.stack([lengths, regrets, label[:, 0].double()])).sum(0)
+        terms = torch.stack([lengths, regrets, label[:, 0].double()])
+        return _total(self.rarity(terms))
+
+
+def _total(terms: Tensor) -> Tensor:
+    """(N,) from the (T, N) rarities of code length, regret and maybe label."""
+    return terms.sum(0) + (WEIGHT - 1) * terms[0]
 
 
 class ClassStandard(NamedTuple):

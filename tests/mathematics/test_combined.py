@@ -61,15 +61,19 @@ def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array,
         given_class(without(lengths, i), without(classes, i), lengths[i], classes[i])
         for i in range(len(lengths))
     ]
+    weights = (3 / 2, 1, 1)
     terms = [np.array(own), mean_standard(known, known, 1), known["head:label"][:, 0]]
-    held_out = [sum(oracle.rarity(without(t, i), t[i]) for t in terms) for i in range(len(own))]
+    held_out = [
+        np.dot(weights, [oracle.rarity(without(t, i), t[i]) for t in terms])
+        for i in range(len(own))
+    ]
     fresh = [
         [given_class(lengths, classes, s, k) for s, k in
          zip(mean_standard(known, new, 0), new["head:label"][:, 1], strict=True)],
         mean_standard(known, new, 1), new["head:label"][:, 0],
     ]  # fmt: skip
     scores = [[oracle.rarity(t, s) for s in row] for t, row in zip(terms, fresh, strict=True)]
-    return np.sum(scores, axis=0), np.array(held_out)
+    return np.dot(weights, scores), np.array(held_out)
 
 
 def test_code_length_and_its_p_values() -> None:

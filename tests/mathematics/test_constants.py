@@ -19,7 +19,7 @@ PAGE = " ".join(
 FIT = inspect.signature(fitter.CodeFitter).parameters
 
 STATED = [
-    ("`fit` takes p = 1/4", reduce.LENGTH_POWER, 1 / 4),
+    ("`fit` takes p = 1/2", reduce.LENGTH_POWER, 1 / 2),
     ("`mean_std` (default of `fit`)", FIT["reduce"].default, "mean_std"),
     ("at most 256 real places", fitter.POSITIONS, 256),
     ("Defaults: T = 1 and weights 1, 1, 0", codebook.SoftAssignment(),
@@ -42,6 +42,7 @@ STATED = [
     ("With more than 256 classes, each has one code",
      [centres.Reservoir(k).per_class for k in (256, 257)], [16, 0]),
     ("(std <= 10⁻¹² (1 + |mean|))", combine.NEGLIGIBLE, 1e-12),
+    ("3/2 rarity(z(mean_l z(B_l) given k))", code_length.WEIGHT, 3 / 2),
     ("w = n_k / (n_k + 20)", code_length.PSEUDO_COUNTS, 20),
     ("the 90 % quantile", rarity.TAIL, 0.1),
     ("Classes with fewer than 99 calibration inputs", mondrian.OWN, 99),

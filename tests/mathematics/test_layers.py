@@ -52,7 +52,7 @@ def activations(net: Net, x: Tensor) -> dict[str, Array]:
     raw = {name: tensor.double().numpy() for name, tensor in
            (("maps", maps), ("hidden", hidden), ("head", logits))}  # fmt: skip
     raw["maps"] = np.array([mean_std(one.reshape(3, -1)) for one in raw["maps"]])
-    vectors = {name: np.array([powered(z, 0.25) for z in rows]) for name, rows in raw.items()}
+    vectors = {name: np.array([powered(z, 0.5) for z in rows]) for name, rows in raw.items()}
     return vectors | {"features": features.double().numpy(), "logits": logits.double().numpy()}
 
 

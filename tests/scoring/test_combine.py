@@ -63,15 +63,17 @@ def mean_z(known: np.ndarray, some: np.ndarray) -> np.ndarray:
 
 
 def code_length(known: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Rarity of the mean z(B) over layers, plus that of the mean z(R); (n, L, 2) arrays."""
+    """3/2 rarity of the mean z(B) over layers, plus that of the mean z(R); (n, L, 2) arrays."""
     means, others = mean_z(known, known), mean_z(known, new)
-    return np.sum([rarity_by_hand(means[:, part], others[:, part]) for part in (0, 1)], axis=0)
+    b, r = (np.array(rarity_by_hand(means[:, part], others[:, part])) for part in (0, 1))
+    return 1.5 * b + r
 
 
 def held_out_code_length(known: np.ndarray) -> np.ndarray:
     """The same of the calibration inputs, each among the others."""
     means = mean_z(known, known)
-    return np.sum([held_out_rarity_by_hand(means[:, part]) for part in (0, 1)], axis=0)
+    b, r = (np.array(held_out_rarity_by_hand(means[:, part])) for part in (0, 1))
+    return 1.5 * b + r
 
 
 def test_code_length_by_hand() -> None:
@@ -123,7 +125,7 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
     conditional = np.array(held_out_given_class(b, of_known))
     new_conditional = np.array(given_class(b, of_known, new_b, of_new))
     expected = (
-        np.array(rarity_by_hand(conditional, new_conditional))
+        1.5 * np.array(rarity_by_hand(conditional, new_conditional))
         + rarity_by_hand(r, new_r)
         + rarity_by_hand(label, new_label)
     )
@@ -132,7 +134,7 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
         *torch.from_numpy(known).unbind(2), torch.from_numpy(np.stack([label, of_known], 1))
     )
     terms = [held_out_rarity_by_hand(term) for term in (conditional, r, label)]
-    np.testing.assert_allclose(held_out, np.sum(terms, axis=0), rtol=1e-9)
+    np.testing.assert_allclose(held_out, np.dot([1.5, 1, 1], terms), rtol=1e-9)
 
 
 def test_rarity_rises_with_the_score_and_has_no_upper_end() -> None:
