@@ -29,7 +29,8 @@ from scipy.io import savemat
 from sklearn.datasets import load_sample_images
 from torchvision import datasets
 
-from nervecode.lab.data.catalogue import CATALOGUE, VARIABLE, pictures_folder
+from nervecode.lab.data.catalogue import CATALOGUE
+from nervecode.lab.data.locate import VARIABLE, pictures_folder
 
 Set = tuple[np.ndarray, np.ndarray]
 

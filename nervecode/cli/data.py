@@ -13,7 +13,7 @@ from nervecode.cli.show import next_step, say, show_table
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
-    from nervecode.lab.data.catalogue import Location
+    from nervecode.lab.data.locate import Location
 
 app = typer.Typer(
     help="List data sets and their state; fetch absent ones.\n\n"
@@ -31,7 +31,7 @@ def data(
     """List every data set: what it is, and where it is or what gets it."""
     if context.invoked_subcommand is not None:
         return
-    from nervecode.lab.data.catalogue import NO_ROOT, VARIABLE, data_root, locations
+    from nervecode.lab.data.locate import NO_ROOT, VARIABLE, data_root, locations
 
     places, root = locations(), data_root()
     if as_json:

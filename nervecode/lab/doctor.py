@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nervecode import __version__
 from nervecode.lab.config.presets import presets
-from nervecode.lab.data.catalogue import NO_ROOT, data_root, locations
+from nervecode.lab.data.locate import NO_ROOT, data_root, locations
 from nervecode.lab.machine.provenance import provenance
 
 OTHERS = ("scipy", "matplotlib", "safetensors", "scikit-image")

@@ -14,7 +14,7 @@ import torch
 
 import nervecode
 from nervecode.lab import doctor
-from nervecode.lab.data.catalogue import locations
+from nervecode.lab.data.locate import locations
 
 
 def test_the_block_tells_versions_device_data_and_disk(cli: Any, tmp_path: Path) -> None:

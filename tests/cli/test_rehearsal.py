@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from nervecode.lab.data.catalogue import CATALOGUE, VARIABLE
+from nervecode.lab.data.catalogue import CATALOGUE
+from nervecode.lab.data.locate import VARIABLE
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.run.directory import RunDir
 from tests.rehearsal import make, trust

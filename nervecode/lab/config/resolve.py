@@ -16,7 +16,7 @@ from nervecode.lab.config.names import hidden_names, unknown_names
 from nervecode.lab.config.presets import Origins, file_layers, merge, preset_layers
 from nervecode.lab.config.stored import validated
 from nervecode.lab.config.yaml import parse_value
-from nervecode.lab.data.catalogue import locate
+from nervecode.lab.data.locate import locate
 from nervecode.lab.schema import Config
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.wheels import WHEELS

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.samples import Samples
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.files import sha256
-from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.dataset import ImageDataset
 from nervecode.lab.data.image_files import ImageFiles, images_below
+from nervecode.lab.data.locate import locate, require
 
 MOST = 150  # of one kind; there are five hundred flags
 MAX_PIXELS = 2_500_000  # a few have a hundred times as many, for posters

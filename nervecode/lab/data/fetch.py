@@ -10,15 +10,9 @@ from tempfile import TemporaryDirectory
 
 from nervecode.errors import InputError, NervecodeError, did_you_mean
 from nervecode.files import replacing
-from nervecode.lab.data.catalogue import (
-    CATALOGUE,
-    Files,
-    locate,
-    raw_folder,
-    require,
-    require_root,
-)
+from nervecode.lab.data.catalogue import CATALOGUE, Files
 from nervecode.lab.data.idx_sets import Checked, check_folder
+from nervecode.lab.data.locate import locate, raw_folder, require, require_root
 from nervecode.lab.data.unpack import install, intact
 
 

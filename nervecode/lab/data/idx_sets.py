@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import CATALOGUE, find_file, locate, require
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.locate import find_file, locate, require
 from nervecode.lab.data.samples import Samples
 
 UNSIGNED_BYTE = 0x08

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import locate, require
 from nervecode.lab.data.dataset import ImageDataset
 from nervecode.lab.data.image_files import ImageFiles, images_below
 from nervecode.lab.data.images import SUFFIXES
+from nervecode.lab.data.locate import locate, require
 
 
 def dtd(argument: str = "") -> ImageDataset:

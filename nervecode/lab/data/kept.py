@@ -9,7 +9,7 @@ import numpy as np
 
 from nervecode.errors import ArtifactError, NervecodeError
 from nervecode.files import read_npz, write_npz
-from nervecode.lab.data.catalogue import data_root
+from nervecode.lab.data.locate import data_root
 
 
 def kept(name: str, fingerprint: str, make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import CATALOGUE, locate, plain_folder, require
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.locate import locate, plain_folder, require
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.uci_files import read_uci
 

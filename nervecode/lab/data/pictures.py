@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from nervecode.lab.data.bundled import patches
-from nervecode.lab.data.catalogue import CATALOGUE, pictures_folder, require
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.images import fit_images, image_tensor, open_image
+from nervecode.lab.data.locate import pictures_folder, require
 from nervecode.lab.data.samples import Shape
 
 FACES = 100

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.catalogue import require
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.encoder import Seen, TableEncoder
 from nervecode.lab.data.load import load_id, load_outside, number
+from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names
 from nervecode.lab.data.partition import Parts, kept_classes, partition, shared_rows, stream
 from nervecode.lab.data.registry import OUTLIERS, SHIFTS

@@ -16,7 +16,8 @@ from zipfile import BadZipFile, ZipFile
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.data.archives import Archives, Download
-from nervecode.lab.data.catalogue import CATALOGUE, holds, locate, require_root
+from nervecode.lab.data.catalogue import CATALOGUE
+from nervecode.lab.data.locate import holds, locate, require_root
 
 
 def install(name: str, archives: Archives, source: Path | None) -> Path:

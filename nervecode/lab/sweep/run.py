@@ -10,7 +10,7 @@ from typing import Any
 
 from nervecode.errors import NervecodeError
 from nervecode.files import csv_text, write_json, write_text
-from nervecode.lab.data.catalogue import require
+from nervecode.lab.data.locate import require
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.user_code import is_trusted
 from nervecode.lab.sweep.cells import Cell, Sweep

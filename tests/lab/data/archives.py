@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nervecode.lab.data import catalogue
+from nervecode.lab.data import locate as locating
 from nervecode.lab.data.catalogue import CATALOGUE
 
 TRAIN, TEST = 30, 12
@@ -59,5 +59,5 @@ def write(folder: Path, made: dict[str, np.ndarray], *, gzipped: bool) -> Path:
 
 def own_root(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """A data folder of the test's own."""
-    monkeypatch.setenv(catalogue.VARIABLE, str(folder))
+    monkeypatch.setenv(locating.VARIABLE, str(folder))
     return folder

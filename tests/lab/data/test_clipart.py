@@ -11,9 +11,9 @@ from PIL import Image
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.data import clipart, image_files
-from nervecode.lab.data.catalogue import locate, places, require
 from nervecode.lab.data.clipart import KINDS, openclipart
 from nervecode.lab.data.images import decode
+from nervecode.lab.data.locate import locate, places, require
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.schema import DataConfig
 from tests.lab.data.archives import own_root
@@ -116,7 +116,7 @@ def test_what_is_absent_is_told_with_the_command_that_gets_it(
         openclipart()
     own_root(monkeypatch, tmp_path / "empty")
     monkeypatch.setattr(
-        "nervecode.lab.data.catalogue.places",
+        "nervecode.lab.data.locate.places",
         lambda name: [place for place in places(name) if tmp_path in place.parents],
     )
     with pytest.raises(InputError) as told:

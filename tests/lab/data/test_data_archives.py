@@ -24,11 +24,13 @@ from torchvision.datasets import utils
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.data import catalogue, unpack
+from nervecode.lab.data import locate as locating
+from nervecode.lab.data import unpack
 from nervecode.lab.data.archives import ARCHIVES
-from nervecode.lab.data.catalogue import CATALOGUE, locate, require
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.fetch import fetch
 from nervecode.lab.data.load import load_dataset
+from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.schema import DataConfig
@@ -447,7 +449,7 @@ def test_a_data_folder_that_is_a_file_is_told(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(catalogue.VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(locating.VARIABLE, str(tmp_path / "file"))
     with pytest.raises(NervecodeError, match="data: svhn cannot be written to"):
         fetch("svhn", source=source)
 

@@ -25,10 +25,12 @@ from torchvision.datasets.utils import calculate_md5
 from nervecode.errors import InputError, MissingExtraError, NervecodeError
 from nervecode.lab.config.presets import presets
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data import catalogue, wheels
-from nervecode.lab.data.catalogue import CATALOGUE, EXTRA, data_root, locate, places, require
+from nervecode.lab.data import locate as locating
+from nervecode.lab.data import wheels
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.fetch import fetch
 from nervecode.lab.data.images import fit_images
+from nervecode.lab.data.locate import EXTRA, data_root, locate, places, require
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.doctor import examine
@@ -443,7 +445,7 @@ def test_models_of_images_and_series_refuse_features(name: str) -> None:
 
 
 def test_textures_at_full_size_are_parts_of_the_pictures() -> None:
-    folder = catalogue.pictures_folder()
+    folder = locating.pictures_folder()
     assert folder is not None
     found = OUTLIERS["textures"]((1, 64, 64), seeded())
     for index, name in enumerate(("brick", "grass", "gravel")):

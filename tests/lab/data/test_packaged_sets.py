@@ -11,8 +11,9 @@ import rdata
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data import catalogue, wheels
-from nervecode.lab.data.catalogue import VARIABLE, locate
+from nervecode.lab.data import locate as locating
+from nervecode.lab.data import wheels
+from nervecode.lab.data.locate import VARIABLE, locate
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.data.uci_files import UCI_TABLES
@@ -87,9 +88,9 @@ def put(root: Path, name: str) -> Path:
 def test_files_of_uci_serve_in_the_place_of_the_package(
     name: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "find_spec", lambda package: None)  # no rdata is needed
+    monkeypatch.setattr(locating, "find_spec", lambda package: None)  # no rdata is needed
     folder = put(root, name)
-    assert locate(name) == catalogue.Location(name, True, str(folder))
+    assert locate(name) == locating.Location(name, True, str(folder))
     found = DATASETS[name]()
     sums, classes = READ[name]
     assert found.train.inputs.shape[1:] == KNOWN[name][1]
@@ -120,7 +121,7 @@ def test_what_is_no_file_of_uci_is_told(text: str, words: str, root: Path) -> No
 
 @pytest.mark.parametrize("name", UCI)
 def test_classes_of_uci_are_those_of_mlbench(name: str) -> None:
-    if not locate(name).present or catalogue.plain_folder(name):
+    if not locate(name).present or locating.plain_folder(name):
         pytest.skip(f"{name} of mlbench is not on this machine")
     assert DATASETS[name]().classes == tuple(UCI_TABLES[name].classes.values())
 
@@ -159,7 +160,7 @@ def test_what_installs_an_absent_set_is_told(root: Path, monkeypatch: pytest.Mon
         assert "get it: apt install r-cran-mlbench, or: apt-get download" in text
         assert text.endswith(f", or put letter-recognition.data of UCI into {root}/letter")
         assert "or put xaa.dat to xai.dat of UCI into" in absent("vehicle")
-    monkeypatch.setattr(catalogue, "find_spec", lambda package: None)
+    monkeypatch.setattr(locating, "find_spec", lambda package: None)
     assert absent("letter") == (
         "data: letter is absent from this environment, which lacks rdata; "
         "get it: pip install -e '.[tables]' in the checkout"
