@@ -29,6 +29,7 @@ from nervecode.files import write_text
 from nervecode.lab.results.table import as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.collect import collect, recorded
+from nervecode.lab.study.costs import read_costs
 from nervecode.lab.study.plan import (
     ROLES,
     Plan,
@@ -38,7 +39,7 @@ from nervecode.lab.study.plan import (
     with_role,
 )
 from nervecode.lab.study.published import published_page
-from nervecode.lab.study.results import headline, page
+from nervecode.lab.study.results import Findings, headline, page
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study, attempt, run_cells_of
 from nervecode.lab.sweep.cells import Cell
@@ -56,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plan", type=Path, default=STUDY / "matrix.yaml")
     parser.add_argument("--ablations", type=Path, default=STUDY / "ablations.yaml")
+    parser.add_argument("--trained", type=Path, default=STUDY / "trained.yaml")
     parser.add_argument("--role", choices=ROLES, help="of those two, only settings of this one")
     parser.add_argument("--outdir", type=Path, default=Path("runs/study"))
     parser.add_argument("--runs", type=Path, nargs="+", default=[], metavar="DIR")
@@ -72,7 +74,7 @@ def main() -> int:
     given = parse()
     plans = [read_plan(given.plan)]
     if not plans[0].published:
-        plans.append(read_plan(given.ablations))
+        plans += map(read_plan, (given.ablations, given.trained))
     elif given.page == PAGE:
         raise InputError(f"--page: found none, allowed: a page of its own for {given.plan}")
     check_apart(plans)
@@ -87,7 +89,9 @@ def main() -> int:
     if plans[0].published:
         text = published_page(plans[0], studies[0], absent)
     else:
-        text = report(plans[0], studies[0], studies[1], absent, given)
+        matrix, ablations, trained = zip(plans, studies, strict=True)
+        costs = read_costs(given.page.with_suffix("") / "costs.csv")
+        text = report(Findings(matrix, ablations, trained, absent, costs), given)
     write_text(given.page, text)
     sys.stdout.write(text)
     say(f"Page: {given.page}")
@@ -151,16 +155,16 @@ def without_folders(text: str, given: argparse.Namespace) -> str:
     return text.replace(str(Path.home()), "~")
 
 
-def report(
-    plan: Plan, matrix: Study, side: Study, absent: dict[str, str], given: argparse.Namespace
-) -> str:
+def report(findings: Findings, given: argparse.Namespace) -> str:
     """The page of the matrix, beside its picture; its first rows go to the README."""
+    _, matrix = findings.matrix
     if len(matrix.near) < 2:
-        raise ArtifactError(f"{given.outdir}: fewer than two settings are finished: {absent}")
+        told = f"fewer than two settings are finished: {findings.failed}"
+        raise ArtifactError(f"{given.outdir}: {told}")
     draw(matrix, given.page.parent / "images" / "critical_difference.png")
     if given.page == PAGE:
         fill(ROOT / "README.md", as_markdown(headline(matrix)))
-    return page(plan, matrix, side, absent)
+    return page(findings)
 
 
 def fill(path: Path, text: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.results.table import Table, as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study import side_tables
-from nervecode.lab.study.claims import Target, claims
+from nervecode.lab.study.claims import claims
+from nervecode.lab.study.costs import Costs
 from nervecode.lab.study.method_tables import (
     alone,
     combinations,
@@ -18,7 +20,10 @@ from nervecode.lab.study.method_tables import (
     spread,
 )
 from nervecode.lab.study.plan import Plan
+from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
+from nervecode.lab.study.trained import tasks_of
+from nervecode.lab.study.trained_tables import by_task, training, training_claims
 
 HEAD = """# Results
 
@@ -41,30 +46,55 @@ near.
 MARKS = {True: "reached", False: "**not reached**", None: "not known"}
 
 
-def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> str:
-    """The whole page.
+@dataclass(frozen=True)
+class Findings:
+    """All that the page tells of.
 
-    Args:
-        plan: of the matrix.
-        study: its finished settings.
-        side: ablations and reproductions.
+    Attributes:
+        matrix: the benchmark's plan, and its settings that are finished.
+        ablations: signals that share a training, joint training of old, reproductions.
+        trained: tasks that are trained with several losses.
         failed: setting -> why it is not among them.
+        costs: of the signals of the ablations.
     """
+
+    matrix: tuple[Plan, Study]
+    ablations: tuple[Plan, Study]
+    trained: tuple[Plan, Study]
+    failed: Mapping[str, str]
+    costs: Costs
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Every finished setting."""
+        parts = (self.matrix, self.ablations, self.trained)
+        return [setting for _, study in parts for setting in study.settings]
+
+
+def page(findings: Findings) -> str:
+    """The whole page."""
+    (plan, study), (_, side), (_, trained) = (
+        findings.matrix, findings.ablations, findings.trained,
+    )  # fmt: skip
+    tasks = tasks_of(trained)
+    ablations = [setting for setting in side.settings if setting.role != "joint"]
     tables = [
-        targets(claims(study), _missing(plan, study)),
+        targets(findings),
         ranking(study),
         by_setting(study),
         parts(study, "Development against confirmation", lambda setting: setting.role),
         parts(study, "By kind of data", lambda setting: setting.kind),
         parts(study, "By network", lambda setting: setting.config.model.name),
+        training(tasks),
+        by_task(tasks),
         combinations(study),
         *[every(study, group) for group in (None, "near", "shift")],
         *[alone(setting) for setting in study.settings if not setting.has_near],
-        *[side_tables.ablation(setting) for setting in side.settings if setting.role != "joint"],
+        *[side_tables.ablation(setting, findings.costs) for setting in ablations],
         side_tables.joint(side),
         side_tables.oracles(study),
-        side_tables.settings([*study.settings, *side.settings]),
-        side_tables.failures(plan, [*study.settings, *side.settings], failed),
+        side_tables.settings(findings.settings),
+        side_tables.failures(plan, findings.settings, findings.failed),
     ]
     texts = [as_markdown(table) for table in tables if table.body]
     texts.insert(2, "![average ranks and critical difference](images/critical_difference.png)\n")
@@ -72,15 +102,22 @@ def page(plan: Plan, study: Study, side: Study, failed: Mapping[str, str]) -> st
     return "\n".join([head, *texts]).rstrip() + "\n"
 
 
-def targets(claims: Sequence[Target], missing: str = "") -> Table:
+def targets(findings: Findings) -> Table:
     """The targets, each with what was found, and what that lacks."""
-    so_far = ", not complete" if missing else ""
-    body = [
-        [claim.text, claim.found, MARKS[claim.reached] + so_far * (claim.reached is not None)]
-        for claim in claims
-    ]
-    reached = sum(claim.reached is True for claim in claims)
-    caption = f"{reached} of {len(claims)} are reached.{missing}"
+    (_, study), (_, trained) = findings.matrix, findings.trained
+    body, captions, reached = [], [], 0
+    for name, part, asked in (
+        ("The matrix", findings.matrix, claims(study)),
+        ("Training with losses", findings.trained, list(training_claims(tasks_of(trained)))),
+    ):
+        missing = _missing(*part)
+        for claim in asked:
+            so_far = ", not complete" if missing and claim.reached is not None else ""
+            body.append([claim.text, claim.found, MARKS[claim.reached] + so_far])
+        reached += sum(claim.reached is True for claim in asked)
+        if missing:
+            captions.append(f"{name} is not complete, and no verdict on it is final; {missing}.")
+    caption = " ".join([f"{reached} of {len(body)} are reached.", *(f"**{c}**" for c in captions)])
     return Table("Targets", ["the signal", "found", "verdict"], body, caption=caption)
 
 
@@ -147,11 +184,9 @@ def by_setting(study: Study) -> Table:
 
 
 def _missing(plan: Plan, study: Study) -> str:
+    """Which settings of a plan are not there, or not with all their seeds; empty for none."""
     done = {setting.name for setting in study.settings if not setting.absent}
     names = [name for name in plan.settings if name not in done]
-    if not names:
-        return ""
-    return (
-        " **The matrix is not complete, and no verdict is final; not in it, or without some seeds: "
-        f"{', '.join(names)}.**"
-    )
+    if len(names) == len(plan.settings):
+        return f"none of {len(names)} settings is done with all its seeds" if names else ""
+    return f"not in it, or without some seeds: {', '.join(names)}" if names else ""

@@ -11,13 +11,14 @@ from nervecode.lab.results.rows import GROUPS, over_seeds
 from nervecode.lab.results.table import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.collect import told
+from nervecode.lab.study.costs import Costs
 from nervecode.lab.study.oracle import ORACLE
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
 
 
-def ablation(setting: Setting) -> Table:
+def ablation(setting: Setting, costs: Costs) -> Table:
     """The signals of one run, which share one training; the default first."""
     names = [m for m in setting.scores if m.startswith(PRIMARY)]
     names.sort(key=lambda m: (m != PRIMARY, -setting.mean(m)))
@@ -29,12 +30,25 @@ def ablation(setting: Setting) -> Table:
         lead = "" if name == PRIMARY else ahead
         score = f"{setting.mean(name):.2f}±{setting.std(name):.2f}"
         figures = [f"{setting.mean(name, g):.2f}" if setting.has(name, g) else "" for g in GROUPS]
-        body.append([options, score, lead, *figures])
+        body.append([options, score, lead, *figures, *_costs(setting, name, costs)])
     caption = (
-        f"One training for all rows; ID accuracy {setting.accuracy:.2f} %. {setting.note}".strip()
+        f"One training for all rows; ID accuracy {setting.accuracy:.2f} %. Fit and scoring take so "
+        "many times a bare forward pass (`scripts/ablate_costs.py`, which takes turns); % a point: "
+        "what the default costs more in scoring than this row, in percent of a bare pass, for each "
+        f"point of score that it is ahead. {setting.note}".strip()
     )
-    header = ["signal", "score", "less the first", *GROUPS]
+    header = ["signal", "score", "less the first", *GROUPS, "fit", "scoring", "% a point"]
     return Table(f"{setting.role.capitalize()}: {setting.label}", header, body, caption=caption)
+
+
+def _costs(setting: Setting, name: str, costs: Costs) -> list[str]:
+    """Fit, scoring, and what the default costs more for each point; empty where not measured."""
+    cost, first = (costs.get((setting.name, signal)) for signal in (name, PRIMARY))
+    if cost is None:
+        return ["", "", ""]
+    points, more = setting.ahead(name), 100 * (first.score - cost.score if first else 0)
+    price = f"{more / points:.1f}" if points >= 0.05 and more > 0 else ""
+    return ["" if cost.fit is None else f"{cost.fit:.2f}", f"{cost.score:.2f}", price]
 
 
 def joint_pairs(side: Study) -> Iterator[tuple[Setting, Setting]]:

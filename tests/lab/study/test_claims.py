@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from nervecode.errors import ArtifactError
 from nervecode.lab.study.claims import claims
+from nervecode.lab.study.costs import Cost, read_costs, write_costs
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.side_tables import ablation, joint, joint_pairs
 from nervecode.lab.study.study import Study
@@ -36,9 +40,42 @@ def test_the_joint_table_pairs_the_seeds() -> None:
 
 
 def test_the_ablation_table_opens_with_the_default_and_tells_the_options() -> None:
-    rows = ablation(PLAIN).body
-    assert rows[0] == ["the default", "85.00±7.07", "", "85.00", "85.00", ""]
+    rows = ablation(PLAIN, {}).body
+    assert rows[0][:6] == ["the default", "85.00±7.07", "", "85.00", "85.00", ""]
     assert rows[1][:3] == ["recipe: v0_1_1, detach: True", "50.00±0.00", "-35.00±7.07"]
+    assert [row[-3:] for row in rows] == [["", "", ""]] * 2
+
+
+def test_the_ablation_table_says_what_each_point_costs() -> None:
+    names = ("nervecode", "nervecode_max", "nervecode_last", "nervecode_by_mean", "nervecode_dear")
+    overrides = [f"signals.{name}={{}}" for name in names]
+    scores = dict(zip(names, ([0.9], [0.88], [0.91], [0.8], [0.85]), strict=True))
+    one = made("a", "digits", *overrides, accuracy=[99.0], scores=scores)
+    costs = {
+        ("a", "nervecode"): Cost(1.5, 1.3), ("a", "nervecode_max"): Cost(1.25, 1.2),
+        ("a", "nervecode_last"): Cost(1.1, 1.1), ("a", "nervecode_dear"): Cost(None, 1.4),
+        ("b", "nervecode_by_mean"): Cost(9, 9),
+    }  # fmt: skip
+    assert [row[-3:] for row in ablation(one, costs).body] == [
+        ["1.50", "1.30", ""],
+        ["1.10", "1.10", ""],  # cheaper and better than the default
+        ["1.25", "1.20", "5.0"],  # ten percent for two points
+        ["", "1.40", ""],  # dearer and worse
+        ["", "", ""],  # not measured
+    ]
+
+
+def test_costs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    costs = {("a", "nervecode"): Cost(1.5, 1.25), ("a", "nervecode_v0_1_1"): Cost(None, 1.125)}
+    assert read_costs(path) == {}
+    write_costs(path, costs)
+    assert read_costs(path) == costs
+    for old, new in (("1.500", "much"), ("signal", "singal"), ("1.125\n", "")):
+        write_costs(path, costs)
+        path.write_text(path.read_text().replace(old, new))
+        with pytest.raises(ArtifactError, match=r"costs\.csv: is damaged .*ablate_costs.py writes"):
+            read_costs(path)
 
 
 def setting(

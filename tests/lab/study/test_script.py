@@ -28,12 +28,14 @@ def test_a_page_without_marks_is_left_alone(script: ModuleType, tmp_path: Path) 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Arguments that name a plan with one setting that cannot succeed, and an empty one."""
-    plan, side = tmp_path / "plan.yaml", tmp_path / "side.yaml"
+    """Arguments that name a plan with one setting that cannot succeed, and two empty ones."""
+    plan, side, trained = (tmp_path / f"{name}.yaml" for name in ("plan", "side", "trained"))
     plan.write_text(SMALL + "  lost: {preset: digits, overrides: [bench.accuracy_gate=1]}\n")
-    side.write_text("title: none\nsettings: {}\n")
+    for empty in (side, trained):
+        empty.write_text("title: none\nsettings: {}\n")
     page = tmp_path / "docs" / "results.md"
-    return ["study.py", "--plan", str(plan), "--ablations", str(side), "--page", str(page)]
+    plans = ["--plan", str(plan), "--ablations", str(side), "--trained", str(trained)]
+    return ["study.py", *plans, "--page", str(page)]
 
 
 def test_the_script_makes_the_page_from_runs_or_from_their_rows(
@@ -51,7 +53,9 @@ def test_the_script_makes_the_page_from_runs_or_from_their_rows(
         "| lost | the whole setting | seed 0, 1: waiting; `python scripts/study.py --only lost` "
         "runs it |" in text
     )
-    assert "**The matrix is not complete, and no verdict is final; not in it, or without" in text
+    assert (
+        "**The matrix is not complete, and no verdict on it is final; not in it, or without" in text
+    )
     assert (page.parent / "images/critical_difference.png").stat().st_size > 5000
     rows = page.parent / "results" / "plan"
     assert sorted(path.name for path in rows.iterdir()) == ["far.csv", "one.csv", "two.csv"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from nervecode.lab.results.rows import summarise
 from nervecode.lab.study.claims import claims
 from nervecode.lab.study.oracle import oracle_auroc
 from nervecode.lab.study.plan import Plan, cells_of, check_apart, read_plan, with_role
-from nervecode.lab.study.results import headline, page, ranking
+from nervecode.lab.study.results import Findings, headline, page, ranking
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study, attempt
 from tests.lab.study.small import SMALL, run_all
@@ -92,8 +93,14 @@ def test_a_seed_that_repeats_another_narrows_no_interval(study: Study) -> None:
     assert both.lead("knn") == alone.lead("knn")
 
 
+def findings(plan: Plan, study: Study, failed: Mapping[str, str]) -> Findings:
+    """Those of a matrix alone."""
+    none = (plan.model_copy(update={"name": "none", "settings": {}}), Study([]))
+    return Findings((plan, study), none, none, failed, {})
+
+
 def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
-    text = page(plan, study, Study([]), {"lost": "no data"})
+    text = page(findings(plan, study, {"lost": "no data"}))
     one = study.settings[0]
     saved = summarise(one.rows)
     shown = {(r["method"], r["group"]): r for r in saved}
@@ -130,7 +137,7 @@ def test_the_readme_says_what_the_page_says() -> None:
 
 
 def test_the_page_names_what_is_not_in_the_averages(plan: Plan, study: Study) -> None:
-    text = page(plan, study, Study([]), {"lost": "no data"})
+    text = page(findings(plan, study, {"lost": "no data"}))
     assert "| lost | the whole setting | no data |" in text
     assert "| by plan | `odin` | too slow |" in text
     assert "Nothing near is in far, so it counts in no average and in no rank." in text
@@ -143,7 +150,7 @@ def test_the_page_names_what_is_not_in_the_averages(plan: Plan, study: Study) ->
 
 
 def test_the_verdict_on_the_combination_names_the_best_row(plan: Plan, study: Study) -> None:
-    text = page(plan, study, Study([]), {})
+    text = page(findings(plan, study, {}))
     names = ["energy", "mahalanobis", "nervecode", "combo_id_zscore_equal"]
     names += [f"combo_id_zscore_equal_{pair}" for pair in ("E+M", "E+N", "M+N")]
     best = max(names, key=study.average)
@@ -190,7 +197,7 @@ def test_the_absence_of_a_baseline_never_helps(plan: Plan, study: Study) -> None
     assert found.ahead(best).mean == pytest.approx(kept.ahead(best))
     assert found.ahead(found.best()).mean <= study.ahead(best).mean
     assert found.methods[-1] == best
-    text = page(plan, found, Study([]), {})
+    text = page(findings(plan, found, {}))
     assert f"| {lost.name} | `{best}` | singular |" in text
     assert re.search(rf"\| `{best}` .*\|  \| 1 of 2 \|", text)
 

@@ -1,0 +1,111 @@
+"""Trained: tasks under several losses, and how far our score is ahead after each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nervecode.lab.schema import NO_LOSS, PRIMARY
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study
+
+PLAIN = "cross_entropy"
+RIVALS = ("logit_norm", "t2f_norm", "cider")  # trained so that OOD inputs stand out
+LOSS_KEYS = {"loss", "loss_options", "coding_loss", "coding_layers", "coding_weight"}
+
+Pair = tuple[str, str]
+"""A loss, and the method that is used after it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task that was trained with several losses.
+
+    Attributes:
+        name: of its plain setting, without `.plain`.
+        by_loss: loss -> the setting that was trained with it, the plain one among them.
+    """
+
+    name: str
+    by_loss: Mapping[str, Setting]
+
+    def has(self, loss: str, method: str = PRIMARY) -> bool:
+        """Whether a method has a figure after a loss."""
+        return loss in self.by_loss and self.by_loss[loss].has(method)
+
+    def gain(self, loss: str, method: str, group: str | None = None) -> float:
+        """Points of a method after a loss above itself after plain training.
+
+        Over the seeds that both have; NaN where there are none.
+        """
+        if not self.has(PLAIN, method):
+            return float("nan")
+        return _over_common_seeds(*(self.by_loss[n].seeds(method, group) for n in (loss, PLAIN)))
+
+    def accuracy_gain(self, loss: str) -> float:
+        """Points of accuracy above plain training."""
+        return _over_common_seeds(*(self.by_loss[n].accuracies for n in (loss, PLAIN)))
+
+    def lead(self, loss: str, rivals: Sequence[Pair]) -> float | None:
+        """Points of our score after a loss above the best rival; None where either is absent."""
+        theirs = [self.by_loss[n].mean(method) for n, method in rivals if self.has(n, method)]
+        if not self.has(loss) or not theirs:
+            return None
+        return self.by_loss[loss].mean(PRIMARY) - max(theirs)
+
+
+def tasks_of(study: Study) -> list[Task]:
+    """The settings that differ in their loss alone, together.
+
+    Those that share no seed with a plain one do not count.
+    """
+    together: dict[str, dict[str, Setting]] = {}
+    for setting in study.near:
+        train = setting.config.train.model_dump(exclude=LOSS_KEYS)
+        key = f"{setting.config.data} {setting.config.model} {train}"
+        together.setdefault(key, {})[loss_of(setting)] = setting
+    tasks = []
+    for by_loss in together.values():
+        if plain := by_loss.get(PLAIN):
+            seeds = plain.accuracies.keys()
+            some = {n: s for n, s in by_loss.items() if seeds & s.accuracies.keys()}
+            tasks.append(Task(plain.label.replace(".plain", "", 1), some))
+    return tasks
+
+
+def loss_of(setting: Setting) -> str:
+    """What a setting was trained with: its loss in bits where it has one, else that of the task."""
+    train = setting.config.train
+    return train.loss if train.coding_loss == NO_LOSS else train.coding_loss
+
+
+def losses(tasks: Sequence[Task]) -> list[str]:
+    """Every loss, the plain one first."""
+    names = dict.fromkeys(loss for task in tasks for loss in task.by_loss)
+    return sorted(names, key=lambda loss: loss != PLAIN)
+
+
+def joint_losses(tasks: Sequence[Task]) -> list[str]:
+    """The losses in bits."""
+    settings = [setting for task in tasks for setting in task.by_loss.values()]
+    joint = [setting for setting in settings if setting.config.train.coding_loss != NO_LOSS]
+    return list(dict.fromkeys(map(loss_of, joint)))
+
+
+def best_detector(tasks: Sequence[Task], loss: str) -> str:
+    """The baseline with the highest average score after a loss; one that ran in all its tasks."""
+    part = Study([task.by_loss[loss] for task in tasks if loss in task.by_loss])
+    return max(part.complete or part.rivals, key=part.average)
+
+
+def rivals(tasks: Sequence[Task]) -> list[Pair]:
+    """What is trained so that OOD inputs stand out, with the detector that is best after it."""
+    run = [loss for loss in RIVALS if any(loss in task.by_loss for task in tasks)]
+    return [(loss, best_detector(tasks, loss)) for loss in run]
+
+
+def _over_common_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    both = ours.keys() & theirs.keys()
+    return float(np.mean([ours[s] - theirs[s] for s in both])) if both else float("nan")

@@ -1,0 +1,139 @@
+"""Trained: tasks that differ in their loss alone, each loss with the detector that suits it."""
+
+from __future__ import annotations
+
+import pytest
+
+from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.study import Study
+from nervecode.lab.study.trained import Task, best_detector, joint_losses, losses, tasks_of
+from nervecode.lab.study.trained_tables import by_task, training, training_claims
+from tests.lab.study.made import made
+
+LOGIT_NORM, RATE = "train.loss=logit_norm", "train.coding_loss=rate"
+
+
+def trained(
+    name: str,
+    preset: str,
+    *overrides: str,
+    near: float = 0.9,
+    energy: float = 0.8,
+    knn: float = 0.7,
+    accuracy: float = 95.0,
+    seeds: int = 2,
+    ece: float | None = 2.0,
+) -> Setting:
+    """A setting with our AUROC near (far is 0.9), and that of two detectors on both."""
+    scores = {
+        "nervecode": {"near": [near] * seeds, "far": [0.9] * seeds},
+        "energy": [energy] * seeds, "knn": [knn] * seeds,
+    }  # fmt: skip
+    return made(name, preset, *overrides, accuracy=[accuracy] * seeds, ece=[ece] * seeds,
+                scores=scores)  # fmt: skip
+
+
+def three(preset: str, *, joint: float, rival: float, accuracy: float = 95.0) -> list[Setting]:
+    """Plain, LogitNorm and a loss in bits on one task."""
+    return [
+        trained(f"{preset}.plain", preset),
+        trained(f"{preset}.logit_norm", preset, LOGIT_NORM, near=0.6, energy=0.5, knn=rival),
+        trained(f"{preset}.rate", preset, RATE, near=joint, accuracy=accuracy),
+    ]
+
+
+@pytest.fixture
+def tasks() -> list[Task]:
+    return tasks_of(Study([
+        *three("digits", joint=0.93, rival=0.88), *three("vehicle", joint=0.91, rival=0.95),
+    ]))  # fmt: skip
+
+
+def test_settings_that_differ_in_their_loss_alone_are_one_task(tasks: list[Task]) -> None:
+    assert [task.name for task in tasks] == ["digits", "vehicle"]
+    assert losses(tasks) == ["cross_entropy", "logit_norm", "rate"]
+    assert joint_losses(tasks) == ["rate"]
+    other = trained("other", "digits", RATE, "train.epochs=3")
+    weighty = trained(
+        "weighty", "digits", "train.coding_loss=code_price", "train.coding_weight=1.0"
+    )
+    (task,) = tasks_of(Study([trained("digits.plain", "digits"), other, weighty]))
+    assert list(task.by_loss) == ["cross_entropy", "code_price"]
+    assert tasks_of(Study([other])) == []
+
+
+def test_what_shares_no_seed_with_plain_training_does_not_count() -> None:
+    plain, rate = trained("digits.plain", "digits", seeds=1), trained("digits.rate", "digits", RATE)
+    later = [record for record in rate.records if record.seed == 1]
+    alone = Setting(rate.name, rate.role, rate.config, later)
+    (task,) = tasks_of(Study([plain, alone]))
+    assert list(task.by_loss) == ["cross_entropy"]
+    (task,) = tasks_of(Study([plain, rate]))
+    assert task.gain("rate", "nervecode") == 0
+
+
+def test_each_loss_has_the_detector_that_is_best_after_it(tasks: list[Task]) -> None:
+    assert best_detector(tasks, "cross_entropy") == "energy"
+    assert best_detector(tasks, "logit_norm") == "knn"
+
+
+def test_the_table_tells_what_each_loss_is_worth(tasks: list[Task]) -> None:
+    rows = training(tasks).body
+    assert [row[:4] for row in rows] == [
+        ["`cross_entropy`", "`nervecode`", "90.00", "90.00"],
+        ["`cross_entropy`", "`energy`", "80.00", "80.00"],
+        ["`logit_norm`", "`nervecode`", "60.00", "75.00"],
+        ["`logit_norm`", "`knn`", "91.50", "91.50"],
+        ["`rate`", "`nervecode`", "92.00", "91.00"],
+        ["`rate`", "`energy`", "80.00", "80.00"],
+    ]
+    assert rows[0][4:] == ["", "", "2", "95.00", "", "2.00"]
+    assert rows[3][4].startswith("+21.50 [+18.00, +25.00]")
+    assert rows[4][4:] == [
+        "+2.00 [+1.00, +3.00]", "+1.00 [+0.50, +1.50]", "2", "95.00", "+0.00, worst +0.00", "2.00",
+    ]  # fmt: skip
+    assert rows[5][6:] == ["", "", "", ""]
+
+
+def test_each_task_shows_who_is_ahead(tasks: list[Task]) -> None:
+    table = by_task(tasks)
+    assert table.header[1:] == [
+        "`cross_entropy`, `nervecode`", "`rate`, `nervecode`", "`logit_norm`, `knn`",
+        "`cross_entropy` ahead", "`rate` ahead",
+    ]  # fmt: skip
+    assert table.body == [
+        ["digits", "90.00, 90.00", "93.00, 91.50", "88.00, 88.00", "+2.00", "+3.50"],
+        ["vehicle", "90.00, 90.00", "91.00, 90.50", "95.00, 95.00", "-5.00", "-4.50"],
+    ]
+
+
+def test_a_rival_that_is_absent_from_a_task_leaves_it_open(tasks: list[Task]) -> None:
+    one = trained("vowel.plain", "vowel")
+    table = by_task([*tasks, *tasks_of(Study([one]))])
+    assert table.body[2] == ["vowel", "90.00, 90.00", "", "", "", ""]
+    assert [claim.found for claim in training_claims([*tasks, *tasks_of(Study([one]))])][2:] == [
+        "1 of 2", "1 of 2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("joint", "rival", "accuracy", "verdicts"),
+    [
+        (0.93, 0.88, 95.0, [True, True, True, True]),
+        (0.91, 0.88, 94.7, [False, False, True, True]),
+        (0.93, 0.91, 94.8, [True, True, False, True]),
+        (0.93, 0.99, 95.0, [True, True, False, False]),
+    ],
+)
+def test_each_claim_can_be_reached_and_missed(
+    joint: float, rival: float, accuracy: float, verdicts: list[bool]
+) -> None:
+    tasks = tasks_of(Study(three("digits", joint=joint, rival=rival, accuracy=accuracy)))
+    assert [claim.reached for claim in training_claims(tasks)] == verdicts
+
+
+def test_without_trainings_nothing_is_claimed() -> None:
+    claims = list(training_claims([]))
+    assert [(claim.found, claim.reached) for claim in claims] == [("not run yet", None)] * 4
+    assert not training([]).body
+    assert not by_task([]).body
