@@ -20,7 +20,7 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainedTask:
     """One task that was trained with several losses.
 
     Attributes:
@@ -56,7 +56,7 @@ class Task:
         return self.by_loss[loss].mean(PRIMARY) - max(theirs)
 
 
-def tasks_of(study: Study) -> list[Task]:
+def tasks_of(study: Study) -> list[TrainedTask]:
     """The settings that differ in their loss alone, together.
 
     Those that share no seed with a plain one do not count.
@@ -71,7 +71,7 @@ def tasks_of(study: Study) -> list[Task]:
         if plain := by_loss.get(PLAIN):
             seeds = plain.accuracies.keys()
             some = {n: s for n, s in by_loss.items() if seeds & s.accuracies.keys()}
-            tasks.append(Task(plain.label.replace(".plain", "", 1), some))
+            tasks.append(TrainedTask(plain.label.replace(".plain", "", 1), some))
     return tasks
 
 
@@ -81,26 +81,26 @@ def loss_of(setting: Setting) -> str:
     return train.loss if train.coding_loss == NO_LOSS else train.coding_loss
 
 
-def losses(tasks: Sequence[Task]) -> list[str]:
+def losses(tasks: Sequence[TrainedTask]) -> list[str]:
     """Every loss, the plain one first."""
     names = dict.fromkeys(loss for task in tasks for loss in task.by_loss)
     return sorted(names, key=lambda loss: loss != PLAIN)
 
 
-def joint_losses(tasks: Sequence[Task]) -> list[str]:
+def joint_losses(tasks: Sequence[TrainedTask]) -> list[str]:
     """The losses in bits."""
     settings = [setting for task in tasks for setting in task.by_loss.values()]
     joint = [setting for setting in settings if setting.config.train.coding_loss != NO_LOSS]
     return list(dict.fromkeys(map(loss_of, joint)))
 
 
-def best_detector(tasks: Sequence[Task], loss: str) -> str:
+def best_detector(tasks: Sequence[TrainedTask], loss: str) -> str:
     """The baseline with the highest average score after a loss; one that ran in all its tasks."""
     part = Study([task.by_loss[loss] for task in tasks if loss in task.by_loss])
     return max(part.complete or part.rivals, key=part.average)
 
 
-def rivals(tasks: Sequence[Task]) -> list[Pair]:
+def rivals(tasks: Sequence[TrainedTask]) -> list[Pair]:
     """What is trained so that OOD inputs stand out, with the detector that is best after it."""
     run = [loss for loss in RIVALS if any(loss in task.by_loss for task in tasks)]
     return [(loss, best_detector(tasks, loss)) for loss in run]

@@ -14,7 +14,7 @@ from nervecode.lab.study.study import Study
 from nervecode.lab.study.trained import (
     PLAIN,
     RIVALS,
-    Task,
+    TrainedTask,
     best_detector,
     joint_losses,
     losses,
@@ -24,7 +24,7 @@ from nervecode.lab.study.trained import (
 SOME = "a loss in bits"  # where none has been run
 
 
-def training(tasks: Sequence[Task]) -> Table:
+def training(tasks: Sequence[TrainedTask]) -> Table:
     """What each loss is worth, over all tasks."""
     body = []
     for loss in losses(tasks):
@@ -49,7 +49,7 @@ def training(tasks: Sequence[Task]) -> Table:
     return Table("Trained against post-hoc", header, body, caption=caption)
 
 
-def by_task(tasks: Sequence[Task]) -> Table:
+def by_task(tasks: Sequence[TrainedTask]) -> Table:
     """Our score, plain and joint, beside what is trained for OOD inputs, task by task."""
     ours = [(loss, PRIMARY) for loss in (PLAIN, *joint_losses(tasks))]
     theirs = rivals(tasks)
@@ -69,7 +69,7 @@ def by_task(tasks: Sequence[Task]) -> Table:
     return Table("Trained against post-hoc, by task", header, body, caption=caption)
 
 
-def training_claims(tasks: Sequence[Task]) -> Iterator[Target]:
+def training_claims(tasks: Sequence[TrainedTask]) -> Iterator[Target]:
     """What is asked of a loss in bits, and of our score beside losses for OOD inputs."""
     joint = joint_losses(tasks)
     for loss in joint or [SOME]:
@@ -101,7 +101,7 @@ def _named(loss: str) -> str:
     return loss if loss == SOME else f"`{loss}`"
 
 
-def _of_training(chosen: Sequence[Task], loss: str) -> list[str]:
+def _of_training(chosen: Sequence[TrainedTask], loss: str) -> list[str]:
     """How many tasks; their accuracy, what it is over plain, and the calibration error."""
     settings = [task.by_loss[loss] for task in chosen]
     gains = [task.accuracy_gain(loss) for task in chosen]
@@ -113,13 +113,13 @@ def _of_training(chosen: Sequence[Task], loss: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _gain(chosen: Sequence[Task], loss: str, method: str, group: str | None) -> str:
+def _gain(chosen: Sequence[TrainedTask], loss: str, method: str, group: str | None) -> str:
     gains = [task.gain(loss, method, group) for task in chosen if task.has(loss, method)]
     known = [gain for gain in gains if not np.isnan(gain)]
     return str(over_settings(known)) if known and loss != PLAIN else ""
 
 
-def _cell(task: Task, loss: str, method: str) -> str:
+def _cell(task: TrainedTask, loss: str, method: str) -> str:
     if not task.has(loss, method):
         return ""
     setting = task.by_loss[loss]

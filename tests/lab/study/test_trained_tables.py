@@ -6,7 +6,7 @@ import pytest
 
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
-from nervecode.lab.study.trained import Task, best_detector, joint_losses, losses, tasks_of
+from nervecode.lab.study.trained import TrainedTask, best_detector, joint_losses, losses, tasks_of
 from nervecode.lab.study.trained_tables import by_task, training, training_claims
 from tests.lab.study.made import made
 
@@ -43,13 +43,13 @@ def three(preset: str, *, joint: float, rival: float, accuracy: float = 95.0) ->
 
 
 @pytest.fixture
-def tasks() -> list[Task]:
+def tasks() -> list[TrainedTask]:
     return tasks_of(Study([
         *three("digits", joint=0.93, rival=0.88), *three("vehicle", joint=0.91, rival=0.95),
     ]))  # fmt: skip
 
 
-def test_settings_that_differ_in_their_loss_alone_are_one_task(tasks: list[Task]) -> None:
+def test_settings_that_differ_in_their_loss_alone_are_one_task(tasks: list[TrainedTask]) -> None:
     assert [task.name for task in tasks] == ["digits", "vehicle"]
     assert losses(tasks) == ["cross_entropy", "logit_norm", "rate"]
     assert joint_losses(tasks) == ["rate"]
@@ -72,12 +72,12 @@ def test_what_shares_no_seed_with_plain_training_does_not_count() -> None:
     assert task.gain("rate", "nervecode") == 0
 
 
-def test_each_loss_has_the_detector_that_is_best_after_it(tasks: list[Task]) -> None:
+def test_each_loss_has_the_detector_that_is_best_after_it(tasks: list[TrainedTask]) -> None:
     assert best_detector(tasks, "cross_entropy") == "energy"
     assert best_detector(tasks, "logit_norm") == "knn"
 
 
-def test_the_table_tells_what_each_loss_is_worth(tasks: list[Task]) -> None:
+def test_the_table_tells_what_each_loss_is_worth(tasks: list[TrainedTask]) -> None:
     rows = training(tasks).body
     assert [row[:4] for row in rows] == [
         ["`cross_entropy`", "`nervecode`", "90.00", "90.00"],
@@ -95,7 +95,7 @@ def test_the_table_tells_what_each_loss_is_worth(tasks: list[Task]) -> None:
     assert rows[5][6:] == ["", "", "", ""]
 
 
-def test_each_task_shows_who_is_ahead(tasks: list[Task]) -> None:
+def test_each_task_shows_who_is_ahead(tasks: list[TrainedTask]) -> None:
     table = by_task(tasks)
     assert table.header[1:] == [
         "`cross_entropy`, `nervecode`", "`rate`, `nervecode`", "`logit_norm`, `knn`",
@@ -107,7 +107,7 @@ def test_each_task_shows_who_is_ahead(tasks: list[Task]) -> None:
     ]
 
 
-def test_a_rival_that_is_absent_from_a_task_leaves_it_open(tasks: list[Task]) -> None:
+def test_a_rival_that_is_absent_from_a_task_leaves_it_open(tasks: list[TrainedTask]) -> None:
     one = trained("vowel.plain", "vowel")
     table = by_task([*tasks, *tasks_of(Study([one]))])
     assert table.body[2] == ["vowel", "90.00, 90.00", "", "", "", ""]
