@@ -13,7 +13,12 @@ PLAN = read_plan(Path(__file__).parents[3] / "configs/study/trained.yaml")
 
 
 def apart_from_losses(config: Config) -> Any:
-    usual = {"loss": "cross_entropy", "coding_loss": "none", "coding_weight": 0.1}
+    usual = {
+        "loss": "cross_entropy",
+        "coding_loss": "none",
+        "coding_weight": 0.1,
+        "loss_options": {},
+    }
     train = config.train.model_copy(update=usual)
     return config.data, config.model, train, config.signals, config.bench, config.seeds
 
