@@ -11,7 +11,7 @@ import pytest
 
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.schema import Config, SignalConfig
-from nervecode.lab.study.costs import Cost, read_costs, write_costs
+from nervecode.lab.study.costs import Cost, identity, read_costs, write_costs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +32,7 @@ def small(*overrides: str) -> Config:
 def test_every_signal_has_a_cost_and_leaves_the_model_alone(script: ModuleType) -> None:
     config = small("signals.nervecode_by_mean={aggregation: mean}")
     costs = script.measured(config, rounds=1)
+    assert {cost.config for cost in costs.values()} == {identity(config)}
     assert list(costs) == ["nervecode", "nervecode_v0_1_1", "nervecode_by_mean"]
     assert [cost.fit is None for cost in costs.values()] == [False, True, False]
     assert all(cost.score > 0.2 for cost in costs.values())
@@ -50,7 +51,7 @@ def test_a_ratio_is_that_of_the_medians(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, calls = [0.0], [0, 0]
-    monkeypatch.setattr(script.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(script.time, "process_time", lambda: now[0])
 
     def ours() -> None:
         now[0] += [100, 3, 9, 3][calls[0]]  # the first is a warm-up
@@ -68,11 +69,13 @@ def test_other_settings_keep_their_rows(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "costs.csv"
-    write_costs(path, {("ablation_digits", "gone"): Cost(1, 1), ("else", "nervecode"): Cost(2, 3)})
-    monkeypatch.setattr(script, "measured", lambda config, rounds: {"nervecode": Cost(1.5, 1.25)})
+    other, new = Cost("x", 2, 3), Cost("x", 1.5, 1.25)
+    write_costs(path, {("ablation_digits", "gone"): other, ("else", "nervecode"): other})
+    monkeypatch.setattr(script, "measured", lambda config, rounds: {"nervecode": new})
     call = ["ablate_costs.py", "--only", "ablation_digits", "--costs", str(path)]
     monkeypatch.setattr(sys, "argv", call)
     script.main()
     assert read_costs(path) == {
-        ("else", "nervecode"): Cost(2, 3), ("ablation_digits", "nervecode"): Cost(1.5, 1.25),
-    }  # fmt: skip
+        ("else", "nervecode"): other,
+        ("ablation_digits", "nervecode"): new,
+    }

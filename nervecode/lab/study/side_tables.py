@@ -11,7 +11,7 @@ from nervecode.lab.results.rows import GROUPS, over_seeds
 from nervecode.lab.results.table import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.collect import told
-from nervecode.lab.study.costs import Costs
+from nervecode.lab.study.costs import Costs, identity
 from nervecode.lab.study.oracle import ORACLE
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
@@ -42,9 +42,12 @@ def ablation(setting: Setting, costs: Costs) -> Table:
 
 
 def _costs(setting: Setting, name: str, costs: Costs) -> list[str]:
-    """Fit, scoring, and what the default costs more for each point; empty where not measured."""
+    """Fit, scoring, and what the default costs more for each point.
+
+    Empty where it was not measured, or on another config.
+    """
     cost, first = (costs.get((setting.name, signal)) for signal in (name, PRIMARY))
-    if cost is None:
+    if cost is None or cost.config != identity(setting.config):
         return ["", "", ""]
     points, more = setting.ahead(name), 100 * (first.score - cost.score if first else 0)
     price = f"{more / points:.1f}" if points >= 0.05 and more > 0 else ""

@@ -8,7 +8,7 @@ import pytest
 
 from nervecode.errors import ArtifactError
 from nervecode.lab.study.claims import claims
-from nervecode.lab.study.costs import Cost, read_costs, write_costs
+from nervecode.lab.study.costs import Cost, identity, read_costs, write_costs
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.side_tables import ablation, joint, joint_pairs
 from nervecode.lab.study.study import Study
@@ -51,23 +51,28 @@ def test_the_ablation_table_says_what_each_point_costs() -> None:
     overrides = [f"signals.{name}={{}}" for name in names]
     scores = dict(zip(names, ([0.9], [0.88], [0.91], [0.8], [0.85]), strict=True))
     one = made("a", "digits", *overrides, accuracy=[99.0], scores=scores)
+    here = identity(one.config)
     costs = {
-        ("a", "nervecode"): Cost(1.5, 1.3), ("a", "nervecode_max"): Cost(1.25, 1.2),
-        ("a", "nervecode_last"): Cost(1.1, 1.1), ("a", "nervecode_dear"): Cost(None, 1.4),
-        ("b", "nervecode_by_mean"): Cost(9, 9),
+        ("a", "nervecode"): Cost(here, 1.5, 1.3), ("a", "nervecode_max"): Cost(here, 1.25, 1.2),
+        ("a", "nervecode_last"): Cost(here, 1.1, 1.1),
+        ("a", "nervecode_dear"): Cost(here, None, 1.4),
+        ("a", "nervecode_by_mean"): Cost("other", 9, 9),
     }  # fmt: skip
     assert [row[-3:] for row in ablation(one, costs).body] == [
         ["1.50", "1.30", ""],
         ["1.10", "1.10", ""],  # cheaper and better than the default
         ["1.25", "1.20", "5.0"],  # ten percent for two points
         ["", "1.40", ""],  # dearer and worse
-        ["", "", ""],  # not measured
+        ["", "", ""],  # measured on another config
     ]
 
 
 def test_costs_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "costs.csv"
-    costs = {("a", "nervecode"): Cost(1.5, 1.25), ("a", "nervecode_v0_1_1"): Cost(None, 1.125)}
+    costs = {
+        ("a", "nervecode"): Cost("x", 1.5, 1.25),
+        ("a", "nervecode_v0_1_1"): Cost("x", None, 1.125),
+    }
     assert read_costs(path) == {}
     write_costs(path, costs)
     assert read_costs(path) == costs
