@@ -159,7 +159,8 @@ def report(findings: Findings, given: argparse.Namespace) -> str:
     """The page of the matrix, beside its picture; its first rows go to the README."""
     _, matrix = findings.matrix
     if len(matrix.near) < 2:
-        told = f"fewer than two settings are finished: {findings.failed}"
+        name, why = next(iter(findings.failed.items()), ("", ""))
+        told = f"fewer than two settings of the matrix are finished; {name}: {why}"
         raise ArtifactError(f"{given.outdir}: {told}")
     draw(matrix, given.page.parent / "images" / "critical_difference.png")
     if given.page == PAGE:

@@ -1,8 +1,8 @@
 """Records: what finished cells leave for the page, as a CSV file a setting that is committed.
 
 A line has the figures of one seed and one method on all OOD sets; what belongs to the whole cell
-stands on each of its lines. Of a cell that did not pass the accuracy gate there is one line, with
-the reason. Measures, accuracy and errors are x100.
+stands on its first line, seed and id on each. Of a cell that did not pass the accuracy gate there
+is one line, with the reason. Measures, accuracy and errors are x100.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def _lines(record: CellRecord) -> Iterator[Line]:
                 column = f"{measure} {row['group']} {row['ood']}"
                 line[column] = "" if value == "" else f"{100 * value:.5g}"
         yield line
+        cell = {"seed": cell["seed"], "cell": cell["cell"]}
 
 
 def read_records(path: Path) -> list[CellRecord]:
@@ -128,7 +129,8 @@ def _record(lines: Sequence[tuple[str, Line]]) -> CellRecord:
     place, first = lines[0]
     seen: set[str] = set()
     for where, line in lines:
-        other = next((c for c in CELL if line[c] != first[c]), None)
+        differs = (c for c in CELL if line[c] != first[c] and (line[c] or c == "seed"))
+        other = next(differs, None)
         if other is not None:
             told = f"{other}: found {line[other]!r}, allowed: {first[other]!r}, as on {place}"
             raise ArtifactError(f"{where}: {told}; {HINT}")

@@ -80,7 +80,8 @@ def test_rows_of_an_oracle_have_an_auroc_alone(path: Path) -> None:
         (",energy,ok,", ",knn,ok,", "line 4: 'knn' is there twice for cell"),
         ("\n1,", "\n2,", "line 6: seed: found '1', allowed: '2', as on"),
         ("\n0,", "\n-1,", "line 3: seed: found '0', allowed: '-1', as on"),
-        (",200,nervecode", ",2e2,nervecode", "id_test: found '200', allowed: '2e2'"),
+        (",200,nervecode", ",2e2,nervecode", "id_test: found '2e2', allowed: a whole number"),
+        (",,,,,,,,energy", ",,,9,,,,,energy", "accuracy: found '9', allowed: '99', as on"),
         ('"', '"', None),
     ],
 )  # fmt: skip
