@@ -71,7 +71,8 @@ def mahalanobis_pp(train: Features, model: Classifier, *, shrinkage: float) -> S
 
 
 def _at_unit_length(split: Features) -> Features:
-    return replace(split, features=normalize(split.features.double(), dim=1))
+    features, *blocks = (normalize(z.double(), dim=1) for z in (split.features, *split.blocks))
+    return replace(split, features=features, blocks=tuple(blocks))
 
 
 def multi_mahalanobis(train: Features, model: Classifier) -> Score:
@@ -90,6 +91,15 @@ def multi_mahalanobis(train: Features, model: Classifier) -> Score:
         return torch.cat([detector.predict_structured(list(part)) for part in parts])
 
     return score
+
+
+def multi_mahalanobis_pp(train: Features, model: Classifier) -> Score:
+    """Mahalanobis distances of the channel means of every block at unit length, added up.
+
+    Lee et al. 2018 with vectors as Mueller and Hein 2025 take them. No hyperparameter.
+    """
+    score = multi_mahalanobis(_at_unit_length(train), model)
+    return lambda split: score(_at_unit_length(split))
 
 
 def rmd(train: Features, model: Classifier) -> Score:
@@ -123,6 +133,15 @@ def gmm(train: Features, model: Classifier) -> Score:
     A classical baseline without a paper of its own. Ridge 1e-6, pytorch-ood's.
     """
     return _on_features(library().GMM(None), train)
+
+
+def gmm_pp(train: Features, model: Classifier) -> Score:
+    """Negative log-likelihood of Gaussians, one per class, of features at unit length.
+
+    `gmm` with features as Mueller and Hein 2025 take them. Ridge 1e-6, pytorch-ood's.
+    """
+    score = gmm(_at_unit_length(train), model)
+    return lambda split: score(_at_unit_length(split))
 
 
 def pnml(train: Features, model: Classifier) -> Score:

@@ -89,6 +89,7 @@ _DETECTORS = (
         {"shrinkage": 0.0},
     ),
     Detector("multi_mahalanobis", "distances", "blocks", "https://arxiv.org/abs/1807.03888"),
+    Detector("multi_mahalanobis++", "distances", "blocks", "https://arxiv.org/abs/2505.18032"),
     Detector("rmd", "distances", "features", "https://arxiv.org/abs/2106.09022"),
     Detector("rmd++", "distances", "features", "https://arxiv.org/abs/2505.18032"),
     Detector(
@@ -99,6 +100,7 @@ _DETECTORS = (
         {"k": 50, "normalise": True},
     ),
     Detector("gmm", "distances", "features", "https://pytorch-ood.readthedocs.io"),
+    Detector("gmm++", "distances", "features", "https://arxiv.org/abs/2505.18032"),
     Detector("pnml", "distances", "features", "https://arxiv.org/abs/2110.09246"),
     Detector("vim", "distances", "features", "https://arxiv.org/abs/2203.10807"),
     Detector("residual", "distances", "features", "https://arxiv.org/abs/2203.10807", {"axes": 0}),

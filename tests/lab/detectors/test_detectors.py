@@ -173,7 +173,8 @@ DIRECT: dict[str, Callable[[Classifier], Any]] = {
 
 
 def test_every_registered_baseline_is_compared_here() -> None:
-    elsewhere = {"residual", "mahalanobis++", "rmd++", "weiper_kld", "adascale"}
+    elsewhere = {"residual", "mahalanobis++", "multi_mahalanobis++", "rmd++", "gmm++"}
+    elsewhere |= {"weiper_kld", "adascale"}
     assert set(DETECTORS) == {*DIRECT, *elsewhere}
 
 

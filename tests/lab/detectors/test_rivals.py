@@ -87,6 +87,27 @@ def test_features_count_at_unit_length(name: str, model: Classifier) -> None:
     np.testing.assert_allclose(DETECTORS[name](known, model)(longer), found)
 
 
+@pytest.mark.parametrize("plain", ["multi_mahalanobis", "gmm"])
+def test_blocks_and_densities_count_at_unit_length(plain: str, model: Classifier) -> None:
+    rng = default_rng(1)
+    (known, x), (new, z) = unit_length(rng, 300), unit_length(rng, 40)
+    known = replace(known, blocks=(known.features, known.features[:, :4]))
+    new = replace(new, blocks=(new.features, new.features[:, :4]))
+
+    def shortened(split: Features, rows: Array) -> Features:
+        first = split.features[:, :4].numpy()
+        part = first / np.sqrt((first**2).sum(1, keepdims=True))
+        blocks = torch.tensor(rows), torch.tensor(part)
+        return replace(split, features=torch.tensor(rows), blocks=blocks)
+
+    expected = DETECTORS[plain](shortened(known, x), model)(shortened(new, z))
+    found = DETECTORS[f"{plain}++"](known, model)(new)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    longer = replace(new, features=7 * new.features, blocks=tuple(7 * b for b in new.blocks))
+    np.testing.assert_allclose(DETECTORS[f"{plain}++"](known, model)(longer), found, rtol=1e-6)
+    assert not np.allclose(DETECTORS[plain](known, model)(new), found)
+
+
 def test_the_scale_free_distance_shrinks_too(model: Classifier) -> None:
     known, x = unit_length(default_rng(0), 60)
     means = np.array([x[k::CLASSES].mean(0) for k in range(CLASSES)])
