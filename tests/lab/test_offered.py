@@ -16,7 +16,9 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.config.packages import changes, packages
+from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.offered import as_dataset
+from nervecode.lab.data.samples import Samples
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.registry import Registry
 
@@ -195,7 +197,21 @@ def test_arrays_of_a_package_become_a_set() -> None:
     assert (dataset.train.inputs.dtype, dataset.train.labels.dtype) == (torch.float32, torch.int64)
     assert len(dataset.test) == 2
     assert as_dataset("acme", dataset) is dataset
-    assert as_dataset("acme", ((x * 255).astype("uint8"), y)).train.inputs.dtype == torch.uint8
+    small = (x * 255).astype("uint8")
+    assert as_dataset("acme", (small.reshape(6, 3, 1, 1), y)).train.inputs.dtype == torch.uint8
+    for numbers in (small, small[:, None]):  # vectors and series are no pictures
+        inputs = as_dataset("acme", (numbers, y)).train.inputs
+        assert torch.equal(inputs, torch.from_numpy(numbers).float())
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1)])
+def test_pictures_of_floats_lie_in_0_to_1(low: float, high: float) -> None:
+    x, y = np.full((6, 3, 4, 4), float(low)), np.arange(6) % 2
+    x[3, 0, 0, 0] = high
+    found = Dataset(Samples(torch.from_numpy(x).float(), torch.from_numpy(y)))
+    for given in ((x, y), (x * 0, y, x, y), found):
+        with pytest.raises(InputError, match=f"acme: found values from {low} to {high}, allowed"):
+            as_dataset("acme", given)
 
 
 @pytest.mark.parametrize(

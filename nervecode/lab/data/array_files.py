@@ -70,7 +70,7 @@ def column_array(path: Path, name: str, *, key: str) -> np.ndarray:
 def as_inputs(array: np.ndarray, source: str, *, series: bool) -> Tensor:
     """Inputs in the shape of samples: (N, D), (N, C, H, W), or for series (N, C, T).
 
-    Bytes stay as they are; what is float32 already is not copied.
+    Pictures of bytes stay as they are; what is float32 already is not copied.
 
     Raises:
         InputError: another shape or type, values that are not finite, or pictures of floats that
@@ -83,10 +83,11 @@ def as_inputs(array: np.ndarray, source: str, *, series: bool) -> Tensor:
         pictures and array.dtype.kind in "iu" and array.itemsize > 1
     ):
         raise InputError(f"{source}: found {array.dtype} values, allowed: {kinds}")
-    _check_size(array.size * (1 if array.dtype == np.uint8 else 4), source)
+    as_bytes = pictures and array.dtype == np.uint8
+    _check_size(array.size * (1 if as_bytes else 4), source)
     if array.ndim == (2 if series else 3):
         array = array[:, None]
-    if array.dtype in (np.uint8, np.float32):
+    if as_bytes or array.dtype == np.float32:
         values = array
         for start, block in _blocks(array):
             _check_values(block, source, start, pictures=pictures)

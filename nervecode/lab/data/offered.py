@@ -22,9 +22,13 @@ def as_dataset(name: str, given: Any) -> Dataset:
             [0, 1] or bytes, series (N, C, T) or vectors (N, D), and numbers of classes (N,).
 
     Raises:
-        InputError: it is something else, or holds NaN or infinity.
+        InputError: it is something else, holds NaN or infinity, or pictures of floats that leave
+            [0, 1].
     """
     if isinstance(given, Dataset):
+        for part in (given.train, given.test, given.calibration):
+            if part is not None:
+                _check_pictures(name, part.inputs)
         return given
     if not isinstance(given, tuple) or len(given) not in (2, 4):
         raise InputError(
@@ -39,7 +43,7 @@ def as_dataset(name: str, given: Any) -> Dataset:
 
 def _samples(name: str, x: Any, y: Any) -> Samples:
     inputs, labels = _tensor(name, "x", x), _tensor(name, "y", y)
-    if inputs.dtype != torch.uint8:
+    if inputs.dtype != torch.uint8 or inputs.ndim != 4:
         inputs = inputs.float()
     whole = not labels.is_floating_point() and labels.dtype != torch.bool
     if labels.ndim != 1 or not whole or len(labels) != len(inputs) or inputs.ndim < 2:
@@ -52,7 +56,19 @@ def _samples(name: str, x: Any, y: Any) -> Samples:
         raise InputError(f"data: {name}: found class {int(labels.min())}, allowed: from 0")
     if not inputs.isfinite().all():
         raise InputError(f"data: {name}: x holds NaN or infinity")
+    _check_pictures(name, inputs)
     return Samples(inputs, labels.long())
+
+
+def _check_pictures(name: str, inputs: Tensor) -> None:
+    if inputs.ndim != 4 or inputs.dtype == torch.uint8 or not len(inputs):
+        return
+    low, high = map(float, inputs.aminmax())
+    if low < 0 or high > 1:
+        raise InputError(
+            f"data: {name}: found values from {low:.3g} to {high:.3g}, allowed in pictures: 0 to "
+            "1, or uint8; the network standardises them itself"
+        )
 
 
 def _tensor(name: str, part: str, value: Any) -> Tensor:

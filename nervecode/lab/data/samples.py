@@ -15,7 +15,7 @@ EVAL_BATCH = 256  # inputs that meet the network together outside of training
 
 
 def as_float(inputs: Tensor) -> Tensor:
-    """Inputs as float32: bytes 0 to 255 become [0, 1], anything else stays as it is."""
+    """Inputs as float32: bytes, which only pictures are, become [0, 1]; others stay as they are."""
     return inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
 
 

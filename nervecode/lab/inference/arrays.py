@@ -45,12 +45,12 @@ class ArrayInputs(Source):
         return self._array[start:stop]
 
     def read(self, unit: int) -> Iterator[Inputs]:
-        """The rows of one batch, named by their number, that are finite; bytes become [0, 1]."""
+        """The finite rows of one batch, named by their number; pictures of bytes become [0, 1]."""
         start = unit * EVAL_BATCH
         array = self.rows(start, min(start + EVAL_BATCH, self.count))
         with np.errstate(over="ignore"):
             values = torch.tensor(array.astype(np.float32)).view(-1, *self.shape)
-        if array.dtype == np.uint8:
+        if array.dtype == np.uint8 and len(self.shape) == 3:
             values = values / 255
         finite = values.isfinite().flatten(1).all(1)
         reason = "holds NaN or infinity, allowed: finite float32 values"

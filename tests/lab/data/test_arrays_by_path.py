@@ -65,6 +65,22 @@ def test_numbers_become_float32(tmp_path: Path, dtype: str) -> None:
     assert set(rows(splits.train)) <= every
 
 
+@pytest.mark.parametrize("shape", [(8,), (2, 4)], ids=["vectors", "series"])
+def test_small_numbers_are_no_bytes_of_a_picture(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    small = np.random.default_rng(0).integers(0, 256, (COUNT, *shape), np.uint8)
+    name = "series" if len(shape) == 2 else "my"
+    splits = {}
+    for dtype in (np.uint8, np.float32):
+        spec = npz(tmp_path / f"{name}.npz", x=small.astype(dtype), y=LABELS)
+        far = npz(tmp_path / f"{name}_far.npz", x=small[::-1].astype(dtype))
+        test = npz(tmp_path / f"{name}_test.npz", x=small // 2, y=LABELS).partition(":")[2]
+        splits[dtype] = build_splits(config(spec, test=test, far=[far]))
+    ours, theirs = splits.values()
+    for part in ("train", "calibration", "test"):
+        assert torch.equal(getattr(ours, part).inputs, getattr(theirs, part).inputs)
+    assert torch.equal(ours.ood[0].samples.inputs, torch.from_numpy(small[::-1].copy()).float())
+
+
 def test_an_npy_is_mapped_and_has_its_labels_beside_it(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", vectors())
     np.save(tmp_path / "y.npy", LABELS)

@@ -116,6 +116,18 @@ def test_arrays_are_read(
     assert found.ids == [str(i) for i in range(len(array))]
 
 
+@pytest.mark.parametrize("shape", [(8,), (2, 4)], ids=["vectors", "series"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_small_numbers_are_no_bytes_of_a_picture(
+    tmp_path: Path, shape: tuple[int, ...], suffix: str
+) -> None:
+    small = pixels[0].reshape(8, *shape)
+    save = np.save if suffix == ".npy" else np.savez
+    save(tmp_path / f"x{suffix}", small)
+    found = read_inputs(str(tmp_path / f"x{suffix}"), shape)
+    assert torch.equal(found.inputs, torch.from_numpy(small).float())
+
+
 def test_of_several_arrays_the_one_named_inputs_is_taken(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", labels=np.arange(4), inputs=pixels)
     assert read_inputs(str(tmp_path / "x.npz"), GREY).inputs.shape == (4, *GREY)
