@@ -13,6 +13,7 @@ from nervecode.errors import InputError
 
 MAX_BYTES = 128 << 10  # of a file: a config has some two thousand
 MAX_ALIASES = 32
+LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 MAX_DEPTH = 64  # libyaml's reader ends the process where thousands of lists are nested
 
 # libyaml's reader, ten times as quick, where PyYAML has it.
@@ -20,9 +21,11 @@ _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Safe):  # type: ignore[misc]
-    """The safe loader, but `1e-3` is a number and a key given twice is an error."""
+    """The safe loader, but `1e-3` is a number, `01` a text and a key given twice an error."""
 
-    def construct_yaml_int(self, node: Any) -> int:
+    def construct_yaml_int(self, node: Any) -> int | str:
+        if LEADING_ZERO.fullmatch(node.value):  # octal in YAML 1.1; a class may have this name
+            return str(node.value)
         number = int(super().construct_yaml_int(node))
         if abs(number) > 1 << 64:
             raise yaml.YAMLError(f"the number on line {node.start_mark.line + 1} is too large")
@@ -31,11 +34,17 @@ class _Loader(_Safe):  # type: ignore[misc]
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which quotes the text `1e-3`, since `_Loader` takes it for a number."""
+
+
+for _part in (_Loader, _Dumper):
+    _part.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
@@ -107,4 +116,4 @@ def _check(text: str) -> None:
 
 def as_yaml(values: dict[str, Any]) -> str:
     """Plain values as a YAML text, in their order."""
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

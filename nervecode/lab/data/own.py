@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.lab.data.columns import Column
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.rows import READERS, Rows, check_size, read_inputs
 from nervecode.lab.data.samples import Samples
@@ -93,41 +94,34 @@ def _check_another(paths: Sequence[Path]) -> None:
 
 def _classes(rows: Rows, paths: Sequence[Path]) -> tuple[tuple[str, ...], np.ndarray]:
     """(names of the classes: whole numbers in their order, else texts in theirs; (N,) labels)."""
-    target = rows.columns["target"]
+    target = rows.columns["target"].merged()
     if (target.codes < 0).any():
         place = rows.place(int((target.codes < 0).argmax()), paths)
         raise InputError(f"data.target: {place}: found nothing, allowed: a class")
-    used = sorted(set(target.codes.tolist()))
-    names = {code: target.names[code] for code in used}
-    if all(DATE.fullmatch(name) for name in names.values()):
+    used = target.used
+    names = [target.names[code] for code in used]
+    if all(map(DATE.fullmatch, names)):
         raise InputError(
             f"data.target: {rows.place(0, paths)}: found {target.names[target.codes[0]]!r}, a "
             "date, allowed: names or whole numbers of classes"
         )
-    numbers = {code: _number(name) for code, name in names.items()}
-    if None not in numbers.values():
-        _check_whole(rows, numbers, paths)
+    _check_measured(rows, target, paths)
     if len(used) > MAX_CLASSES:
         raise InputError(
             f"data.target: {paths[0]}: found {len(used):,} classes, allowed: {MAX_CLASSES:,}; "
             "measurements are no classes"
         )
-    whole = [number for number in numbers.values() if number is not None and number.is_integer()]
-    if len(whole) == len(used):
-        names = {code: str(int(number)) for code, number in numbers.items() if number is not None}
-        order = sorted(set(names.values()), key=int)
-    else:
-        order = sorted(set(names.values()))
+    order = sorted(names, key=int) if target.is_whole else sorted(names)
     number_of = np.zeros(max(used) + 1, np.int64)
-    for code in used:
-        number_of[code] = order.index(names[code])
+    number_of[used] = [order.index(name) for name in names]
     return tuple(order), number_of[target.codes]
 
 
-def _check_whole(rows: Rows, numbers: dict[int, float | None], paths: Sequence[Path]) -> None:
-    target = rows.columns["target"]
+def _check_measured(rows: Rows, target: Column, paths: Sequence[Path]) -> None:
+    """Refuse numbers of which some are not whole."""
+    numbers = {code: _number(target.names[code]) for code in target.used}
     broken = [code for code, number in numbers.items() if number and not number.is_integer()]
-    if broken:
+    if broken and not target.is_whole and None not in numbers.values():
         row = int(np.isin(target.codes, broken).argmax())
         raise InputError(
             f"data.target: {rows.place(row, paths)}: found {target.names[target.codes[row]]}, "
@@ -139,7 +133,7 @@ def _groups(rows: Rows, paths: Sequence[Path]) -> Tensor | None:
     """(N,) the number of each row's group."""
     if "group" not in rows.columns:
         return None
-    codes = rows.columns["group"].codes
+    codes = rows.columns["group"].merged().codes
     if (codes < 0).any():
         place = rows.place(int((codes < 0).argmax()), paths)
         raise InputError(f"data.group: {place}: found nothing, allowed: the name of a group")

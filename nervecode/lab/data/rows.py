@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.array_files import as_inputs, column_array, inputs_array
+from nervecode.lab.data.columns import Column
 from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.table_files import (
     MAX_BYTES,
@@ -26,14 +27,6 @@ from nervecode.lab.schema import DataConfig
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-
-@dataclass(frozen=True)
-class Column:
-    """(N,) codes of the values of a column, -1 where one is missing; and the values as texts."""
-
-    names: tuple[str, ...]
-    codes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ def _array_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
         given = [value for value in values if value is not None]
         if given:
             _check_lengths(paths, files, given, f"data.{key}")
-            columns[key] = _column(np.concatenate(given))
+            columns[key] = Column.of_arrays(given)
     inputs = files[0][0] if len(files) == 1 else torch.cat([inputs for inputs, _ in files])
     return Rows(inputs, tuple(len(inputs) for inputs, _ in files), columns)
 
@@ -160,12 +153,6 @@ def _check_lengths(
             raise InputError(
                 f"{key}: {path}: found {len(column):,} values for {len(inputs):,} inputs"
             )
-
-
-def _column(values: np.ndarray) -> Column:
-    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-    names, codes = np.unique(values, return_inverse=True)
-    return Column(tuple(map(str, names)), np.where(missing, -1, codes))
 
 
 def _coded(table: DataFrame, name: str) -> Column:

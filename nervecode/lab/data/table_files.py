@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nervecode.errors import InputError, did_you_mean, need_extra
+from nervecode.lab.data.columns import spelling
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -194,7 +195,17 @@ def _checked(column: Series, path: Path, start: int) -> Series:
 
 
 def _categories(column: Series) -> Series:
-    return column.where(column.isna(), column.astype(str)).astype("category")
+    """Texts, spelled alike whatever type has them, in whichever block."""
+    import pandas as pd
+
+    codes, distinct = pd.factorize(column)
+    texts = [spelling(value) for value in np.asarray(distinct)]
+    names = sorted({text for text in texts if text not in MISSING_WORDS})
+    place = {name: number for number, name in enumerate(names)}
+    # A missing value has code -1, which takes the last.
+    places = np.array([*(place.get(text, -1) for text in texts), -1])[codes]
+    categories = pd.Index(names, dtype=object)
+    return pd.Series(pd.Categorical.from_codes(places, categories), column.index)
 
 
 def _csv_blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
@@ -267,7 +278,19 @@ def _parquet_blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
                     f"false; data.drop=[{name}] leaves out what is no target"
                 )
         for batch in file.iter_batches(batch_size=BLOCK, columns=names):
-            yield batch.to_pandas().apply(_without_missing_words)
+            yield batch.to_pandas(types_mapper=_nullable).apply(_without_missing_words)
+
+
+def _nullable(kind: Any) -> Any:
+    """The type of integers, or of true and false, that pandas keeps where one is missing."""
+    import pandas as pd
+    from pyarrow import types
+
+    if types.is_boolean(kind):
+        return pd.BooleanDtype()
+    if types.is_integer(kind):
+        return pd.api.types.pandas_dtype(str(kind).replace("uint", "UInt").replace("int", "Int"))
+    return None
 
 
 def _without_missing_words(column: Series) -> Series:

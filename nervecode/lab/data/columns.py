@@ -1,0 +1,61 @@
+"""Column: what stands beside the inputs of a set by path: classes, parts, groups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,999})(\.0)?")  # a whole number as it is usually written
+
+
+@dataclass(frozen=True)
+class Column:
+    """(N,) codes of the values of a column, -1 where one is missing; and the values as texts."""
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+
+    @classmethod
+    def of_arrays(cls, files: Sequence[np.ndarray]) -> Column:
+        """The values of some files, one below the other, whatever type each file has for them."""
+        names: dict[str, int] = {}
+        codes = []
+        for values in files:
+            missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+            distinct, places = np.unique(values, return_inverse=True)
+            numbers = [names.setdefault(spelling(value), len(names)) for value in distinct]
+            codes.append(np.where(missing, -1, np.array(numbers)[places]))
+        return cls(tuple(names), np.concatenate(codes))
+
+    @property
+    def used(self) -> list[int]:
+        """The codes that there are, in order."""
+        codes: list[int] = np.unique(self.codes[self.codes >= 0]).tolist()
+        return codes
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers as they are usually written: 7 or 7.0, not 07."""
+        return all(WHOLE.fullmatch(self.names[code]) for code in self.used)
+
+    def merged(self) -> Column:
+        """The same with 7 and 7.0 as one value, where all are whole numbers; texts stay."""
+        if not self.is_whole:
+            return self
+        names: dict[str, int] = {}
+        number = np.full(len(self.names) + 1, -1)  # the last is that of a missing value
+        for code in self.used:
+            number[code] = names.setdefault(self.names[code].removesuffix(".0"), len(names))
+        return Column(tuple(names), number[self.codes])
+
+
+def spelling(value: Any) -> str:
+    """The text of a value, without blanks around it; a whole number is one in any type."""
+    if isinstance(value, (float, np.floating, Decimal)) and value % 1 == 0:
+        return str(int(value))
+    return str(value).strip()
