@@ -1,6 +1,7 @@
 """Losses in bits of the vectors of layers, by codes made of the batch itself; docs/mathematics.md.
 
 Vectors are brought to unit length first, so that nothing is gained by making them short or long.
+All are taken in float32 at least, also under autocast; a batch of no inputs costs 0.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nervecode.core import CodingTrace
 from nervecode.core.code import LN2
 from nervecode.errors import InputError, NotReadyError
+from nervecode.training.unit import unit_vectors, widened
 
 NOTHING = -1e9  # ln of no share; unlike -inf, its gradient is a number
 
@@ -32,7 +33,7 @@ class VectorLoss(nn.Module, ABC):
 
         Raises:
             NotReadyError: no layers.
-            InputError: vectors that are not (B, D), or labels that are not (B,).
+            InputError: vectors that are not (B, D) with D 1 or more, or labels that are not (B,).
         """
         name = type(self).__name__
         if not layers:
@@ -40,17 +41,19 @@ class VectorLoss(nn.Module, ABC):
         found = []
         for layer, seen in layers.items():
             z = seen.vector if isinstance(seen, CodingTrace) else seen
-            if z.ndim != 2 or labels.shape != z.shape[:1]:
+            if z.ndim != 2 or not z.shape[1] or labels.shape != z.shape[:1]:
                 raise InputError(
                     f"{name}: layer {layer!r}: found vectors {tuple(z.shape)} and labels "
                     f"{tuple(labels.shape)}, allowed: (B, D) and (B,)"
                 )
-            found.append(self.of_layer(F.normalize(z, dim=1), labels))
+            with torch.autocast(z.device.type, enabled=False):
+                unit = unit_vectors(z)
+                found.append(self.of_layer(unit, labels) if len(unit) else unit.sum())
         return torch.stack(found).mean()
 
     @abstractmethod
     def of_layer(self, unit: Tensor, labels: Tensor) -> Tensor:
-        """() bits of (B, D) unit-length vectors."""
+        """() bits of (B, D) unit-length vectors, float32 or float64, B 1 or more."""
 
 
 class CodeRate(VectorLoss):
@@ -63,8 +66,8 @@ class CodeRate(VectorLoss):
     equation 11, https://arxiv.org/abs/2006.08558.
 
     Args:
-        distortion: to which the vectors are told, more than 0.
-        reduction: weight of the classes, 0 or more; 1 is the paper's.
+        distortion: to which the vectors are told, more than 0, finite.
+        reduction: weight of the classes, 0 or more, finite; 1 is the paper's.
 
     Raises:
         InputError: another distortion or weight.
@@ -72,10 +75,12 @@ class CodeRate(VectorLoss):
 
     def __init__(self, distortion: float = 0.5, *, reduction: float = 0.0) -> None:
         super().__init__()
-        if not distortion > 0:
-            raise InputError(f"CodeRate distortion: found {distortion}, allowed: more than 0")
-        if not reduction >= 0:
-            raise InputError(f"CodeRate reduction: found {reduction}, allowed: 0 or more")
+        if not 0 < distortion < math.inf:
+            raise InputError(
+                f"CodeRate distortion: found {distortion}, allowed: more than 0, finite"
+            )
+        if not 0 <= reduction < math.inf:
+            raise InputError(f"CodeRate reduction: found {reduction}, allowed: 0 or more, finite")
         self.distortion, self.reduction = distortion, reduction
 
     def of_layer(self, unit: Tensor, labels: Tensor) -> Tensor:
@@ -111,7 +116,7 @@ class CodePrice(VectorLoss):
     (neighbourhood components), https://papers.nips.cc/paper/2566.
 
     Args:
-        temperature: of the cosines, more than 0.
+        temperature: of the cosines, more than 0, finite.
 
     Raises:
         InputError: another temperature.
@@ -119,9 +124,10 @@ class CodePrice(VectorLoss):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise InputError(
-                f"{type(self).__name__} temperature: found {temperature}, allowed: more than 0"
+                f"{type(self).__name__} temperature: found {temperature}, "
+                "allowed: more than 0, finite"
             )
         self.temperature = temperature
 
@@ -165,7 +171,8 @@ class MixturePrice(nn.Module):
     classes and thinks of no third: classes stand apart, and nothing known lies between them. Shares
     run evenly over an interval. It is mixup (Zhang et al. 2018,
     https://arxiv.org/abs/1710.09412) of the last layer (Verma et al. 2019,
-    https://arxiv.org/abs/1806.05236), beside the task instead of in its place.
+    https://arxiv.org/abs/1806.05236), beside the task instead of in its place. Batches have to come
+    shuffled: in the order of classes hardly any input is mixed with another class.
 
     Args:
         least: the smallest share of an input, more than 0 and less than a half.
@@ -184,13 +191,23 @@ class MixturePrice(nn.Module):
         """() mean over a batch of (B, K) logits and (B,) labels, differentiable.
 
         Raises:
-            InputError: logits that are not (B, K), or labels that are not (B,).
+            InputError: logits that are not (B, K), or labels that are not (B,); on the CPU also
+                labels outside 0 to K - 1, which other devices are not made to wait for.
         """
         if logits.ndim != 2 or labels.shape != logits.shape[:1]:
             raise InputError(
                 f"MixturePrice: found logits {tuple(logits.shape)} and labels "
                 f"{tuple(labels.shape)}, allowed: (B, K) and (B,)"
             )
+        logits = widened(logits)
+        if not len(labels):
+            return logits.sum()
+        if labels.device.type == "cpu":
+            _check_classes(labels, logits.shape[1])
+        with torch.autocast(logits.device.type, enabled=False):
+            return self._price(logits, labels)
+
+    def _price(self, logits: Tensor, labels: Tensor) -> Tensor:
         count = len(labels)
         steps = (torch.arange(count, device=logits.device, dtype=logits.dtype) + 0.5) / count
         shares = self.least + (1 - 2 * self.least) * steps
@@ -200,3 +217,11 @@ class MixturePrice(nn.Module):
         for share, named in ((shares, labels), (1 - shares, others)):
             price = price + share * (share.log() - mixed.gather(1, named.unsqueeze(1)).squeeze(1))
         return torch.where(labels != others, price, 0.0).mean() / LN2
+
+
+def _check_classes(labels: Tensor, classes: int) -> None:
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise InputError(
+            f"MixturePrice: found label {int(wrong[0])}, allowed: 0 to {classes - 1}, as logits"
+        )

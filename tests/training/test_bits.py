@@ -119,6 +119,54 @@ def test_any_batch_has_a_finite_loss_and_gradient(
 
 
 @every
+@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-8, 1e-6])
+def test_short_vectors_have_a_bounded_gradient(
+    make: Callable[[], VectorLoss], length: float
+) -> None:
+    z = vectors().float()
+    z[2] *= length / z[2].norm()
+    z.requires_grad_()
+    make()({"a": z}, LABELS).backward()
+    assert z.grad is not None
+    assert float(z.grad.abs().max()) < 2e6  # 2e5 times what the unit vector's is
+    assert bool(z.grad[2].any()) == (length > 1e-20)  # 0 has no direction
+
+
+@every
+@pytest.mark.parametrize("length", [1e-4, 1e20, 3e38])
+def test_long_vectors_do_not_overflow(make: Callable[[], VectorLoss], length: float) -> None:
+    z, loss = vectors().float(), make()
+    z = z / z.abs().max()
+    expected = loss({"a": z}, LABELS).item()
+    assert loss({"a": z * length}, LABELS).item() == pytest.approx(expected, rel=1e-4)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_is_widened_also_under_autocast(
+    make: Callable[[], VectorLoss], dtype: torch.dtype
+) -> None:
+    z, loss = vectors().to(dtype).requires_grad_(), make()
+    expected = loss({"a": z.detach().float()}, LABELS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss({"a": z}, LABELS)
+    found.backward()
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+
+
+@every
+def test_no_inputs_cost_nothing_and_keep_the_graph(make: Callable[[], VectorLoss]) -> None:
+    z = torch.zeros(0, 3, requires_grad=True)
+    loss = make()({"a": z}, LABELS[:0])
+    loss.backward()
+    assert loss.item() == 0
+    assert z.grad is not None
+
+
+@every
 def test_layers_are_averaged_and_may_be_traces(make: Callable[[], VectorLoss]) -> None:
     a, b = vectors(4, seed=3).float(), vectors(7, seed=4).float()
     loss, book = make(), Codebook(2, 7)
@@ -151,6 +199,22 @@ def test_errors() -> None:
         CodeRate(0)
     with pytest.raises(InputError, match="CodeRate reduction: found -1, allowed: 0 or more"):
         CodeRate(reduction=-1)
+    with pytest.raises(InputError, match=r"layer 'a': found vectors \(9, 0\)"):
+        CodePrice()({"a": vectors()[:, :0]}, LABELS)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_is_not_finite_is_refused(value: float) -> None:
+    for price in (CodePrice, BatchPrice):
+        words = f"{price.__name__} temperature: found {value}, allowed: more than 0, finite"
+        with pytest.raises(InputError, match=words):
+            price(value)
+    with pytest.raises(InputError, match=f"distortion: found {value}, allowed: more than 0, fin"):
+        CodeRate(value)
+    with pytest.raises(InputError, match=f"reduction: found {value}, allowed: 0 or more, finite"):
+        CodeRate(reduction=value)
+    with pytest.raises(InputError, match=f"least: found {value}, allowed: more than 0, below"):
+        MixturePrice(value)
 
 
 # The price of a mixture
@@ -207,7 +271,29 @@ def test_nothing_to_mix_costs_nothing() -> None:
         assert not logits.grad.any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_mixture_of_half_logits_is_widened_also_under_autocast(dtype: torch.dtype) -> None:
+    logits, loss = vectors(seed=5).to(dtype), MixturePrice()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(logits, LABELS)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, loss(logits.float(), LABELS))
+
+
+def test_no_logits_to_mix_cost_nothing_and_keep_the_graph() -> None:
+    logits = torch.zeros(0, 3, requires_grad=True)
+    loss = MixturePrice()(logits, LABELS[:0])
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+
+
 def test_errors_of_a_mixture() -> None:
+    for label in (-1, 4):
+        labels = LABELS.clone()
+        labels[5] = label
+        with pytest.raises(InputError, match=f"MixturePrice: found label {label}, allowed: 0 to 3"):
+            MixturePrice()(vectors(), labels)
     with pytest.raises(InputError, match=r"MixturePrice: found logits \(9, 4\) and labels \(8,\)"):
         MixturePrice()(vectors(), LABELS[:8])
     with pytest.raises(InputError, match=r"least: found 0\.5, allowed: more than 0, below 0\.5"):

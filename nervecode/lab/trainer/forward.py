@@ -19,6 +19,7 @@ from nervecode.errors import InputError
 from nervecode.lab.models.classifier import Classifier
 from nervecode.layers import WrappedModel
 from nervecode.layers.select import select_layers
+from nervecode.training.unit import widened
 
 FEATURES = "features"  # the input of the head, in the place of a selector of layers
 
@@ -47,15 +48,11 @@ class ForwardPass:
 
     def widened(self) -> ForwardPass:
         """The same in float32 at least, which losses are taken in."""
-        vectors = {name: _wide(vector) for name, vector in self.vectors.items()}
-        return ForwardPass(_wide(self.logits), vectors, self.traces)
+        vectors = {name: widened(vector) for name, vector in self.vectors.items()}
+        return ForwardPass(widened(self.logits), vectors, self.traces)
 
 
 Forward = Callable[[Tensor], ForwardPass]
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 class Coded(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nervecode.lab.trainer.forward import ForwardPass
+from nervecode.training.unit import unit_vectors
 
 TINY = 1e-7  # added to a norm, as LogitNorm's authors do
 
@@ -86,7 +87,7 @@ class T2FNorm(TaskLoss):
 
     def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         """() mean over a batch."""
-        unit = F.normalize(seen.features.to(seen.logits.dtype), dim=1)
+        unit = unit_vectors(seen.features.to(seen.logits.dtype))
         return F.cross_entropy(self.head(unit / self.temperature), labels)
 
 
@@ -97,10 +98,12 @@ class Cider(TaskLoss):
 
         compactness = mean_i -ln (exp(u_i' m_y(i) / T) / sum_c exp(u_i' m_c / T))
         dispersion = mean_c ln (1/(C - 1) sum_{k != c} exp(m_c' m_k / T))
-        m_c <- normalised momentum m_c + (1 - momentum) mean of the batch's u of class c
+        m_c <- normalised momentum m_c + (1 - momentum) u_i, for each input i of class c in turn
 
-    Ming, Sun, Dia and Li 2023, equations 4 to 7, https://arxiv.org/abs/2203.04450. They use no
-    logits; here the head learns from the features by cross-entropy, and sends no gradient back.
+    Ming, Sun, Dia and Li 2023, equations 4 to 7, https://arxiv.org/abs/2203.04450; as in their
+    code, the gradient of the dispersion goes through every move of the batch. They use no logits;
+    here the head learns from the features by cross-entropy, and sends no gradient back. Their
+    prototypes begin as the class means of the untrained network, here as the first u of the class.
     """
 
     reads_features = True
@@ -117,7 +120,7 @@ class Cider(TaskLoss):
     def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         """() mean over a batch; the prototypes move."""
         features = seen.features.to(seen.logits.dtype)
-        unit, classes = F.normalize(features, dim=1), len(self.prototypes)
+        unit, classes = unit_vectors(features), len(self.prototypes)
         prototypes = self._moved(unit, labels)
         compact = F.cross_entropy(unit @ prototypes.detach().T / self.temperature, labels)
         others = prototypes @ prototypes.T / self.temperature
@@ -129,9 +132,16 @@ class Cider(TaskLoss):
         return probe + dispersion + self.weight * compact
 
     def _moved(self, unit: Tensor, labels: Tensor) -> Tensor:
-        """(C, D) prototypes after a batch, whose gradient reaches its features."""
-        sums = torch.zeros_like(self.prototypes).index_add(0, labels, unit)
-        counts = torch.zeros_like(sums[:, 0]).index_add(0, labels, torch.ones_like(unit[:, 0]))
-        means = sums / counts.clamp_min(1).unsqueeze(1)
-        moved = self.momentum * self.prototypes + (1 - self.momentum) * means
-        return F.normalize(torch.where(counts.unsqueeze(1) > 0, moved, self.prototypes), dim=1)
+        """(C, D) prototypes after a batch, whose gradient reaches its features.
+
+        Classes do not meet, so that the first inputs of all classes move together, then the second.
+        """
+        turns = (labels.unsqueeze(1) == labels).tril(-1).sum(1)  # earlier inputs of the class
+        rounds = turns.argsort().split(turns.bincount().tolist())
+        pull = self.momentum / (1 - self.momentum)
+        prototypes = self.prototypes
+        for inputs in rounds:
+            classes = labels[inputs]
+            moved = unit_vectors(pull * prototypes[classes] + unit[inputs])
+            prototypes = prototypes.index_copy(0, classes, moved)
+        return prototypes

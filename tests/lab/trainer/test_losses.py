@@ -84,11 +84,9 @@ def test_cider_by_hand_over_two_batches(options: Any) -> None:
         loss._head = (head,)
         features, logits, *_ = arrays(head, seen)
         unit = [f / np.sqrt(f @ f) for f in features]
-        for c in range(C):
-            own = [u for u, y in zip(unit, labels.tolist(), strict=True) if y == c]
-            if own:
-                moved = momentum * prototypes[c] + (1 - momentum) * sum(own) / len(own)
-                prototypes[c] = moved / np.sqrt(moved @ moved)
+        for u, c in zip(unit, labels.tolist(), strict=True):
+            moved = momentum * prototypes[c] + (1 - momentum) * u
+            prototypes[c] = moved / np.sqrt(moved @ moved)
         compact = np.mean([
             price([u @ p / temperature for p in prototypes], np.eye(C)[y])
             for u, y in zip(unit, labels.numpy(), strict=True)
@@ -114,6 +112,33 @@ def test_the_head_beside_cider_sends_no_gradient_to_the_features() -> None:
     torch.testing.assert_close(moved, seen.features.grad)
     assert head.weight.grad is not None
     assert float(head.weight.grad.abs().max()) < 1e-12
+
+
+def test_the_dispersion_goes_through_every_move_of_a_prototype() -> None:
+    head, seen, labels = batch(5)
+    loss = LOSSES["cider"](head, weight=0.0)
+    loss.prototypes = F.normalize(torch.randn(C, D, dtype=torch.float64), dim=1)
+    rows = list(loss.prototypes)
+    (loss(seen, labels) - F.cross_entropy(head(seen.features.detach()), labels)).backward()
+    features = seen.features.detach().requires_grad_()
+    for f, c in zip(features, labels.tolist(), strict=True):
+        rows[c] = F.normalize(0.95 * rows[c] + 0.05 * F.normalize(f, dim=0), dim=0)
+    pairs = (torch.stack(rows) @ torch.stack(rows).T / 0.1).exp()
+    others = pairs.masked_fill(torch.eye(C, dtype=torch.bool), 0).sum(1) / (C - 1)
+    others.log().mean().backward()
+    torch.testing.assert_close(seen.features.grad, features.grad)
+
+
+@pytest.mark.parametrize("name", ["t2f_norm", "cider"])
+def test_features_without_length_have_a_bounded_gradient(name: str) -> None:
+    head, seen, labels = batch(7)
+    features = seen.features.detach().clone()
+    features[3] = 0
+    features.requires_grad_()
+    loss = LOSSES[name](head)(ForwardPass(head(features), {FEATURES: features}, {}), labels)
+    loss.backward()
+    assert features.grad is not None
+    assert float(features.grad.abs().max()) < 1e3
 
 
 @pytest.mark.parametrize("name", ["logit_norm", "t2f_norm"])
