@@ -1,21 +1,21 @@
 """Collect: the records of a setting's cells, from runs that lie here or else from committed files.
 
 A record counts for the cell whose id it has, and so for the very config and seed of the plan; what
-was recorded for another config is stale, and is named instead of used.
+was recorded for another config is stale, and is named instead of used. Of a run and a record of one
+cell, that counts which finished later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
-from nervecode.errors import ArtifactError, GateError, did_you_mean
-from nervecode.lab.detectors.combination import COMBINATION, COMBINED, subsets
+from nervecode.errors import ArtifactError, GateError
 from nervecode.lab.run.directory import RunDir
-from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.study.checks import check_record
 from nervecode.lab.study.measure import finished_at, measure
-from nervecode.lab.study.oracle import ORACLE
 from nervecode.lab.study.plan import Plan, cells_of, config_of
 from nervecode.lab.study.records import CellRecord, read_records, write_records
 from nervecode.lab.study.setting import Setting
@@ -45,13 +45,14 @@ def collect(plan: Plan, name: str, runs: Path, folder: Path, *, command: str) ->
         if record is None:
             absent[cell.seed] = _reason(cell, kept, runs)
         else:
+            check_record(record, cell, path)
             new[cell.seed] = record
     records = list(new.values())
     if any(record not in kept for record in records):
         write_records(path, records)
         records = read_records(path)  # a page is the same from the runs and from the file
     for record in records:
-        _check(record, config, path)
+        _check_gate(record)
     if not records:
         raise ArtifactError(f"{told(absent)}; `{command} --only {name}` runs it")
     return Setting(name, setting.role, config, records, setting.note, absent)
@@ -78,16 +79,23 @@ def _kept(cell: Cell, kept: Iterable[CellRecord]) -> CellRecord | None:
 
 
 def _newer(cell: Cell, kept: Iterable[CellRecord], runs: Path) -> CellRecord | None:
-    """The record of a run that lies here finished, unless it has been taken already."""
+    """The record of a run that lies here, where it finished later than what was recorded."""
     root = cell.root(runs)
     if not (root / "meta.json").exists():
         return None
     known = _kept(cell, kept)
     with suppress(ArtifactError):  # a damaged run takes nothing from what was recorded of it
-        if known is not None and finished_at(RunDir(root), cell.seed) == known.finished:
+        if known is not None and not _later(finished_at(RunDir(root), cell.seed), known.finished):
             return None
     done = state_of(cell, runs).word in ("done", "gate failed")
     return measure(RunDir(root), cell.id) if done else None
+
+
+def _later(time: str, other: str) -> bool:
+    try:
+        return datetime.fromisoformat(time) > datetime.fromisoformat(other)
+    except (ValueError, TypeError):  # an unknown time is not later, nor is one without a zone
+        return False
 
 
 def _reason(cell: Cell, kept: Iterable[CellRecord], runs: Path) -> str:
@@ -98,20 +106,6 @@ def _reason(cell: Cell, kept: Iterable[CellRecord], runs: Path) -> str:
     return f"{state.word} ({state.reason})" if state.reason else state.word
 
 
-def _check(record: CellRecord, config: Config, path: Path) -> None:
+def _check_gate(record: CellRecord) -> None:
     if record.gate:
         raise GateError(f"accuracy gate not passed: seed {record.seed}: {record.gate}")
-    methods, known = {row["method"] for row in record.rows}, _methods(config)
-    for method in methods:
-        if method not in known:
-            hint = did_you_mean(method, known)
-            raise ArtifactError(f"{path}: unknown method {method!r} of cell {record.cell}; {hint}")
-    if PRIMARY not in methods:
-        raise ArtifactError(f"{path}: found no row of {PRIMARY} for cell {record.cell}")
-
-
-def _methods(config: Config) -> Collection[str]:
-    singles = [*config.signals, *config.bench.detectors]
-    some = ["+".join(letters) for letters in subsets(singles)]
-    pairs = [f"{COMBINATION}_{pair}" for pair in some if pair.count("+") < len(COMBINED) - 1]
-    return [*singles, COMBINATION, *pairs, *[ORACLE + letters for letters in some]]

@@ -11,8 +11,9 @@ from nervecode.lab.results.rows import gate_reason, read_rows
 from nervecode.lab.results.statistics import paired_error, placements
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY
+from nervecode.lab.study.columns import PARTS
 from nervecode.lab.study.oracle import oracle_rows
-from nervecode.lab.study.records import PARTS, CellRecord
+from nervecode.lab.study.records import CellRecord
 
 Placements = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Scores = Mapping[str, np.ndarray]

@@ -17,18 +17,20 @@ from nervecode.errors import ArtifactError
 from nervecode.files import csv_text, write_text
 from nervecode.lab.results.rows import Row
 from nervecode.lab.schema import PRIMARY
+from nervecode.lab.study.columns import (
+    CELL,
+    COLUMNS,
+    ERRORS,
+    GATE,
+    HINT,
+    MEASURES,
+    PARTS,
+    Line,
+    check_header,
+    check_line,
+    check_time,
+)
 from nervecode.lab.study.oracle import STATUS as ORACLE_STATUS
-
-MEASURES = ("auroc", "aupr_out", "fpr95")
-PARTS = ("id_train", "id_calibration", "id_test")
-ERRORS = ("score", "near")  # of what `nervecode` is ahead in
-CELL = ("seed", "cell", "version", "commit", "finished", "accuracy", "ece", *PARTS)
-COLUMNS = (*CELL, "method", "status", "reason", *(f"error_{name}" for name in ERRORS))
-GATE = "gate_failed"
-STATUSES = ("ok", "failed", ORACLE_STATUS)
-HINT = "put the committed file back, or remove it and run the setting again"
-
-Line = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class CellRecord:
         errors: method -> score or near -> standard error over inputs, in points, of how far
             `nervecode` is ahead of it.
         gate: why there are no figures; empty where the gate was passed.
+        lines: method -> its line in the file that the record was read from.
     """
 
     seed: int
@@ -61,6 +64,7 @@ class CellRecord:
     rows: Sequence[Row] = field(default=(), repr=False)
     errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
     gate: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
 
 def write_records(path: Path, records: Sequence[CellRecord]) -> None:
@@ -102,10 +106,11 @@ def read_records(path: Path) -> list[CellRecord]:
     Raises:
         ArtifactError: a line is damaged, or there twice; it is named.
     """
-    cells: dict[str, list[tuple[str, Line]]] = {}
+    cells: dict[str, dict[int, Line]] = {}
     for number, line in enumerate(_read(path) if path.exists() else [], 2):
-        cells.setdefault(line["cell"], []).append((f"{path}: line {number}", line))
-    return [_record(lines) for lines in cells.values()]
+        check_line(f"{path}: line {number}", line)
+        cells.setdefault(line["cell"], {})[number] = line
+    return [_record(path, lines) for lines in cells.values()]
 
 
 def _read(path: Path) -> list[Line]:
@@ -114,10 +119,7 @@ def _read(path: Path) -> list[Line]:
         header, *lines = csv.reader(io.StringIO(text), strict=True)
     except (OSError, ValueError, csv.Error) as error:
         raise ArtifactError(f"{path}: is damaged ({error}); {HINT}") from None
-    for column in COLUMNS:
-        if header.count(column) != 1:
-            told = f"found {header.count(column)} columns {column!r}, allowed: 1"
-            raise ArtifactError(f"{path}: {told}; {HINT}")
+    check_header(path, header)
     for number, values in enumerate(lines, 2):
         if len(values) != len(header):
             told = f"found {len(values)} values, allowed: {len(header)}"
@@ -125,8 +127,10 @@ def _read(path: Path) -> list[Line]:
     return [dict(zip(header, values, strict=True)) for values in lines]
 
 
-def _record(lines: Sequence[tuple[str, Line]]) -> CellRecord:
+def _record(path: Path, numbered: Mapping[int, Line]) -> CellRecord:
+    lines = [(f"{path}: line {number}", line) for number, line in numbered.items()]
     place, first = lines[0]
+    check_time(place, first)
     seen: set[str] = set()
     for where, line in lines:
         differs = (c for c in CELL if line[c] != first[c] and (line[c] or c == "seed"))
@@ -136,6 +140,9 @@ def _record(lines: Sequence[tuple[str, Line]]) -> CellRecord:
             raise ArtifactError(f"{where}: {told}; {HINT}")
         if line["method"] in seen:
             told = f"{line['method']!r} is there twice for cell {first['cell']}"
+            raise ArtifactError(f"{where}: {told}; {HINT}")
+        if GATE in (first["status"], line["status"]) and line is not first:
+            told = f"status: found {line['status']!r}, allowed: one line for a cell with {GATE}"
             raise ArtifactError(f"{where}: {told}; {HINT}")
         seen.add(line["method"])
     gate = first["reason"] if first["status"] == GATE else ""
@@ -152,13 +159,11 @@ def _record(lines: Sequence[tuple[str, Line]]) -> CellRecord:
             if (errors := _errors(where, line))
         },
         gate,
+        {line["method"]: number for number, line in numbered.items()},
     )  # fmt: skip
 
 
 def _rows(where: str, line: Line) -> Iterator[Row]:
-    if line["status"] not in STATUSES:
-        told = f"status: found {line['status']!r}, allowed: {', '.join(STATUSES)}"
-        raise ArtifactError(f"{where}: {told}; {HINT}")
     for column in line:
         measure, _, rest = column.partition(" ")
         if measure != "auroc" or (line["status"] == ORACLE_STATUS and not line[column]):

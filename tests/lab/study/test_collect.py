@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from nervecode.errors import ArtifactError, GateError
+from nervecode.files import csv_text
 from nervecode.lab.results.statistics import paired_error, placements
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.study.checks import check_record
 from nervecode.lab.study.collect import collect, told
 from nervecode.lab.study.plan import Plan, cells_of
 from nervecode.lab.study.records import read_records, write_records
@@ -115,7 +120,8 @@ def test_a_cell_that_missed_its_gate_leaves_no_figure(
 ) -> None:
     path = folder / "one.csv"
     first, second = read_records(path)
-    write_records(path, [first, replace(second, rows=[], errors={}, gate="accuracy 0.1 < 0.97")])
+    missed = replace(second, accuracy=0.0, rows=[], errors={}, gate="accuracy 0.1 < 0.97")
+    write_records(path, [first, missed])
     with pytest.raises(GateError, match=r"gate not passed: seed 1: accuracy 0\.1 < 0\.97"):
         collect(plan, "one", NOWHERE, folder, command="x")
 
@@ -125,6 +131,7 @@ def test_a_cell_that_missed_its_gate_leaves_no_figure(
     [
         ("mahalanobis", "mahalanobiss", "unknown method 'mahalanobiss' of cell .*; did you mean"),
         ("knn", "", "unknown method ''"),
+        ("knn", "vim", "unknown method 'vim'"),
     ],
 )
 def test_a_method_that_the_config_has_not_is_refused(
@@ -137,15 +144,123 @@ def test_a_method_that_the_config_has_not_is_refused(
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_rows_without_the_signal_are_refused(plan: Plan, study: Study, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "method",
+    ["nervecode", "nervecode_v0_1_1", "msp", "combo_id_zscore_equal", "combo_id_zscore_equal_E+M",
+     "oracle_ood_calibrated_combo_E+N"],
+)  # fmt: skip
+def test_a_cell_without_a_method_of_its_config_is_refused(
+    method: str, plan: Plan, study: Study, folder: Path
+) -> None:
     path = folder / "one.csv"
-    records = [
-        replace(record, rows=[row for row in record.rows if row["method"] != "nervecode"])
-        for record in read_records(path)
-    ]
-    write_records(path, records)
-    with pytest.raises(ArtifactError, match="found no row of nervecode for cell"):
+    first, second = read_records(path)
+    kept = [row for row in second.rows if row["method"] != method]
+    assert len(kept) < len(second.rows)
+    write_records(path, [first, replace(second, rows=kept)])
+    line = 2 + len({row["method"] for row in first.rows})
+    told = f"{path}: line {line}: found no row of {method} for cell {second.cell}, allowed: one"
+    with pytest.raises(ArtifactError, match=f"^{re.escape(told)}; put the committed file back"):
         collect(plan, "one", NOWHERE, folder, command="x")
+
+
+def edited(path: Path, change: Callable[[dict[str, str]], None], method: str) -> None:
+    """Change the lines of a method in a file."""
+    header, *lines = csv.reader(path.read_text().splitlines())
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    for row in rows:
+        if row["method"] == method:
+            change(row)
+    path.write_text(csv_text(rows, header))
+
+
+def test_a_detector_may_have_failed_and_the_signal_may_not(
+    plan: Plan, study: Study, folder: Path
+) -> None:
+    def fail(row: dict[str, str]) -> None:
+        row |= {c: "" for c in row if " " in c or c.startswith("error_")}
+        row |= {"status": "failed", "reason": "no room"}
+
+    edited(folder / "one.csv", fail, "knn")
+    one = collect(plan, "one", NOWHERE, folder, command="x")
+    assert one.failures == {"knn": "no room"}
+    edited(folder / "two.csv", fail, "energy")  # and its combinations stand
+    words = r"two\.csv: line \d+: unknown method 'combo_id_zscore_equal"
+    with pytest.raises(ArtifactError, match=words):
+        collect(plan, "two", NOWHERE, folder, command="x")
+    edited(folder / "far.csv", fail, "nervecode_v0_1_1")
+    words = r"line 3: status: found 'failed', allowed for nervecode_v0_1_1: ok"
+    with pytest.raises(ArtifactError, match=words):
+        collect(plan, "far", NOWHERE, folder, command="x")
+
+
+def test_an_oracle_is_no_method_and_no_method_is_an_oracle(
+    plan: Plan, study: Study, folder: Path
+) -> None:
+    edited(folder / "one.csv", lambda row: row.update(status="oracle"), "knn")
+    words = r"status: found 'oracle', allowed for knn: ok, failed"
+    with pytest.raises(ArtifactError, match=words):
+        collect(plan, "one", NOWHERE, folder, command="x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("far uniform_noise", "near uniform_noise",
+         "found a column 'auroc near uniform_noise' with nervecode; did you mean 'far uniform_no"),
+        ("far uniform_noise", "far uniform_noises",
+         "found a column 'auroc far uniform_noises' with nervecode; did you mean 'far uniform_no"),
+        ("far uniform_noise", "", "found no 'auroc far uniform_noise' of nervecode, allowed: one"),
+        ("shift hflip", "", "found no 'auroc shift hflip' of nervecode, allowed: one"),
+    ],
+)  # fmt: skip
+def test_sets_and_groups_are_those_of_the_config(
+    old: str, new: str, words: str, plan: Plan, study: Study, folder: Path
+) -> None:
+    path = folder / "one.csv"
+    header, *lines = csv.reader(path.read_text().splitlines())
+    kept = [i for i, column in enumerate(header) if new or not column.endswith(old)]
+    rows = [[row[i].replace(old, new) for i in kept] for row in (header, *lines)]
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    with pytest.raises(ArtifactError) as caught:
+        collect(plan, "one", NOWHERE, folder, command="x")
+    assert words in str(caught.value)
+
+
+def test_figures_below_the_gate_are_refused(plan: Plan, runs: Path, folder: Path) -> None:
+    (cell, _), (record, _) = cells_of(plan, "one"), read_records(folder / "one.csv")
+    bench = cell.config.bench.model_copy(update={"accuracy_gate": 0.9})
+    gated = cell.model_copy(update={"config": cell.config.model_copy(update={"bench": bench})})
+    check_record(replace(record, accuracy=90.0), gated, Path("a.csv"))
+    with pytest.raises(ArtifactError) as caught:
+        check_record(replace(record, accuracy=89.999), gated, Path("a.csv"))
+    told = "a.csv: line 2: accuracy: found 89.999, allowed here: at least 90, the gate; "
+    assert str(caught.value).startswith(told)
+    missed = replace(record, rows=[], gate="accuracy 0.899 < 0.9", accuracy=89.9)
+    check_record(missed, gated, Path("a.csv"))
+    with pytest.raises(ArtifactError, match="accuracy: found 95, allowed here: at most 90"):
+        check_record(replace(missed, accuracy=95.0), gated, Path("a.csv"))
+
+
+def test_a_cell_has_the_seed_of_the_plan(plan: Plan, study: Study, folder: Path) -> None:
+    path = folder / "one.csv"
+    first, second = read_records(path)
+    write_records(path, [first, replace(second, seed=0)])
+    told = rf"one\.csv: line \d+: seed: found 0, allowed for cell {second.cell}: 1; put the"
+    with pytest.raises(ArtifactError, match=told):
+        collect(plan, "one", NOWHERE, folder, command="x")
+
+
+@pytest.mark.parametrize("finished", ["2999-01-01T00:00:00+00:00", None])
+def test_a_run_that_is_no_newer_than_its_rows_takes_nothing(
+    finished: str | None, plan: Plan, runs: Path, folder: Path
+) -> None:
+    path = folder / "one.csv"
+    first, second = read_records(path)
+    committed = [replace(first, finished=finished or first.finished, accuracy=1.0), second]
+    write_records(path, committed)
+    before = path.read_bytes()
+    assert collect(plan, "one", runs, folder, command="x").accuracies[0] == 1
+    assert path.read_bytes() == before
 
 
 def test_cells_that_are_not_done_are_told(plan: Plan, runs: Path, tmp_path: Path) -> None:

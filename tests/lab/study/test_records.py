@@ -82,6 +82,21 @@ def test_rows_of_an_oracle_have_an_auroc_alone(path: Path) -> None:
         ("\n0,", "\n-1,", "line 3: seed: found '0', allowed: '-1', as on"),
         (",200,nervecode", ",2e2,nervecode", "id_test: found '2e2', allowed: a whole number"),
         (",,,,,,,,energy", ",,,9,,,,,energy", "accuracy: found '9', allowed: '99', as on"),
+        ("aupr_out near near_set", "auroc near near_set",
+         "found 2 columns 'auroc near near_set', allowed: 1"),
+        ("aupr_out near near_set", "aupr_in near near_set",
+         "found 0 columns 'aupr_out near near_set', allowed: 1"),
+        ("near near_set", "nearby near_set", "found a column 'auroc nearby near_set', allowed: "),
+        (",energy,ok,,", ",energy,ok,why,",
+         "line 3: reason: found 'why', allowed with status ok: nothing"),
+        (",energy,ok,,", ",energy,failed,,",
+         "line 3: reason: found '', allowed with status failed: a reason"),
+        (",energy,ok,,", ",energy,failed,no room,",
+         "line 3: error_score: found '0.5', allowed with status failed: nothing"),
+        (",energy,ok,,0.5,1,", ",energy,failed,no room,,,",
+         "line 3: auroc near near_set: found '91', allowed with status failed: nothing"),
+        ("2026-01-01T", "2026-01-71T", "line 2: finished: found '2026-01-71T00:00:00+00:00', all"),
+        ("+00:00,99", ",99", "line 2: finished: found '2026-01-01T00:00:00', allowed: a time"),
         ('"', '"', None),
     ],
 )  # fmt: skip
@@ -100,6 +115,18 @@ def test_a_damaged_file_is_refused_with_its_line(
     assert str(caught.value).startswith(f"{path}: ")
     assert words in str(caught.value)
     assert "put the committed file back, or remove it" in str(caught.value)
+
+
+def test_a_cell_that_missed_its_gate_has_one_line(path: Path) -> None:
+    (first, second) = SETTING.records
+    write_records(path, [replace(first, rows=[], errors={}, gate="too low"), second])
+    lines = path.read_text().splitlines()
+    lines.insert(2, lines[2].replace(second.cell, first.cell).replace("1,", "0,", 1))
+    lines[2] = lines[2].replace(",98,", ",99,")
+    path.write_text("\n".join(lines) + "\n")
+    words = "line 3: status: found 'ok', allowed: one line for a cell with gate_failed"
+    with pytest.raises(ArtifactError, match=words):
+        read_records(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"\x00\n"])
