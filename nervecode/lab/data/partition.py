@@ -52,25 +52,43 @@ def partition(config: DataConfig, dataset: Dataset, kept: list[int]) -> Parts:
     return _apart(config, parts)
 
 
-def shared_rows(config: DataConfig, parts: Parts) -> list[str]:
-    """What is to be told of test rows that ID train holds as well: the same inputs and class.
+def shared_inputs(config: DataConfig, parts: Parts) -> list[str]:
+    """What is to be told of inputs that two ID splits hold, as a file with duplicates gives them.
 
     Raises:
-        InputError: all of them are in ID train.
+        InputError: all inputs of a test part of its own are in ID train or calibration, of the
+            same class.
     """
-    seen = set(_digests(parts.train))
-    count = sum(digest in seen for digest in _digests(parts.test))
-    if count == len(parts.test):
+    train, calibration, test = (list(_digests(part)) for part in parts[:3])
+    labelled = [
+        set(zip(digests, part.labels.tolist(), strict=True))
+        for digests, part in zip((train, calibration, test), parts, strict=False)
+    ]
+    if config.test and labelled[2] <= labelled[0] | labelled[1]:
         raise InputError(
-            f"data.test: all {count:,} rows of {config.test} are rows of ID train as well, "
-            "allowed: rows that are not trained on"
+            f"data.test: all {len(test):,} inputs of {config.test} are in ID train or calibration "
+            "as well, allowed: inputs that are in neither"
         )
-    return [f"ID test: {count:,} of {len(parts.test):,} rows are in ID train too"] * bool(count)
+    too_many = "new inputs raise more false alarms than alpha"
+    too_low = "false alarms are counted too low"
+    remarks = []
+    for name, inputs, others, digests, follows in (
+        ("calibration", calibration, "train", train, too_many),
+        ("test", test, "train", train, too_low),
+        ("test", test, "calibration", calibration, too_low),
+    ):
+        seen = set(digests)
+        if count := sum(digest in seen for digest in inputs):
+            remarks.append(
+                f"ID: {count:,} of {len(inputs):,} {name} inputs are in ID {others} too, so that "
+                f"{follows}"
+            )
+    return remarks
 
 
 def _digests(samples: Samples) -> Iterator[bytes]:
-    for row, label in zip(samples.inputs.numpy(), samples.labels.tolist(), strict=True):
-        yield hashlib.blake2b(row.tobytes(), digest_size=16, salt=label.to_bytes(8, "big")).digest()
+    for row in samples.inputs.numpy():
+        yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def stream(config: DataConfig, purpose: str) -> torch.Generator:

@@ -14,10 +14,10 @@ from nervecode.lab.data.encoder import Seen, TableEncoder
 from nervecode.lab.data.load import load_id, load_outside, number
 from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names
-from nervecode.lab.data.partition import Parts, kept_classes, partition, shared_rows, stream
+from nervecode.lab.data.partition import Parts, kept_classes, partition, shared_inputs, stream
 from nervecode.lab.data.registry import OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples, as_float
-from nervecode.lab.schema import DataConfig
+from nervecode.lab.schema import PATHS, DataConfig
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     dataset = load_id(config)
     kept = kept_classes(config, dataset)
     parts, encoder, remarks = _encoded(dataset, partition(config, dataset, kept))
-    if config.test:
-        remarks += shared_rows(config, parts)
+    if kind in PATHS:
+        remarks += shared_inputs(config, parts)
     whole, parts = parts.test, parts._replace(test=parts.test.head(limit_eval))
     names, ood = set_names(config), []
     for group in ("near", "far", "shift"):

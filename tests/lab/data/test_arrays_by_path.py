@@ -138,14 +138,42 @@ def test_a_test_file_that_is_trained_on_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link.npz").symlink_to(path)
     for same in (path, tmp_path / "link.npz"):
         assert f"data.test: {path} is the file of data.id itself" in refused(spec, test=str(same))
-    train = build_splits(config(spec, test=npz_path(tmp_path, x + 1, LABELS))).train
+    splits = build_splits(config(spec, test=npz_path(tmp_path, x + 1, LABELS)))
+    train, calibration = splits.train, splits.calibration
     inside = npz_path(tmp_path, train.inputs.numpy()[:9], train.labels.numpy()[:9])
-    assert "all 9 rows of" in refused(spec, test=inside)
+    text = f"all 9 inputs of {tmp_path}/test.npz are in ID train or calibration as well, allowed"
+    assert text in refused(spec, test=inside)
+    both = torch.cat([train.inputs[:5], calibration.inputs[:4]]).numpy()
+    labels = torch.cat([train.labels[:5], calibration.labels[:4]]).numpy()
+    assert text in refused(spec, test=npz_path(tmp_path, both, labels))
     x[:57] += 1
     x[57:] = train.inputs[:3]
-    labels = np.concatenate([LABELS[:57], train.labels[:2].numpy(), (train.labels[2:3] + 1) % 3])
+    labels = np.concatenate([LABELS[:57], (train.labels[:3].numpy() + 1) % 3])
     splits = build_splits(config(spec, test=npz_path(tmp_path, x, labels)))
-    assert "ID test: 2 of 60 rows are in ID train too" in splits.remarks
+    assert splits.remarks == (
+        "ID: 3 of 60 test inputs are in ID train too, so that false alarms are counted too low",
+    )
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_inputs_that_splits_share_are_counted(tmp_path: Path, times: int) -> None:
+    x, y = vectors(), LABELS
+    spec = npz(tmp_path / "my.npz", x=np.tile(x, (times, 1)), y=np.tile(y, times))
+    splits = build_splits(config(spec))
+    train, calibration, test = map(rows, (splits.train, splits.calibration, splits.test))
+    expected = []
+    for name, inputs, others, digests, follows in (
+        ("calibration", calibration, "train", train, "new inputs raise more false alarms than"),
+        ("test", test, "train", train, "false alarms are counted too low"),
+        ("test", test, "calibration", calibration, "false alarms are counted too low"),
+    ):
+        if count := sum(row in digests for row in inputs):
+            expected.append(
+                f"ID: {count} of {len(inputs)} {name} inputs are in ID {others} too, so that "
+                f"{follows}"
+            )
+    assert len(expected) == (3 if times == 2 else 0)
+    assert [remark.removesuffix(" alpha") for remark in splits.remarks] == expected
 
 
 def npz_path(folder: Path, x: np.ndarray, y: np.ndarray) -> str:

@@ -137,7 +137,7 @@ def test_parts_that_will_not_do_are_refused(pictures: Path, tmp_path: Path) -> N
             (other / name / path.name).write_bytes(path.read_bytes())
     (other / "dog/00.png").unlink()
     (other / "dog/01.jpg").unlink()
-    assert f"all 29 rows of {other} are rows of ID train as well" in refused(
+    assert f"all 29 inputs of {other} are in ID train or calibration as well" in refused(
         id=spec, test=str(other), calibration_from="test"
     )
 
