@@ -19,6 +19,8 @@ from nervecode.lab.data.registry import OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.schema import PATHS, DataConfig
 
+TURNED = 10  # channels a step, from which on series look like (N, T, C)
+
 
 @dataclass(frozen=True)
 class OodSet:
@@ -82,6 +84,8 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     parts, encoder, remarks = _encoded(dataset, partition(config, dataset, kept))
     if kind in PATHS:
         remarks += shared_inputs(config, parts)
+    if kind == "series":
+        remarks += _turned(*parts.train.inputs.shape[1:])
     whole, parts = parts.test, parts._replace(test=parts.test.head(limit_eval))
     names, ood = set_names(config), []
     for group in ("near", "far", "shift"):
@@ -115,6 +119,15 @@ def _encoded(dataset: Dataset, parts: Parts) -> tuple[Parts, TableEncoder | None
         if (np.diff(table[name].to_numpy()) == 1).all()
     ]
     return Parts(*map(encode, parts)), encoder, [*remarks, *seen.remarks("ID")]
+
+
+def _turned(channels: int, steps: int) -> list[str]:
+    """What is to be told of series that look like (N, T, C)."""
+    remark = (
+        f"ID: series of {channels:,} channels and {steps:,} steps; where it is the other way "
+        "round, x.transpose(0, 2, 1) brings the channels to the front"
+    )
+    return [remark] * (channels >= TURNED * steps)
 
 
 def _no_kept_class(spec: str, config: DataConfig, dataset: Dataset, kept: list[int]) -> None:

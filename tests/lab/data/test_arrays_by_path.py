@@ -205,6 +205,19 @@ def test_series_keep_their_channels(tmp_path: Path) -> None:
     assert "the shift 'hflip' is for images, found inputs of shape (4, 9)" in text
 
 
+@pytest.mark.parametrize(("shape", "told"), [((40, 4), True), ((4, 40), False), ((9, 3), False)])
+def test_series_that_look_turned_are_told(
+    tmp_path: Path, shape: tuple[int, int], told: bool
+) -> None:
+    x = np.random.default_rng(0).normal(size=(COUNT, *shape))
+    remarks = build_splits(config(npz(tmp_path / "series.npz", x=x, y=LABELS))).remarks
+    text = (
+        "ID: series of 40 channels and 4 steps; where it is the other way round, "
+        "x.transpose(0, 2, 1) brings the channels to the front"
+    )
+    assert remarks == ((text,) if told else ())
+
+
 TS = """# comment
 @problemName mine
 @timeStamps false
