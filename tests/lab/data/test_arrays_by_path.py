@@ -77,8 +77,11 @@ def test_small_numbers_are_no_bytes_of_a_picture(tmp_path: Path, shape: tuple[in
         splits[dtype] = build_splits(config(spec, test=test, far=[far]))
     ours, theirs = splits.values()
     for part in ("train", "calibration", "test"):
-        assert torch.equal(getattr(ours, part).inputs, getattr(theirs, part).inputs)
-    assert torch.equal(ours.ood[0].samples.inputs, torch.from_numpy(small[::-1].copy()).float())
+        torch.testing.assert_close(  # of one type too
+            getattr(ours, part).inputs, getattr(theirs, part).inputs, rtol=0, atol=0
+        )
+    expected = torch.from_numpy(small[::-1].copy()).float()
+    torch.testing.assert_close(ours.ood[0].samples.inputs, expected, rtol=0, atol=0)
 
 
 def test_an_npy_is_mapped_and_has_its_labels_beside_it(tmp_path: Path) -> None:
