@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,23 +154,77 @@ def test_calibration_inputs_are_added_from_a_table(
     assert cli("score", new, "--input", tmp_path / "more.csv").status == 0
 
 
-def test_a_file_that_changes_is_trained_on_again(cli: Any, run: Path, table: Path) -> None:
+EDITS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "other values": lambda f: f.assign(size=f["size"] * 2 + f.index % 5),
+    "another unit": lambda f: f.assign(size=f["size"] * 1024),  # the same numbers, standardised
+    "another name": lambda f: f.replace({"colour": {"blue": "green"}}),
+    "more rows": lambda f: pd.concat([f, f.head(30)]),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_trained_run_refuses_a_file_that_changed(
+    edit: str, cli: Any, tree: Any, run: Path, table: Path
+) -> None:
+    before, files = table.read_bytes(), tree(run)
+    try:
+        EDITS[edit](pd.read_csv(table)).to_csv(table, index=False)
+        for command in ("bench", "train", "calibrate"):
+            refused = cli(command, run)
+            assert refused.status == 2
+            told = " ".join(refused.err.split())
+            assert f"{run}: seed 0 was trained on other rows than data.id, table:{table}, " in told
+            assert "put the file back as it was, or begin a new run" in told
+        assert tree(run) == files
+    finally:
+        table.write_bytes(before)
+    assert cli("calibrate", run).status == 0
+
+
+def test_a_file_that_changes_before_the_end_of_training_is_trained_on(
+    cli: Any, run: Path, table: Path, tmp_path: Path
+) -> None:
+    opened = RunDir(shutil.copytree(run, tmp_path / run.name))
+    with opened.claimed():
+        opened.forget([], "train/seed_0")
     before = table.read_bytes()
     try:
-        table.write_text(before.decode().replace("blue", "green"))
-        # The same numbers under other names of categories: nothing is to be done again but these.
+        EDITS["another name"](pd.read_csv(table)).to_csv(table, index=False)
+        again = cli("train", opened.root)
+        assert again.status == 0, again.err
+        assert "green" in (opened.root / "columns.json").read_text()
+    finally:
+        table.write_bytes(before)
+
+
+def test_a_run_asked_for_other_data_is_trained_again(cli: Any, run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / run.name)
+    again = cli("train", copy, "-o", "data.drop=[colour]")
+    assert again.status == 0, again.err
+    assert "train was done before" not in again.err
+
+
+def test_rows_that_are_not_trained_on_repeat_what_depends_on_them(cli: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    part = np.array(["train", "train", "calibration", "test"])[np.arange(120) // 30]
+    x = (random.normal(size=(120, 2)) + 4 * y[:, None]).astype(np.float32)
+    path = tmp_path / "my.npz"
+    np.savez(path, x=x, y=y, part=part)
+    first = cli("bench", "--preset", "table", "-o", f"data.id=array:{path}", "-o",
+                "data.split=part", "-o", "data.hold_out=[2]", *QUICK, "--json", "--outdir",
+                tmp_path)  # fmt: skip
+    assert first.status == 0, first.err
+    run = json.loads(first.out)["run_dir"]
+    for row, repeated in ((70, "calibrate"), (100, "score")):
+        x[row] += 1
+        np.savez(path, x=x, y=y, part=part)
         again = cli("bench", run)
         assert again.status == 0, again.err
         assert "train was done before" in again.err
-        assert "green" in (run / "columns.json").read_text()
-        frame = pd.read_csv(table)
-        frame.assign(size=frame["size"] * 2 + (frame.index % 5)).to_csv(table, index=False)
-        again = cli("bench", run)
-        assert again.status == 0, again.err
-        assert "train was done before" not in again.err
-    finally:
-        table.write_bytes(before)
-        assert cli("bench", run).status == 0
+        assert ("calibrate was done before" in again.err) == (repeated == "score")
+        assert "score was done before" not in again.err
+    assert "score was done before" in cli("bench", run).err
 
 
 def test_series_from_a_ts_file(cli: Any, tmp_path: Path) -> None:

@@ -187,6 +187,16 @@ def _bare(key: str) -> str:
     return key.replace("._orig_mod.", ".")  # of parts that were compiled alone
 
 
+def value_fault(tensor: Tensor, wanted: Tensor) -> str | None:
+    """What is wrong with the values of a tensor of the right shape; None where nothing is.
+
+    Whole numbers are those of a quantised network, and nothing without their scale.
+    """
+    if wanted.is_floating_point() and not tensor.is_floating_point():
+        return f"has dtype {tensor.dtype}, allowed: floating point, such as {wanted.dtype}"
+    return None if tensor.isfinite().all() else "holds NaN or infinity"
+
+
 def _fitted(
     names: dict[str, str], state: dict[str, Tensor], tensors: dict[str, Tensor], path: Path
 ) -> dict[str, Tensor]:
@@ -205,8 +215,8 @@ def _fitted(
                 f"{path}: {name!r} has shape {tuple(tensor.shape)}, "
                 f"allowed for this model: {tuple(wanted.shape)}"
             )
-        if not tensor.isfinite().all():
-            raise InputError(f"{path}: {name!r} holds NaN or infinity")
+        if fault := value_fault(tensor, wanted):
+            raise InputError(f"{path}: {name!r} {fault}")
         chosen[key] = tensor
     extra = [name for name in tensors if name not in names.values()]
     if extra:

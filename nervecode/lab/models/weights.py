@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.models.classifier import Classifier
-from nervecode.lab.models.foreign import OWN, SLACK, read_foreign, without_prefixes
+from nervecode.lab.models.foreign import OWN, SLACK, read_foreign, value_fault, without_prefixes
 from nervecode.lab.models.weight_names import in_timms_names
 from nervecode.lab.schema import ModelConfig
 
@@ -91,8 +91,8 @@ def begin_with(path: Path, model: Classifier, *, trusted: bool = False) -> str |
             f"{len(misfits)} do not: {'; '.join(misfits[:SHOWN])}"
         )
     for key, tensor in fitting.items():
-        if not tensor.isfinite().all():
-            raise InputError(f"model.weights: {path}: {names[key]!r} holds NaN or infinity")
+        if fault := value_fault(tensor, state[key]):
+            raise InputError(f"model.weights: {path}: {names[key]!r} {fault}")
     whole = all(key in fitting for key in state if key.startswith("head."))
     if not whole:  # a matrix of other classes says nothing of a bias that would fit
         fitting = {key: tensor for key, tensor in fitting.items() if not key.startswith("head.")}

@@ -34,6 +34,7 @@ from nervecode.lab.run.meta import user_code
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.calibrate import calibrate_seed
 from nervecode.lab.stages.columns import write_columns
+from nervecode.lab.stages.same_data import refuse_other_data
 from nervecode.lab.stages.score import score_seed
 from nervecode.lab.stages.train import train_seed
 from nervecode.lab.stages.trial import Trial
@@ -82,7 +83,7 @@ def prepare(config: Config, run: RunDir | None = None) -> Prepared:
 
     Raises:
         InputError: no such device, class, or layer; weights that do not fit, code that nobody
-            trusts.
+            trusts; data by path that are not those that the run was trained on.
         ArtifactError: code that is not what the run was trained with.
     """
     check_unchanged(config.model.name, None if run is None else user_code(run.meta))
@@ -92,6 +93,8 @@ def prepare(config: Config, run: RunDir | None = None) -> Prepared:
         torch.set_num_threads(max(1, config.threads // local_world()))
     guarantee = set_determinism(device, wanted=config.deterministic)
     splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
+    if run is not None:
+        refuse_other_data(run, config, splits)
     model = build_model(config.model, splits.train, splits.num_classes)
     remark = begin(config.model, model) if run is None else None
     normalise_together(model)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nervecode.files import sha256, write_json, write_npz
+from nervecode.lab.data.own import is_own
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.detectors.combination import Arrays, combine
 from nervecode.lab.detectors.registry import DETECTORS, Score
@@ -36,6 +37,8 @@ def score_seed(trial: Trial) -> bool:
         "limit_eval": config.bench.limit_eval,
         "data": config.data.model_dump(mode="json"),
     }
+    if is_own(config.data.id):  # whose file may change under the same name
+        inputs["id_test"] = trial.splits.test.fingerprint()
 
     def work() -> list[Path]:
         trained = load_calibrated(run, trial.splits, seed, device=trial.device)
@@ -115,7 +118,7 @@ def _surprises(trained: Trained, split: str, layers: Layers) -> Arrays:
 
 
 def _baselines(fitted: Mapping[str, Score], failures: dict[str, str], features: Features) -> Arrays:
-    """Baseline -> (N,) scores; one that fails or is not finite is entered in `failures`."""
+    """Baseline -> (N,) finite scores; one that yields others is entered in `failures`."""
     scores: Arrays = {}
     for name, scorer in fitted.items():
         try:
@@ -123,10 +126,13 @@ def _baselines(fitted: Mapping[str, Score], failures: dict[str, str], features: 
         except Exception as error:
             failures[name] = _reason(error)
             continue
-        if values.isfinite().all():
-            scores[name] = values
-        else:
+        count = len(features.labels)
+        if values.shape != (count,):
+            failures[name] = f"its scores have shape {tuple(values.shape)}, allowed: ({count},)"
+        elif not values.isfinite().all():
             failures[name] = "its scores hold NaN or infinity"
+        else:
+            scores[name] = values
     return scores
 
 

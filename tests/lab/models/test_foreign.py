@@ -125,6 +125,8 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "more": (lambda w: w | {"fc.weight": torch.rand(1)}, "has 'fc.weight', which the model lacks"),
     "nan": (lambda w: w | {"head.bias": torch.full((5,), float("nan"))},
             "'head.bias' holds NaN or infinity"),
+    "whole numbers": (lambda w: w | {"head.bias": torch.ones(5, dtype=torch.int8)},
+                      "'head.bias' has dtype torch.int8, allowed: floating point"),
     "nothing": (lambda w: {}, "holds no weights by name; found dict"),
     "a list": (lambda w: list(w.values()), "holds no weights by name; found list"),
     "no tensor": (lambda w: w | {"head.bias": 3.0}, "'head.bias' is no plain tensor"),

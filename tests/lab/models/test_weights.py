@@ -88,6 +88,30 @@ def test_what_the_network_lacks_and_what_is_not_finite_is_told(tmp_path: Path) -
         begin_with(saved(state, tmp_path / "y.safetensors"), model())
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_that_are_no_floats_are_refused(dtype: torch.dtype, tmp_path: Path) -> None:
+    ours = model()
+    before = ours.state_dict()["blocks.0.conv.weight"].clone()
+    state = {
+        key: tensor.to(dtype) if key == "blocks.0.conv.weight" else tensor
+        for key, tensor in backbone(model().state_dict()).items()
+    }
+    with pytest.raises(InputError) as told:
+        begin_with(saved(state, tmp_path / "x.safetensors"), ours)
+    assert str(told.value).endswith(
+        f"'blocks.0.conv.weight' has dtype {dtype}, allowed: floating point, such as torch.float32"
+    )
+    assert torch.equal(ours.state_dict()["blocks.0.conv.weight"], before)
+
+
+def test_halves_are_floats(tmp_path: Path) -> None:
+    ours, theirs = model(), model().state_dict()
+    state = {k: t.half() if t.is_floating_point() else t for k, t in backbone(theirs).items()}
+    begin_with(saved(state, tmp_path / "x.safetensors"), ours)
+    weight = theirs["blocks.0.conv.weight"].half().float()
+    assert torch.equal(ours.state_dict()["blocks.0.conv.weight"], weight)
+
+
 def test_a_package_carries_weights_and_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,18 @@ def _yields_nan(train: Any, head: Any) -> Any:
     return lambda split: torch.full((len(split.labels),), float("nan"))
 
 
+def _yields_a_column(train: Any, head: Any) -> Any:
+    return lambda split: split.logits[:, :1]
+
+
+def _yields_one_too_many(train: Any, head: Any) -> Any:
+    return lambda split: torch.zeros(len(split.labels) + 1)
+
+
+def _yields_a_number(train: Any, head: Any) -> Any:
+    return lambda split: 0.5
+
+
 def _fails_on_outliers_alone(train: Any, head: Any) -> Any:
     def score(split: Any) -> Any:
         unlabelled = bool((split.labels < 0).any())
@@ -110,6 +122,9 @@ def _fails_on_outliers_alone(train: Any, head: Any) -> Any:
         (_raises_while_fitting, "RuntimeError: singular matrix"),
         (_raises_while_scoring, "ValueError: no scores today"),
         (_yields_nan, "its scores hold NaN or infinity"),
+        (_yields_a_column, "its scores have shape (30, 1), allowed: (30,)"),
+        (_yields_one_too_many, "its scores have shape (31,), allowed: (30,)"),
+        (_yields_a_number, "its scores have shape (), allowed: (30,)"),
         (_fails_on_outliers_alone, "its scores hold NaN or infinity"),
     ],
 )
