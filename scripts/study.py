@@ -4,11 +4,12 @@
     python scripts/study.py                        # everything; resumes where it stands
     python scripts/study.py --only digits wine_1   # some settings
     python scripts/study.py --seeds 0              # the first seed of each; the others later
-    python scripts/study.py --role development     # confirmation settings are neither run nor read
+    python scripts/study.py --role development --page dev.md  # confirmation is neither run nor read
     python scripts/study.py --runs runs            # begin with equal trainings that lie there
     python scripts/study.py --jobs 4               # so many cells at a time, one by default
     python scripts/study.py --report-only          # the page from what is finished
     python scripts/study.py --plan configs/study/openood.yaml --page openood.md
+    python scripts/study.py --plan configs/study/trained.yaml --page trained.md  # it alone
 
 The rows of each finished cell lie beside the page, docs/results/PLAN/SETTING.csv, and are to be
 committed: the page is made from them alone, and a cell whose rows are there is not run again.
@@ -35,6 +36,7 @@ from nervecode.lab.study.plan import (
     Plan,
     cells_of,
     check_apart,
+    config_of,
     read_plan,
     with_role,
 )
@@ -42,6 +44,7 @@ from nervecode.lab.study.published import published_page
 from nervecode.lab.study.results import Findings, headline, page
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study, attempt, run_cells_of
+from nervecode.lab.study.trained import trainings
 from nervecode.lab.sweep.cells import Cell
 from nervecode.lab.sweep.launchers import LAUNCHERS
 from nervecode.lab.sweep.run import require_data
@@ -72,13 +75,12 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     given = parse()
-    plans = [read_plan(given.plan)]
-    if not plans[0].published:
-        plans += map(read_plan, (given.ablations, given.trained))
-    elif given.page == PAGE:
-        raise InputError(f"--page: found none, allowed: a page of its own for {given.plan}")
-    check_apart(plans)
-    plans = [with_role(plan, given.role) for plan in plans]
+    check_page(given)
+    whole = read_plans(given)
+    check_apart([plan for plan in whole if plan.settings])
+    if not whole[0].published:
+        trainings(attempt(whole[-1].settings, partial(config_of, whole[-1]))[0])
+    plans = [with_role(plan, given.role) for plan in whole]
     check_known(plans, given)
     failed = {} if given.report_only else run(plans, given)
     done = [attempt(plan.settings, partial(gather, plan, given)) for plan in plans]
@@ -89,14 +91,44 @@ def main() -> int:
     if plans[0].published:
         text = published_page(plans[0], studies[0], absent)
     else:
-        matrix, ablations, trained = zip(plans, studies, strict=True)
+        matrix, ablations, trained = zip(whole, studies, strict=True)
         costs = read_costs(given.page.with_suffix("") / "costs.csv")
-        text = report(Findings(matrix, ablations, trained, absent, costs), given)
+        text = report(
+            Findings(matrix, ablations, trained, absent, costs, given.role, picture(given)), given
+        )
     write_text(given.page, text)
     sys.stdout.write(text)
     say(f"Page: {given.page}")
     lacking = any(setting.absent for some in studies for setting in some.settings)
     return 1 if absent or lacking else 0
+
+
+def same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
+
+
+def check_page(given: argparse.Namespace) -> None:
+    """Refuse to write the page of the repository, or its rows, from less or from other plans."""
+    if not same(given.page.with_suffix(""), PAGE.with_suffix("")):
+        return
+    if given.role:
+        told = f"a page of its own with --role {given.role}"
+        raise InputError(f"--page: found {given.page}, allowed: {told}")
+    for name in ("matrix", "ablations", "trained"):
+        path = given.plan if name == "matrix" else getattr(given, name)
+        if not same(path, STUDY / f"{name}.yaml"):
+            raise InputError(f"--page: found {given.page}, allowed: a page of its own for {path}")
+
+
+def read_plans(given: argparse.Namespace) -> list[Plan]:
+    """The matrix and the plans beside it; one of those, or one with published figures, alone."""
+    plan, sides = read_plan(given.plan), (given.ablations, given.trained)
+    if plan.published:
+        return [plan]
+    if any(same(given.plan, side) for side in sides):
+        none = Plan(name="none", title="", settings={})
+        return [none, *(plan if same(given.plan, side) else none for side in sides)]
+    return [plan, *map(read_plan, sides)]
 
 
 def check_known(plans: Sequence[Plan], given: argparse.Namespace) -> None:
@@ -157,15 +189,23 @@ def without_folders(text: str, given: argparse.Namespace) -> str:
 
 def report(findings: Findings, given: argparse.Namespace) -> str:
     """The page of the matrix, beside its picture; its first rows go to the README."""
-    _, matrix = findings.matrix
-    if len(matrix.near) < 2:
+    plan, matrix = findings.matrix
+    lacks = len(matrix.near) < 2 if plan.settings else not findings.settings
+    if lacks:
         name, why = next(iter(findings.failed.items()), ("", ""))
-        told = f"fewer than two settings of the matrix are finished; {name}: {why}"
-        raise ArtifactError(f"{given.outdir}: {told}")
-    draw(matrix, given.page.parent / "images" / "critical_difference.png")
-    if given.page == PAGE:
+        few = "fewer than two settings of the matrix are" if plan.settings else "no setting is"
+        raise ArtifactError(f"{given.outdir}: {few} finished; {name}: {why}")
+    if plan.settings:
+        draw(matrix, given.page.parent / findings.picture)
+    if same(given.page, PAGE):
         fill(ROOT / "README.md", as_markdown(headline(matrix)))
     return page(findings)
+
+
+def picture(given: argparse.Namespace) -> str:
+    """Where the picture of average ranks is, from the page: beside the rows of any but ours."""
+    folder = "images" if same(given.page, PAGE) else given.page.stem
+    return f"{folder}/critical_difference.png"
 
 
 def fill(path: Path, text: str) -> None:

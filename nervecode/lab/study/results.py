@@ -43,6 +43,10 @@ at when this page is written. Those marked TRANSFER begin with a network that wa
 which may have met any of the sets. Averages and ranks are over the settings that have something
 near.
 """
+ROLE = """
+**Written with `--role {role}`: of development and confirmation, no setting of the other role was
+run or read. What is left out is named below the targets, and no verdict is final.**
+"""
 MARKS = {True: "reached", False: "**not reached**", None: "not known"}
 
 
@@ -56,6 +60,8 @@ class Findings:
         trained: tasks that are trained with several losses.
         failed: setting -> why it is not among them.
         costs: of the signals of the ablations.
+        role: the only one that was run and read, of development and confirmation; None for both.
+        picture: of the average ranks, as a path from the page.
     """
 
     matrix: tuple[Plan, Study]
@@ -63,6 +69,14 @@ class Findings:
     trained: tuple[Plan, Study]
     failed: Mapping[str, str]
     costs: Costs
+    role: str | None = None
+    picture: str = "images/critical_difference.png"
+
+    @property
+    def plan(self) -> Plan:
+        """The matrix, or the other plan that was run alone."""
+        plans = [plan for plan, _ in (self.matrix, self.ablations, self.trained)]
+        return next((plan for plan in plans if plan.settings), plans[0])
 
     @property
     def settings(self) -> list[Setting]:
@@ -73,33 +87,46 @@ class Findings:
 
 def page(findings: Findings) -> str:
     """The whole page."""
-    (plan, study), (_, side), (_, trained) = (
+    (_, study), (_, side), (_, trained) = (
         findings.matrix, findings.ablations, findings.trained,
     )  # fmt: skip
+    plan = findings.plan
     tasks = tasks_of(trained)
     ablations = [setting for setting in side.settings if setting.role != "joint"]
     tables = [
         targets(findings),
+        *(_of_matrix(study) if study.near else ()),
+        training(tasks),
+        by_task(tasks),
+        *(_methods_of_matrix(study) if study.near else ()),
+        *[alone(setting) for setting in study.settings if not setting.has_near],
+        *[side_tables.ablation(setting, findings.costs) for setting in ablations],
+        side_tables.joint(side),
+        *([side_tables.oracles(study)] if study.near else ()),
+        side_tables.settings(findings.settings),
+        side_tables.failures(plan, findings.settings, findings.failed),
+    ]
+    texts = [as_markdown(table) for table in tables if table.body]
+    if study.near:
+        texts.insert(2, f"![average ranks and critical difference]({findings.picture})\n")
+    head = HEAD.format(seeds=", ".join(map(str, plan.seeds)))
+    if findings.role:
+        head += ROLE.format(role=findings.role)
+    return "\n".join([head, *texts]).rstrip() + "\n"
+
+
+def _of_matrix(study: Study) -> list[Table]:
+    return [
         ranking(study),
         by_setting(study),
         parts(study, "Development against confirmation", lambda setting: setting.role),
         parts(study, "By kind of data", lambda setting: setting.kind),
         parts(study, "By network", lambda setting: setting.config.model.name),
-        training(tasks),
-        by_task(tasks),
-        combinations(study),
-        *[every(study, group) for group in (None, "near", "shift")],
-        *[alone(setting) for setting in study.settings if not setting.has_near],
-        *[side_tables.ablation(setting, findings.costs) for setting in ablations],
-        side_tables.joint(side),
-        side_tables.oracles(study),
-        side_tables.settings(findings.settings),
-        side_tables.failures(plan, findings.settings, findings.failed),
     ]
-    texts = [as_markdown(table) for table in tables if table.body]
-    texts.insert(2, "![average ranks and critical difference](images/critical_difference.png)\n")
-    head = HEAD.format(seeds=", ".join(map(str, plan.seeds)))
-    return "\n".join([head, *texts]).rstrip() + "\n"
+
+
+def _methods_of_matrix(study: Study) -> list[Table]:
+    return [combinations(study), *[every(study, group) for group in (None, "near", "shift")]]
 
 
 def targets(findings: Findings) -> Table:
@@ -110,6 +137,8 @@ def targets(findings: Findings) -> Table:
         ("The matrix", findings.matrix, claims(study)),
         ("Training with losses", findings.trained, list(training_claims(tasks_of(trained)))),
     ):
+        if not part[0].settings:  # another plan was run alone
+            continue
         missing = _missing(*part)
         for claim in asked:
             so_far = ", not complete" if missing and claim.reached is not None else ""

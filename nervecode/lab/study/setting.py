@@ -57,6 +57,17 @@ class Setting:
         return self.name + " TRANSFER" * self.config.transferred + part * bool(self.absent)
 
     @property
+    def remarks(self) -> str:
+        """Its detectors' hyperparameters, where they are not the usual ones, and its note."""
+        bench = self.config.bench
+        told = [
+            f"`{name}` with " + ", ".join(f"{key} = {value}" for key, value in options.items())
+            for name, options in bench.options.items()
+            if options and name in bench.detectors
+        ]
+        return "; ".join([*told, self.note] if self.note else told)
+
+    @property
     def kind(self) -> str:
         """Which kind of data it has, and whether those pass through a transferred network."""
         data = self.config.data.id.partition(":")[0]

@@ -116,7 +116,7 @@ def settings(finished: Iterable[Setting]) -> Table:
         model = f"{config.model.name}, width {config.model.width}, {config.train.epochs} epochs"
         code = ", ".join(dict.fromkeys(record.commit or "-" for record in setting.records))
         body.append([
-            setting.label, config.data.id, held, model, rate, n, *sets, code, setting.note,
+            setting.label, config.data.id, held, model, rate, n, *sets, code, setting.remarks,
         ])  # fmt: skip
     header = [
         "setting", "ID", "classes held out", "network", "accuracy %", "train / calibration / test",

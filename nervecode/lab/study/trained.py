@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nervecode.lab.schema import NO_LOSS, PRIMARY
+from nervecode.errors import InputError
+from nervecode.lab.schema import NO_LOSS, PRIMARY, Config
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
 
@@ -49,25 +50,28 @@ class TrainedTask:
         return _over_common_seeds(*(self.by_loss[n].accuracies for n in (loss, PLAIN)))
 
     def lead(self, loss: str, rivals: Sequence[Pair]) -> float | None:
-        """Points of our score after a loss above the best rival; None where either is absent."""
-        theirs = [self.by_loss[n].mean(method) for n, method in rivals if self.has(n, method)]
-        if not self.has(loss) or not theirs:
+        """Points of our score after a loss above the best rival.
+
+        None where our score is absent, or one of `RIVALS`: nothing is known of what it would be.
+        """
+        theirs = {n: self.by_loss[n].mean(method) for n, method in rivals if self.has(n, method)}
+        if not self.has(loss) or not theirs.keys() >= set(RIVALS):
             return None
-        return self.by_loss[loss].mean(PRIMARY) - max(theirs)
+        return self.by_loss[loss].mean(PRIMARY) - max(theirs.values())
 
 
 def tasks_of(study: Study) -> list[TrainedTask]:
     """The settings that differ in their loss alone, together.
 
     Those that share no seed with a plain one do not count.
+
+    Raises:
+        InputError: two of them have one loss.
     """
-    together: dict[str, dict[str, Setting]] = {}
-    for setting in study.near:
-        train = setting.config.train.model_dump(exclude=LOSS_KEYS)
-        key = f"{setting.config.data} {setting.config.model} {train}"
-        together.setdefault(key, {})[loss_of(setting)] = setting
+    settings = {setting.name: setting for setting in study.near}
     tasks = []
-    for by_loss in together.values():
+    for names in trainings({name: setting.config for name, setting in settings.items()}):
+        by_loss = {loss: settings[name] for loss, name in names.items()}
         if plain := by_loss.get(PLAIN):
             seeds = plain.accuracies.keys()
             some = {n: s for n, s in by_loss.items() if seeds & s.accuracies.keys()}
@@ -75,9 +79,33 @@ def tasks_of(study: Study) -> list[TrainedTask]:
     return tasks
 
 
-def loss_of(setting: Setting) -> str:
-    """What a setting was trained with: its loss in bits where it has one, else that of the task."""
-    train = setting.config.train
+def trainings(configs: Mapping[str, Config]) -> list[dict[str, str]]:
+    """Task by task: loss -> the setting that is trained with it.
+
+    Args:
+        configs: setting -> its config.
+
+    Raises:
+        InputError: two settings that differ in nothing else have one loss, so that one of them
+            would stand for both.
+    """
+    tasks: dict[str, dict[str, str]] = {}
+    for name, config in configs.items():
+        train = config.train.model_dump(exclude=LOSS_KEYS)
+        names = tasks.setdefault(f"{config.data} {config.model} {train}", {})
+        loss = loss_of(config)
+        if loss in names:
+            told = (
+                f"found two settings of one task with the loss {loss!r}: {names[loss]} and {name}"
+            )
+            raise InputError(f"{told}, allowed: one")
+        names[loss] = name
+    return list(tasks.values())
+
+
+def loss_of(config: Config) -> str:
+    """What is trained with: the loss in bits where there is one, else that of the task."""
+    train = config.train
     return train.loss if train.coding_loss == NO_LOSS else train.coding_loss
 
 
@@ -89,8 +117,8 @@ def losses(tasks: Sequence[TrainedTask]) -> list[str]:
 
 def joint_losses(tasks: Sequence[TrainedTask]) -> list[str]:
     """The losses in bits."""
-    settings = [setting for task in tasks for setting in task.by_loss.values()]
-    joint = [setting for setting in settings if setting.config.train.coding_loss != NO_LOSS]
+    configs = [setting.config for task in tasks for setting in task.by_loss.values()]
+    joint = [config for config in configs if config.train.coding_loss != NO_LOSS]
     return list(dict.fromkeys(map(loss_of, joint)))
 
 

@@ -21,6 +21,7 @@ from nervecode.lab.study.trained import (
     rivals,
 )
 
+TASKS = 10  # so many at least
 SOME = "a loss in bits"  # where none has been run
 
 
@@ -64,13 +65,17 @@ def by_task(tasks: Sequence[TrainedTask]) -> Table:
     ]  # fmt: skip
     caption = (
         f"Near, score. Ahead: the score of `{PRIMARY}` less that of the best of "
-        f"{', '.join(f'`{loss}`' for loss in RIVALS)}. Empty: not run, or the gate was not passed."
+        f"{', '.join(f'`{loss}`' for loss in RIVALS)}. Empty: not run, or the gate was not "
+        "passed; ahead is known only where all of them were."
     )
     return Table("Trained against post-hoc, by task", header, body, caption=caption)
 
 
 def training_claims(tasks: Sequence[TrainedTask]) -> Iterator[Target]:
-    """What is asked of a loss in bits, and of our score beside losses for OOD inputs."""
+    """What is asked of a loss in bits, and of our score beside losses for OOD inputs.
+
+    Reached with ten tasks alone; beside others, with ten that were trained with each of them.
+    """
     joint = joint_losses(tasks)
     for loss in joint or [SOME]:
         chosen = [task for task in tasks if task.has(loss)]
@@ -81,10 +86,12 @@ def training_claims(tasks: Sequence[TrainedTask]) -> Iterator[Target]:
         if not chosen:
             yield from (Target(text, "not run yet", None) for text in (near, accuracy))
             continue
+        enough = len(chosen) >= TASKS
         gain = over_settings([task.gain(loss, PRIMARY, "near") for task in chosen])
-        yield Target(near, f"{gain} over {len(chosen)}", gain.mean >= 1.5)
+        yield Target(near, f"{gain} over {len(chosen)}", enough and gain.mean >= 1.5)
         worst, where = min((task.accuracy_gain(loss), task.name) for task in chosen)
-        yield Target(accuracy, f"{worst:+.2f} at worst, {where}", round(worst, 2) >= -0.2)
+        at_worst = f"{worst:+.2f} at worst, {where}; {len(chosen)} tasks"
+        yield Target(accuracy, at_worst, enough and round(worst, 2) >= -0.2)
     theirs = rivals(tasks)
     for loss in (PLAIN, *(joint or [SOME])):
         text = (
@@ -94,7 +101,8 @@ def training_claims(tasks: Sequence[TrainedTask]) -> Iterator[Target]:
         leads = [lead for task in tasks if (lead := task.lead(loss, theirs)) is not None]
         wins = sum(lead > 0 for lead in leads)
         found = f"{wins} of {len(leads)}" if leads else "not run yet"
-        yield Target(text, found, wins >= 0.8 * len(leads) if leads else None)
+        reached = len(leads) >= TASKS and wins >= 0.8 * len(leads)
+        yield Target(text, found, reached if leads else None)
 
 
 def _named(loss: str) -> str:

@@ -56,7 +56,7 @@ def test_the_script_makes_the_page_from_runs_or_from_their_rows(
     assert (
         "**The matrix is not complete, and no verdict on it is final; not in it, or without" in text
     )
-    assert (page.parent / "images/critical_difference.png").stat().st_size > 5000
+    assert (page.parent / "results/critical_difference.png").stat().st_size > 5000
     rows = page.parent / "results" / "plan"
     assert sorted(path.name for path in rows.iterdir()) == ["far.csv", "one.csv", "two.csv"]
     written = {path: path.stat().st_mtime_ns for path in rows.iterdir()}
@@ -150,11 +150,115 @@ def test_nobody_meets_confirmation_figures_by_accident(
     monkeypatch.setattr(sys, "argv", [*call, "--role", "development"])
     assert script.main() == 0
     page = Path(files[-1])
+    assert "**Written with `--role development`: of development and conf" in page.read_text()
+    assert "no verdict on it is final; not in it, or without some seeds: far.**" in page.read_text()
+    assert "| reached |" not in page.read_text()
     assert not re.search(r"\bfar \||\bfar:", page.read_text().replace("| near | far |", ""))
     assert not (page.parent / "results/plan/far.csv").exists()
     monkeypatch.setattr(sys, "argv", call)
     assert script.main() == 0
     assert "## far: without near-OOD" in page.read_text()
+    assert "Written with `--role" not in page.read_text()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (["--role", "development"], "allowed: a page of its own with --role development"),
+        (["--plan", "mine.yaml"], "allowed: a page of its own for mine.yaml"),
+        (["--ablations", "mine.yaml"], "allowed: a page of its own for mine.yaml"),
+        (["--trained", "mine.yaml"], "allowed: a page of its own for mine.yaml"),
+        (["--plan", "matrix.yaml"], "allowed: a page of its own for matrix.yaml"),
+        (["--plan", "matrix.yaml", "--page", "docs/../docs/results.md"], "allowed: a page of its"),
+        (["--plan", "matrix.yaml", "--page", "docs/results.txt"], "allowed: a page of its own"),
+        (
+            ["--plan", "configs/study/trained.yaml"],
+            "allowed: a page of its own for configs/study/trained",
+        ),
+    ],
+)
+def test_only_the_plans_of_the_repository_write_its_page(
+    call: list[str],
+    words: str,
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "PAGE", tmp_path / "docs/results.md")
+    for name in ("mine", "matrix"):
+        Path(f"{name}.yaml").write_text(SMALL)
+    (tmp_path / "docs/results").mkdir(parents=True)
+    for name in ("README.md", "docs/results.md", "docs/results/one.csv"):
+        Path(name).write_text("ours")
+    before = contents(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study.py", *call])
+    with pytest.raises(InputError, match=f"^--page: found .*results.*, {words}"):
+        script.main()
+    assert contents(tmp_path) == before
+
+
+def trained_plan(path: Path, *more: str) -> None:
+    """The small plan's first task, with three losses."""
+    head = SMALL.partition("settings:")[0]
+    losses = {"plain": "cross_entropy", "logit_norm": "logit_norm", "cider": "label_smoothing"}
+    lines = [
+        f"  one.{name}: {{preset: digits, role: trained, overrides: [train.loss={loss}]}}"
+        for name, loss in losses.items()
+    ]
+    path.write_text("\n".join([head + "settings:", *lines, *more]) + "\n")
+
+
+@pytest.mark.parametrize("kind", ["--trained", "--ablations"])
+def test_a_plan_of_the_side_is_run_alone(
+    kind: str,
+    script: ModuleType,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    side = Path(files[files.index(kind) + 1])
+    trained_plan(side)
+    call = [*files, "--outdir", str(tmp_path / "out"), "--seeds", "0"]
+    call[2] = str(side.parent / "." / side.name)
+    monkeypatch.setitem(LAUNCHERS, "local", here)
+    monkeypatch.setattr(sys, "argv", [*call, "--report-only"])
+    with pytest.raises(ArtifactError, match=r"no setting is finished; one\.plain: seed 0, 1: wait"):
+        script.main()
+    monkeypatch.setattr(sys, "argv", call)
+    assert script.main() == 1  # a seed is missing
+    text = Path(files[-1]).read_text()
+    assert ("## Trained against post-hoc" in text) == (kind == "--trained")
+    assert ("## Trained: one.plain (1 of 2 seeds)" in text) == (kind == "--ablations")
+    assert "| one.plain (1 of 2 seeds) | digits |" in text
+    assert "## Ranking over all settings" not in text
+    assert "beats the best single baseline" not in text
+    assert "critical_difference.png" not in text
+    rows = Path(files[-1]).parent / "results" / side.stem
+    assert sorted(path.stem for path in rows.iterdir()) == [
+        "one.cider",
+        "one.logit_norm",
+        "one.plain",
+    ]
+
+
+def test_two_settings_of_one_loss_are_refused_before_they_run(
+    script: ModuleType, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = "  one.again: {preset: digits, overrides: [train.loss=logit_norm, " + (
+        '"train.loss_options={temperature: 0.1}"]}'
+    )
+    trained_plan(Path(files[files.index("--trained") + 1]), again)
+    monkeypatch.setattr(sys, "argv", [*files, "--outdir", str(tmp_path / "out")])
+    words = r"task with the loss 'logit_norm': one\.logit_norm and one\.again, allowed: one"
+    with pytest.raises(InputError, match=words):
+        script.main()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_file_of_rows_is_named_and_stays(
@@ -179,7 +283,8 @@ def test_the_script_refuses_what_no_plan_has_and_an_empty_folder(
     monkeypatch.setattr(sys, "argv", ["study.py", "--only", "digit"])
     with pytest.raises(InputError, match="--only: unknown setting 'digit'; did you mean 'digits'"):
         script.main()
-    monkeypatch.setattr(sys, "argv", ["study.py", "--role", "development", "--only", "digits_13"])
+    given = ["study.py", "--role", "development", "--only", "digits_13"]
+    monkeypatch.setattr(sys, "argv", [*given, "--page", str(tmp_path / "page.md")])
     with pytest.raises(InputError, match="--only: unknown setting 'digits_13'"):
         script.main()
     monkeypatch.setattr(sys, "argv", [*files, "--seeds", "2"])

@@ -17,7 +17,9 @@ from nervecode.lab.study.oracle import oracle_auroc
 from nervecode.lab.study.plan import Plan, cells_of, check_apart, read_plan, with_role
 from nervecode.lab.study.results import Findings, headline, page, ranking
 from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.side_tables import settings
 from nervecode.lab.study.study import Study, attempt
+from tests.lab.study.made import made
 from tests.lab.study.small import SMALL, run_all
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -241,6 +243,25 @@ def test_a_role_leaves_the_other_out_and_side_plans_whole(plan: Plan) -> None:
     assert with_role(plan, None) == plan
     side = read_plan(ROOT / "configs/study/ablations.yaml")
     assert with_role(side, "development") == side
+
+
+@pytest.mark.parametrize(
+    ("detectors", "options", "note", "words"),
+    [
+        ("energy, knn", "{}", "", ""),
+        ("energy, knn", "{}", "small", "small"),
+        ("energy, knn", "{knn: {k: 5}, weiper_kld: {distance: 2.4}}", "", "`knn` with k = 5"),
+        ("weiper_kld, knn", "{knn: {k: 5, normalise: true}, weiper_kld: {distance: 2.4}}", "small",
+         "`knn` with k = 5, normalise = True; `weiper_kld` with distance = 2.4; small"),
+    ],
+)  # fmt: skip
+def test_the_page_tells_hyperparameters_that_are_not_the_usual_ones(
+    detectors: str, options: str, note: str, words: str
+) -> None:
+    overrides = [f"bench.detectors=[{detectors}]", f"bench.options={options}"]
+    setting = replace(made("a", "digits", *overrides), note=note)
+    assert setting.remarks == words
+    assert settings([setting]).body[0][-1] == words
 
 
 def test_the_oracle_sees_what_no_single_score_shows() -> None:

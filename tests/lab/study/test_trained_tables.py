@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from nervecode.errors import InputError
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
 from nervecode.lab.study.trained import TrainedTask, best_detector, joint_losses, losses, tasks_of
@@ -33,25 +36,38 @@ def trained(
                 scores=scores)  # fmt: skip
 
 
-def three(preset: str, *, joint: float, rival: float, accuracy: float = 95.0) -> list[Setting]:
-    """Plain, LogitNorm and a loss in bits on one task."""
+def five(
+    preset: str, *more: str, joint: float, rival: float, accuracy: float = 95.0
+) -> list[Setting]:
+    """Plain, LogitNorm, two others that are worse, and a loss in bits on one task."""
     return [
-        trained(f"{preset}.plain", preset),
-        trained(f"{preset}.logit_norm", preset, LOGIT_NORM, near=0.6, energy=0.5, knn=rival),
-        trained(f"{preset}.rate", preset, RATE, near=joint, accuracy=accuracy),
+        trained(f"{preset}.plain", preset, *more),
+        *[
+            trained(
+                f"{preset}.{loss}",
+                preset,
+                f"train.loss={loss}",
+                *more,
+                near=0.6,
+                energy=0.5,
+                knn=knn,
+            )
+            for loss, knn in (("logit_norm", rival), ("t2f_norm", 0.6), ("cider", 0.7))
+        ],
+        trained(f"{preset}.rate", preset, RATE, *more, near=joint, accuracy=accuracy),
     ]
 
 
 @pytest.fixture
 def tasks() -> list[TrainedTask]:
     return tasks_of(Study([
-        *three("digits", joint=0.93, rival=0.88), *three("vehicle", joint=0.91, rival=0.95),
+        *five("digits", joint=0.93, rival=0.88), *five("vehicle", joint=0.91, rival=0.95),
     ]))  # fmt: skip
 
 
 def test_settings_that_differ_in_their_loss_alone_are_one_task(tasks: list[TrainedTask]) -> None:
     assert [task.name for task in tasks] == ["digits", "vehicle"]
-    assert losses(tasks) == ["cross_entropy", "logit_norm", "rate"]
+    assert losses(tasks) == ["cross_entropy", "logit_norm", "t2f_norm", "cider", "rate"]
     assert joint_losses(tasks) == ["rate"]
     other = trained("other", "digits", RATE, "train.epochs=3")
     weighty = trained(
@@ -84,36 +100,66 @@ def test_the_table_tells_what_each_loss_is_worth(tasks: list[TrainedTask]) -> No
         ["`cross_entropy`", "`energy`", "80.00", "80.00"],
         ["`logit_norm`", "`nervecode`", "60.00", "75.00"],
         ["`logit_norm`", "`knn`", "91.50", "91.50"],
+        ["`t2f_norm`", "`nervecode`", "60.00", "75.00"],
+        ["`t2f_norm`", "`knn`", "60.00", "60.00"],
+        ["`cider`", "`nervecode`", "60.00", "75.00"],
+        ["`cider`", "`knn`", "70.00", "70.00"],
         ["`rate`", "`nervecode`", "92.00", "91.00"],
         ["`rate`", "`energy`", "80.00", "80.00"],
     ]
     assert rows[0][4:] == ["", "", "2", "95.00", "", "2.00"]
     assert rows[3][4].startswith("+21.50 [+18.00, +25.00]")
-    assert rows[4][4:] == [
+    assert rows[8][4:] == [
         "+2.00 [+1.00, +3.00]", "+1.00 [+0.50, +1.50]", "2", "95.00", "+0.00, worst +0.00", "2.00",
     ]  # fmt: skip
-    assert rows[5][6:] == ["", "", "", ""]
+    assert rows[9][6:] == ["", "", "", ""]
 
 
 def test_each_task_shows_who_is_ahead(tasks: list[TrainedTask]) -> None:
     table = by_task(tasks)
     assert table.header[1:] == [
         "`cross_entropy`, `nervecode`", "`rate`, `nervecode`", "`logit_norm`, `knn`",
+        "`t2f_norm`, `knn`", "`cider`, `knn`",
         "`cross_entropy` ahead", "`rate` ahead",
     ]  # fmt: skip
     assert table.body == [
-        ["digits", "90.00, 90.00", "93.00, 91.50", "88.00, 88.00", "+2.00", "+3.50"],
-        ["vehicle", "90.00, 90.00", "91.00, 90.50", "95.00, 95.00", "-5.00", "-4.50"],
+        [
+            "digits",
+            "90.00, 90.00",
+            "93.00, 91.50",
+            "88.00, 88.00",
+            "60.00, 60.00",
+            "70.00, 70.00",
+            "+2.00",
+            "+3.50",
+        ],
+        [
+            "vehicle",
+            "90.00, 90.00",
+            "91.00, 90.50",
+            "95.00, 95.00",
+            "60.00, 60.00",
+            "70.00, 70.00",
+            "-5.00",
+            "-4.50",
+        ],
     ]
 
 
 def test_a_rival_that_is_absent_from_a_task_leaves_it_open(tasks: list[TrainedTask]) -> None:
-    one = trained("vowel.plain", "vowel")
-    table = by_task([*tasks, *tasks_of(Study([one]))])
-    assert table.body[2] == ["vowel", "90.00, 90.00", "", "", "", ""]
-    assert [claim.found for claim in training_claims([*tasks, *tasks_of(Study([one]))])][2:] == [
-        "1 of 2", "1 of 2",
-    ]  # fmt: skip
+    plain, logit_norm, *_ = five("vowel", joint=0.93, rival=0.5)
+    more = [*tasks, *tasks_of(Study([plain, logit_norm]))]
+    known = ["vowel", "90.00, 90.00", "", "50.00, 50.00", "", ""]
+    assert by_task(more).body[2] == [*known, "", ""]
+    assert [claim.found for claim in training_claims(more)][2:] == ["1 of 2", "1 of 2"]
+
+
+def test_two_settings_of_one_task_and_loss_are_refused() -> None:
+    plain, first = trained("a", "digits"), trained("b", "digits", LOGIT_NORM)
+    other = trained("c", "digits", LOGIT_NORM, "train.loss_options={temperature: 0.1}")
+    words = "two settings of one task with the loss 'logit_norm': b and c, allowed: one"
+    with pytest.raises(InputError, match=words):
+        tasks_of(Study([plain, first, other]))
 
 
 @pytest.mark.parametrize(
@@ -128,8 +174,18 @@ def test_a_rival_that_is_absent_from_a_task_leaves_it_open(tasks: list[TrainedTa
 def test_each_claim_can_be_reached_and_missed(
     joint: float, rival: float, accuracy: float, verdicts: list[bool]
 ) -> None:
-    tasks = tasks_of(Study(three("digits", joint=joint, rival=rival, accuracy=accuracy)))
+    many = [
+        replace(setting, name=f"{i}.{setting.name}")
+        for i in range(10)
+        for setting in five("digits", f"data.hold_out=[{i}]", joint=joint, rival=rival,
+                            accuracy=accuracy)
+    ]  # fmt: skip
+    tasks = tasks_of(Study(many))
     assert [claim.reached for claim in training_claims(tasks)] == verdicts
+    assert [claim.reached for claim in training_claims(tasks[:9])] == [False] * 4
+    without = [setting for setting in many if not setting.name.endswith(".cider")]
+    last = [claim.reached for claim in training_claims(tasks_of(Study(without)))][2:]
+    assert last == [None, None]  # nobody is ahead of what was not run
 
 
 def test_without_trainings_nothing_is_claimed() -> None:
