@@ -79,11 +79,6 @@ class Setting:
         """Those of all its cells."""
         return [row for record in self.records for row in record.rows]
 
-    @property
-    def split_sizes(self) -> Mapping[str, int]:
-        """Part -> how many inputs it has, the same for every seed."""
-        return self.records[0].sizes
-
     @cached_property
     def groups(self) -> dict[str, dict[str, dict[int, float]]]:
         """Method -> group -> seed -> AUROC in [0, 1]."""

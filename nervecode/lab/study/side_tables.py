@@ -108,7 +108,7 @@ def settings(finished: Iterable[Setting]) -> Table:
     """What every setting is made of."""
     body = []
     for setting in finished:
-        config, sizes = setting.config, setting.split_sizes
+        config, sizes = setting.config, setting.records[0].sizes  # the same for every seed
         sets = [", ".join(s for s, group in setting.sets.items() if group == g) for g in GROUPS]
         rate = f"{setting.accuracy:.2f} (gate {100 * config.bench.accuracy_gate:g})"
         held = ", ".join(map(str, config.data.hold_out))
