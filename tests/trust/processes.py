@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def _main(messages: Connection, arguments: Sequence[str], full_at: str | None) -
     from nervecode.viz import stages
     from tests.command_line import DOTS
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs ignore
     os.dup2(messages.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     messages.close()
