@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What a scored call costs over a bare one: eager, compiled and exported, at batch 1 and 64.
 
-    python scripts/bench_latency.py [--threads 2] [--rounds 15] [--only mlp] [--device cuda]
+    python scripts/bench_latency.py [--threads 2] [--rounds 15] [--only mlp] [--batches 1,64]
 
 Eager is over the eager bare model, compiled over the compiled one, ONNX Runtime over the exported
 bare model in ONNX Runtime. The two of a pair take turns, A B A B …, and the table prints ratios of
@@ -33,7 +33,6 @@ from nervecode.layers import WrappedModel
 CLASSES = 10
 INPUTS = 256  # to fit, and as many to calibrate
 ALPHA = torch.tensor(0.05, dtype=torch.float64)
-BATCHES = (1, 64)
 PLACES = ["stem", *[f"blocks.{index}" for index in range(8)]]
 
 Work = Callable[[], object]
@@ -136,6 +135,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default=",".join(CASES), help="networks")
+    parser.add_argument("--batches", default="1,64", help="inputs at a time")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -152,7 +152,7 @@ def main() -> None:
         bare = make().to(given.device).eval()
         torch.manual_seed(0)
         wrapped = calibrated(make().to(given.device).eval(), shape, layers)
-        for batch in BATCHES:
+        for batch in map(int, given.batches.split(",")):
             x = torch.randn(batch, *shape, device=given.device)
             exported = given.device == "cpu"
             seconds = [
