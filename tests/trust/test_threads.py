@@ -26,7 +26,10 @@ def test_every_result_is_that_of_a_single_thread(count: int) -> None:
     wrapped = nervecode.wrap(model.eval(), layers="all_linear").fit(data).calibrate(data)
     batches = [torch.randn(1 + i % 5, 4) for i in range(count)]
     alone = [outcome(wrapped, x) for x in batches]
-    with ThreadPoolExecutor(8) as pool:
+    # In a thread's first call PyTorch has not yet told the BLAS how many cores it may use, on which
+    # the last bit of a product depends.
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(8, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         together = list(pool.map(lambda x: outcome(wrapped, x), batches))
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
