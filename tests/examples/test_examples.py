@@ -1,16 +1,19 @@
-"""The examples run as they stand, each in a process of its own, and mean what they say."""
+"""The examples run as they stand and mean what they say; one has a process of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+Program = Callable[[str], str]
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -37,7 +40,8 @@ print(json.dumps({
 """
 
 
-def run(*arguments: str, cwd: Path) -> str:
+def program_in_a_process(*arguments: str, cwd: Path) -> str:
+    """What `python ARGUMENTS` prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
@@ -46,12 +50,29 @@ def run(*arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Program:
+    """What an example prints that is run here, in an empty folder: torch is loaded already."""
+    monkeypatch.chdir(tmp_path)
+
+    def printed(name: str) -> str:
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return printed
+
+
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    found = json.loads(run("-c", PROBE, str(EXAMPLES / "quickstart.py"), cwd=tmp_path))
+    found = json.loads(
+        program_in_a_process("-c", PROBE, str(EXAMPLES / "quickstart.py"), cwd=tmp_path)
+    )
     assert found["logits"] == [64, 2]
     assert found["same"]
     assert all(found["gradients"])  # the coding loss reaches model and codebooks
@@ -63,8 +84,8 @@ def test_quickstart(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_three_lines(tmp_path: Path) -> None:
-    lines = run(str(EXAMPLES / "three_lines.py"), cwd=tmp_path).splitlines()
+def test_three_lines(program: Program) -> None:
+    lines = program("three_lines.py").splitlines()
     rows = {name: (float(a), float(b)) for name, a, b in map(parse, lines[1:])}
     known = rows.pop("digits 0 to 7, unseen")
     assert 35 < known[0] < 65  # exchangeable with the calibration split
@@ -81,8 +102,8 @@ def parse(line: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3]
 
 
-def test_guardrail(tmp_path: Path) -> None:
-    *lines, last = run(str(EXAMPLES / "guardrail.py"), cwd=tmp_path).splitlines()
+def test_guardrail(program: Program) -> None:
+    *lines, last = program("guardrail.py").splitlines()
     events = [json.loads(line) for line in lines]
     alarms = [event["alarm"] for event in events if "alarm" in event]
     assert len(alarms) == 1
@@ -93,19 +114,19 @@ def test_guardrail(tmp_path: Path) -> None:
     assert last.startswith("393 requests; layers that changed:")
 
 
-def shares(*arguments: str, cwd: Path) -> list[float]:
+def shares(printed: str) -> list[float]:
     """The percentages that a program prints."""
-    return [float(share) for share in re.findall(r"([\d.]+)%", run(*arguments, cwd=cwd))]
+    return [float(share) for share in re.findall(r"([\d.]+)%", printed)]
 
 
 @pytest.mark.parametrize("name", ["quickstart_mlp.py", "quickstart_cnn.py"])
-def test_the_quickstarts_flag_what_is_strange(name: str, tmp_path: Path) -> None:
-    known, strange = shares(str(EXAMPLES / name), cwd=tmp_path)[-2:]
+def test_the_quickstarts_flag_what_is_strange(name: str, program: Program) -> None:
+    known, strange = shares(program(name))[-2:]
     assert known < 10
     assert strange > 90
 
 
-def test_the_smoke_test_has_the_shares_of_two_normals(tmp_path: Path) -> None:
-    known, strange = shares(str(EXAMPLES / "ood_smoke_test.py"), cwd=tmp_path)
+def test_the_smoke_test_has_the_shares_of_two_normals(program: Program) -> None:
+    known, strange = shares(program("ood_smoke_test.py"))
     assert known == pytest.approx(5, abs=2)
     assert strange == pytest.approx(80.4, abs=6)  # P(N(2.5, 1) > 1.645)

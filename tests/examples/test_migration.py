@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -49,30 +50,51 @@ def test_the_page_maps_every_name() -> None:
         assert name.removesuffix(".py").replace("benchmarks/ood/", "benchmarks.ood.") in page, name
 
 
-def test_simple_takes_the_recommended_settings() -> None:
-    figures = json.loads(run(sys.executable, "-m", "benchmarks.ood.simple", *SETTINGS).stdout)
+def module(patch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
+    """`python -m NAME ARGUMENTS`, in this process: torch is loaded already."""
+    patch.setattr(sys, "argv", [name, *arguments])
+    runpy.run_module(name, run_name="__main__")
+
+
+def test_simple_takes_the_recommended_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module(monkeypatch, "benchmarks.ood.simple", *SETTINGS)
+    figures = json.loads(capsys.readouterr().out)
     assert figures["accuracy"] > 0.97
     assert figures["auroc"] > 0.99
     assert figures["flagged_id"] == pytest.approx(0.1, abs=0.03)
     assert figures["flagged_ood"] > 0.99
 
 
-def test_simple_refuses_an_unknown_aggregation() -> None:
-    done = run(sys.executable, "-m", "benchmarks.ood.simple", "--agg", "median", status=2)
-    assert "invalid choice: 'median'" in done.stderr
+def test_simple_refuses_an_unknown_aggregation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        module(monkeypatch, "benchmarks.ood.simple", "--agg", "median")
+    assert caught.value.code == 2
+    assert "invalid choice: 'median'" in capsys.readouterr().err
 
 
-def test_train_minimal_prints_its_figures() -> None:
-    lines = dict(
-        line.split() for line in run(sys.executable, "scripts/train_minimal.py").stdout.splitlines()
-    )
+def test_train_minimal_prints_its_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = str(ROOT / "scripts/train_minimal.py")
+    monkeypatch.setattr(sys, "argv", [script])
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # to which the script adds
+    runpy.run_path(script, run_name="__main__")
+    lines = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert float(lines["auroc"]) > 0.9
     assert float(lines["flagged_id"]) == pytest.approx(0.1, abs=0.03)
 
 
-def test_the_cifar_runner_is_bench_by_its_old_name() -> None:
-    done = run(sys.executable, "-m", "benchmarks.ood.cifar_resnet18", "--preset", "dmo", status=2)
-    assert "preset: unknown 'dmo'; did you mean 'demo'" in done.stderr
+def test_the_cifar_runner_is_bench_by_its_old_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        module(monkeypatch, "benchmarks.ood.cifar_resnet18", "--preset", "dmo")
+    assert caught.value.code == 2
+    assert "preset: unknown 'dmo'; did you mean 'demo'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
