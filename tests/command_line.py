@@ -7,10 +7,12 @@ import functools
 import hashlib
 import io
 import signal
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 from nervecode.cli.main import run
 from nervecode.viz import KINDS
@@ -74,3 +76,11 @@ def draw_dot(kind: str, run: Path, *, seed: int) -> Path:
 
 DOTS = {kind: functools.partial(draw_dot, kind) for kind in KINDS}
 """To stand in for `nervecode.viz.stages.KINDS`: most of a small bench is its pictures."""
+
+
+@contextmanager
+def dotted() -> Iterator[None]:
+    """Within it, runs have dots for pictures: for what is made once, before a test begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nervecode.viz.stages.KINDS", DOTS)
+        yield

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.command_line import DOTS, Cli, Result, hashes, invoke
+from tests.command_line import DOTS, Cli, Result, dotted, hashes, invoke
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -108,6 +108,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bench": {"detectors": ["msp"], "accuracy_gate": 0.1},
     }
     (folder / "blobs.yaml").write_text(json.dumps(config))
-    done = invoke("bench", "--config", folder / "blobs.yaml", "--outdir", folder, "--json")
+    with dotted():
+        done = invoke("bench", "--config", folder / "blobs.yaml", "--outdir", folder, "--json")
     assert done.status == 0, done.err
     return Path(json.loads(done.out)["run_dir"])

@@ -15,6 +15,7 @@ import pytest
 
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.run.directory import RunDir
+from tests.command_line import dotted
 
 QUICK = ["-o", "train.epochs=3", "-o", "train.batch_size=32", "-o", "bench.detectors=[msp]",
          "-o", "seeds=[0]"]  # fmt: skip
@@ -40,9 +41,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(cli: Any, table: Path) -> Path:
-    found = cli("bench", "--preset", "table", "-o", f"data.id=table:{table}", "-o",
-                "data.target=kind", "-o", "data.hold_out=[bee]", *QUICK, "--json",
-                "--outdir", table.parent / "runs")  # fmt: skip
+    with dotted():
+        found = cli("bench", "--preset", "table", "-o", f"data.id=table:{table}", "-o",
+                    "data.target=kind", "-o", "data.hold_out=[bee]", *QUICK, "--json",
+                    "--outdir", table.parent / "runs")  # fmt: skip
     assert found.status == 0, found.err
     return Path(json.loads(found.out)["run_dir"])
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from nervecode.lab.sweep.launchers import LAUNCHERS, Pool, Task, local
-from tests.command_line import Cli, Result, invoke
+from tests.command_line import Cli, Result, dotted, invoke
 
 GRID = ("--grid", "train.epochs=1,2", "--seeds", "0")
 
@@ -46,8 +46,8 @@ def mostly_here(tasks: Sequence[Task], pool: Pool) -> Iterator[tuple[Task, int]]
 @pytest.fixture(scope="module")
 def swept(cli: Cli, config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("sweep") / "two"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LAUNCHERS, "local", mostly_here)
+    with pytest.MonkeyPatch.context() as patch, dotted():
+        patch.setitem(LAUNCHERS, "local", here)
         return folder, cli("sweep", config, *GRID, "--outdir", folder, "--jobs", 2)
 
 
@@ -129,7 +129,7 @@ def test_a_damaged_cell_is_repaired(cli: Cli, swept: tuple[Path, Result], tmp_pa
 def test_a_failure_is_told_and_stops_no_other(
     cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LAUNCHERS, "local", here)
+    monkeypatch.setitem(LAUNCHERS, "local", mostly_here)
     grid = ("--grid", "bench.accuracy_gate=1.0,0.0", "-o", "train.epochs=1", "--seeds", "0")
     found = cli("sweep", config, *grid, "--outdir", tmp_path / "s")
     assert found.status == 1

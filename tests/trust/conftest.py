@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.command_line import DOTS, Cli, Result, hashes, invoke
+from tests.command_line import DOTS, Cli, Result, dotted, hashes, invoke
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -69,8 +69,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of all stages: to be read, not to be written."""
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nervecode.viz.stages.KINDS", DOTS)
+    with dotted():
         status, _, err = checked("bench", "--config", config, "--outdir", folder)
     assert status == 0, err
     return next(folder.iterdir())
