@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from tests.command_line import Cli
 from tests.ranks import free_port
@@ -224,6 +226,30 @@ def fail(start: Start, config: Path, folder: Path, fault: str, rank: int) -> tup
     return run, err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "told"),
+    [
+        (-signal.SIGKILL, "was ended by SIGKILL"),
+        (1, "failed with exit status 1: it left no message"),
+    ],
+)
+def test_the_answer_names_the_rank_that_the_launcher_lost(
+    exit_code: int, told: str, cli: Cli, config: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    failure = ProcessFailure(1, 12, exit_code, str(tmp_path / "none"))
+
+    def lose(*arguments: object) -> None:
+        raise ChildFailedError("python", {1: failure})
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda *_: lose)
+    found = cli("train", "--config", config, "--outdir", tmp_path / "runs", "--nproc", 2)
+    assert (found.status, found.out) == (1, "")
+    who = f"rank 1 (process 12 on {socket.gethostname()})"
+    assert found.err.splitlines()[-1] == f"Error: {who} {told}"
+
+
+@pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_job(start: Start, config: Path, tmp_path: Path) -> None:
     run, said = fail(start, config, tmp_path / "runs", "killed", 1)
     assert said.startswith("Error: rank 1 (process ")
