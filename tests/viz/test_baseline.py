@@ -17,9 +17,6 @@ from nervecode.viz import KINDS, layerwise, style
 
 from .baseline_pictures import CASES, DRAWN, FOLDER, bare_picture, load, made_up_run
 
-# Tracing lines makes Matplotlib half as slow again; `test_plots.py` draws the same with it.
-pytestmark = pytest.mark.no_cover
-
 # Root mean square over all pixels and channels, of 255. The same code gives 0; an edge that another
 # processor rounds to the next pixel costs some tenths, the mildest change of the tests below 1.08.
 TOLERANCE = 0.8

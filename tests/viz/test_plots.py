@@ -191,7 +191,6 @@ def sized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return finish_run(write_run(tmp_path_factory.mktemp("sized"), layers=layers, groups=groups))
 
 
-@pytest.mark.no_cover  # the first test draws the same
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_no_text_of_a_plot_is_cut_or_overlaps(
     sized: Path, monkeypatch: pytest.MonkeyPatch, kind: str
