@@ -229,6 +229,52 @@ def test_rows_that_are_not_trained_on_repeat_what_depends_on_them(cli: Any, tmp_
     assert "score was done before" in cli("bench", run).err
 
 
+def test_a_set_that_changed_under_its_path_is_scored_again(cli: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    near = tmp_path / "near.npy"
+    values = random.normal(size=(40, 13))
+    np.save(near, values)
+    first = cli("bench", "--preset", "wine_1", "-o", f"data.near=[array:{near}]", "-o",
+                "data.far=[]", "-o", "data.shift=[]", *QUICK, "--json", "--outdir",
+                tmp_path)  # fmt: skip
+    assert first.status == 0, first.err
+    run = Path(json.loads(first.out)["run_dir"])
+    assert "score was done before" in cli("bench", run).err
+    rows = (run / "results.csv").read_bytes()
+    np.save(near, values + 9)
+    assert cli("train", run).status == 0
+    assert json.loads((run / "meta.json").read_text())["status"] == "partial"
+    again = cli("bench", run)
+    assert again.status == 0, again.err
+    assert "calibrate was done before" in again.err
+    assert "score was done before" not in again.err
+    assert "seed 0: ood_array_near changed since the last scores: scored again" in again.err
+    assert (run / "results.csv").read_bytes() != rows
+    assert "changed since" not in cli("bench", run).err
+
+
+def test_pictures_that_changed_since_the_training_are_refused(cli: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for number in range(90):
+        folder = tmp_path / "pictures" / "abc"[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 80, (8, 8, 3)) + 60 * (number % 3)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    first = cli("bench", "--preset", "pictures", "-o", f"data.id=folder:{tmp_path / 'pictures'}",
+                "-o", "data.hold_out=[2]", "-o", "data.image_size=8", "-o", "data.far=[]", "-o",
+                "data.shift=[]", *QUICK, "--json", "--outdir", tmp_path)  # fmt: skip
+    assert first.status == 0, first.err
+    run = json.loads(first.out)["run_dir"]
+    for path in (tmp_path / "pictures" / "a").glob("*.png"):
+        Image.new("RGB", (8, 8), "red").save(path)
+    for command in ("bench", "calibrate"):
+        refused = cli(command, run)
+        assert refused.status == 2, refused.err
+        assert "seed 0 was trained on other rows than data.id, folder:" in refused.err
+
+
 def test_series_from_a_ts_file(cli: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     lines = ["@classLabel true walk run swim", "@data"]

@@ -42,6 +42,7 @@ from nervecode.lab.trainer.trainer import Diverged
 from nervecode.layers import select_layers
 
 After = Callable[[RunDir, Progress], object]
+RESULTS = ("stages", "files", "datasets")  # of the metadata: a run where none moved is as it was
 STAGES: dict[str, Callable[[Trial], bool]] = {
     "train": train_seed,
     "calibrate": calibrate_seed,
@@ -187,7 +188,7 @@ def guarded(run: RunDir, config: Config | None = None) -> Iterator[None]:
     Another `config` than the run's takes its place first.
     """
     with run.claimed():
-        before = {key: run.meta[key] for key in ("status", "stages", "files")}
+        before = {key: run.meta.get(key) for key in ("status", *RESULTS)}
         run.update(status="running", error=None)
         try:
             if config is not None and config != run.config:
@@ -206,7 +207,7 @@ def guarded(run: RunDir, config: Config | None = None) -> Iterator[None]:
                 stop.command = shlex.join(["nervecode", "bench", str(run.root), *number])
             raise
         if run.meta["status"] == "running":
-            done = all(run.meta[key] == before[key] for key in ("stages", "files"))
+            done = all(run.meta.get(key) == before[key] for key in RESULTS)
             ended = before["status"] in ("complete", "gate_failed")
             run.update(status=before["status"] if done and ended else "partial")
 

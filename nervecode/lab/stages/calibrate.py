@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.files import sha256
-from nervecode.lab.data.own import is_own
+from nervecode.lab.data.own import may_change
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals
@@ -32,7 +32,7 @@ def calibrate_seed(trial: Trial) -> bool:
     checkpoint = run.verified(run.paths.checkpoint(seed))
     signals = {name: s.model_dump() for name, s in config.signals.items()}
     inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
-    if is_own(config.data.id):  # whose file may change under the same name
+    if may_change(config.data.id):
         inputs["id_calibration"] = trial.splits.calibration.fingerprint()
 
     def work() -> list[Path]:

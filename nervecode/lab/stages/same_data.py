@@ -1,14 +1,15 @@
-"""Same data: a trained run goes on with the rows that it was trained on, or not at all."""
+"""Same data: what a run trained on and scored is noticed where it changed under its name."""
 
 from __future__ import annotations
 
 import json
 
 from nervecode.errors import InputError
-from nervecode.lab.data.own import is_own
+from nervecode.lab.data.names import set_names
+from nervecode.lab.data.own import may_change
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.run.directory import RunDir
-from nervecode.lab.schema import Config
+from nervecode.lab.schema import Config, DataConfig
 from nervecode.lab.stages.columns import STAGE as COLUMNS
 
 
@@ -26,7 +27,7 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
     Raises:
         InputError: ID train, or what is fitted to its columns, is not what the seed was trained on.
     """
-    if not is_own(config.data.id):
+    if not may_change(config.data.id):
         return
     stages = run.meta["stages"]
     settings, now = config.training_inputs()["data"], splits.train.fingerprint()
@@ -42,3 +43,17 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
                 f"{run.root}: seed {seed} was trained on other rows than data.id, "
                 f"{config.data.id}, gives now; put the file back as it was, or begin a new run"
             )
+
+
+def sets_by_path(config: DataConfig, splits: Splits) -> dict[str, str]:
+    """Evaluated split -> fingerprint, of the splits whose files may change under their name.
+
+    Where that holds for ID data it holds for all splits: shifts are made from ID test, and held-out
+    classes are in the same file.
+    """
+    names = {f"ood_{name}" for spec, name in set_names(config).items() if may_change(spec)}
+    return {
+        name: samples.fingerprint()
+        for name, samples in splits.evaluated().items()
+        if may_change(config.id) or name in names
+    }

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from nervecode.files import sha256, write_json, write_npz
-from nervecode.lab.data.own import is_own
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.detectors.combination import Arrays, combine
 from nervecode.lab.detectors.registry import DETECTORS, Score
@@ -19,6 +18,7 @@ from nervecode.lab.models.signals import TraceRecorder
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import Trained, load_calibrated
+from nervecode.lab.stages.same_data import sets_by_path
 from nervecode.lab.stages.trial import Trial
 from nervecode.scoring import stack_layers
 
@@ -37,8 +37,9 @@ def score_seed(trial: Trial) -> bool:
         "limit_eval": config.bench.limit_eval,
         "data": config.data.model_dump(mode="json"),
     }
-    if is_own(config.data.id):  # whose file may change under the same name
-        inputs["id_test"] = trial.splits.test.fingerprint()
+    if sets := sets_by_path(config.data, trial.splits):
+        inputs["sets"] = sets
+        _tell_changes(trial, sets)
 
     def work() -> list[Path]:
         trained = load_calibrated(run, trial.splits, seed, device=trial.device)
@@ -65,6 +66,17 @@ def score_seed(trial: Trial) -> bool:
         return [*written, run.paths.failures(seed)]
 
     return run.stage("score", seed, inputs, work)
+
+
+def _tell_changes(trial: Trial, sets: Mapping[str, str]) -> None:
+    """Say which sets are others than those that were scored before."""
+    done = trial.run.meta["stages"].get(f"score/seed_{trial.seed}", {"inputs": {}})["inputs"]
+    before = done.get("sets", {})
+    changed = [name for name in before if sets.get(name, before[name]) != before[name]]
+    if changed:
+        trial.progress.tell(
+            f"seed {trial.seed}: {', '.join(changed)} changed since the last scores: scored again"
+        )
 
 
 def _fit_detectors(trial: Trial, trained: Trained) -> tuple[dict[str, Score], dict[str, str]]:

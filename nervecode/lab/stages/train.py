@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import csv_text, read_json, replacing, write_json, write_text
 from nervecode.files import sha256 as file_sha256
-from nervecode.lab.data.own import is_own
+from nervecode.lab.data.own import may_change
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.machine.device import seed_everything
 from nervecode.lab.machine.interrupt import deferred
@@ -81,7 +81,7 @@ def _inputs(trial: Trial) -> dict[str, Any]:
         inputs["code"] = source.record()
     if model.weights is not None:
         inputs["weights"] = _weights_sha256(model.weights, trial)
-    if is_own(trial.config.data.id):  # whose file may change under the same name
+    if may_change(trial.config.data.id):
         inputs["id_train"] = trial.splits.train.fingerprint()
     imported = trial.run.meta.get("imported", {}).get(str(trial.seed))
     return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
