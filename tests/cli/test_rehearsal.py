@@ -86,8 +86,8 @@ def test_the_demo_runs_on_a_rehearsal_and_says_demo(cli: Any, fetched: Any, tmp_
     assert (run.root / "DEMO_MODE.txt").exists()
     assert "DEMO: demo: AUROC ↑ by group" in (run.root / "tables.md").read_text()
     splits = build_splits(run.config.data, limit_eval=40)
-    assert run.meta["datasets"]["ood_svhn"] == splits.ood[1].samples.fingerprint()
-    assert run.meta["datasets"]["id_train"] == splits.train.fingerprint()
+    assert run.meta["datasets"]["ood_svhn"] == splits.ood[1].samples.fingerprint
+    assert run.meta["datasets"]["id_train"] == splits.train.fingerprint
     assert run.meta["split_sizes"] == {
         "id_train": 285, "id_calibration": 15, "id_test": 40,
         "ood_cifar100": 40, "ood_svhn": 40, "ood_dtd": 40,

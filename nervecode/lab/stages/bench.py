@@ -216,7 +216,7 @@ def _note_data(run: RunDir, prepared: Prepared) -> None:
     splits, device = prepared.splits, prepared.device
     parts = {"id_train": splits.train, **splits.evaluated()}
     run.update(
-        datasets={name: samples.fingerprint() for name, samples in parts.items()},
+        datasets={name: samples.fingerprint for name, samples in parts.items()},
         split_sizes={name: len(samples) for name, samples in parts.items()},
         num_classes=splits.num_classes,
         classes=list(splits.classes),

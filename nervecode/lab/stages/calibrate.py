@@ -33,7 +33,7 @@ def calibrate_seed(trial: Trial) -> bool:
     signals = {name: s.model_dump() for name, s in config.signals.items()}
     inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
     if may_change(config.data.id):
-        inputs["id_calibration"] = trial.splits.calibration.fingerprint()
+        inputs["id_calibration"] = trial.splits.calibration.fingerprint
 
     def work() -> list[Path]:
         trained = load_checkpoint(checkpoint, config, trial.splits, device=trial.device)

@@ -30,7 +30,7 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
     if not may_change(config.data.id):
         return
     stages = run.meta["stages"]
-    settings, now = config.training_inputs()["data"], splits.train.fingerprint()
+    settings, now = config.training_inputs()["data"], splits.train.fingerprint
     columns = None if splits.encoder is None else json.loads(json.dumps(splits.encoder.to_json()))
     same_columns = COLUMNS not in stages or stages[COLUMNS]["inputs"] == columns
     for key, stage in stages.items():
@@ -53,7 +53,7 @@ def sets_by_path(config: DataConfig, splits: Splits) -> dict[str, str]:
     """
     names = {f"ood_{name}" for spec, name in set_names(config).items() if may_change(spec)}
     return {
-        name: samples.fingerprint()
+        name: samples.fingerprint
         for name, samples in splits.evaluated().items()
         if may_change(config.id) or name in names
     }

@@ -72,7 +72,7 @@ def _tell_changes(trial: Trial, sets: Mapping[str, str]) -> None:
     """Say which sets are others than those that were scored before."""
     done = trial.run.meta["stages"].get(f"score/seed_{trial.seed}", {"inputs": {}})["inputs"]
     before = done.get("sets", {})
-    changed = [name for name in before if sets.get(name, before[name]) != before[name]]
+    changed = [name for name, now in sets.items() if before.get(name, now) != now]
     if changed:
         trial.progress.tell(
             f"seed {trial.seed}: {', '.join(changed)} changed since the last scores: scored again"

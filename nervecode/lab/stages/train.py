@@ -82,7 +82,7 @@ def _inputs(trial: Trial) -> dict[str, Any]:
     if model.weights is not None:
         inputs["weights"] = _weights_sha256(model.weights, trial)
     if may_change(trial.config.data.id):
-        inputs["id_train"] = trial.splits.train.fingerprint()
+        inputs["id_train"] = trial.splits.train.fingerprint
     imported = trial.run.meta.get("imported", {}).get(str(trial.seed))
     return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
 

@@ -101,13 +101,13 @@ def test_the_same_config_gives_the_same_splits() -> None:
         build_splits(config(far=("uniform_noise",))),
         build_splits(config(far=("uniform_noise",))),
     )
-    assert [p.fingerprint() for p in one.evaluated().values()] == [
-        p.fingerprint() for p in other.evaluated().values()
+    assert [p.fingerprint for p in one.evaluated().values()] == [
+        p.fingerprint for p in other.evaluated().values()
     ]
-    assert one.train.fingerprint() == other.train.fingerprint()
+    assert one.train.fingerprint == other.train.fingerprint
     moved = build_splits(config(far=("uniform_noise",), split_seed=1))
-    assert moved.train.fingerprint() != one.train.fingerprint()
-    assert moved.test.fingerprint() != one.test.fingerprint()
+    assert moved.train.fingerprint != one.train.fingerprint
+    assert moved.test.fingerprint != one.test.fingerprint
 
 
 def test_every_set_has_a_random_stream_of_its_own() -> None:
@@ -116,9 +116,9 @@ def test_every_set_has_a_random_stream_of_its_own() -> None:
         config(far=("photo_patches", "gaussian_noise", "uniform_noise"),
                shift=("noise:0.1", "noise:0.3"))
     )  # fmt: skip
-    assert alone.test.fingerprint() == among.test.fingerprint()
+    assert alone.test.fingerprint == among.test.fingerprint
     for name in ("uniform_noise", "noise_0.3"):
-        assert ood(alone, name).fingerprint() == ood(among, name).fingerprint()
+        assert ood(alone, name).fingerprint == ood(among, name).fingerprint
 
 
 def test_limits_take_the_first_and_leave_calibration_alone() -> None:
@@ -341,12 +341,12 @@ def test_the_fingerprint_is_a_hash_of_shape_inputs_and_labels() -> None:
     digest = hashlib.sha256(b"[(3, 2), 'torch.float32']")
     digest.update(np.arange(6, dtype=np.float32).tobytes())
     digest.update(np.array([0, 1, 0], dtype=np.int64).tobytes())
-    found = Samples(x, y).fingerprint()
+    found = Samples(x, y).fingerprint
     assert found == digest.hexdigest()
-    assert Samples(x.T.contiguous().T, y).fingerprint() == found
-    assert Samples(x, y.flip(0) + 1).fingerprint() != found
-    assert Samples(x.view(3, 2, 1), y).fingerprint() != found
-    assert Samples(x + 1e-6, y).fingerprint() != found
+    assert Samples(x.T.contiguous().T, y).fingerprint == found
+    assert Samples(x, y.flip(0) + 1).fingerprint != found
+    assert Samples(x.view(3, 2, 1), y).fingerprint != found
+    assert Samples(x + 1e-6, y).fingerprint != found
 
 
 def test_batches_are_all_samples_in_order() -> None:

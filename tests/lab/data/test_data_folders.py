@@ -256,4 +256,4 @@ def test_shifts_of_bytes_are_those_of_floats(
     for one, other in zip(found[0].ood, found[1].ood, strict=True):
         torch.testing.assert_close(as_float(one.samples.inputs), as_float(other.samples.inputs),
                                    atol=0, rtol=0)  # fmt: skip
-    assert found[0].train.fingerprint() != found[1].train.fingerprint()
+    assert found[0].train.fingerprint != found[1].train.fingerprint
