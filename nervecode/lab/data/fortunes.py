@@ -61,7 +61,9 @@ def _texts(path: Path) -> list[str]:
 def _vectors(texts: list[str]) -> Tensor:
     """(N, 384) of texts: those that are kept, or computed now."""
     model = _model_folder()
-    fingerprint = hashlib.sha256(f"{TOKENS} {sha256(model / 'model.safetensors')}".encode())
+    fingerprint = hashlib.sha256(f"{TOKENS}".encode())
+    for path in sorted(path for path in model.iterdir() if path.is_file()):
+        fingerprint.update(f" {path.name} {sha256(path)}".encode())
     for text in texts:
         fingerprint.update(f"{len(text)} {text}".encode())
     vectors = kept(

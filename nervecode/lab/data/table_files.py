@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".tsv", ".parquet")
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
 DECIMAL_COMMA = r"[-+]?\d+,\d+"
+INTEGER = r"[-+]?\d+"
+MAX_EXACT = 1 << 53  # float64 holds all integers up to here, and some beyond
 BLOCK = 1 << 16  # rows
 MAX_BYTES = 4 << 30  # of a set by path in memory: half a billion numbers of a table
 
@@ -86,7 +89,8 @@ def read_table(
     Numbers are float64 with NaN where one is missing; all else are categories.
 
     Raises:
-        InputError: a column that is absent, or something else where a number should be.
+        InputError: a column that is absent, something else where a number should be, or an
+            integer that float64 cannot hold.
     """
     import pandas as pd
     from pandas.api.types import union_categoricals
@@ -191,7 +195,28 @@ def _checked(column: Series, path: Path, start: int) -> Series:
             f"{path}: row {start + row}, column {column.name!r}: found "
             f"{str(column.iloc[row])!r}, allowed: a number, or nothing"
         )
+    _check_exact(column, values, path, start)
     return values
+
+
+def _check_exact(column: Series, values: Series, path: Path, start: int) -> None:
+    """Refuse an integer that became another as float64; few columns have one so large."""
+    large = np.flatnonzero(values.abs().to_numpy() >= MAX_EXACT)
+    if not len(large) or column.dtype.kind == "f":
+        return
+    texts = column.iloc[large].astype(str).str.strip()
+    integers = texts.str.fullmatch(INTEGER).to_numpy(bool)
+    large, texts = large[integers], texts[integers]
+    # A Decimal and a float are compared exactly.
+    wrong = texts.map(Decimal).to_numpy(object) != values.to_numpy()[large].astype(object)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InputError(
+            f"{path}: row {start + large[place]}, column {column.name!r}: found "
+            f"{texts.iloc[place]}, allowed: integers that float64 holds exactly, as all up to "
+            f"{MAX_EXACT:,}; data.categories=[{column.name}] takes the column as categories, "
+            f"data.drop=[{column.name}] leaves it out"
+        )
 
 
 def _categories(column: Series) -> Series:

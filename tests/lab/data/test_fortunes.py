@@ -90,6 +90,23 @@ def test_vectors_are_computed_once_for_the_same_texts_and_weights(
     assert len(list((package.parent / "vectors").iterdir())) == 3
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "vocab.txt"])
+def test_vectors_are_computed_anew_for_another_file_of_the_encoder(
+    package: Path, encoded: list[list[str]], name: str
+) -> None:
+    path = package.parent / "model" / name
+    fortunes()
+    for content in ("{}", "{ }"):  # a file that was not there, then another of its name
+        path.write_text(content)
+        fortunes()
+    assert len(encoded) == 3
+    path.unlink()
+    (path.parent / "1_Pooling").mkdir()  # the encoder reads no folder
+    fortunes()
+    assert len(encoded) == 3
+    assert len(list((package.parent / "vectors").iterdir())) == 3
+
+
 def test_what_is_absent_is_told(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (package / "law").unlink()
     with pytest.raises(InputError, match=r"law: cannot be read \(No such file"):

@@ -370,6 +370,48 @@ def test_decimal_commas_are_told(tmp_path: Path) -> None:
     assert build_splits(config(path, drop=[], categories=["size"])).encoder is not None
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("dtype", "integer", "exact"),
+    [
+        ("Int64", 2**53 + 1, 2**53 + 2),
+        ("Int64", -(2**53) - 1, -(2**53) - 2),
+        ("Int64", 2**63 - 1, 2**62),
+        ("UInt64", 2**64 - 1, 2**63),
+    ],
+)
+def test_integers_that_float64_cannot_hold_are_told(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    suffix: str, dtype: str, integer: int, exact: int,
+) -> None:  # fmt: skip
+    assert int(float(integer)) != integer and int(float(exact)) == exact
+    monkeypatch.setattr(table_files, "BLOCK", 50)
+    values = [None, 2**53, exact] * (len(frame) // 3)
+    frame["card"] = pd.array(values, dtype)
+    good = write(frame, tmp_path / f"good{suffix}")
+    assert build_splits(config(good)).train.inputs.shape[1] == 6
+    values[70] = integer
+    frame["card"] = pd.array(values, dtype)
+    path = write(frame, tmp_path / f"my{suffix}")
+    text = (
+        f"{path}: row 70, column 'card': found {integer}, allowed: integers that float64 holds "
+        "exactly, as all up to 9,007,199,254,740,992; data.categories=[card] takes the column as "
+        "categories, data.drop=[card] leaves it out"
+    )
+    assert text in refused(path)
+    assert text in refused(good, far=[f"table:{path}"])
+    # What the message offers helps; neighbours stay apart as categories.
+    assert build_splits(config(path, drop=["owner", "card"])).train.inputs.shape[1] == 5
+    table, _ = table_files.read_table([path], ["card"], [])
+    assert set(table["card"].cat.categories) == {str(2**53), str(exact), str(integer)}
+    assert build_splits(config(path, categories=["card"])).encoder is not None
+
+
+def test_large_numbers_written_as_floats_pass(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["mole"] = np.resize(["6.02214076e23", "1e100", "-12345678901234567.8"], len(frame))
+    assert build_splits(config(write(frame, tmp_path / "my.csv"))).train.inputs.shape[1] == 6
+
+
 def test_a_class_with_a_comma_is_quoted(tmp_path: Path) -> None:
     path = tmp_path / "my.csv"
     path.write_text("a;kind\n" + "1;high, risk\n2;y\n3;z\n" * 20)
