@@ -18,10 +18,11 @@ from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import check_archive
-from nervecode.lab.data.table_files import MAX_BYTES
+from nervecode.lab.data.memory import check_size
 
 INPUTS = ("x", "inputs")  # names of the inputs, the first one first
 BLOCK_BYTES = 64 << 20
+SMALLER = "pictures as uint8"
 
 
 def inputs_array(path: Path) -> np.ndarray:
@@ -84,7 +85,7 @@ def as_inputs(array: np.ndarray, source: str, *, series: bool) -> Tensor:
     ):
         raise InputError(f"{source}: found {array.dtype} values, allowed: {kinds}")
     as_bytes = pictures and array.dtype == np.uint8
-    _check_size(array.size * (1 if as_bytes else 4), source)
+    check_size(source, array.size * (1 if as_bytes else 4), instead=SMALLER)
     if array.ndim == (2 if series else 3):
         array = array[:, None]
     if as_bytes or array.dtype == np.float32:
@@ -141,14 +142,6 @@ def _blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, array[start : start + rows]
 
 
-def _check_size(size: int, source: str) -> None:
-    if size > MAX_BYTES:
-        raise InputError(
-            f"{source}: takes {size:,} bytes in memory, allowed: {MAX_BYTES:,}; a part of it, or "
-            "pictures as uint8"
-        )
-
-
 def _mapped(path: Path) -> np.ndarray:
     with readable_array(path):
         with path.open("rb") as file:
@@ -174,7 +167,8 @@ def _member(path: Path, name: str) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
             if f"{name}.npy" not in archive.namelist():
                 raise ValueError("its member is no array")
-            _check_size(archive.getinfo(f"{name}.npy").file_size, f"{path}: {name}")
+            size = archive.getinfo(f"{name}.npy").file_size
+            check_size(f"{path}: {name}", size, instead=SMALLER)
             with archive.open(f"{name}.npy") as file:
                 _check_no_objects(file, f"{path}: {name}")
         with np.load(path, allow_pickle=False) as arrays, warnings.catch_warnings():

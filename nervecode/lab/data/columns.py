@@ -1,4 +1,4 @@
-"""Column: what stands beside the inputs of a set by path: classes, parts, groups."""
+"""Columns: what stands beside the inputs of a set by path: classes, parts, groups."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nervecode.errors import InputError, did_you_mean
 
 WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,999})(\.0)?")  # a whole number as it is usually written
 
@@ -59,3 +62,17 @@ def spelling(value: Any) -> str:
     if isinstance(value, (float, np.floating, Decimal)) and value % 1 == 0:
         return str(int(value))
     return str(value).strip()
+
+
+def check_columns(
+    path: Path, present: Sequence[str], wanted: Sequence[str], *, key: str = ""
+) -> None:
+    """Refuse a table that lacks a column; the nearest name is shown.
+
+    Raises:
+        InputError: it lacks one; the message begins with `key`, where that named it.
+    """
+    for name in wanted:
+        if name not in present:
+            where = f"{key}: " if key else ""
+            raise InputError(f"{where}{path} has no column {name!r}; {did_you_mean(name, present)}")

@@ -14,7 +14,8 @@ from torch import Tensor
 from nervecode.errors import InputError
 from nervecode.lab.data.columns import Column
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.rows import READERS, Rows, check_size, read_inputs
+from nervecode.lab.data.memory import check_size
+from nervecode.lab.data.rows import READERS, Rows, read_inputs
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.table_files import typed_blocks
 from nervecode.lab.schema import PATHS, DataConfig
@@ -83,7 +84,7 @@ def outside_inputs(spec: str, encoder: TableEncoder | None, seen: Seen) -> Tenso
     for block in typed_blocks(path, encoder.names, encoder.numbers):
         parts.append(encoder.encode(block, seen))
         size += parts[-1].nbytes
-        check_size(path, size)
+        check_size(path, size, instead="fewer columns")
     if not parts:
         raise InputError(f"{path}: holds no row below the names of its columns")
     return torch.cat(parts)

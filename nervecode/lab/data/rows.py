@@ -13,16 +13,11 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.array_files import as_inputs, column_array, inputs_array
-from nervecode.lab.data.columns import Column
+from nervecode.lab.data.columns import Column, check_columns
+from nervecode.lab.data.memory import check_size
 from nervecode.lab.data.series_files import read_ts
-from nervecode.lab.data.table_files import (
-    MAX_BYTES,
-    Contents,
-    check_columns,
-    column_names,
-    read_table,
-    survey,
-)
+from nervecode.lab.data.survey import Contents, survey
+from nervecode.lab.data.table_files import column_names, read_table
 from nervecode.lab.schema import DataConfig
 
 if TYPE_CHECKING:
@@ -92,7 +87,7 @@ def _table_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
     if not columns:
         raise InputError(f"{paths[0]}: has no column beside the target, allowed: one or more")
     contents = survey(paths[0], columns)
-    check_size(paths[0], 8 * contents.rows * len(columns))
+    check_size(paths[0], 8 * contents.rows * len(columns), instead="fewer columns (data.drop)")
     numbers = [name for name in columns if _is_number(contents, name, paths[0], config)]
     table, counts = read_table(paths, [*columns, *beside.values()], numbers)
     found = {key: _coded(table, name) for key, name in beside.items()}
@@ -158,15 +153,6 @@ def _check_lengths(
 def _coded(table: DataFrame, name: str) -> Column:
     values = table[name].cat
     return Column(tuple(map(str, values.categories)), values.codes.to_numpy())
-
-
-def check_size(path: Path, size: int) -> None:
-    """Refuse what takes more than `MAX_BYTES`."""
-    if size > MAX_BYTES:
-        raise InputError(
-            f"{path}: takes {size:,} bytes in memory, allowed: {MAX_BYTES:,}; a part of it, or "
-            "fewer columns (data.drop)"
-        )
 
 
 READERS: dict[str, Callable[[Sequence[Path], DataConfig], Rows]] = {

@@ -1,72 +1,66 @@
 """Series in `.ts` files, the format of the UEA and UCR archives (https://timeseriesclassification.com).
 
 Header lines begin with `@`, comments with `#` or `%`; below `@data` each line is a series: its
-channels apart by colons, the values of each by commas, and after the last colon its class.
+channels apart by colons, the values of each by commas, and after the last colon its class. Empty
+lines and comments are passed over everywhere.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from nervecode.errors import InputError
-from nervecode.lab.data.table_files import MAX_BYTES
+from nervecode.errors import InputError, did_you_mean
+from nervecode.lab.data.memory import MAX_BYTES
+from nervecode.lab.data.series_header import Lines, SeriesHeader, as_listed, read_header
+from nervecode.lab.data.text_files import TextError, text_lines
 
 
 def read_ts(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """(N, C, T) float32 series of one length, and (N,) texts of their classes; None without.
 
     Raises:
-        InputError: a file that is absent or no such file, series of unequal lengths, or a value
-            that is missing or no number.
+        InputError: a file that is absent or no such file, series of unequal lengths or other than
+            the header says, or a value that is missing or no number.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            lines = (line.strip() for line in file)
-            header = _header(lines, path)
-            return _series(lines, path, labelled=header.get("classlabel", "false") == "true")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    lines = _lines(path)
+    with closing(lines):
+        try:
+            return _series(lines, read_header(lines, path), path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except TextError as error:
+            raise InputError(f"{path}: line {error.line}: {error}") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
 
 
-def _header(lines: Iterator[str], path: Path) -> dict[str, str]:
-    """The first word after each key, in small letters."""
-    values: dict[str, str] = {}
-    for line in lines:
-        if not line or line[0] in "#%":
-            continue
-        if line[0] != "@":
-            break
-        key, _, rest = line[1:].lower().partition(" ")
-        if key == "data":
-            if values.get("timestamps") == "true":
-                raise InputError(f"{path}: has time stamps, allowed: values at equal steps alone")
-            return values
-        values[key] = rest.split()[0] if rest.split() else ""
-    raise InputError(f"{path}: has no line @data, allowed: a .ts file")
+def _lines(path: Path) -> Lines:
+    """Those that are neither empty nor comments, with the file and their number from 1."""
+    with closing(text_lines(path)) as lines:
+        for number, line in enumerate(lines, start=1):
+            text = line.strip()
+            if text and text[0] not in "#%":
+                yield f"{path}: line {number}", text
 
 
-def _series(
-    lines: Iterator[str], path: Path, *, labelled: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _series(lines: Lines, header: SeriesHeader, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     values, classes = array("f"), []
     shape: tuple[int, int] | None = None
-    for row, line in enumerate(line for line in lines if line):
-        *channels, last = line.split(":")
-        if labelled:
-            classes.append(last.strip())
+    for row, (line, text) in enumerate(lines):
+        source = f"{line} (row {row})"
+        *channels, last = text.split(":")
+        if header.labelled:
+            classes.append(_class(last.strip(), header, source))
         else:
             channels.append(last)
-        parts = [
-            _channel(text, f"{path}: row {row}, channel {c}") for c, text in enumerate(channels)
-        ]
-        shape = shape or (len(parts), len(parts[0]) if parts else 0)
-        _check_shape(parts, shape, f"{path}: row {row}")
+        parts = [_channel(part, f"{source}, channel {c}") for c, part in enumerate(channels)]
+        shape = shape or (header.channels or len(parts), header.steps or _first_length(parts))
+        _check_shape(parts, shape, header, source)
         for part in parts:
             values.frombytes(part.tobytes())
         if len(values) * values.itemsize > MAX_BYTES:
@@ -74,44 +68,69 @@ def _series(
     if shape is None:
         raise InputError(f"{path}: holds no series below @data")
     inputs = np.frombuffer(values, np.float32).reshape(-1, *shape)
-    return inputs, np.array(classes) if labelled else None
+    return inputs, np.array(classes) if header.labelled else None
+
+
+def _class(name: str, header: SeriesHeader, source: str) -> str:
+    if name in ("", "?"):
+        raise InputError(f"{source}: found {name!r}, allowed: a class behind the last colon")
+    if "," in name and all(map(_is_finite, name.split(","))):
+        raise InputError(f"{source}: found values behind the last colon, allowed there: a class")
+    # A class of several words stands in the list as several.
+    if header.classes and not header.classes.issuperset(map(as_listed, name.split())):
+        raise InputError(
+            f"{source}: found the class {name!r}, which @classLabel does not list; "
+            f"{did_you_mean(name, header.classes)}"
+        )
+    return name
 
 
 def _channel(text: str, source: str) -> np.ndarray:
     """(T,) float32."""
     words = text.split(",")
     try:
-        channel = np.array(words, np.float64)
+        channel = _parsed(words)
+        right = np.isfinite(channel)
     except ValueError:
-        step = next(step for step, word in enumerate(words) if not _is_number(word))
+        right = np.array([_is_finite(word) for word in words])
+    if not right.all():
+        step = int(right.argmin())
         raise InputError(
-            f"{source}: found {words[step]!r} at step {step}, allowed: a number"
-        ) from None
-    if not np.isfinite(channel).all():
-        step = int((~np.isfinite(channel)).argmax())
-        raise InputError(
-            f"{source}: found {words[step]!r} at step {step}, allowed: a finite number"
+            f"{source}: found {words[step].strip()!r} at step {step}, allowed: a finite float32; "
+            "what is missing has to be filled in"
         )
-    return channel.astype(np.float32)
+    return channel
 
 
-def _check_shape(parts: list[np.ndarray], shape: tuple[int, int], source: str) -> None:
+def _first_length(parts: Sequence[np.ndarray]) -> int:
+    return len(parts[0]) if parts else 0
+
+
+def _check_shape(
+    parts: Sequence[np.ndarray], shape: tuple[int, int], header: SeriesHeader, source: str
+) -> None:
     channels, steps = shape
     if len(parts) != channels or not channels:
+        told = "in the header" if header.channels else "in row 0"
         raise InputError(
-            f"{source}: found {len(parts)} channels, allowed: {channels or 1}, as in row 0"
+            f"{source}: found {len(parts)} channels, allowed: {channels or 1}, as {told}"
         )
     for number, part in enumerate(parts):
         if len(part) != steps:
+            told = "in the header" if header.steps else "in row 0"
             raise InputError(
-                f"{source}, channel {number}: found {len(part)} steps, allowed: {steps}, as in row "
-                "0; cut or pad the series to one length"
+                f"{source}, channel {number}: found {len(part)} steps, allowed: {steps}, as "
+                f"{told}; cut or pad the series to one length"
             )
 
 
-def _is_number(word: str) -> bool:
+def _parsed(words: Sequence[str]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.array(words, np.float64).astype(np.float32)
+
+
+def _is_finite(word: str) -> bool:
     try:
-        float(word)
+        return bool(np.isfinite(_parsed([word])).all())
     except ValueError:
         return False
-    return True

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data import array_files, series_files
+from nervecode.lab.data import array_files, memory
 from nervecode.lab.data.names import set_name
-from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.schema import DataConfig
 
@@ -221,65 +220,6 @@ def test_series_that_look_turned_are_told(
     assert remarks == ((text,) if told else ())
 
 
-TS = """# comment
-@problemName mine
-@timeStamps false
-@univariate false
-@classLabel true walk run
-@data
-1,2,3:4,5,6:walk
-7,8,9:10,11,12:run
-"""
-
-
-def test_ts_files_are_read_as_they_are(tmp_path: Path) -> None:
-    path = tmp_path / "mine.ts"
-    path.write_text(TS)
-    inputs, classes = read_ts(path)
-    assert inputs.tolist() == np.arange(1, 13).reshape(2, 2, 3).tolist()
-    assert classes is not None and classes.tolist() == ["walk", "run"]
-    lines = TS.splitlines(keepends=True)
-    path.write_text("".join(lines[:-2]) + "".join(lines[-2:]) * 20)
-    splits = build_splits(config(f"series:{path}"))
-    assert splits.classes == ("run", "walk")
-    assert splits.train.inputs.shape[1:] == (2, 3)
-    plain = TS.replace("true walk run", "false").replace(":walk", "").replace(":run", "")
-    path.write_text(plain)
-    assert read_ts(path)[1] is None
-    assert "has no classes, allowed as ID data: a set with classes" in refused(f"series:{path}")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        (
-            "10,11,12",
-            "10,11",
-            "row 1, channel 1: found 2 steps, allowed: 3, as in row 0; cut or pad",
-        ),
-        ("7,8,9:", "", "row 1: found 1 channels, allowed: 2, as in row 0"),
-        ("11", "x", "row 1, channel 1: found 'x' at step 1, allowed: a number"),
-        ("11", "NaN", "row 1, channel 1: found 'NaN' at step 1, allowed: a finite number"),
-        ("11", "?", "row 1, channel 1: found '?' at step 1, allowed: a number"),
-        ("Stamps false", "Stamps true", "has time stamps, allowed: values at equal steps alone"),
-        ("@data", "", "has no line @data, allowed: a .ts file"),
-        ("1,2,3:4,5,6:walk\n7,8,9:10,11,12:run\n", "", "holds no series below @data"),
-    ],
-)
-def test_ts_files_that_will_not_do(tmp_path: Path, old: str, new: str, words: str) -> None:
-    path = tmp_path / "mine.ts"
-    path.write_text(TS.replace(old, new))
-    assert f"{path}: {words}" in refused(f"series:{path}")
-
-
-def test_ts_has_no_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "mine.ts"
-    path.write_text(TS)
-    assert "data.group: found 'g', allowed: none" in refused(f"series:{path}", group="g")
-    monkeypatch.setattr(series_files, "MAX_BYTES", 20)
-    assert "takes more than 20 bytes" in refused(f"series:{path}")
-
-
 def broken(values: np.ndarray, value: float) -> np.ndarray:
     values[41, 3] = value
     return values
@@ -333,7 +273,7 @@ def test_files_that_are_no_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert f"array:{tmp_path}/no.npz is absent from {tmp_path}/no.npz" in refused(
         f"array:{tmp_path}/no.npz"
     )
-    monkeypatch.setattr(array_files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(memory, "MAX_BYTES", 1000)
     spec = npz(path, x=vectors(), y=LABELS)
     assert "bytes in memory, allowed: 1,000" in refused(spec)
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.data import rows, table_files
+from nervecode.lab.data import memory, table_files
 from nervecode.lab.data.encoder import Seen, TableEncoder
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.splits import Splits, build_splits
@@ -292,7 +292,7 @@ def test_blocks_make_the_same_table(
         ("a,kind\n1,x\n", {"categories": ["b"]}, "data.categories: {0} has no column 'b'"),
         ("a,kind\n1,x\n", {"drop": ["a"]}, "{0}: has no column beside the target"),
         ("a,kind\n", {}, "{0}: holds no row below the names of its columns"),
-        ("", {}, "{0}: its first line is empty"),
+        ("", {}, "{0}: is empty, allowed: the names of the columns"),
         ("1,2\n3,4\n", {}, "{0}: its first line holds numbers, allowed: the names of the columns"),
         ("T,2,8,8\nI,5,1,2\n", {},
          "{0}: its first line holds '8' twice, allowed: the names of the columns; a file without "
@@ -304,7 +304,7 @@ def test_blocks_make_the_same_table(
         ("a,kind\n1,x\n2,\n", {}, "data.target: {0}: row 1: found nothing, allowed: a class"),
         ("a,kind\n1,0.5\n2,1.5\n", {}, "data.target: {0}: row 0: found 0.5, allowed: names or"),
         ("a,kind\n1,x\n2,x,3\n", {},
-         "{0}: row 1: found 3 cells, allowed: 2, as its first line has names"),
+         "{0}: row 1: found 3 cells between commas, allowed: 2, as there are names"),
         ("a,kind\n1,x\nabc,y\n2,x\n", {},
          "{0}: row 1, column 'a': found 'abc', allowed: a number as in 2 other rows, or nothing; "
          "data.categories=[a] takes the column as categories, data.drop=[a] leaves it out"),
@@ -425,7 +425,7 @@ def test_a_table_that_takes_too_much_room_is_refused(
     frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(frame, tmp_path / "my.csv")
-    monkeypatch.setattr(rows, "MAX_BYTES", 2000)
+    monkeypatch.setattr(memory, "MAX_BYTES", 2000)
     assert f"{path}: takes 2,880 bytes in memory, allowed: 2,000" in refused(path)
 
 
