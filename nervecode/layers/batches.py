@@ -247,8 +247,8 @@ def _inputs(x: Any) -> Any:
 
 def _are_alike(parts: Iterable[Any]) -> bool:
     """Whether all parts are floating tensors of as many dimensions: (x, mask, labels) is not."""
-    return all(isinstance(one, Tensor) and one.is_floating_point() for one in parts) and (
-        len({one.ndim for one in parts}) == 1
+    return all(isinstance(part, Tensor) and part.is_floating_point() for part in parts) and (
+        len({part.ndim for part in parts}) == 1
     )
 
 

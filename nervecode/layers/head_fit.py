@@ -88,8 +88,8 @@ class HeadFit:
 
     def merge(self, name: str, state: Mapping[str, Tensor]) -> None:
         """Add what the fit of the next shard saw of the head `name`."""
-        found = {n: module for n, module in self.candidates.items() if n == name}
-        self.candidates = {} if "left_alone" in state else found
+        merged = {n: module for n, module in self.candidates.items() if n == name}
+        self.candidates = {} if "left_alone" in state else merged
         if self.candidates:
             self._stream_of(state["means"]).merge(moments_of(state))
 

@@ -86,7 +86,7 @@ def whole_labels(labels: Any) -> Tensor:
 def _listed(labels: Any) -> Any:
     """A list of numbers, of arrays or of tensors without a dimension, as one array."""
     try:
-        return np.asarray([one.cpu() if isinstance(one, Tensor) else one for one in labels])
+        return np.asarray([n.cpu() if isinstance(n, Tensor) else n for n in labels])
     except ValueError:  # rows of different lengths
         return labels
 
@@ -111,5 +111,5 @@ def kind(value: Any) -> str:
 
 def kinds(parts: Iterable[Any]) -> str:
     """What each of some things is; of many, the first three."""
-    listed = [kind(one) for one in parts]
+    listed = [kind(part) for part in parts]
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")

@@ -35,15 +35,15 @@ def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
     """
     modules = watchable(model)
     if callable(layers):
-        found = {name for name, module in modules.items() if layers(name, module)}
-        if not found:
+        chosen = {name for name, module in modules.items() if layers(name, module)}
+        if not chosen:
             raise InputError("layers: the predicate matches no module of the model")
     else:
         wanted = [layers] if isinstance(layers, str) else list(layers)
         if not wanted:
             raise InputError("layers: found an empty list, allowed: at least one selector")
-        found = {name for one in wanted for name in _matches(model, modules, one)}
-    return {name: module for name, module in modules.items() if name in found}
+        chosen = {name for selector in wanted for name in _matches(model, modules, selector)}
+    return {name: module for name, module in modules.items() if name in chosen}
 
 
 def watchable(model: nn.Module) -> dict[str, nn.Module]:
@@ -52,21 +52,25 @@ def watchable(model: nn.Module) -> dict[str, nn.Module]:
     return {name: m for name, m in model.named_modules() if name and m not in coders}
 
 
-def _matches(model: nn.Module, modules: dict[str, nn.Module], one: str) -> list[str]:
-    if one in SHORTCUTS:
-        found = [name for name in SHORTCUTS[one](model) if name in modules]
+def _matches(model: nn.Module, modules: dict[str, nn.Module], selector: str) -> list[str]:
+    if selector in SHORTCUTS:
+        matches = [name for name in SHORTCUTS[selector](model) if name in modules]
     else:
         first = {module: name for name, module in modules.items()}
         names = dict(model.named_modules(remove_duplicate=False))  # a shared part has several
-        one = first.get(names[one], one) if one in names else one
-        found = [one] if one in modules else [name for name in modules if fnmatchcase(name, one)]
-    if not found:
-        nothing = f"layers: {one!r} matches no module of {type(model).__name__}"
+        selector = first.get(names[selector], selector) if selector in names else selector
+        matches = (
+            [selector]
+            if selector in modules
+            else [name for name in modules if fnmatchcase(name, selector)]
+        )
+    if not matches:
+        nothing = f"layers: {selector!r} matches no module of {type(model).__name__}"
         if not modules:
             raise InputError(f"{nothing}, which has no parts; wrap nn.Sequential(model) instead")
-        allowed = modules if one in SHORTCUTS else [*SHORTCUTS, *modules]
-        raise InputError(f"{nothing}; {did_you_mean(one, allowed)}")
-    return found
+        allowed = modules if selector in SHORTCUTS else [*SHORTCUTS, *modules]
+        raise InputError(f"{nothing}; {did_you_mean(selector, allowed)}")
+    return matches
 
 
 def _of_type(types: tuple[type[nn.Module], ...]) -> Callable[[nn.Module], list[str]]:
@@ -80,9 +84,9 @@ def blocks(model: nn.Module) -> list[str]:
     (a residual block, a Transformer layer). A model without blocks gives its activation modules,
     and one without those its linear and convolution layers.
     """
-    found = list(_blocks_below(model, "", inside=isinstance(model, CONTAINERS)))
-    if found:
-        return found
+    names = list(_blocks_below(model, "", inside=isinstance(model, CONTAINERS)))
+    if names:
+        return names
     return _of_type(ACTIVATIONS)(model) or _of_type((nn.Linear, *CONVOLUTIONS))(model)
 
 

@@ -84,11 +84,11 @@ def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -
             f"{source}: made for a model with a layer {layer!r}; "
             f"{type(model).__name__}: {did_you_mean(layer, modules)}"
         )
-    found = output_layout(modules[name]).width
-    if None not in (found, width) and found != width:
+    own = output_layout(modules[name]).width
+    if None not in (own, width) and own != width:
         raise InputError(
             f"{source}: made for a layer {layer!r} of width {width}; "
-            f"{type(model).__name__} has one of width {found}"
+            f"{type(model).__name__} has one of width {own}"
         )
 
 
@@ -121,8 +121,8 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, T
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
     if not isinstance(about, dict) or about.get("format") != expected:
-        found = about.get("format") if isinstance(about, dict) else about
-        raise ArtifactError(f"{path}: found format {found!r}, allowed: {expected!r}")
+        actual = about.get("format") if isinstance(about, dict) else about
+        raise ArtifactError(f"{path}: found format {actual!r}, allowed: {expected!r}")
     if not isinstance(about.get("header"), dict):
         raise ArtifactError(f"{path}: the header is damaged")
     return about["header"], tensors

@@ -251,5 +251,5 @@ def _check_joined(monitor: Monitor, others: Sequence[Monitor], base: Monitor | N
             raise InputError(f"merge: {name}: found {other!r}, allowed: a Monitor")
         if other.settings != monitor.settings:
             raise InputError(f"merge: {name}: found {other.settings}, allowed: {monitor.settings}")
-    if len({id(one) for one in (monitor, *others)}) <= len(others):
+    if len({id(part) for part in (monitor, *others)}) <= len(others):
         raise InputError("merge: found a monitor twice, allowed: each once")

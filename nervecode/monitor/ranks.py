@@ -123,7 +123,7 @@ def as_number(name: str, value: Any) -> float:
     Raises:
         InputError: a text, a truth value, None, or what is not one number.
     """
-    found = value
+    given = value
     try:
         if hasattr(value, "item"):  # NumPy's and torch's
             value = value.item()
@@ -131,7 +131,7 @@ def as_number(name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"{name}: found {found!r}, allowed: a number") from None
+        raise InputError(f"{name}: found {given!r}, allowed: a number") from None
 
 
 def as_array(name: str, values: Any) -> np.ndarray:

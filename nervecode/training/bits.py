@@ -38,7 +38,7 @@ class VectorLoss(nn.Module, ABC):
         name = type(self).__name__
         if not layers:
             raise NotReadyError(f"{name}: no layers; run a forward with coding enabled first")
-        found = []
+        losses = []
         for layer, seen in layers.items():
             z = seen.vector if isinstance(seen, CodingTrace) else seen
             if z.ndim != 2 or not z.shape[1] or labels.shape != z.shape[:1]:
@@ -48,8 +48,8 @@ class VectorLoss(nn.Module, ABC):
                 )
             with torch.autocast(z.device.type, enabled=False):
                 unit = unit_vectors(z)
-                found.append(self.of_layer(unit, labels) if len(unit) else unit.sum())
-        return torch.stack(found).mean()
+                losses.append(self.of_layer(unit, labels) if len(unit) else unit.sum())
+        return torch.stack(losses).mean()
 
     @abstractmethod
     def of_layer(self, unit: Tensor, labels: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def folder(argument: str = "") -> ImageDataset:
 
 def class_folders(roots: Sequence[Path]) -> tuple[list[ImageFiles], tuple[str, ...]]:
     """(the pictures in the sub-folders of each root; their classes, numbered for all together)."""
-    found = [
+    listed = [
         [
             (path, label.name)
             for label in sorted(root.iterdir())
@@ -68,9 +68,9 @@ def class_folders(roots: Sequence[Path]) -> tuple[list[ImageFiles], tuple[str, .
         ]
         for root in roots
     ]
-    names = sorted({name for pairs in found for _, name in pairs})
+    names = sorted({name for pairs in listed for _, name in pairs})
     numbers = {name: number for number, name in enumerate(names)}
-    files = [ImageFiles.listed((path, numbers[name]) for path, name in pairs) for pairs in found]
+    files = [ImageFiles.listed((path, numbers[name]) for path, name in pairs) for pairs in listed]
     return files, tuple(names)
 
 

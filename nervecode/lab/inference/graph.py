@@ -202,16 +202,16 @@ def _input(path: Path, session: InferenceSession) -> tuple[str, tuple[int, ...]]
     Raises:
         InputError: there are several, or inputs of open shapes, another type or a fixed number.
     """
-    given = {one.name: one for one in session.get_inputs()}
+    given = {node.name: node for node in session.get_inputs()}
     if given.pop("alpha", None) is None or len(given) != 1:
         names = ", ".join(map(repr, given)) or "none"
         raise InputError(f"{path}: found the inputs {names}, allowed: one, and 'alpha'")
-    name, one = given.popitem()
-    batch, *shape = one.shape
-    if one.type != "tensor(float)" or not all(isinstance(size, int) for size in shape):
+    name, node = given.popitem()
+    batch, *shape = node.shape
+    if node.type != "tensor(float)" or not all(isinstance(size, int) for size in shape):
         raise InputError(
-            f"{path}: input {name!r}: found {one.type} of {one.shape}, allowed: float32 of a fixed "
-            "shape but for the first dimension"
+            f"{path}: input {name!r}: found {node.type} of {node.shape}, allowed: float32 of a "
+            "fixed shape but for the first dimension"
         )
     if isinstance(batch, int):
         raise InputError(

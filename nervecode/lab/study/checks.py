@@ -45,16 +45,16 @@ def check_record(record: CellRecord, cell: Cell, path: Path) -> None:
 
 
 def _check_methods(record: CellRecord, config: Config, path: Path, place: str) -> None:
-    found = {row["method"]: row["status"] for row in record.rows}
+    statuses = {row["method"]: row["status"] for row in record.rows}
     singles = [*config.signals, *config.bench.detectors]
     allowed = {m: ("ok",) if m in config.signals else OWN for m in singles}
-    scored = [method for method in singles if found.get(method) != "failed"]
+    scored = [method for method in singles if statuses.get(method) != "failed"]
     for letters in subsets(scored):
         suffix = "" if len(letters) == len(COMBINED) else f"_{'+'.join(letters)}"
         allowed[COMBINATION + suffix] = ("ok",)
         if config.data.near or config.data.far:
             allowed[ORACLE + "+".join(letters)] = (ORACLE_STATUS,)
-    for method, status in found.items():
+    for method, status in statuses.items():
         line = f"{path}: line {record.lines[method]}" if record.lines else str(path)
         if method not in allowed:
             told = f"unknown method {method!r} of cell {record.cell}"
@@ -63,7 +63,7 @@ def _check_methods(record: CellRecord, config: Config, path: Path, place: str) -
             told = f"status: found {status!r}, allowed for {method}: {', '.join(allowed[method])}"
             raise ArtifactError(f"{line}: {told}; {HINT}")
     for method in allowed:
-        if method not in found:
+        if method not in statuses:
             told = f"found no row of {method} for cell {record.cell}, allowed: one"
             raise ArtifactError(f"{place}: {told}; {HINT}")
 
@@ -71,16 +71,16 @@ def _check_methods(record: CellRecord, config: Config, path: Path, place: str) -
 def _check_sets(record: CellRecord, data: DataConfig, path: Path) -> None:
     names = set_names(data)
     every = [f"{g} {names[spec]}" for g in GROUPS for spec in getattr(data, g)]
-    found: dict[str, list[str]] = {}
+    columns: dict[str, list[str]] = {}
     for row in record.rows:
-        found.setdefault(row["method"], []).append(f"{row['group']} {row['ood']}")
-    for method, sets in found.items():
+        columns.setdefault(row["method"], []).append(f"{row['group']} {row['ood']}")
+    for method, sets in columns.items():
         known = [s for s in every if not (method.startswith(ORACLE) and s.startswith("shift "))]
-        for one in sets:
-            if one not in known:
-                told = f"found a column 'auroc {one}' with {method}; {did_you_mean(one, known)}"
+        for name in sets:
+            if name not in known:
+                told = f"found a column 'auroc {name}' with {method}; {did_you_mean(name, known)}"
                 raise ArtifactError(f"{path}: {told}; {HINT}")
-        for one in known:
-            if one not in sets:
-                told = f"found no 'auroc {one}' of {method}, allowed: one for each cell"
+        for name in known:
+            if name not in sets:
+                told = f"found no 'auroc {name}' of {method}, allowed: one for each cell"
                 raise ArtifactError(f"{path}: {told}; {HINT}")

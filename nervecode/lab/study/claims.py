@@ -24,7 +24,7 @@ class Target:
 
 def claims(study: Study) -> list[Target]:
     """The targets of the benchmark matrix."""
-    confirmation = Study([one for one in study.settings if one.role == "confirmation"])
+    confirmation = Study([setting for setting in study.settings if setting.role == "confirmation"])
     tables = Study([setting for setting in study.settings if setting.kind == "tables"])
     return [
         _wins(study.near, f"the settings, of at least {SETTINGS}", least=SETTINGS),
@@ -44,8 +44,8 @@ def _wins(settings: Sequence[Setting], words: str, *, least: int = 1) -> Target:
         return Target(text, "not run yet", None)
     wins = sum(setting.ahead(setting.best()) > 0 for setting in settings)
     share = wins / len(settings)
-    found = f"{100 * share:.0f} %, {wins} of {len(settings)}"
-    return Target(text, found, share >= 0.8 and len(settings) >= least)
+    figure = f"{100 * share:.0f} %, {wins} of {len(settings)}"
+    return Target(text, figure, share >= 0.8 and len(settings) >= least)
 
 
 def _lead(study: Study, text: str, points: float, group: str | None = None) -> Target:
@@ -66,7 +66,7 @@ def _near(settings: Sequence[Setting]) -> Iterator[Target]:
     if not settings:
         yield from (Target(text, "not run yet", None) for text in texts)
         return
-    gaps = [(one.ahead(one.best("near"), "near"), one.label) for one in settings]
+    gaps = [(setting.ahead(setting.best("near"), "near"), setting.label) for setting in settings]
     (gap, worst), n = min(gaps), len(gaps)
     behind, far = (sum(gap < -points for gap, _ in gaps) for points in (1, 4))
     yield Target(texts[0], f"{100 * behind / n:.0f} %, {behind} of {n}", behind <= 0.1 * n)
@@ -83,7 +83,7 @@ def _combination(study: Study) -> Target:
 
 
 def _seeds(settings: Sequence[Setting]) -> Target:
-    whole = sum(len(one.records) >= SEEDS and not one.absent for one in settings)
+    whole = sum(len(setting.records) >= SEEDS and not setting.absent for setting in settings)
     text = f"every figure with at least {SEEDS} seeds and paired intervals"
-    found = f"in {whole} of {len(settings)} settings that have figures"
-    return Target(text, found, whole == len(settings))
+    figure = f"in {whole} of {len(settings)} settings that have figures"
+    return Target(text, figure, whole == len(settings))

@@ -100,9 +100,9 @@ def training_claims(tasks: Sequence[TrainedTask]) -> Iterator[Target]:
         )
         leads = [lead for task in tasks if (lead := task.lead(loss, theirs)) is not None]
         wins = sum(lead > 0 for lead in leads)
-        found = f"{wins} of {len(leads)}" if leads else "not run yet"
+        figure = f"{wins} of {len(leads)}" if leads else "not run yet"
         reached = len(leads) >= TASKS and wins >= 0.8 * len(leads)
-        yield Target(text, found, reached if leads else None)
+        yield Target(text, figure, reached if leads else None)
 
 
 def _named(loss: str) -> str:
