@@ -41,6 +41,7 @@ def working(
     from nervecode.lab.stages.bench import guarded
 
     say_takeover(run)
+    before = [*run.meta["stages"], *run.meta["derived"]]
     with (
         guarded(run, config),
         logged(run.root, command_line()),
@@ -49,7 +50,20 @@ def working(
     ):
         if notes:
             run.update(**notes)
-        yield shown, tracking
+        try:
+            yield shown, tracking
+        finally:
+            _say_removed(run, before)
+
+
+def _say_removed(run: RunDir, before: Sequence[str]) -> None:
+    """Tell which stages a run had and has no more, since what they were made from is replaced."""
+    gone = [key for key in before if key not in {**run.meta["stages"], **run.meta["derived"]}]
+    if gone:
+        say(
+            f"removed, as it no longer belongs to what is there: {', '.join(gone)}; "
+            f"`nervecode bench {run.root}` makes it again"
+        )
 
 
 def do_stage(

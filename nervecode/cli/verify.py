@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WORDS = {
     "missing": "is missing",
     "changed": "is not as it was written",
+    "stale": "was made from what has since been replaced",
     "unexpected": "was not written by the run",
     "link": "is a link or no file",
 }
@@ -81,6 +82,8 @@ def verify(
     say(f"digest of its pictures and page: {verdict.derived}")
     for remark in changes(opened.meta.get("packages", {})):
         say(remark)
+    if opened.status not in ("complete", "gate_failed"):
+        say(f"the run is {opened.status}: `nervecode bench {opened.root}` goes on")
     if expect is None:
         next_step("verify", run, "--expect", verdict.digest)
 

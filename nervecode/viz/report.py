@@ -116,11 +116,34 @@ def _context(run: RunDir) -> dict[str, Any]:
         "failures": None if withheld else failures(rows),
         "pictures": _pictures(run, saved.seed),
         "collections": [] if withheld else _collections(saved),
+        "otherwise": _otherwise(meta),
         "layers": [str(name) for name in saved.layerwise("id_test")["layer_names"]],
         "band": BAND,
         "seed": saved.seed,
         "config": (run.root / "config.yaml").read_text(encoding="utf-8"),
     }
+
+
+def _otherwise(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Stage -> what it was made with where that is not what the run was, and whence it came."""
+    here, told = _making(meta), {}
+    for key, record in meta["stages"].items():
+        words = [
+            f"adopted from {hop['run_id']} on {hop['adopted']}"
+            for hop in record.get("adopted_from", [])
+        ]
+        there = _making(record.get("made_with", {}))
+        words += [f"{name} {value}" for name, value in there.items() if here.get(name) != value]
+        if words:
+            told[key] = ", ".join(words)
+    return told
+
+
+def _making(about: Mapping[str, Any]) -> dict[str, str]:
+    """Versions and machine of a run or a stage, in one list; nothing where it does not say."""
+    commit = about.get("git_commit")
+    named = {**about.get("versions", {}), **about.get("hardware", {}), "commit": commit}
+    return {name: str(value) for name, value in named.items() if value is not None}
 
 
 def _title(meta: Mapping[str, Any]) -> str:

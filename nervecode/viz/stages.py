@@ -11,7 +11,7 @@ from nervecode.errors import InputError
 from nervecode.files import write_text
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.rows import is_withheld, read_rows
-from nervecode.lab.run.directory import RunDir, derive
+from nervecode.lab.run.directory import RunDir, derive, forget
 from nervecode.lab.run.meta import lasting
 from nervecode.viz import KINDS
 from nervecode.viz.report import PAGE, render_report
@@ -39,7 +39,7 @@ def refresh(run: RunDir, progress: Progress) -> Path:
     with run.claimed():
         _make_plots_of_figures(run, progress)
         text = render_report(run.root)  # what fails here leaves the page that is there
-        run.forget([], "report")
+        forget(run, [], "report")
         make_report(run, text)
     return run.root / PAGE
 

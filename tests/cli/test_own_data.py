@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from nervecode.lab.data.splits import build_splits
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.directory import RunDir, forget
 from tests.command_line import dotted
 
 QUICK = ["-o", "train.epochs=3", "-o", "train.batch_size=32", "-o", "bench.detectors=[msp]",
@@ -188,7 +188,7 @@ def test_a_file_that_changes_before_the_end_of_training_is_trained_on(
 ) -> None:
     opened = RunDir(shutil.copytree(run, tmp_path / run.name))
     with opened.claimed():
-        opened.forget([], "train/seed_0")
+        forget(opened, [], "train/seed_0")
     before = table.read_bytes()
     try:
         EDITS["another name"](pd.read_csv(table)).to_csv(table, index=False)
@@ -242,13 +242,11 @@ def test_a_set_that_changed_under_its_path_is_scored_again(cli: Any, tmp_path: P
     assert "score was done before" in cli("bench", run).err
     rows = (run / "results.csv").read_bytes()
     np.save(near, values + 9)
-    assert cli("train", run).status == 0
-    assert json.loads((run / "meta.json").read_text())["status"] == "partial"
     again = cli("bench", run)
     assert again.status == 0, again.err
     assert "calibrate was done before" in again.err
     assert "score was done before" not in again.err
-    assert "seed 0: ood_array_near changed since the last scores: scored again" in again.err
+    assert "ood_array_near changed since the last time: scored again" in again.err
     assert (run / "results.csv").read_bytes() != rows
     assert "changed since" not in cli("bench", run).err
 

@@ -62,7 +62,7 @@ def _about(run: RunDir, seed: int, splits: Splits) -> dict[str, Any]:
         "run": run.meta["run_id"],
         "config": run.recorded(run.root / "config.yaml"),
         **identity(run, seed),
-        "classes": list(splits.classes),
+        "classes": run.meta.get("classes", list(splits.classes)),
         "pictures": RULE if pictures else None,
         "columns": None if encoder is None else encoder.to_json(),
         "gate_passed": run.meta["gate"]["passed"],

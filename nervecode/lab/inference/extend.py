@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,8 +77,18 @@ def extend(
         write_columns(new, encoder)
         for seed, trained in grown.items():
             _record(run, new, seed, trained, inputs)
-        new.update(status="partial", num_classes=splits.num_classes)
+        new.update(status="partial", **_of_its_data(run))
     return new, changed, doubted
+
+
+def _of_its_data(run: RunDir) -> dict[str, Any]:
+    """What the metadata of a run say of the data that its calibrations are made from."""
+    parts = ("id_train", "id_calibration")
+    told = {
+        key: {name: value for name, value in run.meta.get(key, {}).items() if name in parts}
+        for key in ("datasets", "split_sizes")
+    }
+    return told | {key: run.meta[key] for key in ("num_classes", "classes") if key in run.meta}
 
 
 def _read(

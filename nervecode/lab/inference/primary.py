@@ -40,7 +40,8 @@ class WrappedScorer(Scorer):
         shape = tuple(splits.train.inputs.shape[1:])
         scorer = cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
         scorer.encoder = read_columns(run)
-        scorer.classes = tuple(name for name in splits.classes if isinstance(name, str))
+        classes = run.meta.get("classes", splits.classes)  # a file may have others now
+        scorer.classes = tuple(name for name in classes if isinstance(name, str))
         scorer.gate_passed = run.meta["gate"]["passed"]
         scorer.resize = run.config.data.resize
         scorer.remarks = tuple(changes(run.meta.get("packages", {})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from nervecode import __version__
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pytorch-ood")
 
 
+@functools.cache  # of this process, whose source may change under it
 def provenance() -> dict[str, Any]:
     """What a reader needs to know about where a run was made."""
     return {

@@ -9,8 +9,11 @@ from pathlib import Path
 from nervecode.errors import NervecodeError
 from nervecode.files import read_json, replacing, sha256, write_json
 from nervecode.lab.run.directory import RunDir, list_runs
+from nervecode.lab.run.meta import Meta, now
 from nervecode.lab.run.paths import MANIFEST
 from nervecode.lab.schema import Config
+
+MADE_WITH = ("versions", "git_commit", "hardware", "device", "determinism")
 
 
 def adopt(
@@ -47,7 +50,7 @@ def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
     """
     stages, manifest, imported = {}, {}, {}
     for seed, source in sources.items():
-        stage = stages[_stage(seed)] = source.meta["stages"][_stage(seed)]
+        stage = stages[_stage(seed)] = _adopted(source.meta, seed)
         for name in stage["outputs"]:
             with replacing(run.root / name) as temporary:
                 shutil.copyfile(source.verified(source.root / name), temporary)
@@ -60,6 +63,21 @@ def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
     written = {MANIFEST: sha256(run.root / MANIFEST)}
     told = {"imported": imported} if imported else {}
     run.update(stages=stages, files=run.meta["files"] | written, **told)
+
+
+def _adopted(source: Meta, seed: int) -> Meta:
+    """The record of a training as another run takes it: what it was made with, and whence it came.
+
+    A record without the former, as older releases left it, has that of its run.
+    """
+    record: Meta = source["stages"][_stage(seed)]
+    of_run = {key: source[key] for key in MADE_WITH if key in source}
+    hop = {"run_id": source["run_id"], "created": source["created"], "adopted": now()}
+    return {
+        **record,
+        "made_with": record.get("made_with", of_run),
+        "adopted_from": [hop, *record.get("adopted_from", [])],
+    }
 
 
 def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ import numpy as np
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import TEMPORARY, append_line, read_npz, sha256, write_json, write_text
-from nervecode.lab.config.stored import dump_config, load_config
+from nervecode.lab.config.stored import config_hash, dump_config, load_config
 from nervecode.lab.run.lock import Lock, name_of
 from nervecode.lab.run.meta import (
     Meta,
@@ -25,12 +25,14 @@ from nervecode.lab.run.meta import (
     labels,
     lasting,
     now,
+    open_gate,
     read_meta,
     sealed,
     stage_record,
     without,
 )
-from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths
+from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, GATE_FAILED, SHARED, RunPaths
+from nervecode.lab.run.stale import figures, shown_in, stale, stale_files
 from nervecode.lab.schema import Config
 
 
@@ -86,7 +88,7 @@ class RunDir:
         """A file that the run wrote, if its bytes are still those that were written.
 
         Raises:
-            ArtifactError: the file is missing, changed, a link, or was never written by the run.
+            ArtifactError: the file is missing, changed, stale, a link, or not of the run.
         """
         known = self.recorded(path)
         if known is None or not (path.is_file() or path.is_symlink()):
@@ -96,6 +98,11 @@ class RunDir:
             raise ArtifactError(
                 f"{path}: is damaged (its SHA-256 is not the one in meta.json); "
                 f"`nervecode bench {self.root} --repair` makes it again"
+            )
+        if path.relative_to(self.root).as_posix() in stale_files(self.meta):
+            raise ArtifactError(
+                f"{path}: is stale (what it was made from has since been replaced); "
+                f"`nervecode bench {self.root}` makes it again"
             )
         return path
 
@@ -137,10 +144,12 @@ class RunDir:
         write_json(self.root / "meta.json", self.meta)
 
     def replace_config(self, config: Config) -> None:
-        """Take another config, and the metadata that follows from it."""
+        """Take another config, and the metadata that follows from it; figures of the former go."""
+        if (config_hash(config), config.seeds) != (config_hash(self.config), self.config.seeds):
+            discard(self, figures(self.meta), gate=open_gate(config.bench.accuracy_gate))
         if not config.demo and self.recorded(self.root / DEMO):
             (self.root / DEMO).unlink(missing_ok=True)
-        self.forget([name for name, stage in SHARED.items() if not stage])
+        forget(self, [name for name, stage in SHARED.items() if not stage])
         files = self.meta["files"] | _hashes(self.root, _write_config(self.root, config))
         self.__dict__["config"] = config
         self.update(seeds=list(config.seeds), files=files, **labels(config, self.meta))
@@ -188,25 +197,16 @@ class RunDir:
         for path in shared:
             if path in self.meta["files"]:
                 self.verified(self.root / path)
-        self.forget(shared, key)
+        discard(self, shown_in(self.meta, key))
+        forget(self, shared, key)
         record = stage_record(self.root, inputs, work())
         files = self.meta["files"] | _hashes(self.root, shared)
         self.update(**{group: {**self.meta[group], key: record}}, files=files)
         for path in before["outputs"].keys() - hashes(self.meta).keys():
             (self.root / path).unlink(missing_ok=True)  # as of a set that is no longer asked for
+        discard(self, stale(self.meta))
         self.log("done", stage=key)
         return True
-
-    def forget(self, names: list[str], *stages: str) -> None:
-        """Drop the hashes of files that are about to be written: shared ones, and of stages.
-
-        A crash between a file and its hash then leaves a file without one, not one that looks
-        damaged.
-        """
-        files = {name: digest for name, digest in self.meta["files"].items() if name not in names}
-        kept = without(self.meta, stages) | {"files": files}
-        if any(self.meta[key] != value for key, value in kept.items()):
-            self.update(**kept)
 
     # One writer
 
@@ -224,6 +224,31 @@ class RunDir:
                 self.log("takeover", owner=name_of(gone))
             _tidy(self.root)
             yield
+
+
+def forget(run: RunDir, names: Collection[str], *stages: str, **values: Any) -> None:
+    """Drop the hashes of files that are about to be written: shared ones, and of stages.
+
+    A crash between a file and its hash then leaves a file without one, not one that looks damaged.
+    Without the tables, the verdict of the gate is open. Further `values` enter the metadata.
+    """
+    files = {name: digest for name, digest in run.meta["files"].items() if name not in names}
+    kept: Meta = {**without(run.meta, stages), "files": files}
+    if "tables" in stages:
+        kept |= {"gate": open_gate(run.meta["gate"].get("required", 0.0)), "collapsed": {}}
+    kept |= values
+    if any(run.meta.get(key) != value for key, value in kept.items()):
+        run.update(**kept)
+
+
+def discard(run: RunDir, stages: Collection[str], **values: Any) -> None:
+    """Drop stages with their files: what was made from, or shows, what is no longer there."""
+    before = hashes(run.meta)
+    forget(run, [GATE_FAILED] if "tables" in stages else [], *stages, **values)
+    for name in before.keys() - hashes(run.meta).keys():
+        (run.root / name).unlink(missing_ok=True)
+    if stages:
+        run.log("discard", stages=list(stages))
 
 
 def require_stage(run: RunDir, name: str) -> None:
@@ -249,7 +274,7 @@ def forget_damaged_stages(run: RunDir) -> list[str]:
         for key, record in (run.meta["stages"] | run.meta["derived"]).items()
         if key.partition("/")[0] in authors or not all(map(run.is_whole, record["outputs"]))
     ]
-    run.forget(damaged, *dropped)
+    forget(run, damaged, *dropped)
     return dropped
 
 

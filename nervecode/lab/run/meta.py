@@ -28,6 +28,8 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class _Stage(BaseModel):
     inputs: Any
     outputs: dict[str, Hash]
+    made_with: dict[str, Any] = {}
+    adopted_from: list[dict[str, Any]] = []
 
 
 class _Gate(BaseModel):
@@ -52,6 +54,8 @@ class _Shape(BaseModel):
     stages: dict[str, _Stage]
     derived: dict[str, _Stage] = {}
     files: dict[str, Hash]
+    datasets: dict[str, str] = {}
+    classes: list[int | str] = []
     ood_groups: dict[str, str] = {}
     split_sizes: dict[str, int] = {}
     packages: dict[str, _Package] = {}
@@ -174,12 +178,17 @@ def first_meta(config: Config, run_id: str, command: str) -> Meta:
             "normalisation, thresholds, combinations": "id_calibration",
             "metrics": "id_test and OOD sets",
         },
-        "gate": {"required": config.bench.accuracy_gate, "passed": None, "accuracy": {}},
+        "gate": open_gate(config.bench.accuracy_gate),
         "stages": {},
         "derived": {},
         "files": {},
         **provenance(),
     }
+
+
+def open_gate(required: float) -> Meta:
+    """The verdict of an accuracy gate before anything was scored."""
+    return {"required": required, "passed": None, "accuracy": {}}
 
 
 def labels(config: Config, before: Meta) -> Meta:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MANIFEST = "checkpoints/checkpoint_manifest.json"
-DEMO = "DEMO_MODE.txt"
+DEMO, GATE_FAILED = "DEMO_MODE.txt", "GATE_FAILED.txt"
 # Files that a run writes more than once -> the stage that does.
-SHARED = {"config.yaml": "", DEMO: "", MANIFEST: "train", "GATE_FAILED.txt": "tables"}
+SHARED = {"config.yaml": "", DEMO: "", MANIFEST: "train", GATE_FAILED: "tables"}
 # Stages whose files only show what others hold, and may be made again at any time.
 DERIVED = ("plots", "report", "plot")
 CACHE = ("features/", "resume/")  # what lies there may be gone, but not changed

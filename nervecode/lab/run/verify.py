@@ -15,6 +15,7 @@ from nervecode.files import TEMPORARY, json_text, sha256
 from nervecode.lab.run.directory import RunDir, entries
 from nervecode.lab.run.meta import derived, hashes, lasting, seal
 from nervecode.lab.run.paths import CACHE
+from nervecode.lab.run.stale import stale_files
 
 META = "meta.json"
 # The first carries a hash of itself, the others grow with every event.
@@ -23,12 +24,12 @@ LOCK = re.compile(r"\.lock(\.[0-9a-f]{16})?")
 # What another moment, or another picture, changes in the metadata: no part of the digest.
 PASSING = ("updated", "derived")
 
-Kind = Literal["missing", "changed", "unexpected", "link"]
+Kind = Literal["missing", "changed", "stale", "unexpected", "link"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that is not as the run wrote it."""
+    """A file that is not as the run wrote it, or follows from what is no longer there."""
 
     path: str
     kind: Kind
@@ -60,7 +61,7 @@ def verify_run(run: RunDir) -> Verdict:
     Raises:
         ArtifactError: a file cannot be read.
     """
-    known = hashes(run.meta)
+    known, replaced = hashes(run.meta), stale_files(run.meta)
     read: dict[str, str] = {}
     faults = [] if _meta_is_whole(run) else [Fault(META, "changed")]
     size = 0
@@ -79,6 +80,8 @@ def verify_run(run: RunDir) -> Verdict:
             faults.append(Fault(name, "unexpected"))
         elif read[name] != known[name]:
             faults.append(Fault(name, "changed"))
+        elif name in replaced:
+            faults.append(Fault(name, "stale"))
     linked = {fault.path for fault in faults}
     needed = {name for name in known if not name.startswith(CACHE)}
     faults += [Fault(name, "missing") for name in needed - read.keys() - linked]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.machine.device import choose_device, set_determinism
 from nervecode.lab.machine.interrupt import Interrupted
 from nervecode.lab.machine.progress import Progress
+from nervecode.lab.machine.provenance import provenance
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.user_code import check_unchanged
 from nervecode.lab.models.weights import begin
@@ -31,10 +33,11 @@ from nervecode.lab.results.rows import Gate, Row, gate_verdict, seed_rows, withh
 from nervecode.lab.results.tables import markdown
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import user_code
+from nervecode.lab.run.paths import GATE_FAILED
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.calibrate import calibrate_seed
 from nervecode.lab.stages.columns import write_columns
-from nervecode.lab.stages.same_data import refuse_other_data
+from nervecode.lab.stages.same_data import note_data, refuse_other_data
 from nervecode.lab.stages.score import score_seed
 from nervecode.lab.stages.train import train_seed
 from nervecode.lab.stages.trial import Trial
@@ -115,7 +118,8 @@ def run_stages(
     Raises:
         NervecodeError: a stage failed; the run is marked, and what is done stays.
     """
-    _note_data(run, prepared)
+    if current().leads:
+        note_data(run, prepared.splits, stages, progress=progress)
     if prepared.remark:
         progress.tell(prepared.remark)
     for remark in changes(run.meta.get("packages", {})):
@@ -131,7 +135,9 @@ def run_stages(
         try:
             for place, name in enumerate(stages, start=1 + number * len(stages)):
                 progress.part(parts, place, f"seed {number + 1} of {len(seeds)}")
-                if not STAGES[name](trial):
+                if STAGES[name](trial):
+                    _note_making(run, f"{name}/seed_{seed}", prepared)
+                else:
                     progress.tell(f"seed {seed}: {name} was done before")
         except Diverged as error:  # the other seeds are worth having
             progress.tell(str(error))
@@ -170,10 +176,10 @@ def run_bench(
     withheld = not gate["passed"] and not allow_low_accuracy
     if withheld:
         rows = withhold(rows, gate)
-    run.update(collapsed=collapsed(run, run.config.seeds))
-    _write_tables(run, rows, gate, allow_low_accuracy)
+    about = {"gate": gate, "collapsed": collapsed(run, run.config.seeds)}
+    _write_tables(run, rows, about, allow_low_accuracy)
     status = "complete" if gate["passed"] else "gate_failed"
-    run.update(status=status, gate=gate)
+    run.update(status=status, **about)
     if not run.config.bench.keep_features:
         shutil.rmtree(run.root / "features", ignore_errors=True)
     if after is not None:
@@ -212,30 +218,28 @@ def guarded(run: RunDir, config: Config | None = None) -> Iterator[None]:
             run.update(status=before["status"] if done and ended else "partial")
 
 
-def _note_data(run: RunDir, prepared: Prepared) -> None:
-    splits, device = prepared.splits, prepared.device
-    parts = {"id_train": splits.train, **splits.evaluated()}
-    run.update(
-        datasets={name: samples.fingerprint for name, samples in parts.items()},
-        split_sizes={name: len(samples) for name, samples in parts.items()},
-        num_classes=splits.num_classes,
-        classes=list(splits.classes),
-        data_remarks=list(splits.remarks),
-        ood_groups={ood.name: ood.group for ood in splits.ood},
-        device={"type": device.type, "threads": torch.get_num_threads()},
-        determinism={
+def _note_making(run: RunDir, key: str, prepared: Prepared) -> None:
+    """Enter what a stage that was just done was made with; of the run, what the last one was."""
+    made: dict[str, Any] = {
+        "device": {"type": prepared.device.type, "threads": torch.get_num_threads()},
+        "determinism": {
             "deterministic": run.config.deterministic,
             "guarantee": prepared.guarantee,
             "seeded": ["python", "numpy", "torch", "cuda"],
         },
-    )
+    }
+    stages = run.meta["stages"]
+    record = {**stages[key], "made_with": {**provenance(), **made}}
+    run.update(stages={**stages, key: record}, **made)
 
 
-def _write_tables(run: RunDir, rows: list[Row], gate: Gate, allowed: bool) -> None:
+def _write_tables(run: RunDir, rows: list[Row], about: dict[str, Any], allowed: bool) -> None:
+    gate = about["gate"]
+
     def work() -> list[Path]:
         tables = run.root / "tables.md"
-        write_text(tables, markdown(run.meta | {"gate": gate}, rows))
-        mark = run.root / "GATE_FAILED.txt"
+        write_text(tables, markdown(run.meta | about, rows))
+        mark = run.root / GATE_FAILED
         if gate["passed"]:
             mark.unlink(missing_ok=True)
         else:

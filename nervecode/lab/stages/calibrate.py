@@ -9,7 +9,6 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.files import sha256
-from nervecode.lab.data.own import may_change
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals
@@ -17,6 +16,7 @@ from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import SignalConfig
 from nervecode.lab.stages.checkpoint import ADDED, load_checkpoint, write_calibration
+from nervecode.lab.stages.same_data import refuse_other_training
 from nervecode.lab.stages.trial import Trial
 from nervecode.layers import WrappedModel
 from nervecode.layers.fitter import CodeFitter
@@ -30,10 +30,9 @@ def calibrate_seed(trial: Trial) -> bool:
     run, seed, config = trial.run, trial.seed, trial.config
     refuse_extended(run, seed)
     checkpoint = run.verified(run.paths.checkpoint(seed))
+    refuse_other_training(run, seed)
     signals = {name: s.model_dump() for name, s in config.signals.items()}
     inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
-    if may_change(config.data.id):
-        inputs["id_calibration"] = trial.splits.calibration.fingerprint
 
     def work() -> list[Path]:
         trained = load_checkpoint(checkpoint, config, trial.splits, device=trial.device)

@@ -1,16 +1,23 @@
-"""Same data: what a run trained on and scored is noticed where it changed under its name."""
+"""Same data: what a run was trained, calibrated and scored on is noticed where it changed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nervecode.errors import InputError
-from nervecode.lab.data.names import set_names
 from nervecode.lab.data.own import may_change
+from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.splits import Splits
-from nervecode.lab.run.directory import RunDir
-from nervecode.lab.schema import Config, DataConfig
+from nervecode.lab.machine.progress import Progress
+from nervecode.lab.run.directory import RunDir, discard
+from nervecode.lab.run.stale import figures
+from nervecode.lab.schema import Config
 from nervecode.lab.stages.columns import STAGE as COLUMNS
+
+SETTINGS = ("data", "model", "train", "signals", "deterministic")  # of a training
+AGAIN = {"train": "trained", "calibrate": "calibrated", "score": "scored"}
 
 
 def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
@@ -20,7 +27,7 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
     asks for other data than the run was trained on is trained anew, and not refused.
 
     Args:
-        run: that has been made, and may have been trained; one without a record of its data passes.
+        run: that has been made, and may have been trained.
         config: what it is to go on with.
         splits: the data of `config`, as they are now.
 
@@ -29,13 +36,13 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
     """
     if not may_change(config.data.id):
         return
+    if "datasets" not in run.meta:
+        return  # its trainings are adopted: one of other rows is not skipped, but done again
     stages = run.meta["stages"]
     settings, now = config.training_inputs()["data"], splits.train.fingerprint
     columns = None if splits.encoder is None else json.loads(json.dumps(splits.encoder.to_json()))
     same_columns = COLUMNS not in stages or stages[COLUMNS]["inputs"] == columns
-    for key, stage in stages.items():
-        name, _, seed = key.partition("/seed_")
-        inputs = stage["inputs"] if name == "train" else {}
+    for seed, inputs in _trainings(run).items():
         if inputs.get("data") != settings or "id_train" not in inputs:
             continue
         if inputs["id_train"] != now or not same_columns:
@@ -45,15 +52,87 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
             )
 
 
-def sets_by_path(config: DataConfig, splits: Splits) -> dict[str, str]:
-    """Evaluated split -> fingerprint, of the splits whose files may change under their name.
+def refuse_other_training(run: RunDir, seed: int) -> None:
+    """Refuse to go on with a training of other settings than those of the run's config.
 
-    Where that holds for ID data it holds for all splits: shifts are made from ID test, and held-out
-    classes are in the same file.
+    Raises:
+        InputError: the config was replaced, and the seed is not trained again yet.
     """
-    names = {f"ood_{name}" for spec, name in set_names(config).items() if may_change(spec)}
+    if not _is_asked_for(_trainings(run)[str(seed)], run.config):
+        raise InputError(
+            f"{run.root}: seed {seed} was trained with other settings than its config has now; "
+            f"`nervecode train {run.root}` trains it again"
+        )
+
+
+def note_data(run: RunDir, splits: Splits, stages: Sequence[str], *, progress: Progress) -> None:
+    """Enter the data that stages are about to read, and drop what was made from other data.
+
+    So the calibrations, scores and figures of a run always belong to the `datasets` of its
+    metadata. Splits that the stages do not read stay as they were entered.
+
+    Args:
+        run: claimed by the caller.
+        splits: the data of its config, as they are now.
+        stages: that are about to be done, or skipped.
+        progress: told which splits changed.
+    """
+    parts = {"id_train": splits.train, **splits.evaluated()}
+    before, read = run.meta.get("datasets", {}), _read_by(run, stages, list(parts))
+    changed = [
+        n for n, part in parts.items() if before.get(n, part.fingerprint) != part.fingerprint
+    ]
+    again = [name for name in changed if name in read]
+    ends = ("calibrate/", "score/") if {"id_train", "id_calibration"} & {*again} else ("score/",)
+    lost = [key for key in run.meta["stages"] if key.startswith(ends)] if again else []
+    if again:
+        progress.tell(f"{', '.join(again)} changed since the last time: {AGAIN[stages[-1]]} again")
+    left = [name for name in changed if name not in read]
+    if left and not lost and any(key.startswith("score/") for key in run.meta["stages"]):
+        progress.tell(
+            f"{', '.join(left)} changed; the scores stay those of before until "
+            f"`nervecode bench {run.root}`"
+        )
+    facts = _facts(run, splits, {name: parts[name] for name in read})
+    same = all(run.meta.get(key) == value for key, value in facts.items())
+    discard(run, [*lost, *([] if same else figures(run.meta))], **facts)
+
+
+def _read_by(run: RunDir, stages: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    """Those splits that stages read; a training that is there is skipped, and reads none."""
+    if "score" in stages:
+        return names
+    if "calibrate" in stages:
+        return ("id_train", "id_calibration")
+    return () if any(_is_asked_for(i, run.config) for i in _trainings(run).values()) else names[:1]
+
+
+def _facts(run: RunDir, splits: Splits, read: Mapping[str, Samples]) -> dict[str, Any]:
+    """What the metadata are to say of data that are read."""
+    datasets = {name: samples.fingerprint for name, samples in read.items()}
+    sizes = {name: len(samples) for name, samples in read.items()}
+    if "id_test" not in read:  # else all are, and what the config no longer asks for is left out
+        datasets = {**run.meta.get("datasets", {}), **datasets}
+        sizes = {**run.meta.get("split_sizes", {}), **sizes}
+    facts: dict[str, Any] = {"datasets": datasets, "split_sizes": sizes}
+    if read:
+        facts |= {"num_classes": splits.num_classes, "classes": list(splits.classes)}
+    if "id_test" in read:
+        groups = {ood.name: ood.group for ood in splits.ood}
+        facts |= {"ood_groups": groups, "data_remarks": list(splits.remarks)}
+    return facts
+
+
+def _trainings(run: RunDir) -> dict[str, Mapping[str, Any]]:
+    """Seed -> what its training depended on."""
     return {
-        name: samples.fingerprint
-        for name, samples in splits.evaluated().items()
-        if may_change(config.id) or name in names
+        key.removeprefix("train/seed_"): record["inputs"]
+        for key, record in run.meta["stages"].items()
+        if key.startswith("train/")
     }
+
+
+def _is_asked_for(inputs: Mapping[str, Any], config: Config) -> bool:
+    """Whether a training has the settings of a config."""
+    wanted = json.loads(json.dumps(config.training_inputs()))
+    return all(inputs.get(key) == wanted.get(key) for key in SETTINGS)

@@ -18,7 +18,6 @@ from nervecode.lab.models.signals import TraceRecorder
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import Trained, load_calibrated
-from nervecode.lab.stages.same_data import sets_by_path
 from nervecode.lab.stages.trial import Trial
 from nervecode.scoring import stack_layers
 
@@ -37,9 +36,6 @@ def score_seed(trial: Trial) -> bool:
         "limit_eval": config.bench.limit_eval,
         "data": config.data.model_dump(mode="json"),
     }
-    if sets := sets_by_path(config.data, trial.splits):
-        inputs["sets"] = sets
-        _tell_changes(trial, sets)
 
     def work() -> list[Path]:
         trained = load_calibrated(run, trial.splits, seed, device=trial.device)
@@ -66,17 +62,6 @@ def score_seed(trial: Trial) -> bool:
         return [*written, run.paths.failures(seed)]
 
     return run.stage("score", seed, inputs, work)
-
-
-def _tell_changes(trial: Trial, sets: Mapping[str, str]) -> None:
-    """Say which sets are others than those that were scored before."""
-    done = trial.run.meta["stages"].get(f"score/seed_{trial.seed}", {"inputs": {}})["inputs"]
-    before = done.get("sets", {})
-    changed = [name for name, now in sets.items() if before.get(name, now) != now]
-    if changed:
-        trial.progress.tell(
-            f"seed {trial.seed}: {', '.join(changed)} changed since the last scores: scored again"
-        )
 
 
 def _fit_detectors(trial: Trial, trained: Trained) -> tuple[dict[str, Score], dict[str, str]]:

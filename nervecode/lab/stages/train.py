@@ -32,6 +32,7 @@ from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.checkpoint import FORMAT, pack_signals
+from nervecode.lab.stages.same_data import note_data
 from nervecode.lab.stages.trial import Trial
 from nervecode.lab.trainer.resume import load_training, save_training
 from nervecode.lab.trainer.trainer import Diverged, Row, Trainer
@@ -114,6 +115,7 @@ def import_seed(trial: Trial, path: Path, *, uri: str | None, sha256: str | None
     trial.progress.tell(f"seed {seed}: {right:.1%} of ID train are classified right")
     source = {"file": path.name, "uri": uri, "sha256": file_sha256(path)}
     run.update(imported={**run.meta.get("imported", {}), str(seed): source})
+    note_data(run, trial.splits, ("train",), progress=trial.progress)
 
     def work() -> list[Path]:
         write_text(run.paths.metrics(seed), csv_text([row]))

@@ -13,6 +13,8 @@ from nervecode.files import csv_text, write_json, write_text
 from nervecode.lab.data.locate import require
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.user_code import is_trusted
+from nervecode.lab.results.compare import differing_data
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.sweep.cells import Cell, Sweep
 from nervecode.lab.sweep.launchers import Launcher, Pool, Task
 from nervecode.lab.sweep.state import FAILED, UNFINISHED, State, records, state_of
@@ -91,6 +93,16 @@ def write_states(sweep: Sweep) -> tuple[list[State], list[dict[str, Any]]]:
     write_text(sweep.folder / "sweep.csv", csv_text(rows))
     write_json(sweep.folder / "results.json", rows)
     return states, rows
+
+
+def differing_sets(sweep: Sweep, states: Sequence[State]) -> list[str]:
+    """The splits that cells of the same data settings do not share, as files changed in between."""
+    together: dict[Any, list[RunDir]] = {}
+    for cell, state in zip(sweep.cells, states, strict=True):
+        if state.word == "done":
+            settings = (cell.config.data, cell.config.bench.limit_eval)
+            together.setdefault(settings, []).append(RunDir(cell.root(sweep.folder)))
+    return sorted({name for runs in together.values() for name in differing_data(runs)})
 
 
 def check_done(sweep: Sweep, states: Sequence[State]) -> None:
