@@ -234,7 +234,7 @@ def forget(run: RunDir, names: Collection[str], *stages: str, **values: Any) -> 
     """
     files = {name: digest for name, digest in run.meta["files"].items() if name not in names}
     kept: Meta = {**without(run.meta, stages), "files": files}
-    if "tables" in stages:
+    if "tables" in stages and "tables" in run.meta["stages"]:
         kept |= {"gate": open_gate(run.meta["gate"].get("required", 0.0)), "collapsed": {}}
     kept |= values
     if any(run.meta.get(key) != value for key, value in kept.items()):
