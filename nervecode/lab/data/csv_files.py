@@ -77,18 +77,22 @@ def csv_blocks(path: Path, names: Sequence[str], rows: int) -> Iterator[DataFram
 
 
 def _separator(path: Path) -> str:
-    """The one under which the first records have as many cells as there are names."""
+    """What stands between the cells, by the first line, the suffix, or the first records."""
     first = _first_line(path)
     if declared := DECLARED.fullmatch(first):
         return declared[1]
-    if path.suffix == ".tsv":
-        return "\t"
     if COMMENT.match(first):
         raise InputError(
             f"{path}: its first line is a comment, {first[:40]!r}, allowed: the names of the "
             "columns; one that begins with # stands in quotes"
         )
-    widths = {separator: _widths(path, separator) for separator in SEPARATORS}
+    if path.suffix == ".tsv":
+        return "\t"
+    return _fitting(path, {separator: _widths(path, separator) for separator in SEPARATORS})
+
+
+def _fitting(path: Path, widths: dict[str, list[int]]) -> str:
+    """The separator under which the first records have as many cells as there are names."""
     fitting = [separator for separator, w in widths.items() if w[0] > 1 and len(set(w)) == 1]
     if len(fitting) > 1:
         ways = " or ".join(f"{widths[s][0]} columns by {SEPARATORS[s]}" for s in fitting)
@@ -98,8 +102,13 @@ def _separator(path: Path) -> str:
         )
     # None fits where some rows are ragged, which the reader tells, or where there is one column.
     parting = fitting or [separator for separator, w in widths.items() if set(w) != {1}]
-    agreeing = {separator: widths[separator].count(widths[separator][0]) for separator in parting}
-    return max(parting, key=lambda s: (agreeing[s], widths[s][0]), default=",")
+    return max(parting, key=lambda s: _agreement(widths[s]), default=",")
+
+
+def _agreement(widths: Sequence[int]) -> tuple[bool, int]:
+    """How much speaks for a separator where some rows are ragged; the greatest is told."""
+    # It parts the names, and many rows have as many cells as these.
+    return widths[0] > 1, widths.count(widths[0])
 
 
 def _first_line(path: Path) -> str:

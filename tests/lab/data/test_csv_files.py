@@ -34,6 +34,7 @@ def read(path: Path) -> tuple[list[str], list[list[str | None]]]:
         ('a;b\n"1,5";"2,5"\n', ["a", "b"], [["1,5", "2,5"]]),
         ("a;b\n1,5;2,5\n", ["a", "b"], [["1,5", "2,5"]]),
         ("a,b\nx|y,1\nz,2\n", ["a", "b"], [["x|y", "1"], ["z", "2"]]),
+        ("a;b,c\n1,2\n3;4,5\n", ["a;b", "c"], [["1", "2"], ["3;4", "5"]]),
         # Nor are line breaks; a quote within quotes is twice.
         ('"a\nb",c\n1,"2\n\n3"\n4,5\n', ["a\nb", "c"], [["1", "2\n\n3"], ["4", "5"]]),
         ('"a ""b""",c\n"say ""hi""",5" pipe\n', ['a "b"', "c"], [['say "hi"', '5" pipe']]),
@@ -52,8 +53,9 @@ def read(path: Path) -> tuple[list[str], list[list[str | None]]]:
         ('\ufeff"a;b",c\r1,2\r3,4', ["a;b", "c"], [["1", "2"], ["3", "4"]]),
         # Missing cells; a row of them is a row.
         ('a,b\n,NA\n"",?\nnull,1\n', ["a", "b"], [[None, None], [None, None], [None, "1"]]),
-        # Separators behind the last cell, on every line; an index without a name and values.
+        # Separators behind the last cell, on every line.
         ("a,b,\n1,2,\n3,,\n", ["a", "b"], [["1", "2"], ["3", None]]),
+        ("a,,\n1,,\n", ["a"], [["1"]]),
         # Names with a #.
         ("#,name\n1,x\n", ["#", "name"], [["1", "x"]]),
         ("#chrom\tpos\n1\t2\n", ["#chrom", "pos"], [["1", "2"]]),
@@ -71,6 +73,9 @@ def test_a_tsv_has_tabs(tmp_path: Path) -> None:
     path = tmp_path / "my.tsv"
     path.write_text("a,b\tc\n1,2\t3\n")
     assert read(path) == (["a,b", "c"], [["1,2", "3"]])
+    path.write_text("# by Ann\ton Monday\na\tb\n")
+    with pytest.raises(InputError, match="its first line is a comment"):
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,9 @@ def test_a_tsv_has_tabs(tmp_path: Path) -> None:
         ("a,b,c\nr1,1,2,3\nr2,4,5,6\n", "row 0: found 4 cells between commas, allowed: 3"),
         ('a,b\n\n"1\n\n\n2",3\n\n4\n', "row 1: found 1 cells between commas, allowed: 2"),
         ("a,b\n" + "1,2\n" * 500 + "1\n", "row 500: found 1 cells between commas, allowed: 2"),
+        ("a;b,c\n1;2\n3;4\n5\n", "row 2: found 1 cells between semicolons, allowed: 2"),
+        ("a,b\n1,2\n3\n4|,5\n6\n", "row 1: found 1 cells between commas, allowed: 2"),
+        ("a\n1\nx,y\nx;y;\nz;\n", "row 1: found 2 cells between commas, allowed: 1"),
         ("a\nx;y\n", "row 0: found 2 cells between semicolons, allowed: 1"),
         # A line above the names.
         ("# exported by Ann\na;b\n1;2\n",

@@ -65,6 +65,32 @@ def test_a_header_is_read_in_every_spelling(path: Path, old: str, new: str) -> N
     assert classes is not None and classes.tolist() == ["walk", "run"]
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_written_is_read(path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    shape = tuple(random.integers(1, [6, 4, 8]))
+    series = (random.normal(size=shape) * 10.0 ** random.integers(-30, 30, shape)).astype("f4")
+    names = random.choice(["a", "b c", "7"], len(series)).tolist()
+    header = {
+        "problemName": "mine", "timeStamps": "false", "missing": "FALSE", "equalLength": "true",
+        "univariate": str(shape[1] == 1), "dimension": shape[1], "seriesLength": shape[2],
+        "classLabel": "True a b c 7",
+    }  # fmt: skip
+    lines = []
+    for key in random.permutation(list(header)):
+        case = random.choice([str.lower, str.upper, str])
+        lines.append(f"@{case(key)}{random.choice([' ', '  ', chr(9)])}{header[key]}")
+    lines.append("@data")
+    for channels, name in zip(series, names, strict=True):
+        values = [",".join(repr(float(value)) for value in channel) for channel in channels]
+        lines.append(f"{':'.join(values)}:{name}")
+        lines += ["", "# comment"][: random.integers(0, 3)]
+    path.write_text("\n".join(lines))
+    inputs, classes = read_ts(path)
+    np.testing.assert_array_equal(inputs, series)
+    assert classes is not None and classes.tolist() == names
+
+
 def test_classes_are_numbers_or_several_words_as_the_header_lists_them(path: Path) -> None:
     for listed, classes in (("1 2.0", ["1.0", "2"]), ("fast walk run", ["fast walk", "run"])):
         text = TS.replace("true walk run", f"true {listed}")
