@@ -35,7 +35,7 @@ def calibrate(
 
     Example: nervecode calibrate runs/digits-…
     """
-    from nervecode.lab.run.directory import require_stage
+    from nervecode.lab.run.records import require_stage
     from nervecode.lab.run.shared import open_shared
     from nervecode.lab.stages.bench import prepare
 

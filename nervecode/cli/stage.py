@@ -99,7 +99,7 @@ def do_bench(
     Raises:
         GateError: a seed did not reach the accuracy gate, and figures are withheld.
     """
-    from nervecode.lab.run.directory import forget_damaged_stages
+    from nervecode.lab.run.records import forget_damaged_stages
     from nervecode.lab.stages.bench import run_bench
     from nervecode.viz.stages import plots_and_report
 

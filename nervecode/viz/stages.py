@@ -11,8 +11,9 @@ from nervecode.errors import InputError
 from nervecode.files import write_text
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.rows import is_withheld, read_rows
-from nervecode.lab.run.directory import RunDir, derive, forget
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import lasting
+from nervecode.lab.run.records import derive, forget
 from nervecode.viz import KINDS
 from nervecode.viz.report import PAGE, render_report
 

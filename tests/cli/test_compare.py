@@ -70,6 +70,7 @@ def _replace(run: Path, rows: list[dict[str, Any]]) -> None:
 
     opened = RunDir(run)
     opened.stage("tables", None, "withheld", lambda: write_rows(opened, rows, FAILED))
+    opened.update(gate=FAILED)
 
 
 def test_json_and_csv_say_the_same(cli: Any, runs: list[Path]) -> None:

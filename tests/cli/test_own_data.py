@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from nervecode.lab.data.splits import build_splits
-from nervecode.lab.run.directory import RunDir, forget
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.records import forget
 from tests.command_line import dotted
 
 QUICK = ["-o", "train.epochs=3", "-o", "train.batch_size=32", "-o", "bench.detectors=[msp]",

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from nervecode.lab.run.directory import RunDir, forget_damaged_stages
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.records import forget_damaged_stages
 from tests.trust import processes
 
 STAGES = ("train", "calibrate", "score", "tables", "plots", "report")

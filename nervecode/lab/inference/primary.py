@@ -16,7 +16,8 @@ from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.scorer import Scorer
 from nervecode.lab.inference.source import Inputs
 from nervecode.lab.machine.device import choose_device
-from nervecode.lab.run.directory import RunDir, require_stage
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.records import require_stage
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.columns import read_columns

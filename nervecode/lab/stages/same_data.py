@@ -11,7 +11,8 @@ from nervecode.lab.data.own import may_change
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.run.directory import RunDir, discard
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.records import discard
 from nervecode.lab.run.stale import figures
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.columns import STAGE as COLUMNS

@@ -18,7 +18,8 @@ import torch
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.machine import provenance
-from nervecode.lab.run.directory import RunDir, forget_damaged_stages, list_runs, require_stage
+from nervecode.lab.run.directory import RunDir, list_runs
+from nervecode.lab.run.records import forget_damaged_stages, require_stage
 from nervecode.lab.schema import Config
 from tests.lab.run.test_lock import gone
 
