@@ -240,6 +240,8 @@ def test_inputs_that_are_added_belong_to_the_calibration_they_are_added_to(
     new = Path(added.out.split()[-1])
     kept = {name: before["datasets"][name] for name in ("id_train", "id_calibration")}
     assert meta(new)["datasets"] == kept
+    (hop,) = meta(new)["stages"]["train/seed_1"]["adopted_from"]
+    assert (hop["run_id"], hop["created"]) == (before["run_id"], before["created"])
     assert meta(new)["classes"] == ["ant", "bee", "cat"]
     assert meta(run) == before
     assert is_true(cli, new)["status"] == "partial"

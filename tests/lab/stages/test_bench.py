@@ -173,6 +173,26 @@ def test_only_stages_whose_inputs_changed_are_repeated(
     assert done(copy)[before:] == repeated
 
 
+@pytest.mark.parametrize(
+    ("split", "repeated"),
+    [
+        ("id_train", ["calibrate/seed_0", "score/seed_0", "tables"]),
+        ("id_calibration", ["calibrate/seed_0", "score/seed_0", "tables"]),
+        ("ood_uniform_noise", ["score/seed_0", "tables"]),
+    ],
+)
+def test_a_set_by_name_that_is_another_than_it_was_repeats_what_reads_it(
+    split: str, repeated: list[str], copy: RunDir
+) -> None:
+    """As another release of a package may give it."""
+    datasets = copy.meta["datasets"]
+    copy.update(datasets={**datasets, split: 64 * "0"})
+    before = len(done(copy))
+    again(copy)
+    assert done(copy)[before:] == repeated
+    assert copy.meta["datasets"] == datasets
+
+
 def test_another_seed_leaves_the_first_alone(copy: RunDir) -> None:
     before = len(done(copy))
     outcome = changed(copy, seeds=[0, 4])
