@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -44,7 +44,7 @@ class Column:
     @property
     def is_whole(self) -> bool:
         """Whether all values are whole numbers as they are usually written: 7 or 7.0, not 07."""
-        return all(WHOLE.fullmatch(self.names[code]) for code in self.used)
+        return are_whole(self.names[code] for code in self.used)
 
     def merged(self) -> Column:
         """The same with 7 and 7.0 as one value, where all are whole numbers; texts stay."""
@@ -53,8 +53,18 @@ class Column:
         names: dict[str, int] = {}
         number = np.full(len(self.names) + 1, -1)  # the last is that of a missing value
         for code in self.used:
-            number[code] = names.setdefault(self.names[code].removesuffix(".0"), len(names))
+            number[code] = names.setdefault(whole_name(self.names[code]), len(names))
         return Column(tuple(names), number[self.codes])
+
+
+def are_whole(names: Iterable[str]) -> bool:
+    """Whether all texts are whole numbers as they are usually written."""
+    return all(map(WHOLE.fullmatch, names))
+
+
+def whole_name(name: str) -> str:
+    """7 for 7 and 7.0, where that is a whole number as it is usually written; else the text."""
+    return name.removesuffix(".0") if WHOLE.fullmatch(name) else name
 
 
 def spelling(value: Any) -> str:

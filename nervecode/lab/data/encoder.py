@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.data.columns import are_whole, whole_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -39,8 +40,9 @@ class Number:
         """Mean and deviation (divisor N; 1 where all are equal), of what is not missing."""
         values = column.to_numpy()
         values = values[~np.isnan(values)]
-        scale = float(values.std())
-        return cls(str(column.name), float(values.mean()), scale or 1.0)
+        if values.min() == values.max():  # whose mean and deviation may be rounded
+            return cls(str(column.name), float(values[0]), 1.0)
+        return cls(str(column.name), float(values.mean()), float(values.std()))
 
     def encode(self, column: Series, seen: Seen) -> np.ndarray:
         """(N, 1) float32."""
@@ -53,7 +55,10 @@ class Number:
 
 @dataclass(frozen=True)
 class Category:
-    """A column of categories: one of `values` is 1, the others 0; all are 0 where it is none."""
+    """A column of categories: one of `values` is 1, the others 0; all are 0 where it is none.
+
+    7 and 7.0 are one category where all are whole numbers as they are usually written.
+    """
 
     name: str
     values: tuple[str, ...]
@@ -71,7 +76,9 @@ class Category:
             InputError: more than `MAX_CATEGORIES`.
         """
         present = column.cat.remove_unused_categories().cat.categories
-        values = [MISSING] * bool(column.isna().any()) + sorted(map(str, present))
+        names = set(map(str, present))
+        names = set(map(whole_name, names)) if are_whole(names) else names
+        values = [MISSING] * bool(column.isna().any()) + sorted(names)
         if len(values) > MAX_CATEGORIES:
             raise InputError(
                 f"column {column.name!r} has {len(values):,} categories, such as {values[-1]!r}, "
@@ -82,7 +89,10 @@ class Category:
     def encode(self, column: Series, seen: Seen) -> np.ndarray:
         """(N, width) float32."""
         places = {value: place for place, value in enumerate(self.values)}
-        known = [places.get(str(value), -1) for value in column.cat.categories]
+        alike = whole_name if are_whole(places.keys() - {MISSING}) else str
+        places = {alike(value): place for value, place in places.items()} | places
+        names = map(str, column.cat.categories)
+        known = [places.get(name, places.get(alike(name), -1)) for name in names]
         # A missing value has code -1, which takes the last.
         place = np.array([*known, places.get(MISSING, -1)])[column.cat.codes.to_numpy()]
         hot = np.zeros((len(place), self.width), np.float32)

@@ -35,12 +35,17 @@ class Classifier(nn.Module, ABC):
         self.head = nn.Linear(num_features, num_classes)
 
     def set_normalisation(self, samples: Samples) -> None:
-        """Standardise inputs by the statistics of ID training data, per channel or feature."""
+        """Standardise inputs by the statistics of ID training data, per channel or feature.
+
+        The deviation is 1 where all are equal.
+        """
         dims = [d for d in range(samples.inputs.ndim) if d != 1]
         shape = (-1, *[1] * (samples.inputs.ndim - 2))
         inputs = as_float(samples.inputs)
-        self.mean = inputs.mean(dims).view(shape)
-        self.std = inputs.std(dims).clamp_min(1e-6).view(shape)
+        low = inputs.amin(dims)
+        constant = low == inputs.amax(dims)  # whose mean and deviation may be rounded
+        self.mean = inputs.mean(dims).where(~constant, low).view(shape)
+        self.std = inputs.std(dims).clamp_min(1e-6).where(~constant, 1.0).view(shape)
 
     def fix_normalisation(self, mean: Sequence[float], std: Sequence[float], shape: Shape) -> None:
         """Standardise inputs of a shape by given numbers: one for all, or one a channel.

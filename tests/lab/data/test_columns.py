@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.config.yaml import as_yaml, parse_value
 from nervecode.lab.data import table_files
 from nervecode.lab.data.columns import Column, spelling
+from nervecode.lab.data.encoder import Category, Seen, TableEncoder
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.schema import DataConfig
 
@@ -128,6 +130,51 @@ def test_a_category_has_one_spelling_in_all_blocks(
     assert encoder is not None
     (column,) = (column for column in encoder.to_json()["columns"] if column["name"] == "code")
     assert column["categories"] == names
+
+
+def codes(path: Path, part: pd.Series, **columns: pd.Series) -> Splits:
+    """A column of categories, of which the last third of the rows is test."""
+    table = write(path, y=np.arange(COUNT) % 2, part=part, **columns)
+    return splits(table, categories=["code"], split="part")
+
+
+@pytest.mark.parametrize("late", ["whole", "float", "text"])
+@pytest.mark.parametrize("early", ["whole", "float", "text"])
+def test_a_category_of_whole_numbers_is_one_in_all_spellings(
+    tmp_path: Path, early: str, late: str
+) -> None:
+    made = {"whole": TURN, "float": TURN.astype(float), "text": np.array(["0", "1.0", "2"])[TURN]}
+    part = pd.Series(np.repeat(["train", "calibration", "test"], COUNT // 3))
+    code = pd.Series(made[early], dtype=object).where(part == "train", pd.Series(made[late]))
+    mixed = codes(tmp_path / "my.csv", part, code=code)
+    assert mixed.remarks == ()
+    assert mixed.encoder is not None
+    assert mixed.encoder.to_json()["columns"][1]["categories"] == ["0", "1", "2"]
+    torch.testing.assert_close(
+        mixed.test.inputs[:, 1:].argmax(1), torch.tensor(TURN[part == "test"])
+    )
+
+
+def test_categories_of_a_run_that_kept_the_points_are_found_all_the_same() -> None:
+    encoder = TableEncoder((Category("code", ("", "0.0", "1.0")),))
+    table = pd.DataFrame({"code": pd.Categorical(["0", "1.0", None, "01", "2"])})
+    seen = Seen()
+    assert encoder.encode(table, seen).tolist() == [
+        [0, 1, 0],
+        [0, 0, 1],
+        [1, 0, 0],
+        [0] * 3,
+        [0] * 3,
+    ]
+    assert seen.unseen == {"code": 2}
+
+
+def test_categories_that_are_not_all_whole_numbers_stay_as_they_are() -> None:
+    encoder = TableEncoder((Category("code", ("1", "1.0", "01")),))
+    table = pd.DataFrame({"code": pd.Categorical(["1", "1.0", "01", "1e0"])})
+    assert encoder.encode(table, Seen()).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]
+    one = TableEncoder((Category("code", ("1", "x")),))
+    assert one.encode(table, Seen())[:, 0].tolist() == [1, 0, 0, 0]
 
 
 def test_blanks_behind_a_class_are_none_of_its_name(tmp_path: Path) -> None:

@@ -214,10 +214,16 @@ def test_an_encoder_is_plain_values(frame: pd.DataFrame) -> None:
         TableEncoder.from_json({"format": "other"}, source="x.json")
 
 
-def test_a_column_without_spread_stays_finite(frame: pd.DataFrame, tmp_path: Path) -> None:
-    frame["height"] = 3.5
+@pytest.mark.parametrize("value", [3.5, 0.1, 1e17])  # mean and deviation of the last are rounded
+def test_a_column_without_spread_has_deviation_1(
+    frame: pd.DataFrame, tmp_path: Path, value: float
+) -> None:
+    frame = pd.concat([frame] * 8).assign(height=value)
     splits = build_splits(config(write(frame, tmp_path / "my.csv")))
     assert splits.train.inputs[:, 0].abs().sum() == 0
+    assert splits.encoder is not None
+    column = splits.encoder.to_json()["columns"][0]
+    assert column == {"name": "height", "mean": value, "scale": 1.0}
 
 
 def test_numbers_may_be_categories(frame: pd.DataFrame, tmp_path: Path) -> None:

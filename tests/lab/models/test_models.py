@@ -68,6 +68,16 @@ def test_features_are_normalised_one_by_one_and_a_dead_one_stays_finite() -> Non
     assert model(inputs).isfinite().all()
 
 
+@pytest.mark.parametrize("value", [0.1, 1.7e12, -3.0])
+def test_a_feature_that_never_varied_has_deviation_1(value: float) -> None:
+    inputs = torch.cat([torch.rand(900, 1), torch.full((900, 1), value)], 1)
+    config = ModelConfig(name="mlp", width=4)
+    model = build_model(config, Samples(inputs, torch.arange(900) % 2), 2)
+    assert float(model.std[1]) == 1
+    assert float(model.mean[1]) == float(inputs[0, 1])
+    assert float(model.std[0]) == float(inputs.std(0)[0])
+
+
 def test_the_perceptron_has_as_many_layers_as_asked_for() -> None:
     for depth, layers in ((None, 2), (1, 1), (4, 4)):
         config = ModelConfig(name="mlp", width=6, depth=depth)
