@@ -104,7 +104,7 @@ def test_a_stage_that_reads_no_set_leaves_its_scores_and_what_is_said_of_them(
     assert again.status == 0, again.err
     assert f"seed 0: {command} was done before" in again.err
     assert (
-        f"ood_array_near changed; the scores stay those of before until `nervecode bench {run}`"
+        f"ood_array_near changed since the last scores; `nervecode bench {run}` scores again"
         in again.err
     )
     assert is_true(cli, run)["status"] == meta(run)["status"] == "complete"
@@ -159,7 +159,7 @@ def test_a_calibration_of_other_data_takes_scores_and_figures_with_it(cli: Any, 
 
 def test_id_test_that_changed_leaves_calibrations(cli: Any, run: Path) -> None:
     change(run, test=1)
-    assert "id_test changed; the scores stay" in cli("calibrate", run).err
+    assert "id_test changed since the last scores; " in cli("calibrate", run).err
     again = cli("bench", run)
     assert again.status == 0, again.err
     assert "id_test changed since the last time: scored again" in again.err

@@ -91,8 +91,8 @@ def note_data(run: RunDir, splits: Splits, stages: Sequence[str], *, progress: P
     left = [name for name in changed if name not in read]
     if left and not lost and any(key.startswith("score/") for key in run.meta["stages"]):
         progress.tell(
-            f"{', '.join(left)} changed; the scores stay those of before until "
-            f"`nervecode bench {run.root}`"
+            f"{', '.join(left)} changed since the last scores; `nervecode bench {run.root}` "
+            "scores again"
         )
     facts = _facts(run, splits, {name: parts[name] for name in read})
     same = all(run.meta.get(key) == value for key, value in facts.items())
