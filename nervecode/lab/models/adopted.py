@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.models.classifier import Classifier
@@ -20,9 +21,7 @@ class Adopted(Classifier):
         last = net.get_submodule(head)
         assert isinstance(last, nn.Linear)
         super().__init__(last.in_features, last.out_features)
-        nn.init.zeros_(self.head.bias)  # some have none
-        for name, parameter in last.named_parameters():
-            setattr(self.head, name, parameter)
+        self.head = last  # itself: it may have no bias, or a weight made of several parameters
         net.set_submodule(head, nn.Identity())
         self.net, self.theirs = net, head
 
@@ -63,7 +62,9 @@ class Adopted(Classifier):
         adopted = cls(net, head or linear[-1]).eval()
         try:
             with torch.no_grad():
-                same = torch.equal(adopted.head(adopted.features(x)), logits)
+                features, last = adopted.features(x), adopted.head
+                # Detectors compute with its weight and bias.
+                same = torch.equal(F.linear(features, last.weight, last.bias), logits)
         except (RuntimeError, TypeError, AttributeError):  # as where two heads are averaged
             return None
         return adopted if same else None

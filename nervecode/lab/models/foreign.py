@@ -67,7 +67,7 @@ def load_foreign(path: Path, model: Classifier) -> None:
     tensors = read_foreign(path, limit=limit)
     bare = set(map(_bare, tensors))
     own, elsewhere = {key: key for key in state}, {key: model.key_elsewhere(key) for key in state}
-    names = max(own, elsewhere, key=lambda names: sum(_bare(n) in bare for n in names.values()))
+    names = max(elsewhere, own, key=lambda names: sum(_bare(n) in bare for n in names.values()))
     tensors = without_prefixes(tensors, names.values(), path)
     chosen = _fitted(names, state, tensors, path)
     model.load_state_dict(state | chosen)

@@ -97,7 +97,7 @@ def begin_with(path: Path, model: Classifier, *, trusted: bool = False) -> str |
     if not whole:  # a matrix of other classes says nothing of a bias that would fit
         fitting = {key: tensor for key, tensor in fitting.items() if not key.startswith("head.")}
     model.load_state_dict(state | fitting)
-    return None if whole else _of_head(tensors, head, state["head.weight"])
+    return None if whole else _of_head(tensors, head, model.head.out_features)
 
 
 def _misfits(
@@ -119,7 +119,7 @@ def _misfits(
     return lines + [f"the network lacks {name!r}" for name in tensors if name not in known]
 
 
-def _of_head(tensors: dict[str, Tensor], head: set[str], ours: Tensor) -> str:
+def _of_head(tensors: dict[str, Tensor], head: set[str], ours: int) -> str:
     classes = [len(tensors[name]) for name in sorted(head) if name in tensors]
     theirs = f"of {classes[0]:,} classes" if classes else "none"
-    return f"its head begins anew: {len(ours)} classes here, in the file {theirs}"
+    return f"its head begins anew: {ours} classes here, in the file {theirs}"

@@ -113,6 +113,13 @@ def test_a_model_of_torchvision_takes_torchvisions_own_keys(tmp_path: Path) -> N
         assert torch.equal(found.head(found.features(x)), theirs(x))
 
 
+def test_what_a_file_lacks_has_the_name_that_the_network_gives_it(tmp_path: Path) -> None:
+    state = torchvision.models.get_model("resnet18", weights=None, num_classes=5).state_dict()
+    headless = {f"net.{key}": tensor for key, tensor in state.items() if "fc" not in key}
+    with pytest.raises(InputError, match=r"lacks 'fc\.weight' of shape \(5, 512\)"):
+        load_foreign(saved(headless, tmp_path / "x.pt"), model("torchvision:resnet18"))
+
+
 def without(key: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     return lambda w: {k: v for k, v in w.items() if k != key}
 

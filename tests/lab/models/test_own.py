@@ -6,17 +6,22 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.config.names import unknown_names
 from nervecode.lab.data.samples import Samples
+from nervecode.lab.detectors.head import head_of
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
+from nervecode.lab.models.foreign import load_foreign
 from nervecode.lab.models.user_code import check_unchanged, find_source, trusting
+from nervecode.lab.models.weights import begin_with
 from nervecode.lab.schema import ModelConfig
 
 MODULE = "nervecode_test_module"
@@ -158,6 +163,52 @@ def test_the_head_is_the_layer_that_is_named(write) -> None:  # type: ignore[no-
         built(head="oot")
     with pytest.raises(InputError, match=r"model\.head: found 'out', allowed for networks from"):
         built("mlp", head="out")
+
+
+HEADS = {
+    "no bias": "nn.Linear(7, n, bias=False)",
+    "weight norm": "parametrizations.weight_norm(nn.Linear(7, n))",
+    "by a hook": "spectral_norm(nn.Linear(7, n))",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_stays_what_it_is_and_takes_its_weights(head: str, write, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = write(
+        "from torch import nn\n"
+        "from torch.nn.utils import parametrizations, spectral_norm\n"
+        "def build(shape, n):\n"
+        f"    return nn.Sequential(nn.Linear(4, 7), nn.ReLU(), {HEADS[head]})\n"
+    )
+    space: dict[str, Any] = {}
+    exec(path.read_text(), space)
+    theirs = space["build"]((4,), 5).eval()
+    x = torch.rand(6, 4)
+    with torch.no_grad():
+        logits = theirs(x)
+    state = {key: tensor.clone() for key, tensor in theirs.state_dict().items()}
+    save_file(state, tmp_path / "x.safetensors")
+    for take in (begin_with, load_foreign):
+        model = built(shape=(4,))
+        assert sum(p.numel() for p in model.parameters()) == sum(
+            p.numel() for p in theirs.parameters()
+        )
+        assert take(tmp_path / "x.safetensors", model) is None
+        model.eval()
+        with torch.no_grad():
+            assert torch.equal(model.head(model.features(x)), logits)
+            torch.testing.assert_close(head_of(model)(model.features(x)), logits)
+
+
+def test_a_head_that_is_linear_by_its_name_alone_is_told(write) -> None:  # type: ignore[no-untyped-def]
+    write(
+        "from torch import nn\n"
+        "class Cosine(nn.Linear):\n"
+        "    def forward(self, x): return super().forward(nn.functional.normalize(x))\n"
+        "def build(shape, n): return nn.Sequential(nn.Linear(4, 7), Cosine(7, n))\n"
+    )
+    with pytest.raises(InputError, match="are not those of its last linear layer"):
+        built(shape=(4,))
 
 
 def test_code_in_a_run_is_never_run(write, tmp_path) -> None:  # type: ignore[no-untyped-def]
