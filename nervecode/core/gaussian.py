@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -193,13 +194,12 @@ class GaussianCode(nn.Module):
 class Stacked(NamedTuple):
     """The numbers of L codes of equal sizes, ready for `price`."""
 
-    isotropic: Tensor  # (L, 1)
-    sign: Tensor  # (L, 1)
+    scales: Tensor  # (L, 2, 1) bits of the squares of `length` and `explained`
     base: Tensor  # (L, T, 1)
     offsets: Tensor  # (L, C, 1)
     log_norm: Tensor  # (L, 1)
-    mixing: Tensor  # (L, K, K) M'
-    gap: Tensor  # (L, 1)
+    mixing: Tensor  # (L, K, K) M', whose squares are bits
+    gap: Tensor  # (L, 1) bits
 
     @classmethod
     def of(cls, codes: Sequence[GaussianCode]) -> Stacked:
@@ -222,9 +222,15 @@ class Stacked(NamedTuple):
     @classmethod
     def _made(cls, codes: Sequence[GaussianCode]) -> Stacked:
         named = {name: torch.stack([getattr(code, name) for code in codes]) for name in _STACKED}
-        mixing = named.pop("saving").mT
-        deep = {name: named.pop(name).unsqueeze(2) for name in ("base", "offsets")}
-        return cls(mixing=mixing, **deep, **{name: t.unsqueeze(1) for name, t in named.items()})
+        scales = torch.stack([named["isotropic"], named["sign"]], dim=1)
+        return cls(
+            scales.unsqueeze(2) / (2 * LN2),
+            named["base"].unsqueeze(2),
+            named["offsets"].unsqueeze(2),
+            named["log_norm"].unsqueeze(1),
+            named["saving"].mT / math.sqrt(LN2),
+            named["gap"].unsqueeze(1) / LN2,
+        )
 
 
 _STACKED = ("isotropic", "sign", "base", "offsets", "log_norm", "saving", "gap")
@@ -236,27 +242,61 @@ def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> l
     The codes are rows and the inputs columns, (L, C, B): PyTorch reduces over rows several times
     as fast as over a short last dimension.
     """
-    length = torch.stack([one.length for one in projections])  # (L, B)
-    explained = torch.stack([one.explained for one in projections])
-    tilts = torch.stack([one.tilts.T for one in projections])  # (L, T, B)
     known = Stacked.of(codes)
     number, classes = codes[0].num_codes, codes[0].num_classes
-    total = known.isotropic * length.square() + known.sign * explained.square()
-    # The logits leave out `total`, which is the same for all: no digit is lost to it.
-    logits = tilts + known.base
-    own = tilts[:, -number:]
-    log_probs = torch.log_softmax(logits[:, -number:], dim=1)
-    evidence = logits[:, -number:].amax(1) - log_probs.amax(1)  # their logsumexp
+    lengths = torch.stack([part for one in projections for part in one[:2]])  # (2L, B)
+    squares = lengths.view(len(codes), 2, *lengths.shape[1:]).square()
+    common = (known.scales * squares).sum(1)  # (L, B) bits, the same for all codes
+    tilts = torch.stack([one.tilts.T for one in projections])  # (L, T, B)
+    logits = tilts + known.base  # without what is common: no digit is lost to it
+    evidence = logits[:, -number:].logsumexp(1)
     believing = evidence if number == classes else logits[:, :classes].logsumexp(1)
-    bits = (0.5 * total - evidence - known.log_norm) / LN2
+    bits = torch.sub(common, evidence + known.log_norm, alpha=1 / LN2)
     saved = torch.linalg.vector_norm(known.mixing @ tilts[:, :classes], dim=1)
-    regret = (saved.square() - believing + known.gap) / LN2
-    distances = torch.add(total.unsqueeze(1) + known.offsets, own, alpha=-2).clamp_min(0)
-    soft = [
-        SoftCode(p, d, code.log_priors, code.log_norm)
-        for p, d, code in zip(log_probs.mT, distances.mT, codes, strict=True)
-    ]
-    return [Price(*one) for one in zip(bits, regret, soft, strict=True)]
+    regret = torch.sub(torch.addcmul(known.gap, saved, saved), believing, alpha=1 / LN2)
+    batch = _Batch(logits[:, -number:], tilts[:, -number:], common, known.offsets)
+    parts = zip(bits.unbind(0), regret.unbind(0), codes, strict=True)
+    return [Price(b, r, _Mixture(batch, i, code)) for i, (b, r, code) in enumerate(parts)]
+
+
+class _Batch(NamedTuple):
+    """What L batches were priced with, for what is asked afterwards."""
+
+    logits: Tensor  # (L, C, B)
+    tilts: Tensor  # (L, C, B)
+    common: Tensor  # (L, B)
+    offsets: Tensor  # (L, C, 1)
+
+
+class _Mixture(SoftCode):
+    """The SoftCode of one of them: what a score does not need is worked out when it is asked for.
+
+    Args:
+        batch: what was priced.
+        index: which of the L codes this is.
+        code: the code itself.
+    """
+
+    def __init__(self, batch: _Batch, index: int, code: GaussianCode) -> None:
+        for name, value in (
+            ("_batch", batch),
+            ("_index", index),
+            ("log_priors", code.log_priors),
+            ("log_norm", code.log_norm),
+        ):
+            object.__setattr__(self, name, value)  # as a frozen dataclass does
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """(B, C) log p, nats."""
+        return torch.log_softmax(self._batch.logits[self._index], dim=0).T
+
+    @cached_property
+    def squared_distances(self) -> Tensor:
+        """(B, C) d2 under the covariance within codes."""
+        _, tilts, common, offsets = (part[self._index] for part in self._batch)
+        distances: Tensor = torch.add(2 * LN2 * common + offsets, tilts, alpha=-2).clamp_min(0)
+        return distances.T
 
 
 class _Centres(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nervecode.core.code import LN2
+from nervecode.core.code import LN2, SoftCode
 from nervecode.core.moments import ClassMoments
 from nervecode.core.precision import RANK, Precision, squared_length
 from nervecode.core.scatter import Spectrum
@@ -67,18 +68,55 @@ class LabelCode(nn.Module):
         length = squared_length(features).double()
         explained = squared_length(features @ self.factors).double()
         # Of the unit-length features, without writing them out.
-        q = (self.isotropic * length + self.sign * explained) / length.clamp_min(EPSILON)
-        q = q.clamp_min(0)
-        g = q / (1 + q)
+        q = torch.addcmul(self.isotropic * length, self.sign, explained)
+        q = (q / length.clamp_min(EPSILON)).clamp_min(0)
         # (K, B), as in `core.gaussian.price`. The clamp keeps p^g and its gradient finite at p = 0.
-        log_p = torch.log_softmax(logits.T.double(), dim=0).clamp_min(LEAST)
-        p, others = log_p.exp(), -log_p.expm1()
+        log_p = torch.log_softmax(logits.T, dim=0, dtype=torch.float64).clamp_min(LEAST)
+        log_pg = q / (1 + q) * log_p
+        p, less = log_p.exp(), log_p.expm1()  # p - 1
         # What a sure head loses is far below the rounding of 1, which the sum over all k is: the
         # excess of the sum over 1 is summed instead, p_k (1 - p_k) (1 - p_k^g) / (the denominator).
-        excess = p * others * -(g * log_p).expm1() / (p + others * (g * log_p).exp())
+        excess = p * less * log_pg.expm1() / torch.addcmul(p, less, log_pg.exp(), value=-1)
         return (excess.sum(0).log1p() / LN2).to(logits)
 
     @staticmethod
     def unit(features: Tensor) -> Tensor:
         """(B, D) features, scaled to unit length; what `fit` needs the moments of."""
         return F.normalize(features, dim=1)
+
+
+class LabelDistribution(SoftCode):
+    """The label's distribution as a code: a mixture with N_k = p_k and flat priors.
+
+    Args:
+        logits: (B, K) of the head. What is not needed of them is worked out when it is asked for.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        object.__setattr__(self, "_logits", logits)  # as a frozen dataclass does
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """(B, K) log p, nats."""
+        return torch.log_softmax(self._logits, dim=1)
+
+    @cached_property
+    def squared_distances(self) -> Tensor:
+        """(B, K) -2 log p."""
+        return -2 * self.log_probs
+
+    @cached_property
+    def log_priors(self) -> Tensor:
+        """(K,) -log K, nats."""
+        classes = self._logits.shape[1]
+        return self._logits.new_full((classes,), -math.log(classes))
+
+    @cached_property
+    def log_norm(self) -> Tensor:
+        """() log K, nats."""
+        return -self.log_priors[0]
+
+    @property
+    def best_index(self) -> Tensor:
+        """(B,) int64, the class that the head predicts."""
+        return self._logits.argmax(1)

@@ -170,7 +170,7 @@ class Reducer(nn.Module):
             return vector
         length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp_min(SHORTEST)
         # A length that overflows would make its vector 0, which looks like any other: it is NaN.
-        scaled: Tensor = vector * (length.pow(self.length_power - 1) + 0 * length)
+        scaled: Tensor = vector * torch.add(length.pow(self.length_power - 1), length, alpha=0)
         return scaled
 
     def both(self, activation: Tensor) -> tuple[Tensor, Tensor]:

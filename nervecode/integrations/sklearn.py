@@ -14,8 +14,8 @@ from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, need_extra
 from nervecode.layers import WrappedModel, wrap
 from nervecode.scoring import EmpiricalPercentileCalibrator
-from nervecode.scoring.code_length import readings
 from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.readings import readings
 from nervecode.scoring.tables import CODE_LENGTH
 
 need_extra("nervecode.integrations.sklearn", "sklearn", "integrations")

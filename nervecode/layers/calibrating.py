@@ -17,10 +17,10 @@ from nervecode.layers.condition import CHANGED, Condition
 from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, eager, predicted_classes, traced
-from nervecode.scoring.code_length import readings
 from nervecode.scoring.grid import one_place_each
 from nervecode.scoring.growth import remarks_on_addition, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.readings import readings
 from nervecode.scoring.tables import CODE_LENGTH
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -25,10 +24,10 @@ from nervecode.core import (
     LabelCode,
     Reducer,
     SoftAssignment,
-    SoftCode,
 )
 from nervecode.core.batch import UNKNOWN
 from nervecode.core.gaussian import Price, Projection, price
+from nervecode.core.label import LabelDistribution
 from nervecode.errors import InputError
 from nervecode.layers.taps import activation_of
 
@@ -305,11 +304,7 @@ class LabelCoder(Coder):
         with without_autocast(features.device.type):
             dtype = self.codes.factors.dtype
             vector, logits = self.reduce(features, batch).to(dtype), logits.to(dtype)
-            log_probs = torch.log_softmax(logits, dim=1)
-            # The label's distribution as a code: a mixture with N_k = p_k and flat priors.
-            flat = log_probs.new_full(log_probs.shape[1:], -math.log(log_probs.shape[1]))
-            code = SoftCode(log_probs, -2 * log_probs, flat, -flat[0])
-            return CodingTrace(self.codes(vector, logits), code, vector)
+            return CodingTrace(self.codes(vector, logits), LabelDistribution(logits), vector)
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Not for vectors alone: a label code reads logits too."""

@@ -22,7 +22,7 @@ from nervecode.layers.layer_fit import LayerFit
 from nervecode.layers.names import module_name
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, device_of, eager
-from nervecode.scoring.code_length import LABEL
+from nervecode.scoring.readings import LABEL
 
 POSITIONS = 256  # of an input that a fit by position reads, at most
 

@@ -17,7 +17,7 @@ from nervecode.layers.coder import Coder, LabelCoder
 from nervecode.layers.layer_fit import moments_of, new_stream
 from nervecode.layers.select import watchable
 from nervecode.layers.taps import fused_parts
-from nervecode.scoring.code_length import LABEL
+from nervecode.scoring.readings import LABEL
 
 
 class HeadFit:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from nervecode.scoring.code_length import LABEL
+from nervecode.scoring.readings import LABEL
 
 TAKEN = frozenset(dir(nn.ModuleDict()))  # names that a ModuleDict has uses for
 

@@ -234,19 +234,27 @@ def remark_on(by_layer: Tensor, layers: Sequence[str]) -> str:
     )
 
 
+OVER_LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda by_layer: by_layer.mean(1),
+    "max": lambda by_layer: by_layer.amax(1),
+    "total": lambda by_layer: by_layer.sum(1),
+}
+"""(N, L) -> (N,), by method."""
+
+
 def mean_surprise(traces: Traces) -> AggregatedSurprise | None:
     """The mean over layers; None where there are no layers."""
-    return _aggregate("mean", traces, lambda by_layer: by_layer.mean(1))
+    return _aggregate("mean", traces, OVER_LAYERS["mean"])
 
 
 def max_surprise(traces: Traces) -> AggregatedSurprise | None:
     """The largest over layers; None where there are no layers."""
-    return _aggregate("max", traces, lambda by_layer: by_layer.amax(1))
+    return _aggregate("max", traces, OVER_LAYERS["max"])
 
 
 def total_surprise(traces: Traces) -> AggregatedSurprise | None:
     """The sum over layers, since bits add; None where there are no layers."""
-    return _aggregate("total", traces, lambda by_layer: by_layer.sum(1))
+    return _aggregate("total", traces, OVER_LAYERS["total"])
 
 
 def weighted_surprise(traces: Traces, weights: Mapping[str, float]) -> AggregatedSurprise | None:

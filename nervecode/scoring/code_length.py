@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nervecode.core import CodingTrace
 from nervecode.scoring.combine import Standard, scaling
 from nervecode.scoring.rarity import Rarity
+from nervecode.scoring.readings import LayerReadings
 
-LABEL = ":label"  # what ends the name of a label code
 PSEUDO_COUNTS = 20  # calibration inputs that a class must have before its own figures weigh half
 WEIGHT = 1.5  # of the code length beside regret and label, which both ask about the classes
 
@@ -28,51 +28,47 @@ class CodeLengthScore(NamedTuple):
     count as one class. Made by `fit`.
     """
 
-    bits: Standard
+    standard: Standard  # (L, 2)
     given_class: ClassStandard | None
-    regret: Standard
     rarity: Rarity  # one row a term
 
     @classmethod
-    def fit(cls, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> CodeLengthScore:
-        """Learn from the ID calibration inputs.
+    def fit(cls, readings: LayerReadings) -> CodeLengthScore:
+        """Learn from those of the ID calibration inputs."""
+        standard = Standard.of(readings.fitted)
+        means = standard(readings.fitted).mean(1)
+        given = None
+        if readings.classes is not None:
+            given = ClassStandard.of(means[:, 0], readings.classes)
+        terms = _terms(means, readings, ClassStandard.held_out)
+        return cls(standard, given, Rarity.of(terms))
 
-        Args:
-            bits: (n, L) code lengths.
-            regret: (n, L) regrets.
-            label: (n, 2) label regrets and predicted classes, or None.
-        """
-        standards = Standard.of(bits), Standard.of(regret)
-        lengths, regrets = standards[0](bits).mean(1), standards[1](regret).mean(1)
-        if label is None:
-            return cls(standards[0], None, standards[1], Rarity.of(torch.stack([lengths, regrets])))
-        classes = label[:, 1].long()
-        given = ClassStandard.of(lengths, classes)
-        terms = torch.stack([given.held_out(lengths, classes), regrets, label[:, 0].double()])
-        return cls(standards[0], given, standards[1], Rarity.of(terms))
-
-    def held_out(self, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> Tensor:
+    def held_out(self, readings: LayerReadings) -> Tensor:
         """(n,) scores in bits of the calibration inputs, each as if it were none of them."""
-        lengths, regrets = self.bits(bits).mean(1), self.regret(regret).mean(1)
-        if self.given_class is None or label is None:
-            return _total(self.rarity.held_out(torch.stack([lengths, regrets])))
-        lengths = self.given_class.held_out(lengths, label[:, 1].long())
-        terms = torch.stack([lengths, regrets, label[:, 0].double()])
-        return _total(self.rarity.held_out(terms))
+        means = self.standard(readings.fitted).mean(1)
+        return _total(self.rarity.held_out(_terms(means, readings, ClassStandard.held_out)))
 
-    def __call__(self, bits: Tensor, regret: Tensor, label: Tensor | None = None) -> Tensor:
-        """(N,) scores in bits from what `fit` takes, of N inputs."""
-        lengths, regrets = self.bits(bits).mean(1), self.regret(regret).mean(1)
-        if self.given_class is None or label is None:
-            return _total(self.rarity(torch.stack([lengths, regrets])))
-        lengths = self.given_class(lengths, label[:, 1].long())
-        terms = torch.stack([lengths, regrets, label[:, 0].double()])
-        return _total(self.rarity(terms))
+    def __call__(self, readings: LayerReadings) -> Tensor:
+        """(N,) scores in bits of N inputs, float64; infinite where a reading is not finite."""
+        terms = _terms(self.standard(readings.fitted).mean(1), readings, self.given_class)
+        # What is not finite in a reading is not finite in a term.
+        return torch.where(terms.isfinite().all(0), _total(self.rarity(terms)), torch.inf)
+
+
+def _terms(
+    means: Tensor, readings: LayerReadings, given_class: Callable[[Tensor, Tensor], Tensor] | None
+) -> Tensor:
+    """(T, N) code length, regret and maybe label, from the (N, 2) means of the first two."""
+    lengths, regrets = means.unbind(1)
+    if readings.label is None or readings.classes is None or given_class is None:
+        return torch.stack([lengths, regrets])
+    lengths = given_class(lengths, readings.classes)
+    return torch.stack([lengths, regrets, readings.label.double()])
 
 
 def _total(terms: Tensor) -> Tensor:
     """(N,) from the (T, N) rarities of code length, regret and maybe label."""
-    return terms.sum(0) + (WEIGHT - 1) * terms[0]
+    return torch.add(terms.sum(0), terms[0], alpha=WEIGHT - 1)
 
 
 class ClassStandard(NamedTuple):
@@ -107,7 +103,8 @@ class ClassStandard(NamedTuple):
     def __call__(self, scores: Tensor, classes: Tensor) -> Tensor:
         """(N,) z-scores of (N,) scores of the given (N,) classes, float64."""
         known = classes.clamp_max(len(self.centre) - 1)
-        return (scores.double() - self.centre[known]) / self.spread[known]
+        centre, spread = (table.index_select(0, known) for table in self)
+        return (scores.double() - centre) / spread
 
 
 def _of_classes(scores: Tensor, classes: Tensor) -> tuple[Tensor, Standard]:
@@ -129,16 +126,3 @@ def _drawn_together(counts: Tensor, own: Standard, everyone: Standard) -> Standa
     centre = weight * own.centre + (1 - weight) * everyone.centre
     spread = weight * own.spread + (1 - weight) * everyone.spread
     return Standard(centre, scaling(spread, centre))
-
-
-def readings(name: str, trace: CodingTrace) -> Tensor:
-    """What calibration keeps of a layer's trace.
-
-    (B, 2) surprise and regret of a fitted code, (B, 2) regret and predicted class of a label code
-    (`NAME:label`), (B, 1) surprise of a learned code.
-    """
-    if name.endswith(LABEL):
-        parts = [trace.surprise, trace.code.best_index.to(trace.surprise)]
-    else:
-        parts = [trace.surprise] if trace.regret is None else [trace.surprise, trace.regret]
-    return torch.stack(parts, dim=1).detach()

@@ -13,6 +13,7 @@ from nervecode.errors import InputError
 from nervecode.scoring.layer_calibration import LayerCalibration, predictions
 from nervecode.scoring.mondrian import check_weights
 from nervecode.scoring.percentiles import p_values_among
+from nervecode.scoring.readings import LayerReadings
 from nervecode.scoring.remarks import remarks_on_selection, remarks_on_twins
 
 ALPHAS = (0.1, 0.05, 0.01)
@@ -63,7 +64,8 @@ def with_more(
         there = "the calibration" if weights is None else "the further inputs"
         raise InputError(f"calibrate add: weights of {there} alone, allowed: of both or none")
     if calibration.predicted is not None:
-        predicted = torch.cat([calibration.predicted, predictions(layers, predicted).cpu()])
+        further = predictions(LayerReadings.read(layers), predicted).cpu()
+        predicted = torch.cat([calibration.predicted, further])
     if weights is not None and calibration.weights is not None:
         number = len(next(iter(layers.values())))
         weights = torch.cat([calibration.weights, check_weights(weights, number)])

@@ -18,18 +18,14 @@ from nervecode.scoring.aggregate import (
     stack_layers,
     unknown_surprise,
 )
-from nervecode.scoring.code_length import LABEL, readings
 from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.grid import grid_of, on_grid
 from nervecode.scoring.mondrian import Mondrian, check_weights
 from nervecode.scoring.p_values import COMBINERS
-from nervecode.scoring.percentiles import (
-    EmpiricalPercentileCalibrator,
-    p_values_among,
-    percentiles_among,
-)
+from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps
+from nervecode.scoring.readings import LABEL, LayerReadings, finite_readings
 from nervecode.scoring.remarks import remarks_on_classes, remarks_on_number, remarks_on_weights
-from nervecode.scoring.tables import CODE_LENGTH, Tables, finite_readings, moved
+from nervecode.scoring.tables import CODE_LENGTH, Tables, moved
 
 METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)
 
@@ -39,7 +35,6 @@ class LayerCalibration:
 
     Attributes:
         layers: name -> `readings` of all calibration inputs.
-        known: those of the inputs that are finite in every layer, which are calibrated on.
         scores: (N,) float64 scores of all calibration inputs, each among the others alone; infinite
             for those that are not finite in every layer.
         num_samples: n, the number of these.
@@ -78,20 +73,22 @@ class LayerCalibration:
             raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method = method
-        self.known = _finite_rows(self.layers)
-        self._tables = Tables.of(self.known, method)
+        known = LayerReadings.read(_finite_rows(self.layers))
+        self._tables = Tables.of(known, method)
         self._placed: dict[torch.device, Tables] = {}
         self.calibrator = EmpiricalPercentileCalibrator()
-        scores = self._tables.held_out(self.known, method)
+        scores = self._tables.held_out(known, method)
         finite = finite_readings(self.layers)
         self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64)
         self.scores[finite] = scores
-        state = self.calibrator.fit(scores, aggregation=method)
+        self._state = state = self.calibrator.fit(scores, aggregation=method)
         self.num_samples, self.smallest_alpha = state.num_samples, state.smallest_alpha
-        self._tables = self._tables._replace(scores=state.scores)
+        decision = Steps.p_value_and_percentile(state.scores)
+        self._tables = self._tables._replace(decision=decision)
         self.by_class, self.predicted, self.weights = by_class, None, None
         if by_class:
-            self.predicted = predictions(self.layers, predicted).cpu()
+            readings = LayerReadings.read(self.layers)
+            self.predicted = predictions(readings, predicted).cpu()
         if weights is not None:
             self.weights = check_weights(weights, len(next(iter(self.layers.values()))))
         self.sizes: tuple[int, ...] = (self.num_samples,)
@@ -131,7 +128,7 @@ class LayerCalibration:
         if not 0 < alpha < 1:
             raise InputError(f"threshold alpha: found {alpha}, allowed: between 0 and 1")
         rank = rank_of(self.num_samples, alpha)
-        return float(self._tables.scores[-rank]) if rank else math.inf
+        return float(self._state.scores[-rank]) if rank else math.inf
 
     def remarks(self) -> list[str]:
         """What keeps this calibration from meaning what was asked for, in words."""
@@ -168,9 +165,9 @@ class LayerCalibration:
         by_layer, layers = stack_layers(known), tuple(known)
         tables = self._on(by_layer.device)
         with torch.no_grad():
-            pairs = {name: readings(name, trace) for name, trace in known.items()}
-            scores = tables.aggregate(pairs, self.method)
-            calibrated = self._calibrated(tables, pairs, scores, predicted)
+            readings = LayerReadings.of(known, by_layer.detach())
+            scores = tables.aggregate(readings, self.method)
+            calibrated = self._calibrated(tables, readings, scores, predicted)
         return AggregatedSurprise(
             scores.to(by_layer),
             by_layer,
@@ -182,21 +179,17 @@ class LayerCalibration:
         )
 
     def _calibrated(
-        self,
-        tables: Tables,
-        pairs: Mapping[str, Tensor],
-        scores: Tensor,
-        predicted: Tensor | None,
+        self, tables: Tables, readings: LayerReadings, scores: Tensor, predicted: Tensor | None
     ) -> Calibrated:
         """Percentiles and p-values of (B,) scores of inputs with the given readings."""
-        percentile = percentiles_among(tables.scores, scores)
-        if tables.groups is None:
-            p_value = p_values_among(tables.scores, scores)
-            return Calibrated(percentile, p_value, self.smallest_alpha, self.sizes)
-        group = torch.zeros_like(scores, dtype=torch.long)
-        if self.by_class:
-            group = tables.groups.group(predictions(pairs, predicted))
-        p_value = tables.groups.p_values(scores, group)
+        assert tables.decision is not None
+        p_value, percentile = tables.decision(scores.expand(2, -1)).unbind(0)
+        group = None
+        if tables.groups is not None:
+            group = torch.zeros_like(scores, dtype=torch.long)
+            if self.by_class:
+                group = tables.groups.group(predictions(readings, predicted))
+            p_value = tables.groups.p_values(scores, group)
         return Calibrated(percentile, p_value, self.smallest_alpha, self.sizes, group)
 
     def _invalid(
@@ -224,9 +217,8 @@ class LayerCalibration:
 
     def aggregate(self, pairs: Mapping[str, Tensor]) -> Tensor:
         """(N,) float64 scores from `readings` of every calibrated layer; infinite for NaN."""
-        return self._tables.aggregate(
-            {name: pairs[name].cpu() for name in self.layers}, self.method
-        )
+        readings = LayerReadings.read({name: pairs[name].cpu() for name in self.layers})
+        return self._tables.aggregate(readings, self.method)
 
     def _on(self, device: torch.device) -> Tables:
         """The tables where the scores are, so that neither waits for the other."""
@@ -304,15 +296,14 @@ def _misfit(
     return ""
 
 
-def predictions(pairs: Mapping[str, Tensor], predicted: Tensor | None) -> Tensor:
+def predictions(readings: LayerReadings, predicted: Tensor | None) -> Tensor:
     """(N,) predicted classes, from the label code's readings or as given.
 
     Raises:
         InputError: neither is there.
     """
-    for name, pair in pairs.items():
-        if name.endswith(LABEL):
-            return pair[:, 1].nan_to_num().long()
+    if readings.classes is not None:
+        return readings.classes
     if predicted is None:
         raise InputError(
             "calibrate by_class: found no predicted classes, allowed: codes with a label code "

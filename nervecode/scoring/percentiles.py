@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,6 +63,31 @@ def number_below(ordered: Tensor, scores: Tensor, *, equal: bool = False) -> Ten
     row = square.gather(-2, whole.expand(*whole.shape[:-1], side))
     count = side * whole.squeeze(-1) + below(row, wanted).sum(-1)
     return count.clamp_max(n)
+
+
+class Steps(NamedTuple):
+    """Functions of a score that change at calibration scores alone, all looked up at once.
+
+    Attributes:
+        edges: (..., n) where they change, sorted.
+        values: (..., n + 1) what they are where so many edges are below the score.
+    """
+
+    edges: Tensor
+    values: Tensor
+
+    @classmethod
+    def p_value_and_percentile(cls, ordered: Tensor) -> Steps:
+        """`p_values_among` and `percentiles_among` of (n,) sorted scores, in two rows."""
+        n, below = len(ordered), torch.arange(len(ordered) + 1, dtype=torch.float64)
+        # At or below a score is what, moved down to the next number, is below it.
+        lower = torch.nextafter(ordered, ordered.new_tensor(-torch.inf))
+        values = torch.stack([(1 + n - below) / (n + 1), below / n])
+        return cls(torch.stack([ordered, lower]), values)
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """(..., N) values at (..., N) scores."""
+        return self.values.gather(-1, number_below(self.edges, scores))
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from nervecode.scoring.aggregate import AGGREGATIONS
-from nervecode.scoring.code_length import LABEL, CodeLengthScore
+from nervecode.scoring.aggregate import OVER_LAYERS
+from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.mondrian import Mondrian
 from nervecode.scoring.p_values import COMBINERS
-from nervecode.scoring.percentiles import number_below, p_values_among
+from nervecode.scoring.percentiles import Steps, number_below, p_values_among
+from nervecode.scoring.readings import LayerReadings
 
 CODE_LENGTH = "code_length"
 
@@ -21,59 +21,52 @@ class Tables(NamedTuple):
     """What of the calibration inputs a score is made from.
 
     Attributes:
-        scores: (n,) their sorted aggregates; empty while these are made.
         code_length: for the method of that name.
         by_layer: (L, n) sorted surprises of each layer, for combined p-values.
+        decision: p-value and percentile by score; None while the scores are made.
         groups: the scores by predicted class or with weights, if that was asked for.
     """
 
-    scores: Tensor
     code_length: CodeLengthScore | None
     by_layer: Tensor | None
+    decision: Steps | None = None
     groups: Mondrian | None = None
 
     @classmethod
-    def of(cls, layers: Mapping[str, Tensor], method: str) -> Tables:
-        """Those of the finite `readings` of some layers, without scores."""
+    def of(cls, readings: LayerReadings, method: str) -> Tables:
+        """Those of finite readings, without scores."""
         code_length = by_layer = None
         if method == CODE_LENGTH:
-            code_length = CodeLengthScore.fit(*_terms(layers))
+            code_length = CodeLengthScore.fit(readings)
         elif method in COMBINERS:
-            by_layer = _surprises(layers).double().sort(dim=1).values
-        return cls(torch.empty(0, dtype=torch.float64), code_length, by_layer)
+            by_layer = readings.surprise.T.double().contiguous().sort(dim=1).values
+        return cls(code_length, by_layer)
 
-    def held_out(self, pairs: Mapping[str, Tensor], method: str) -> Tensor:
+    def held_out(self, readings: LayerReadings, method: str) -> Tensor:
         """(n,) float64 scores of the calibration inputs themselves, each as if it were new.
 
         What was standardised on an input finds it less surprising than one of the same kind that
         it never saw: each input is scored by what the others give.
         """
         if self.code_length is not None:
-            return self.code_length.held_out(*_terms(pairs))
+            return self.code_length.held_out(readings)
         if self.by_layer is None:
-            return self.aggregate(pairs, method)
+            return self.aggregate(readings, method)
         # As many as are as surprising, itself among them; on the grid on which new inputs lie.
         n = self.by_layer.shape[1]
-        as_surprising = n - number_below(self.by_layer, _surprises(pairs))
+        as_surprising = n - number_below(self.by_layer, readings.surprise.T.double())
         return -COMBINERS[method]((as_surprising.double() / (n + 1)).T).log2()
 
-    def aggregate(self, pairs: Mapping[str, Tensor], method: str) -> Tensor:
-        """(N,) float64 scores from `readings` of the calibrated layers, in their order."""
-        unknown = ~finite_readings(pairs)
-        return self._aggregate(pairs, unknown, method).masked_fill(unknown, torch.inf)
-
-    def _aggregate(self, pairs: Mapping[str, Tensor], unknown: Tensor, method: str) -> Tensor:
+    def aggregate(self, readings: LayerReadings, method: str) -> Tensor:
+        """(N,) float64 scores; infinite where a reading is not finite."""
         if self.code_length is not None:
-            bits, regret, label = _terms(pairs)
-            label = None if label is None else _filled(label, unknown)
-            return self.code_length(_filled(bits, unknown), _filled(regret, unknown), label)
-        pairs = {name: _filled(pair, unknown) for name, pair in pairs.items()}
+            return self.code_length(readings)
         if self.by_layer is not None:
-            p_values = p_values_among(self.by_layer, _surprises(pairs))
-            return -COMBINERS[method](p_values.T).log2()
-        result = AGGREGATIONS[method]({name: pair[:, 0] for name, pair in pairs.items()})
-        assert result is not None
-        return result.surprise.double()
+            p_values = p_values_among(self.by_layer, readings.surprise.T.double())
+            scores = -COMBINERS[method](p_values.T).log2()
+        else:
+            scores = OVER_LAYERS[method](readings.surprise).double()
+        return scores.masked_fill(~readings.finite, torch.inf)
 
 
 def moved(value: Any, device: torch.device) -> Any:
@@ -81,25 +74,3 @@ def moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     return type(value)(*[moved(v, device) for v in value]) if isinstance(value, tuple) else value
-
-
-def finite_readings(pairs: Mapping[str, Tensor]) -> Tensor:
-    """(N,) whether all readings of an input are finite."""
-    return torch.cat(list(pairs.values()), dim=1).isfinite().all(1)
-
-
-def _filled(readings: Tensor, unknown: Tensor) -> Tensor:
-    """(N, ...) readings with 0 for the (N,) unknown inputs."""
-    return readings.masked_fill(unknown.view(-1, *[1] * (readings.ndim - 1)), 0.0)
-
-
-def _surprises(pairs: Mapping[str, Tensor]) -> Tensor:
-    """(L, N) the surprise of each layer."""
-    return torch.stack([pair[:, 0] for pair in pairs.values()])
-
-
-def _terms(pairs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(N, L) code lengths, (N, L) regrets, and (N, 2) label readings where there are any."""
-    coded = torch.stack([pair for name, pair in pairs.items() if not name.endswith(LABEL)], dim=1)
-    labels = [pair for name, pair in pairs.items() if name.endswith(LABEL)]
-    return coded[..., 0], coded[..., 1], labels[0] if labels else None

@@ -11,6 +11,7 @@ from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
 from nervecode.scoring.rarity import Rarity, rarity
+from nervecode.scoring.readings import LayerReadings
 
 
 def test_zscore_of_the_calibration_data_is_scipys() -> None:
@@ -76,14 +77,18 @@ def held_out_code_length(known: np.ndarray) -> np.ndarray:
     return 1.5 * b + r
 
 
+def read(layers: np.ndarray, *label: np.ndarray) -> LayerReadings:
+    """Of (n, L, 2) readings, and the (n,) regrets and classes of a label code."""
+    fitted = torch.from_numpy(layers)
+    return LayerReadings(fitted[..., 0], fitted, *map(torch.from_numpy, label))
+
+
 def test_code_length_by_hand() -> None:
     random = np.random.default_rng(0)
     known = random.normal(size=(30, 4, 2)) * [[1, 2], [3, 4], [5, 6], [7, 8]]
     new = random.normal(size=(9, 4, 2)) * 10
-    score = CodeLengthScore.fit(*torch.from_numpy(known).unbind(2))
-    np.testing.assert_allclose(
-        score(*torch.from_numpy(new).unbind(2)), code_length(known, new), rtol=1e-9
-    )
+    score = CodeLengthScore.fit(read(known))
+    np.testing.assert_allclose(score(read(new)), code_length(known, new), rtol=1e-9)
 
 
 def given_class(
@@ -115,12 +120,8 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
     label, new_label = random.exponential(size=40), random.exponential(size=9)
     of_known, of_new = random.integers(4, size=40), random.integers(5, size=9)  # 4 is never seen
     of_new[0] = 4
-    score = CodeLengthScore.fit(
-        *torch.from_numpy(known).unbind(2), torch.from_numpy(np.stack([label, of_known], 1))
-    )
-    found = score(
-        *torch.from_numpy(new).unbind(2), torch.from_numpy(np.stack([new_label, of_new], 1))
-    )
+    score = CodeLengthScore.fit(read(known, label, of_known))
+    found = score(read(new, new_label, of_new))
     (b, r), (new_b, new_r) = mean_z(known, known).T, mean_z(known, new).T
     conditional = np.array(held_out_given_class(b, of_known))
     new_conditional = np.array(given_class(b, of_known, new_b, of_new))
@@ -130,9 +131,7 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
         + rarity_by_hand(label, new_label)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-    held_out = score.held_out(
-        *torch.from_numpy(known).unbind(2), torch.from_numpy(np.stack([label, of_known], 1))
-    )
+    held_out = score.held_out(read(known, label, of_known))
     terms = [held_out_rarity_by_hand(term) for term in (conditional, r, label)]
     np.testing.assert_allclose(held_out, np.dot([1.5, 1, 1], terms), rtol=1e-9)
 

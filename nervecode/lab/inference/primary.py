@@ -22,8 +22,8 @@ from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.columns import read_columns
 from nervecode.layers import WrappedModel
-from nervecode.scoring.code_length import LABEL
 from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.readings import LABEL
 
 
 class WrappedScorer(Scorer):

@@ -13,7 +13,7 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import Config, SignalConfig
 from nervecode.layers import WrappedModel, wrap
-from nervecode.scoring.code_length import readings
+from nervecode.scoring.readings import readings
 
 
 def build_signals(config: Config, model: Classifier, *, recipe: str) -> dict[str, WrappedModel]:

@@ -1,0 +1,76 @@
+"""Readings: what is kept of the layers' traces, and what scores are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nervecode.core import CodingTrace
+
+LABEL = ":label"  # what ends the name of a label code
+
+
+def readings(name: str, trace: CodingTrace) -> Tensor:
+    """What calibration keeps of a layer's trace.
+
+    (B, 2) surprise and regret of a fitted code, (B, 2) regret and predicted class of a label code
+    (`NAME:label`), (B, 1) surprise of a learned code.
+    """
+    if name.endswith(LABEL):
+        parts = [trace.surprise, trace.code.best_index.to(trace.surprise)]
+    else:
+        parts = [trace.surprise] if trace.regret is None else [trace.surprise, trace.regret]
+    return torch.stack(parts, dim=1).detach()
+
+
+def finite_readings(layers: Mapping[str, Tensor]) -> Tensor:
+    """(N,) whether all `readings` of an input are finite."""
+    return torch.cat(list(layers.values()), dim=1).isfinite().all(1)
+
+
+class LayerReadings(NamedTuple):
+    """What M layers read of N inputs.
+
+    Attributes:
+        surprise: (N, M) of every layer.
+        fitted: (N, L, 2) code length and regret of the layers with fitted codes.
+        label: (N,) regret of the label; None without a label code.
+        classes: (N,) int64 classes that its head predicts; None without a label code.
+    """
+
+    surprise: Tensor
+    fitted: Tensor
+    label: Tensor | None = None
+    classes: Tensor | None = None
+
+    @classmethod
+    def of(cls, traces: Mapping[str, CodingTrace], surprise: Tensor) -> LayerReadings:
+        """Those of traces, whose (N, M) surprises are stacked already."""
+        parts = [
+            part
+            for name, trace in traces.items()
+            if trace.regret is not None and not name.endswith(LABEL)
+            for part in (trace.surprise, trace.regret)
+        ]
+        fitted = torch.stack(parts, dim=1) if parts else surprise[:, :0]
+        labels = [trace for name, trace in traces.items() if name.endswith(LABEL)]
+        known = (labels[0].surprise, labels[0].code.best_index) if labels else ()
+        return cls(surprise, fitted.view(surprise.shape[0], len(parts) // 2, 2), *known)
+
+    @classmethod
+    def read(cls, layers: Mapping[str, Tensor]) -> LayerReadings:
+        """Those that `readings` tell, by layer."""
+        surprise = torch.stack([rows[:, 0] for rows in layers.values()], dim=1)
+        pairs = [p for name, p in layers.items() if p.shape[1] == 2 and not name.endswith(LABEL)]
+        fitted = torch.cat(pairs, dim=1) if pairs else surprise[:, :0]
+        labels = [pair for name, pair in layers.items() if name.endswith(LABEL)]
+        known = (labels[0][:, 0], labels[0][:, 1].nan_to_num().long()) if labels else ()
+        return cls(surprise, fitted.view(len(surprise), len(pairs), 2), *known)
+
+    @property
+    def finite(self) -> Tensor:
+        """(N,) whether all that is read of an input is finite."""
+        return self.surprise.isfinite().all(1) & self.fitted.isfinite().flatten(1).all(1)
