@@ -81,7 +81,8 @@ class GaussianCode(nn.Module):
         self, num_codes: int, dim: int, rank: int, *, num_classes: int | None = None
     ) -> None:
         super().__init__()
-        classes = num_classes or num_codes
+        self.rank, self.num_codes, self.num_classes = rank, num_codes, num_classes or num_codes
+        classes = self.num_classes
         tilts = classes if num_codes == classes else classes + num_codes
         shapes = {
             "mean": (dim,),
@@ -151,38 +152,28 @@ class GaussianCode(nn.Module):
             setattr(code, name, value.float().contiguous())
         return code
 
-    @property
-    def num_codes(self) -> int:
-        """C, the number of codes."""
-        return len(self.log_priors)
-
-    @property
-    def num_classes(self) -> int:
-        """K, the number of classes that have codes."""
-        return len(self.saving)
-
-    @property
-    def rank(self) -> int:
-        """The number of directions with a variance of their own."""
-        return self.factors.shape[1] - len(self.base)
-
-    def project(self, z: Tensor) -> Projection:
-        """What pricing needs to know of (B, D) vectors: the only work whose size grows with D.
+    def fitting(self, z: Tensor) -> Tensor:
+        """(B, D) vectors in the dtype of the code.
 
         Raises:
             InputError: vectors of another width.
         """
-        mean, factors = self.mean, self.factors
+        mean = self.mean
         if z.ndim != 2 or z.shape[1] != mean.shape[0]:
             raise InputError(f"vectors: found {tuple(z.shape)}, allowed: (B, {mean.shape[0]})")
-        length = torch.linalg.vector_norm(z - mean, dim=1)
+        return z.to(mean.dtype)
+
+    def project(self, z: Tensor) -> Projection:
+        """What pricing needs of (B, D) `fitting` vectors: the only work whose size grows with D."""
+        factors, rank = self.factors, self.rank
+        length = torch.linalg.vector_norm(z - self.mean, dim=1)
         product = torch.addmm(self.shift, z, factors)
-        own, tilts = product.split([self.rank, factors.shape[1] - self.rank], dim=1)
+        own, tilts = product.split_with_sizes([rank, factors.shape[1] - rank], dim=1)
         return Projection(length, torch.linalg.vector_norm(own, dim=1), tilts)
 
     def forward(self, z: Tensor) -> Price:
-        """Code (B, D) vectors."""
-        return price([self], [self.project(z)])[0]
+        """Code (B, D) vectors; an InputError tells those of another width."""
+        return price([self], [self.project(self.fitting(z))])[0]
 
     def extra_repr(self) -> str:
         """What `print(code)` adds."""
@@ -252,7 +243,7 @@ def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> l
     evidence = logits[:, -number:].logsumexp(1)
     believing = evidence if number == classes else logits[:, :classes].logsumexp(1)
     bits = torch.sub(common, evidence + known.log_norm, alpha=1 / LN2)
-    saved = torch.linalg.vector_norm(known.mixing @ tilts[:, :classes], dim=1)
+    saved = torch.linalg.vector_norm(torch.bmm(known.mixing, tilts[:, :classes]), dim=1)
     regret = torch.sub(torch.addcmul(known.gap, saved, saved), believing, alpha=1 / LN2)
     batch = _Batch(logits[:, -number:], tilts[:, -number:], common, known.offsets)
     parts = zip(bits.unbind(0), regret.unbind(0), codes, strict=True)
@@ -277,6 +268,9 @@ class _Mixture(SoftCode):
         code: the code itself.
     """
 
+    _batch: _Batch
+    _index: int
+
     def __init__(self, batch: _Batch, index: int, code: GaussianCode) -> None:
         for name, value in (
             ("_batch", batch),
@@ -289,14 +283,13 @@ class _Mixture(SoftCode):
     @cached_property
     def log_probs(self) -> Tensor:
         """(B, C) log p, nats."""
-        return torch.log_softmax(self._batch.logits[self._index], dim=0).T
+        return self._batch.logits[self._index].log_softmax(dim=0).T
 
     @cached_property
     def squared_distances(self) -> Tensor:
         """(B, C) d2 under the covariance within codes."""
         _, tilts, common, offsets = (part[self._index] for part in self._batch)
-        distances: Tensor = torch.add(2 * LN2 * common + offsets, tilts, alpha=-2).clamp_min(0)
-        return distances.T
+        return torch.add(2 * LN2 * common + offsets, tilts, alpha=-2).clamp_min(0).T
 
 
 class _Centres(NamedTuple):

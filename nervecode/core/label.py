@@ -67,12 +67,12 @@ class LabelCode(nn.Module):
             raise InputError(f"features: found {found}, allowed: (B, {len(self.factors)})")
         length = squared_length(features).double()
         explained = squared_length(features @ self.factors).double()
-        # Of the unit-length features, without writing them out.
-        q = torch.addcmul(self.isotropic * length, self.sign, explained)
-        q = (q / length.clamp_min(EPSILON)).clamp_min(0)
+        # Of the unit-length features, without writing them out: q is the ratio of these two.
+        q = torch.addcmul(self.isotropic * length, self.sign, explained).clamp_min(0)
+        unit = length.clamp_min(EPSILON)
         # (K, B), as in `core.gaussian.price`. The clamp keeps p^g and its gradient finite at p = 0.
         log_p = torch.log_softmax(logits.T, dim=0, dtype=torch.float64).clamp_min(LEAST)
-        log_pg = q / (1 + q) * log_p
+        log_pg = q / (unit + q) * log_p
         p, less = log_p.exp(), log_p.expm1()  # p - 1
         # What a sure head loses is far below the rounding of 1, which the sum over all k is: the
         # excess of the sum over 1 is summed instead, p_k (1 - p_k) (1 - p_k^g) / (the denominator).
@@ -92,18 +92,20 @@ class LabelDistribution(SoftCode):
         logits: (B, K) of the head. What is not needed of them is worked out when it is asked for.
     """
 
+    _logits: Tensor
+
     def __init__(self, logits: Tensor) -> None:
         object.__setattr__(self, "_logits", logits)  # as a frozen dataclass does
 
     @cached_property
     def log_probs(self) -> Tensor:
         """(B, K) log p, nats."""
-        return torch.log_softmax(self._logits, dim=1)
+        return self._logits.log_softmax(dim=1)
 
     @cached_property
     def squared_distances(self) -> Tensor:
         """(B, K) -2 log p."""
-        return -2 * self.log_probs
+        return self.log_probs.mul(-2)
 
     @cached_property
     def log_priors(self) -> Tensor:
@@ -114,7 +116,7 @@ class LabelDistribution(SoftCode):
     @cached_property
     def log_norm(self) -> Tensor:
         """() log K, nats."""
-        return -self.log_priors[0]
+        return self.log_priors[0].neg()
 
     @property
     def best_index(self) -> Tensor:

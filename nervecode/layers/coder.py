@@ -26,7 +26,7 @@ from nervecode.core import (
     SoftAssignment,
 )
 from nervecode.core.batch import UNKNOWN
-from nervecode.core.gaussian import Price, Projection, price
+from nervecode.core.gaussian import Price, price
 from nervecode.core.label import LabelDistribution
 from nervecode.errors import InputError
 from nervecode.layers.taps import activation_of
@@ -71,7 +71,7 @@ class Coder(nn.Module, ABC):
             trace = self.code(vector.flatten(0, -2))
         return replace(trace, places=tuple(vector.shape[1:-1])) if vector.ndim > 2 else trace
 
-    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace | Projected:
+    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace | Reduced:
         """Code a batch of activations, or as much of it as needs the activations themselves.
 
         `price_together` does the rest, for all layers of a forward at once.
@@ -224,16 +224,16 @@ class FittedCoder(Coder):
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors, in bits."""
-        return _trace(vector, self.codes(vector.to(self.codes.mean.dtype)))
+        return _trace(vector, self.codes(vector))
 
-    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> Projected:
-        """Reduce and project a batch of activations; `price_together` prices it."""
+    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> Reduced:
+        """Reduce a batch of activations; `price_together` prices it."""
         with without_autocast(device_type(activation)):
             vector = self.reduce(activation, batch)
-            places = tuple(vector.shape[1:-1])
-            vector = vector.flatten(0, -2) if places else vector
-            projection = self.codes.project(vector.to(self.codes.mean.dtype))
-        return Projected(self.codes, vector, projection, places)
+        places = tuple(vector.shape[1:-1])
+        return Reduced(
+            self.codes, self.codes.fitting(vector.flatten(0, -2) if places else vector), places
+        )
 
     def spec(self) -> dict[str, Any]:
         """The sizes of the codes and the reducer, as plain JSON values."""
@@ -243,33 +243,32 @@ class FittedCoder(Coder):
         return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
 
 
-class Projected(NamedTuple):
-    """A layer's vectors, (B, D), projected and not yet priced."""
+class Reduced(NamedTuple):
+    """A layer's vectors, (B, D), not yet priced."""
 
     codes: GaussianCode
     vector: Tensor
-    projection: Projection
     places: tuple[int, ...] = ()
 
 
-def price_together(layers: Mapping[str, CodingTrace | Projected]) -> dict[str, CodingTrace]:
+def price_together(layers: Mapping[str, CodingTrace | Reduced]) -> dict[str, CodingTrace]:
     """Layer -> trace, in the same order; layers of equal shape are priced together."""
-    alike: dict[tuple[Any, ...], dict[str, Projected]] = {}
+    alike: dict[tuple[Any, ...], dict[str, Reduced]] = {}
     for name, layer in layers.items():
-        if isinstance(layer, Projected):
-            tilts = layer.projection.tilts
+        if isinstance(layer, Reduced):
+            rows, device = layer.vector.shape[0], layer.vector.device
             # While a graph is traced the number of inputs is a symbol, and the same for all.
-            rows = tilts.shape[0] if isinstance(tilts.shape[0], int) else None
-            sizes = layer.codes.num_codes, rows, tilts.shape[1], tilts.device
-            alike.setdefault(sizes, {})[name] = layer
+            sizes = layer.codes.num_codes, layer.codes.num_classes, device
+            alike.setdefault((rows if isinstance(rows, int) else None, *sizes), {})[name] = layer
     prices: dict[str, Price] = {}
     for (*_, device), group in alike.items():
-        codes, projections = zip(*[(p.codes, p.projection) for p in group.values()], strict=True)
         with without_autocast(device.type):
+            codes = [layer.codes for layer in group.values()]
+            projections = [layer.codes.project(layer.vector) for layer in group.values()]
             prices |= zip(group, price(codes, projections), strict=True)
     return {
         name: _trace(layer.vector, prices[name], layer.places)
-        if isinstance(layer, Projected)
+        if isinstance(layer, Reduced)
         else layer
         for name, layer in layers.items()
     }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError
-from nervecode.layers.coder import Coder, Projected, price_together
+from nervecode.layers.coder import Coder, Reduced, price_together
 from nervecode.layers.names import numbered
 from nervecode.layers.watched import (
     Reading,
@@ -74,7 +74,7 @@ class Graph(nn.Module):
         """The outputs that activations decide."""
         calibration = self.watched.calibration
         assert calibration is not None
-        projected: dict[str, CodingTrace | Projected] = {}
+        projected: dict[str, CodingTrace | Reduced] = {}
         for name, activation in activations.items():
             coder = coder_of(self.watched.coders, name)
             assert coder is not None

@@ -16,7 +16,7 @@ from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError, NervecodeError, did_you_mean
 from nervecode.layers.call import Arguments, agreed_size, masked_parts
-from nervecode.layers.coder import Coder, Projected, price_together
+from nervecode.layers.coder import Coder, Reduced, price_together
 from nervecode.layers.condition import Condition
 from nervecode.layers.last import LastTraces, Traces
 from nervecode.layers.names import key_of, module_name, numbered
@@ -309,7 +309,7 @@ def apart(*, grad: bool) -> AbstractContextManager[object]:
     A checkpoint counts what is saved for backward within it, and a reentrant one runs without
     gradients.
     """
-    if torch.compiler.is_compiling() or not grad:
+    if not grad or torch.compiler.is_compiling():
         return nullcontext()
     if not torch.is_grad_enabled():
         return torch.enable_grad()
@@ -347,7 +347,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next(tensors).device
 
 
-def _project(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Projected:
+def _project(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Reduced:
     return coder.project(activation, batch)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,34 +35,41 @@ class CodeLengthScore(NamedTuple):
     def fit(cls, readings: LayerReadings) -> CodeLengthScore:
         """Learn from those of the ID calibration inputs."""
         standard = Standard.of(readings.fitted)
-        means = standard(readings.fitted).mean(1)
-        given = None
-        if readings.classes is not None:
-            given = ClassStandard.of(means[:, 0], readings.classes)
-        terms = _terms(means, readings, ClassStandard.held_out)
-        return cls(standard, given, Rarity.of(terms))
+        lengths, regrets = _means(standard, readings)
+        if readings.classes is None:
+            return cls(standard, None, Rarity.of(_terms(lengths, regrets, readings)))
+        given = ClassStandard.of(lengths, readings.classes)
+        lengths = ClassStandard.held_out(lengths, readings.classes)
+        return cls(standard, given, Rarity.of(_terms(lengths, regrets, readings)))
 
     def held_out(self, readings: LayerReadings) -> Tensor:
         """(n,) scores in bits of the calibration inputs, each as if it were none of them."""
-        means = self.standard(readings.fitted).mean(1)
-        return _total(self.rarity.held_out(_terms(means, readings, ClassStandard.held_out)))
+        lengths, regrets = _means(self.standard, readings)
+        if readings.classes is not None:
+            lengths = ClassStandard.held_out(lengths, readings.classes)
+        return _total(self.rarity.held_out(_terms(lengths, regrets, readings)))
 
     def __call__(self, readings: LayerReadings) -> Tensor:
         """(N,) scores in bits of N inputs, float64; infinite where a reading is not finite."""
-        terms = _terms(self.standard(readings.fitted).mean(1), readings, self.given_class)
-        # What is not finite in a reading is not finite in a term.
-        return torch.where(terms.isfinite().all(0), _total(self.rarity(terms)), torch.inf)
+        lengths, regrets = _means(self.standard, readings)
+        if self.given_class is not None and readings.classes is not None:
+            lengths = self.given_class(lengths, readings.classes)
+        terms = _terms(lengths, regrets, readings)
+        scores = _total(self.rarity(terms))
+        # A reading that is not finite makes a term so, and 0 times that is NaN.
+        return torch.add(scores, terms.sum(0), alpha=0).nan_to_num(torch.inf, posinf=torch.inf)
 
 
-def _terms(
-    means: Tensor, readings: LayerReadings, given_class: Callable[[Tensor, Tensor], Tensor] | None
-) -> Tensor:
-    """(T, N) code length, regret and maybe label, from the (N, 2) means of the first two."""
-    lengths, regrets = means.unbind(1)
-    if readings.label is None or readings.classes is None or given_class is None:
-        return torch.stack([lengths, regrets])
-    lengths = given_class(lengths, readings.classes)
-    return torch.stack([lengths, regrets, readings.label.double()])
+def _means(standard: Standard, readings: LayerReadings) -> tuple[Tensor, Tensor]:
+    """(N,) means over layers of z(B) and of z(R)."""
+    lengths, regrets = standard(readings.fitted).mean(1).unbind(1)
+    return lengths, regrets
+
+
+def _terms(lengths: Tensor, regrets: Tensor, readings: LayerReadings) -> Tensor:
+    """(T, N) float64 code length, regret and maybe label: what rarities are of."""
+    label = [] if readings.label is None else [readings.label.double()]
+    return torch.stack([lengths, regrets, *label])
 
 
 def _total(terms: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Standard(NamedTuple):
 
     def __call__(self, scores: Tensor) -> Tensor:
         """(N, ...) z-scores, float64."""
-        return (scores.double() - self.centre) / self.spread
+        return (scores - self.centre) / self.spread
 
 
 def scaling(spread: Tensor, centre: Tensor) -> Tensor:

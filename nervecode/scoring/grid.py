@@ -16,7 +16,8 @@ from nervecode.core.reduce import fitting_mask
 
 def grid_of(traces: Mapping[str, CodingTrace]) -> tuple[int, ...]:
     """The places of the layer that has most of them; () where no layer is read by position."""
-    return max((trace.places for trace in traces.values()), key=_number, default=())
+    places = [trace.places for trace in traces.values() if trace.places]
+    return max(places, key=math.prod, default=())
 
 
 def on_grid(traces: Mapping[str, CodingTrace], grid: tuple[int, ...]) -> dict[str, CodingTrace]:
@@ -73,10 +74,3 @@ def _nearest(rows: Tensor, places: tuple[int, ...], grid: tuple[int, ...]) -> Te
         steps = torch.arange(fine, device=rows.device)
         values = values.index_select(dim, (2 * steps + 1) * coarse // (2 * fine))
     return values.flatten()
-
-
-def _number(places: tuple[int, ...]) -> int:
-    number = 1
-    for size in places:
-        number *= size
-    return number if places else 0

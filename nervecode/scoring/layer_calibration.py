@@ -251,7 +251,7 @@ def aggregate(
         NotReadyError: a method that needs a calibration for it.
     """
     grid = grid_of(traces)
-    traces = on_grid(traces, grid)
+    traces = on_grid(traces, grid) if grid else traces
     size = None if size is None else size * math.prod(grid)
     if predicted is not None and grid:
         predicted = predicted.repeat_interleave(math.prod(grid))
