@@ -270,15 +270,21 @@ class _Mixture(SoftCode):
 
     _batch: _Batch
     _index: int
+    _code: GaussianCode
 
     def __init__(self, batch: _Batch, index: int, code: GaussianCode) -> None:
-        for name, value in (
-            ("_batch", batch),
-            ("_index", index),
-            ("log_priors", code.log_priors),
-            ("log_norm", code.log_norm),
-        ):
+        for name, value in (("_batch", batch), ("_index", index), ("_code", code)):
             object.__setattr__(self, name, value)  # as a frozen dataclass does
+
+    @property
+    def log_priors(self) -> Tensor:
+        """(C,) log pi, nats."""
+        return self._code.log_priors
+
+    @property
+    def log_norm(self) -> Tensor:
+        """() nats."""
+        return self._code.log_norm
 
     @cached_property
     def log_probs(self) -> Tensor:

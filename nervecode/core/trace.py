@@ -33,4 +33,4 @@ class CodingTrace:
     @property
     def inputs(self) -> int:
         """The number of inputs; of rows, where a code by position reads rows."""
-        return len(self.surprise) // math.prod(self.places)
+        return self.surprise.shape[0] // math.prod(self.places)

@@ -59,9 +59,10 @@ class Coder(nn.Module, ABC):
 
     def reduce(self, activation: Any, batch: BatchShape = UNKNOWN) -> Tensor:
         """(B, D) vectors, and their gradients, that no later in-place operation changes."""
-        if _is_saved(activation, self.reducer):
-            return self.reducer(activation.clone(), batch)  # type: ignore[no-any-return]
-        vector: Tensor = self.reducer(activation, batch)
+        reducer = self.reducer
+        if _is_saved(activation, reducer):
+            return reducer(activation.clone(), batch)  # type: ignore[no-any-return]
+        vector: Tensor = reducer(activation, batch)
         return vector.clone() if vector is activation else vector
 
     def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -335,9 +335,7 @@ def coder_of(coders: nn.ModuleDict, name: str) -> Coder | None:
     key = key_of.__wrapped__ if torch.compiler.is_compiling() else key_of
     for candidate in (key(name), key(name.split("#")[0])):
         if candidate in coders:
-            coder = coders[candidate]
-            assert isinstance(coder, Coder)
-            return coder
+            return cast(Coder, coders[candidate])
     return None
 
 

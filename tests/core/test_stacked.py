@@ -42,3 +42,14 @@ def test_a_copy_has_numbers_of_its_own() -> None:
     twin.log_norm.add_(1.0)
     assert not torch.allclose(twin(z).bits, before)
     torch.testing.assert_close(code(z).bits, before)
+
+
+def test_soft_codes_are_worked_out_when_they_are_asked_for() -> None:
+    pair = codes()
+    z = torch.randn(4, 5)
+    for found in price(pair, [code.project(z) for code in pair]):
+        soft = found.code
+        assert not {"log_probs", "squared_distances"} & set(vars(soft))
+        torch.testing.assert_close(soft.log_probs.exp().sum(1), torch.ones(4))
+        torch.testing.assert_close(soft.bits, found.bits)  # from the distances alone
+        assert soft.log_probs is soft.log_probs

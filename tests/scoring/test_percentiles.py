@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from nervecode.errors import ArtifactError, InputError, NotReadyError
 from nervecode.scoring import EmpiricalPercentileCalibrator, conformal_p_values
+from nervecode.scoring.percentiles import Steps
 
 
 def fitted(quantiles: tuple[float, ...] = (0.95, 0.5)) -> EmpiricalPercentileCalibrator:
@@ -30,6 +31,17 @@ def test_known_answers() -> None:
     assert calibrator.is_ood(torch.tensor([50.0, 50.5]), 0.5).tolist() == [False, True]
     assert calibrator.state is not None
     assert calibrator.state.num_samples == 100
+
+
+@pytest.mark.parametrize("n", [2, 7, 60])
+def test_p_value_and_percentile_of_one_look_up_are_those_of_the_page(n: int) -> None:
+    random = np.random.default_rng(n)
+    known = np.sort(random.integers(-9, 9, size=n) / 4)  # with ties, and 0 among them
+    scores = np.concatenate([known, random.normal(size=20), [0.0, -0.0, np.inf, -np.inf, 1e300]])
+    steps = Steps.p_value_and_percentile(torch.from_numpy(known))
+    p_value, percentile = steps(torch.from_numpy(scores).expand(2, -1))
+    np.testing.assert_array_equal(p_value, [(1 + (known >= s).sum()) / (n + 1) for s in scores])
+    np.testing.assert_array_equal(percentile, [(known <= s).sum() / n for s in scores])
 
 
 def test_ties_count_against_the_input() -> None:
