@@ -19,6 +19,8 @@ from torch import Tensor
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import check_archive
 from nervecode.lab.data.memory import check_size
+from nervecode.lab.data.rounding import merged_columns
+from nervecode.lab.data.seen import Seen
 
 INPUTS = ("x", "inputs")  # names of the inputs, the first one first
 BLOCK_BYTES = 64 << 20
@@ -65,13 +67,24 @@ def column_array(path: Path, name: str, *, key: str) -> np.ndarray:
             f"{source}: found {values.dtype} of shape {values.shape}, allowed: numbers or texts of "
             "shape (N,)"
         )
-    return values.astype(str) if values.dtype.kind == "S" else values
+    return _decoded(values, source) if values.dtype.kind == "S" else values
 
 
-def as_inputs(array: np.ndarray, source: str, *, series: bool) -> Tensor:
+def _decoded(values: np.ndarray, source: str) -> np.ndarray:
+    try:
+        return np.char.decode(values, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{source}: found {error.object!r}, allowed: texts, or bytes of them in UTF-8; "
+            'np.char.decode(y, "latin-1") makes texts of older ones'
+        ) from None
+
+
+def as_inputs(array: np.ndarray, source: str, *, series: bool, seen: Seen) -> Tensor:
     """Inputs in the shape of samples: (N, D), (N, C, H, W), or for series (N, C, T).
 
-    Pictures of bytes stay as they are; what is float32 already is not copied.
+    Pictures of bytes stay as they are; what is float32 already is not copied. `seen` is told what
+    becomes one by rounding.
 
     Raises:
         InputError: another shape or type, values that are not finite, or pictures of floats that
@@ -94,6 +107,8 @@ def as_inputs(array: np.ndarray, source: str, *, series: bool) -> Tensor:
             _check_values(block, source, start, pictures=pictures)
     else:
         values = np.empty(array.shape, np.float32)
+        if not pictures:
+            seen.rounded += merged_columns(first_block(array))
         for start, block in _blocks(array):
             with np.errstate(over="ignore"):
                 values[start : start + len(block)] = block
@@ -134,6 +149,11 @@ def _check_values(block: np.ndarray, source: str, start: int, *, pictures: bool)
             f"{block[row].max():.3g}, allowed in pictures: 0 to 1, or uint8; the network "
             "standardises them itself"
         )
+
+
+def first_block(array: np.ndarray) -> np.ndarray:
+    """So many rows of an array as are read at a time."""
+    return next(_blocks(array))[1]
 
 
 def _blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

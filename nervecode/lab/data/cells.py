@@ -1,6 +1,6 @@
 """Cells of tables: numbers, categories, or missing.
 
-One is missing where it is empty, or one of `MISSING_WORDS`.
+One is missing where it is one of `columns.MISSING_WORDS`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nervecode.errors import InputError
-from nervecode.lab.data.columns import spelling
+from nervecode.lab.data.columns import MISSING_WORDS, spelling
 
 if TYPE_CHECKING:
     from pandas import Series
 
-MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
 INTEGER = r"[-+]?\d+"
 MAX_EXACT = 1 << 53  # float64 holds all integers up to here, and some beyond
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from nervecode.errors import InputError, did_you_mean
 
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
 WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,999})(\.0)?")  # a whole number as it is usually written
 
 
@@ -29,10 +30,13 @@ class Column:
         names: dict[str, int] = {}
         codes = []
         for values in files:
-            missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
             distinct, places = np.unique(values, return_inverse=True)
-            numbers = [names.setdefault(spelling(value), len(names)) for value in distinct]
-            codes.append(np.where(missing, -1, np.array(numbers)[places]))
+            texts = [spelling(value) for value in distinct]
+            numbers = [
+                -1 if text in MISSING_WORDS else names.setdefault(text, len(names))
+                for text in texts
+            ]
+            codes.append(np.array(numbers, np.int64)[places])
         return cls(tuple(names), np.concatenate(codes))
 
     @property

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.data.image_files import ImageFiles
 from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.seen import Seen
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,6 +25,7 @@ class Dataset:
         calibration: the calibration part; None where it is cut from another.
         classes: the names of classes 0, 1, …; none where the numbers are the names.
         table: columns that are not encoded yet; inputs are the numbers of its rows then.
+        seen: what is to be told of the inputs.
     """
 
     train: Samples
@@ -31,6 +33,7 @@ class Dataset:
     calibration: Samples | None = None
     classes: tuple[str, ...] = ()
     table: DataFrame | None = None
+    seen: Seen = field(default_factory=Seen)
 
     def numbers(self) -> list[int]:
         """The numbers of all classes, in order."""

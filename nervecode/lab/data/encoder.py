@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +11,13 @@ from torch import Tensor
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.data.columns import are_whole, whole_name
+from nervecode.lab.data.seen import Seen
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 MAX_CATEGORIES = 256  # of one column: names and dates have more, and tell nothing of a class
 FORMAT = "nervecode-table-1"
-SHOWN = 5  # columns that a remark names
 MISSING = ""  # the category of an empty cell
 
 
@@ -100,39 +99,6 @@ class Category:
         hot[rows, place[rows]] = 1
         seen.unseen[self.name] += len(place) - len(rows)
         return hot
-
-
-@dataclass
-class Seen:
-    """What was met on the way: column -> how many values were missing, or categories unseen."""
-
-    missing: Counter[str] = field(default_factory=Counter)
-    unseen: Counter[str] = field(default_factory=Counter)
-
-    def remarks(self, name: str) -> list[str]:
-        """Sentences about a set."""
-        missing = _listed(self.missing)
-        unseen = _listed(self.unseen)
-        return [
-            *(
-                [f"{name}: missing numbers, taken as the mean of ID train: {missing}"]
-                if missing
-                else []
-            ),
-            *(
-                [f"{name}: categories that ID train lacks, taken as zeros: {unseen}"]
-                if unseen
-                else []
-            ),
-        ]
-
-
-def _listed(counts: Counter[str]) -> str:
-    """The columns with the highest counts, and how many more there are."""
-    columns = [(column, count) for column, count in counts.most_common() if count]
-    shown = ", ".join(f"{count:,} in {column!r}" for column, count in columns[:SHOWN])
-    more = len(columns) - SHOWN
-    return f"{shown} and others in {more} more columns" if more > 0 else shown
 
 
 @dataclass(frozen=True)

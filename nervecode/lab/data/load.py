@@ -10,13 +10,14 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset, ImageDataset
-from nervecode.lab.data.encoder import Seen, TableEncoder
+from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.image_lists import read_list
 from nervecode.lab.data.images import SIDE, fit_images
 from nervecode.lab.data.own import is_own, load_own, outside_inputs
 from nervecode.lab.data.picture_parts import load_parts
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
 from nervecode.lab.data.samples import Samples, Shape, chosen
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.schema import DataConfig
 
 

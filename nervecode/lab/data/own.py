@@ -21,7 +21,8 @@ from nervecode.lab.data.table_files import typed_blocks
 from nervecode.lab.schema import PATHS, DataConfig
 
 if TYPE_CHECKING:
-    from nervecode.lab.data.encoder import Seen, TableEncoder
+    from nervecode.lab.data.encoder import TableEncoder
+    from nervecode.lab.data.seen import Seen
 
 MAX_CLASSES = 1000
 DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
@@ -56,10 +57,10 @@ def load_own(config: DataConfig) -> Dataset:
     whole = Samples(rows.inputs, torch.from_numpy(labels), _groups(rows, paths))
     part = _part_of_each(rows, paths)
     if part is None:
-        return Dataset(whole, classes=classes, table=rows.table)
+        return Dataset(whole, classes=classes, table=rows.table, seen=rows.seen)
     train, calibration, test = (whole[torch.from_numpy(part == name)] for name in PARTS)
     return Dataset(
-        train, test, calibration if len(calibration) else None, classes=classes, table=rows.table
+        train, test, calibration if len(calibration) else None, classes, rows.table, rows.seen
     )
 
 
@@ -77,7 +78,7 @@ def outside_inputs(spec: str, encoder: TableEncoder | None, seen: Seen) -> Tenso
     kind, _, name = spec.partition(":")
     path = Path(name)
     if kind != "table":
-        return read_inputs(path, series=kind == "series")[0]
+        return read_inputs(path, series=kind == "series", seen=seen)[0]
     if encoder is None:
         raise InputError(f"{path}: is a table, allowed: inputs of the kind of the ID set")
     parts, size = [], 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from nervecode.errors import InputError
 from nervecode.lab.data.array_files import as_inputs, column_array, inputs_array
 from nervecode.lab.data.columns import Column, check_columns
 from nervecode.lab.data.memory import check_size
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.survey import Contents, survey
 from nervecode.lab.data.table_files import column_names, read_table
@@ -33,12 +34,14 @@ class Rows:
         counts: rows of each file.
         columns: what was asked for beside the inputs, by the key of the config.
         table: of the files together.
+        seen: what is to be told of the inputs.
     """
 
     inputs: Tensor
     counts: tuple[int, ...]
     columns: dict[str, Column]
     table: DataFrame | None = None
+    seen: Seen = field(default_factory=Seen)
 
     def place(self, row: int, paths: Sequence[Path]) -> str:
         """The file of a row, and its number there."""
@@ -51,7 +54,8 @@ class Rows:
 
 def _array_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
     series = config.id.startswith("series:")
-    files = [read_inputs(path, series=series) for path in paths]
+    seen = Seen()
+    files = [read_inputs(path, series=series, seen=seen) for path in paths]
     shapes = {tuple(inputs.shape[1:]) for inputs, _ in files}
     if len(shapes) > 1:
         raise InputError(
@@ -70,7 +74,7 @@ def _array_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
             _check_lengths(paths, files, given, f"data.{key}")
             columns[key] = Column.of_arrays(given)
     inputs = files[0][0] if len(files) == 1 else torch.cat([inputs for inputs, _ in files])
-    return Rows(inputs, tuple(len(inputs) for inputs, _ in files), columns)
+    return Rows(inputs, tuple(len(inputs) for inputs, _ in files), columns, seen=seen)
 
 
 def _table_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
@@ -117,7 +121,7 @@ def _is_number(contents: Contents, name: str, path: Path, config: DataConfig) ->
     return True
 
 
-def read_inputs(path: Path, *, series: bool) -> tuple[Tensor, np.ndarray | None]:
+def read_inputs(path: Path, *, series: bool, seen: Seen) -> tuple[Tensor, np.ndarray | None]:
     """(inputs, the classes that are among them: of `.ts` alone).
 
     Raises:
@@ -126,7 +130,7 @@ def read_inputs(path: Path, *, series: bool) -> tuple[Tensor, np.ndarray | None]
     if series and path.suffix == ".ts":
         array, classes = read_ts(path)
         return torch.from_numpy(array), classes
-    return as_inputs(inputs_array(path), str(path), series=series), None
+    return as_inputs(inputs_array(path), str(path), series=series, seen=seen), None
 
 
 def _beside(path: Path, name: str, classes: np.ndarray | None, *, key: str) -> np.ndarray | None:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.encoder import Seen, TableEncoder
+from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.load import load_id, load_outside, number
 from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names
 from nervecode.lab.data.partition import Parts, kept_classes, partition, shared_inputs, stream
 from nervecode.lab.data.registry import OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples, as_float
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.schema import PATHS, DataConfig
 
 TURNED = 10  # channels a step, from which on series look like (N, T, C)
@@ -106,7 +107,7 @@ def _encoded(dataset: Dataset, parts: Parts) -> tuple[Parts, TableEncoder | None
     """The rows of a table as numbers; the columns are fitted to those of ID train."""
     table = dataset.table
     if table is None:
-        return parts, None, []
+        return parts, None, dataset.seen.remarks("ID")
     seen = Seen()
     encoder = TableEncoder.fitted(table.iloc[parts.train.inputs.numpy()])
 
@@ -145,6 +146,11 @@ def _differs(spec: str, samples: Samples, test: Samples) -> None:
     count = min(len(samples), len(test))
     outside, inside = samples.inputs[:count], test.inputs[:count]
     if count and outside.dtype == inside.dtype and torch.equal(outside, inside):
+        if spec in OUTLIERS:
+            raise InputError(
+                f"data: the set {spec!r} fills the range of ID train, where all inputs are one; "
+                "allowed: ID inputs that differ"
+            )
         raise InputError(f"data: the OOD set {spec!r} holds the ID test split itself")
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data.array_files import readable_array
+from nervecode.lab.data.array_files import first_block, readable_array
+from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.inference.source import Inputs, Source
 
 SAMPLED = 64
@@ -38,6 +40,8 @@ class ArrayInputs(Source):
         self.units = -(-self.count // EVAL_BATCH)
         self.identity = {"count": self.count, "values": _fingerprint(array)}
         self._array: np.ndarray | None = array
+        if len(shape) < 3:
+            self.remarks = tuple(Seen(rounded=merged_columns(first_block(array))).remarks(name))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Some rows, as they are stored."""

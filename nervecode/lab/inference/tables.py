@@ -8,8 +8,9 @@ from tempfile import TemporaryFile
 import numpy as np
 
 from nervecode.errors import InputError
-from nervecode.lab.data.encoder import Seen, TableEncoder
+from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.samples import Shape
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.table_files import typed_blocks
 from nervecode.lab.inference.arrays import MappedInputs
 

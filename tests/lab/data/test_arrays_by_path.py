@@ -13,7 +13,10 @@ import torch
 from nervecode.errors import InputError
 from nervecode.lab.data import array_files, memory
 from nervecode.lab.data.names import set_name
+from nervecode.lab.data.rounding import merged_columns
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.splits import build_splits
+from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.schema import DataConfig
 
 COUNT = 60
@@ -96,7 +99,8 @@ def test_an_npy_is_mapped_and_has_its_labels_beside_it(tmp_path: Path) -> None:
     assert named.classes == ("ant", "bee", "cat")
     assert torch.equal(named.train.labels, plain.train.labels)
     assert isinstance(np.load(tmp_path / "x.npy", mmap_mode="r"), np.memmap)
-    mapped = array_files.as_inputs(array_files.inputs_array(tmp_path / "x.npy"), "x", series=False)
+    array = array_files.inputs_array(tmp_path / "x.npy")
+    mapped = array_files.as_inputs(array, "x", series=False, seen=Seen())
     before = (tmp_path / "x.npy").read_bytes()
     mapped[0] = 7  # on a copy: the file stays
     assert (tmp_path / "x.npy").read_bytes() == before
@@ -188,6 +192,85 @@ def test_the_first_measurement_among_classes_is_named(tmp_path: Path) -> None:
     text = refused(npz(tmp_path / "my.npz", x=vectors(), y=y))
     assert "row 7: found 1.9, allowed: names or whole numbers" in text
     assert text.endswith("measurements are no classes")
+
+
+@pytest.mark.parametrize("word", ["", " ", "NA", "nan", "null", "?"])
+@pytest.mark.parametrize(
+    ("key", "names", "found"),
+    [
+        ("target", ["ant", "bee"], "found nothing, allowed: a class"),
+        ("group", ["a", "b", "c"], "found nothing, allowed: the name of a group"),
+        ("split", ["train", "test"], "found 'nothing', allowed: train, calibration, test"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["U9", "S9"])
+def test_a_missing_text_beside_arrays_is_none(
+    tmp_path: Path, key: str, names: list[str], found: str, word: str, dtype: str
+) -> None:
+    values = np.array(names, dtype)[np.arange(COUNT) % len(names)]
+    values[7] = word
+    path = tmp_path / "my.npz"
+    spec = npz(path, x=vectors(), y=LABELS, values=values)
+    assert refused(spec, **{key: "values"}) == f"data.{key}: {path}: row 7: {found}"
+
+
+def test_bytes_beside_arrays_are_texts_in_utf8(tmp_path: Path) -> None:
+    names = np.array(["bär", "élan", "猫"])
+    x, path = vectors(), tmp_path / "my.npz"
+    coded = npz(path, x=x, y=np.char.encode(names, "utf-8")[LABELS])
+    assert build_splits(config(coded)).classes == tuple(sorted(names))
+    coded = npz(path, x=x, y=np.char.encode(names[:2], "latin-1")[LABELS % 2])
+    assert refused(coded) == (
+        f"{path}: y: found {'bär'.encode('latin-1')!r}, allowed: texts, or bytes of them in UTF-8; "
+        'np.char.decode(y, "latin-1") makes texts of older ones'
+    )
+
+
+TIMES = 1.7e12 + 1000 * np.random.default_rng(0).permutation(COUNT)  # milliseconds
+
+
+@pytest.mark.parametrize(
+    ("values", "merged"),
+    [
+        (TIMES, True), (TIMES.astype(np.int64), True), (2**40 + np.arange(COUNT), True),
+        (2**24 + np.arange(COUNT), True), (2**24 - np.arange(COUNT), False),
+        (np.where(np.arange(COUNT) % 3, TIMES, 0), True), (1e-30 * TIMES, True),
+        (TIMES - TIMES[0], False), (np.full(COUNT, 0.1), False), (vectors()[:, 0], False),
+        (np.random.default_rng(1).normal(size=COUNT), False), (np.arange(COUNT) * 2**40, False),
+    ],
+)  # fmt: skip
+def test_numbers_that_float32_does_not_tell_apart_are_told(
+    tmp_path: Path, values: np.ndarray, merged: bool
+) -> None:
+    x = np.stack([vectors()[:, 0].astype(values.dtype), values, np.arange(COUNT)], 1)
+    text = (
+        "{}: numbers that differ are one in float32, which inputs are: {}; less an offset, they "
+        "stay apart"
+    )
+    assert merged_columns(x) == (["column 1"] if merged else [])
+    spec = npz(tmp_path / "my.npz", x=x, y=LABELS)
+    far = npz(tmp_path / "far.npz", x=2 * x)
+    told = build_splits(config(spec, far=[far])).remarks
+    expected = tuple(text.format(name, "column 1") for name in ("ID", "array_far"))
+    assert tuple(remark for remark in told if "float32" in remark) == expected * merged
+    for suffix in ("npz", "npy"):
+        path = tmp_path / f"far.{suffix}"
+        np.save(path, x) if suffix == "npy" else None
+        remarks = open_inputs(str(path), (3,)).remarks
+        assert remarks == (text.format(path, "column 1"),) * merged
+    series = np.stack([values, np.arange(COUNT, dtype=float)])[None].repeat(COUNT, 0)
+    spec = npz(tmp_path / "series.npz", x=series, y=LABELS)
+    assert merged_columns(series) == (["channel 0"] if merged else [])
+    told = build_splits(config(spec)).remarks
+    assert (text.format("ID", "channel 0") in told) == merged
+
+
+def test_noise_over_inputs_that_are_all_one_is_refused(tmp_path: Path) -> None:
+    spec = npz(tmp_path / "series.npz", x=np.ones((COUNT, 2, 9)), y=LABELS)
+    assert refused(spec, far=["uniform_noise"]) == (
+        "data: the set 'uniform_noise' fills the range of ID train, where all inputs are one; "
+        "allowed: ID inputs that differ"
+    )
 
 
 def test_series_keep_their_channels(tmp_path: Path) -> None:
