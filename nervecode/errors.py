@@ -79,6 +79,16 @@ def need_extra(what: str, package: str, extra: str) -> None:
         )
 
 
+def brief(error: BaseException, limit: int = 200) -> str:
+    """The kind and the first line of an error of other people's code, cut where that is long.
+
+    >>> brief(KeyError("a"))
+    "KeyError: 'a'"
+    """
+    line = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return line if len(line) <= limit else f"{line[:limit]}…"
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest match, then what is allowed.
 

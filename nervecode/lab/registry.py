@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from nervecode.errors import InputError, did_you_mean
+from nervecode.errors import InputError, brief, did_you_mean
 
 T = TypeVar("T")
 
@@ -75,10 +75,9 @@ class Registry(dict[str, T]):
         try:
             return entry.load()
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise InputError(
                 f"{self.kind} {entry.name!r}: {entry.value} of {package_of(entry)} does not load "
-                f"({reason})"
+                f"({brief(error)})"
             ) from error
 
 

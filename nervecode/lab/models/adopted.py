@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,17 @@ from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.models.classifier import Classifier
 
 Self = TypeVar("Self", bound="Adopted")
+
+
+def trial_run(net: nn.Module, x: Tensor) -> Any:
+    """What a network on the CPU returns; its buffers and the random state stay as they are."""
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        output = net(x)
+        for buffer, before in buffers:
+            if not torch.equal(buffer, before):
+                buffer.copy_(before)
+    return output
 
 
 class Adopted(Classifier):
@@ -60,11 +71,12 @@ class Adopted(Classifier):
         if not linear:
             return None
         adopted = cls(net, head or linear[-1]).eval()
+        last = adopted.head
         try:
-            with torch.no_grad():
-                features, last = adopted.features(x), adopted.head
-                # Detectors compute with its weight and bias.
-                same = torch.equal(F.linear(features, last.weight, last.bias), logits)
+            with torch.no_grad():  # detectors compute with the weight and the bias
+                same = torch.equal(F.linear(adopted.features(x), last.weight, last.bias), logits)
         except (RuntimeError, TypeError, AttributeError):  # as where two heads are averaged
-            return None
+            same = False
+        if not same:
+            net.set_submodule(adopted.theirs, last)
         return adopted if same else None

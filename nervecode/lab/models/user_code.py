@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from nervecode.errors import ArtifactError, InputError, did_you_mean
+from nervecode.errors import ArtifactError, InputError, brief, did_you_mean
 from nervecode.files import sha256
 
 PREFIX = "python"
@@ -141,10 +141,9 @@ def load(name: str) -> Callable[..., Any]:
 def module_spec(module: str, places: list[str]) -> ModuleSpec | None:
     """Where a module is. `importlib.util.find_spec` would import the packages above it."""
     path: list[str] | None = places
-    name, spec = "", None
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        spec = PathFinder.find_spec(name, path) if path else None
+    spec = None
+    for part in module.split("."):  # by its last name: a namespace would ask for its parent
+        spec = PathFinder.find_spec(part, path) if path else None
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or ())
@@ -163,8 +162,7 @@ def _imported(name: str, file: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise InputError(f"model.name: {file} does not import ({reason})") from error
+        raise InputError(f"model.name: {file} does not import ({brief(error)})") from error
 
 
 def _places() -> list[str]:

@@ -17,6 +17,7 @@ from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.config.names import unknown_names
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.detectors.head import head_of
+from nervecode.lab.models.adopted import trial_run
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.foreign import load_foreign
@@ -32,6 +33,17 @@ def build(shape, num_classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(7), nn.ReLU(), nn.Linear(7, num_classes))
 def other(shape, num_classes):
     raise KeyError("no such size")
+"""
+
+
+NET = """
+from torch import nn
+from torch.nn import functional as F
+def build(shape, n): return Net(12, n)
+class Net(nn.Module):
+  def __init__(self, size, n):
+    super().__init__()
+    self.fc = nn.Linear(size, n)
 """
 
 
@@ -126,13 +138,94 @@ def test_what_is_not_there_is_told(name: str, words: str, write) -> None:  # typ
          "are not those of its last linear layer; allowed: an nn.Linear at the end"),
         ("from torch import nn\ndef build(shape, n):\n"
          "    return nn.Sequential(nn.Conv1d(3, n, 4), nn.Flatten())",
-         "are not those of its last linear layer"),
+         r"build' has no nn\.Linear, allowed: one at the end$"),
+        (NET + "  def forward(self, x): return self.fc(F.dropout(x.flatten(1)))",
+         "gives other logits for the same inputs in evaluation mode, as where a functional"),
+        (NET + "  def forward(self, x): return self.fc(x.flatten(1)) * float('nan')",
+         "gives NaN or infinity for inputs from -1 to 1"),
+        (NET + "  def forward(self, x): return self.fc(x.reshape(2, 12))",
+         r"takes 2 inputs at once but not 3, allowed: batches of any size: RuntimeError: shape"),
+        (NET + "  def forward(self, x): return self.bfloat16().fc(x.flatten(1).bfloat16()).float()",
+         r"last linear layer; its 'fc\.weight' is of torch\.bfloat16, allowed: torch\.float32"),
+        ("from torch import nn\ndef build(shape, n):\n"
+         "    return nn.Sequential(nn.Flatten(), nn.Linear(12, n)).double()",
+         r"same dtype.*; its '1\.weight' is of torch\.float64, allowed: torch\.float32"),
+        ("import torch\ndef build(shape, n):\n"
+         "    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, n))\n"
+         "    return torch.jit.trace(net.eval(), torch.zeros(2, *shape))",
+         r"is a TorchScript module, allowed: the torch\.nn\.Module it was made from"),
+        ("raise ValueError('x' * 5000)", r"does not import \(ValueError: x{188}…\)$"),
+        ("def build(shape, n): raise SystemExit('x' * 5000)", "fails: SystemExit: x{188}…$"),
     ],
 )  # fmt: skip
 def test_what_is_no_classifier_is_told(body: str, words: str, write) -> None:  # type: ignore[no-untyped-def]
     write(body)
     with pytest.raises(InputError, match=words):
         built()
+
+
+def test_a_linear_layer_alone_is_told(write) -> None:  # type: ignore[no-untyped-def]
+    write("from torch import nn\ndef build(shape, n): return nn.Linear(4, n)")
+    with pytest.raises(InputError, match=r"is a linear layer alone, allowed: nn\.Sequential"):
+        built(shape=(4,))
+
+
+def test_a_module_in_folders_without_init_is_found(write, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "nervecode_test_folder" / "sub"
+    folder.mkdir(parents=True)
+    (folder / "m.py").write_text(GOOD)
+    name = "python:nervecode_test_folder.sub.m:build"
+    source = find_source(name)
+    assert source is not None
+    assert source.file == folder / "m.py"
+    assert built(name).head.in_features == 7
+
+
+def test_inputs_may_be_changed_in_place(write) -> None:  # type: ignore[no-untyped-def]
+    write(NET + "  def forward(self, x): return self.fc(x.mul_(2).flatten(1))")
+    model, x = built(), torch.rand(6, 3, 4)
+    z = 2 * (x - model.mean) / model.std
+    torch.testing.assert_close(model(x.clone()), model.head(z.flatten(1)))
+
+
+COMPILED = {
+    "whole": "torch.compile(net)",
+    "a part": "nn.Sequential(torch.compile(net[:2]), net[2:])",
+    "in place": "net",
+}
+
+
+@pytest.mark.parametrize("how", COMPILED)
+def test_layers_of_a_compiled_network_are_seen(how: str, write) -> None:  # type: ignore[no-untyped-def]
+    write(
+        "import torch\nfrom torch import nn\ndef build(shape, n):\n"
+        "    net = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, n))\n"
+        + "    net.compile()\n" * (how == "in place")
+        + f"    return {COMPILED[how]}\n"
+    )
+    model, seen = built(shape=(4,)), []
+    (relu,) = (module for module in model.modules() if isinstance(module, nn.ReLU))
+    relu.register_forward_hook(lambda module, args, out: seen.append(out))
+    model(torch.rand(6, 4))
+    assert [tuple(out.shape) for out in seen] == [(6, 7)]
+    assert not any("_orig_mod" in key or "compiled" in key for key in model.state_dict())
+    assert all(module._compiled_call_impl is None for module in model.modules())
+
+
+def test_a_network_is_tried_without_a_trace(write) -> None:  # type: ignore[no-untyped-def]
+    write(
+        NET
+        + "    self.register_buffer('calls', torch.zeros(()))\n"
+        + "  def forward(self, x):\n    self.calls += 1\n    return self.fc(x.flatten(1))\n"
+        + "import torch\n"
+    )
+    model, x = built(), torch.rand(3, 3, 4)
+    assert model.state_dict()["net.calls"] == 2  # with its head, and without
+    before = torch.get_rng_state()
+    noisy = nn.Sequential(model, nn.Dropout())
+    assert trial_run(noisy.train(), x).shape == (3, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.state_dict()["net.calls"] == 2
 
 
 @pytest.mark.parametrize("where", ["build", "forward"])
