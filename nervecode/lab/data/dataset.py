@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from nervecode.lab.data.seen import Seen
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+WHOLE = re.compile(r"[-+]?\d+")
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,17 @@ class Dataset:
     def find(self, classes: Iterable[int | str], *, source: str) -> list[int]:
         """The numbers of classes, each given by its name or its number; a name comes first.
 
+        Where names are whole numbers, these are names alone: class 1 of 2, 4 and 6 is none, not 4.
+
         Raises:
             InputError: a class that the set does not have; the message begins with `source`.
         """
         numbers = self.numbers()
         named = {self.name(number): number for number in numbers}
+        by_name = any(map(WHOLE.fullmatch, named))
         wanted = []
         for given in classes:
-            number = named.get(str(given), given)
+            number = named.get(str(given), None if by_name else given)
             if not isinstance(number, int) or number not in numbers:
                 allowed = f"allowed: {', '.join(named)}"
                 hint = did_you_mean(str(given), named) if self.classes else allowed

@@ -133,7 +133,7 @@ def _turned(channels: int, steps: int) -> list[str]:
 
 def _no_kept_class(spec: str, config: DataConfig, dataset: Dataset, kept: list[int]) -> None:
     name, _, argument = spec.partition(":")
-    inside = set(argument.split(",")) & {*map(str, kept), *map(dataset.name, kept)}
+    inside = set(argument.split(",")) & set(map(dataset.name, kept))
     if name == config.id and inside:
         raise InputError(
             f"data: the OOD set {spec!r} holds class {min(inside)} of the ID set; allowed: classes "

@@ -94,6 +94,14 @@ def test_classes_of_a_folder_have_names(pictures: Path) -> None:
     assert "has no class cats; did you mean 'cat'? Allowed: ant, bee, cat" in text
 
 
+def test_folders_of_whole_numbers_have_names_and_no_places(tmp_path: Path) -> None:
+    spec = f"folder:{write_classes(tmp_path / 'pictures', '2', '10', '030')}"
+    assert f"data.hold_out: {spec} has no class 1; did you mean '10'? Allowed: 030, 10, 2" in (
+        refused(id=spec, hold_out=(1,))
+    )
+    assert build_splits(config(id=spec, hold_out=(10,))).classes == ("030", "2")
+
+
 def test_a_folder_has_parts_of_its_own(pictures: Path, tmp_path: Path) -> None:
     parts = {
         "test": write_classes(tmp_path / "test", "bee", "cat", "dog", count=5),

@@ -134,6 +134,18 @@ def test_whole_numbers_are_classes_in_their_order(frame: pd.DataFrame, tmp_path:
     assert splits.classes == ("-1", "10")
 
 
+@pytest.mark.parametrize("kinds", [(2, 4, 6), (2.0, 4.0, 6.0), ("2", "4", "6"), ("2", "4", "x")])
+def test_whole_numbers_are_names_and_no_places(
+    kinds: tuple[Any, ...], frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    frame["kind"] = np.array(kinds)[np.arange(len(frame)) % 3]
+    path = write(frame, tmp_path / "my.csv")
+    for absent in (0, 1, "1"):
+        text = refused(path, hold_out=[absent])
+        assert f"data.hold_out: table:{path} has no class {absent}; Allowed: 2, 4, " in text
+    assert build_splits(config(path, hold_out=[4])).classes[0] == "2"
+
+
 def test_a_table_of_other_columns_is_matched_by_name(frame: pd.DataFrame, tmp_path: Path) -> None:
     frame = split(frame)
     path = write(frame, tmp_path / "my.csv")
