@@ -186,15 +186,23 @@ def test_flags_are_empty_where_the_usual_alpha_is_too_small(
 
 
 def test_an_input_that_overflows_is_flagged_and_spoils_no_other(
-    cli: Any, finished: Path, test_images: np.ndarray, tmp_path: Path
+    cli: Any, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    odd = test_images[:5].copy()
-    odd[2] = 1e30
-    for name, array in (("plain", test_images[:5]), ("odd", odd)):
+    sets = {"id": "wine", "hold_out": [1], "near": ["held_out"], "far": ["uniform_noise"]}
+    config = tiny | {"seeds": [0], "data": sets, "model": {"name": "mlp", "width": 8}}
+    (tmp_path / "wine.json").write_text(json.dumps(config))
+    trained = cli("train", "--config", tmp_path / "wine.json", "--outdir", tmp_path)
+    assert trained.status == 0, trained.err
+    (run,) = tmp_path.glob("tiny-*")
+    assert cli("calibrate", run).status == 0
+    wines = DATASETS["wine"]().train.inputs[:5].numpy()
+    odd = wines.copy()
+    odd[2] = 1e38
+    for name, array in (("plain", wines), ("odd", odd)):
         np.save(tmp_path / f"{name}.npy", array)
         for suffix in ("csv", "jsonl"):
             output = tmp_path / f"{name}.{suffix}"
-            found = cli("score", finished, "--input", tmp_path / f"{name}.npy", "--output", output)
+            found = cli("score", run, "--input", tmp_path / f"{name}.npy", "--output", output)
             assert found.status == 0, found.err
     assert found.err.count("most surprising: 2 (NaN or infinity in a layer)") == 1
     plain, spoiled = read_csv(tmp_path / "plain.csv"), read_csv(tmp_path / "odd.csv")

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import check_archive
+from nervecode.lab.data.images import doubts
 from nervecode.lab.data.memory import check_size
 from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.seen import Seen
@@ -25,6 +26,7 @@ from nervecode.lab.data.seen import Seen
 INPUTS = ("x", "inputs")  # names of the inputs, the first one first
 BLOCK_BYTES = 64 << 20
 SMALLER = "pictures as uint8"
+PIXELS = "allowed in pictures: 0 to 1, or uint8; the network standardises them itself"
 
 
 def inputs_array(path: Path) -> np.ndarray:
@@ -34,7 +36,7 @@ def inputs_array(path: Path) -> np.ndarray:
         InputError: a file that is absent or no array file, or arrays of other names.
     """
     if path.suffix == ".npy":
-        return _mapped(path)
+        return mapped_array(path)
     names = _names(path)
     chosen = [name for name in INPUTS if name in names] or (names if len(names) == 1 else [])
     if not chosen:
@@ -43,6 +45,27 @@ def inputs_array(path: Path) -> np.ndarray:
             f"allowed: one array, or one named {' or '.join(map(repr, INPUTS))}"
         )
     return _member(path, chosen[0])
+
+
+def mapped_array(path: Path, *, writable: bool = True) -> np.ndarray:
+    """The array of an `.npy` file, mapped; the file stays as it is.
+
+    Args:
+        path: the file.
+        writable: as a tensor over it must be: what is written is copied. A large file may be too
+            large for it.
+
+    Raises:
+        InputError: a file that is absent, or no array of numbers or texts.
+    """
+    with readable_array(path):
+        with path.open("rb") as file:
+            _check_header(file, str(path))
+        mode: Literal["c", "r"] = "c" if writable else "r"  # c: copy on write
+        array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
+        if not isinstance(array, np.memmap):
+            raise ValueError("it is no array")
+        return array.view(np.ndarray)
 
 
 def column_array(path: Path, name: str, *, key: str) -> np.ndarray:
@@ -55,7 +78,7 @@ def column_array(path: Path, name: str, *, key: str) -> np.ndarray:
         file = path.with_name(f"{name}.npy")
         if not file.is_file():
             raise InputError(f"{key}: {file}: no such file, allowed: an array beside {path.name}")
-        source, values = str(file), np.array(_mapped(file))
+        source, values = str(file), np.array(mapped_array(file))
     else:
         names = _names(path)
         if name not in names:
@@ -84,7 +107,7 @@ def as_inputs(array: np.ndarray, source: str, *, series: bool, seen: Seen) -> Te
     """Inputs in the shape of samples: (N, D), (N, C, H, W), or for series (N, C, T).
 
     Pictures of bytes stay as they are; what is float32 already is not copied. `seen` is told what
-    becomes one by rounding.
+    becomes one by rounding, and of pictures that may be others.
 
     Raises:
         InputError: another shape or type, values that are not finite, or pictures of floats that
@@ -101,6 +124,8 @@ def as_inputs(array: np.ndarray, source: str, *, series: bool, seen: Seen) -> Te
     check_size(source, array.size * (1 if as_bytes else 4), instead=SMALLER)
     if array.ndim == (2 if series else 3):
         array = array[:, None]
+    if pictures:
+        seen.doubts += doubts(first_block(array))
     if as_bytes or array.dtype == np.float32:
         values = array
         for start, block in _blocks(array):
@@ -146,8 +171,7 @@ def _check_values(block: np.ndarray, source: str, start: int, *, pictures: bool)
         row = int(np.argwhere((block < 0) | (block > 1))[0][0])
         raise InputError(
             f"{source}: row {start + row}: found values from {block[row].min():.3g} to "
-            f"{block[row].max():.3g}, allowed in pictures: 0 to 1, or uint8; the network "
-            "standardises them itself"
+            f"{block[row].max():.3g}, {PIXELS}"
         )
 
 
@@ -160,17 +184,6 @@ def _blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     rows = max(1, BLOCK_BYTES // max(1, array[0].size * 8))
     for start in range(0, len(array), rows):
         yield start, array[start : start + rows]
-
-
-def _mapped(path: Path) -> np.ndarray:
-    with readable_array(path):
-        with path.open("rb") as file:
-            _check_no_objects(file, str(path))
-        # Copy on write: a tensor over it must be writable, and the file stays as it is.
-        array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
-        if not isinstance(array, np.memmap):
-            raise ValueError("it is no array")
-        return array.view(np.ndarray)
 
 
 def _names(path: Path) -> list[str]:
@@ -190,16 +203,16 @@ def _member(path: Path, name: str) -> np.ndarray:
             size = archive.getinfo(f"{name}.npy").file_size
             check_size(f"{path}: {name}", size, instead=SMALLER)
             with archive.open(f"{name}.npy") as file:
-                _check_no_objects(file, f"{path}: {name}")
+                _check_header(file, f"{path}: {name}")
         with np.load(path, allow_pickle=False) as arrays, warnings.catch_warnings():
             array: np.ndarray = arrays[name]
             return array
 
 
-def _check_no_objects(file: IO[bytes], source: str) -> None:
-    """Refuse an array of Python objects by its header: it would have to be unpickled."""
+def _check_header(file: IO[bytes], source: str) -> None:
+    """Refuse what is no array, or one of Python objects, by its header: neither is unpickled."""
     if file.read(6) != b"\x93NUMPY":
-        return  # the reader says what it is
+        raise ValueError("it does not begin as an .npy file does")
     file.seek(0)
     version = np.lib.format.read_magic(file)
     old = version == (1, 0)

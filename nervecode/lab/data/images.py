@@ -127,6 +127,22 @@ def image_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array)).permute(2, 0, 1).float() / 255
 
 
+def doubts(images: np.ndarray) -> list[str]:
+    """What is to be told of arrays, (N, C, H, W) or (N, H, W), that may be other pictures."""
+    channels, height, width = images.shape[1:] if images.ndim == 4 else (1, *images.shape[1:])
+    sentences = []
+    if images.dtype == np.uint8 and images.max() <= 1:
+        sentences.append(
+            "bytes of 0 and 1 alone are nearly black, as white is 255; x * 255 stretches them"
+        )
+    if channels not in (1, 3, 4) and width < min(channels, height):
+        sentences.append(
+            f"pictures of {channels} channels and {height} x {width} pixels; where the channels "
+            "are last, x.transpose(0, 3, 1, 2) brings them to the front"
+        )
+    return sentences
+
+
 def fit_images(images: Tensor, shape: Shape) -> Tensor:
     """(N, c, h, w) images as (N, *shape): grey or RGB, resized and cropped as `decode` does.
 
@@ -148,6 +164,11 @@ def fit_images(images: Tensor, shape: Shape) -> Tensor:
         images = (images * weights).sum(1, keepdim=True)
     elif shape[0] == 3 and images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
+    elif shape[0] != images.shape[1]:
+        raise InputError(
+            f"pictures of {images.shape[1]} channels do not fit inputs of {shape}, allowed: as many "
+            "channels, or grey and RGB"
+        )
     height, width = shape[1:]
     h, w = images.shape[2:]
     if (h, w) != (height, width):

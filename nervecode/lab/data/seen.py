@@ -17,11 +17,13 @@ class Seen:
         missing: column of a table -> how many numbers were missing.
         unseen: column of a table -> how many categories ID train lacks.
         rounded: columns or channels of an array whose numbers float32 does not tell apart.
+        doubts: sentences about arrays that may not be the pictures that they are taken for.
     """
 
     missing: Counter[str] = field(default_factory=Counter)
     unseen: Counter[str] = field(default_factory=Counter)
     rounded: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def remarks(self, name: str) -> list[str]:
         """Sentences about a set."""
@@ -29,6 +31,7 @@ class Seen:
         unseen = _listed(self.unseen)
         rounded = _shortened(self.rounded)
         return [
+            *(f"{name}: {doubt}" for doubt in dict.fromkeys(self.doubts)),
             *(
                 [
                     f"{name}: numbers that differ are one in float32, which inputs are: {rounded}; "

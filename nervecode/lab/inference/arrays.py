@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.array_files import first_block, readable_array
+from nervecode.lab.data.array_files import PIXELS, first_block, mapped_array
+from nervecode.lab.data.images import doubts
 from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.data.seen import Seen
@@ -40,8 +42,10 @@ class ArrayInputs(Source):
         self.units = -(-self.count // EVAL_BATCH)
         self.identity = {"count": self.count, "values": _fingerprint(array)}
         self._array: np.ndarray | None = array
-        if len(shape) < 3:
-            self.remarks = tuple(Seen(rounded=merged_columns(first_block(array))).remarks(name))
+        block = first_block(array)
+        pictures = len(shape) == 3
+        seen = Seen(doubts=doubts(block)) if pictures else Seen(rounded=merged_columns(block))
+        self.remarks = tuple(seen.remarks(name))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Some rows, as they are stored."""
@@ -56,14 +60,26 @@ class ArrayInputs(Source):
             values = torch.tensor(array.astype(np.float32)).view(-1, *self.shape)
         if array.dtype == np.uint8 and len(self.shape) == 3:
             values = values / 255
-        finite = values.isfinite().flatten(1).all(1)
-        reason = "holds NaN or infinity, allowed: finite float32 values"
-        rows = [start + i for i in (~finite).nonzero().flatten().tolist()]
-        bad = [f"{self.name}: row {row} {reason}" for row in rows]
+        wrong = _faults(values)
+        bad = [f"{self.name}: row {start + row} {reason}" for row, reason in wrong.items()]
         if bad and not self.skip_bad:
             raise InputError(f"{bad[0]}; --skip-bad leaves it out")
-        ids = [str(start + i) for i in finite.nonzero().flatten().tolist()]
-        yield Inputs(values[finite], ids, tuple(bad))
+        right = [row for row in range(len(values)) if row not in wrong]
+        yield Inputs(values[right], [str(start + row) for row in right], tuple(bad))
+
+
+def _faults(values: Tensor) -> dict[int, str]:
+    """Row -> why it cannot be scored: values that are not finite, pixels that leave [0, 1]."""
+    rows = values.flatten(1)
+    low, high = rows.amin(1), rows.amax(1)
+    finite = rows.isfinite().all(1)
+    right = finite & (low >= 0) & (high <= 1) if values.ndim == 4 else finite
+    return {
+        row: f"holds values from {low[row]:.3g} to {high[row]:.3g}, {PIXELS}"
+        if finite[row]
+        else "holds NaN or infinity, allowed: finite float32 values"
+        for row in (~right).nonzero().flatten().tolist()
+    }
 
 
 class MappedInputs(ArrayInputs):
@@ -79,11 +95,7 @@ class MappedInputs(ArrayInputs):
         return np.array(self._map()[start:stop])
 
     def _map(self) -> np.ndarray:
-        with readable_array(self.path):
-            mapped: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(mapped, np.memmap):
-                raise ValueError("it is no array")
-            return mapped
+        return mapped_array(self.path, writable=False)
 
 
 def _fingerprint(array: np.ndarray) -> str:

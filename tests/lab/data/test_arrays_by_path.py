@@ -371,3 +371,47 @@ def test_inputs_of_another_shape_are_no_ood_set(tmp_path: Path) -> None:
     )
     same = npz(tmp_path / "same.npz", x=build_splits(config(spec)).test.inputs.numpy())
     assert "holds the ID test split itself" in refused(spec, far=[same])
+
+
+def test_bytes_of_zero_and_one_are_told(tmp_path: Path) -> None:
+    mask = np.random.default_rng(0).integers(0, 2, (COUNT, 8, 8), np.uint8)
+    spec = npz(tmp_path / "my.npz", x=mask, y=LABELS)
+    far = npz(tmp_path / "far.npz", x=1 - mask)
+    remark = "bytes of 0 and 1 alone are nearly black, as white is 255; x * 255 stretches them"
+    assert build_splits(config(spec, far=[far])).remarks == (
+        f"ID: {remark}",
+        f"array_far: {remark}",
+    )
+    spec = npz(tmp_path / "my.npz", x=mask * np.uint8(255), y=LABELS)
+    assert build_splits(config(spec)).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [((16, 16, 5), True), ((16, 9, 2), True), ((16, 2, 5), False), ((3, 16, 2), False)],
+)
+def test_channels_that_look_last_are_told(
+    tmp_path: Path, shape: tuple[int, ...], told: bool
+) -> None:
+    x = np.random.default_rng(0).random((COUNT, *shape))
+    remark = (
+        f"ID: pictures of {shape[0]} channels and {shape[1]} x {shape[2]} pixels; where the "
+        "channels are last, x.transpose(0, 3, 1, 2) brings them to the front"
+    )
+    splits = build_splits(config(npz(tmp_path / "my.npz", x=x, y=LABELS)))
+    assert splits.remarks == (remark,) * told
+
+
+def test_pictures_of_other_channels_are_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    spec = npz(tmp_path / "my.npz", x=random.random((COUNT, 3, 8, 8)), y=LABELS)
+    near = npz(tmp_path / "near.npz", x=random.random((COUNT, 5, 8, 8)))
+    text = refused(spec, near=[near])
+    assert f"data: the set {near!r}: pictures of 5 channels do not fit inputs of (3, 8, 8)" in text
+
+
+def test_a_text_is_no_array(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    path.write_text("a text")
+    reason = "it does not begin as an .npy file does"
+    assert f"{path}: not a readable array file ({reason})" in refused(f"array:{path}")

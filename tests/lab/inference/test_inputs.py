@@ -14,6 +14,7 @@ from nervecode.errors import InputError
 from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.registry import DATASETS, OUTLIERS
 from nervecode.lab.data.samples import as_float
+from nervecode.lab.inference.open import open_inputs
 from tests.lab.inference.reading import read_inputs
 
 GREY = (1, 8, 8)
@@ -158,7 +159,8 @@ def test_features_fit_a_model_of_features(tmp_path: Path) -> None:
         (np.full((2, 1, 8, 8), 9), "found int64 pixels, allowed: float from 0 to 1, or uint8"),
         (np.full((2, 1, 8, 8), 9, "u2"), "found uint16 pixels, allowed: float from 0 to 1"),
         (np.full((2, 1, 8, 8), 1j), "found complex128 values"),
-        (np.full((2, 1, 8, 8), None), "not a readable array file"),
+        (np.full((2, 1, 8, 8), None), "found an object array, allowed: numbers or texts"),
+        (np.full((2, 1, 8, 8), 255.0), "row 0 holds values from 255 to 255, allowed in pictures: "),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, array: np.ndarray, words: str) -> None:
@@ -189,14 +191,48 @@ def test_a_row_that_is_not_finite_is_named_or_skipped(
     assert found.skipped == tuple(f"{path}: row {row} {reason}" for row in bad)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("scale", [(0, 255), (-1, 1), (0, 1.01)])
+def test_a_picture_of_another_range_is_named_or_skipped(
+    tmp_path: Path, scale: tuple[float, float], suffix: str
+) -> None:
+    array = np.random.default_rng(0).random((300, *GREY))
+    array[270, 0, 0, :2] = scale
+    path = tmp_path / f"x{suffix}"
+    np.save(path, array) if suffix == ".npy" else np.savez(path, array)
+    reason = (
+        f"row 270 holds values from {min(scale[0], array[270].min()):.3g} to {scale[1]:.3g}, "
+        "allowed in pictures: 0 to 1, or uint8; the network standardises them itself"
+    )
+    with pytest.raises(InputError) as caught:
+        read_inputs(str(path), GREY)
+    assert str(caught.value) == f"{path}: {reason}; --skip-bad leaves it out"
+    assert read_inputs(str(path), GREY, skip_bad=True).skipped == (f"{path}: {reason}",)
+    flat = array.reshape(300, 64)
+    np.save(path, flat) if suffix == ".npy" else np.savez(path, flat)
+    assert len(read_inputs(str(path), (64,)).ids) == 300  # features have no range
+
+
+@pytest.mark.parametrize(("high", "told"), [(1, True), (2, False)])
+def test_bytes_of_zero_and_one_are_told(tmp_path: Path, high: int, told: bool) -> None:
+    np.save(tmp_path / "x.npy", (pixels > 127).astype(np.uint8) * np.uint8(high))
+    source = open_inputs(str(tmp_path / "x.npy"), GREY)
+    remark = (
+        f"{tmp_path}/x.npy: bytes of 0 and 1 alone are nearly black, as white is 255; x * 255 "
+        "stretches them"
+    )
+    assert source.remarks == (remark,) * told
+
+
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_files_that_are_no_arrays_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     with pytest.raises(InputError, match="no such file"):
         read_inputs(str(path), GREY)
     path.write_text("hello")
-    with pytest.raises(InputError, match="not a readable array file"):
+    with pytest.raises(InputError, match="not a readable array file") as caught:
         read_inputs(str(path), GREY)
+    assert "pickle" not in str(caught.value)
 
 
 def test_names_of_data_sets_and_outliers() -> None:
