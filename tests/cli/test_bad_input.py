@@ -224,7 +224,7 @@ ROWS = [
     bad("score run --input infinite.npy", "infinite.npy: row 0 holds NaN or infinity"),
     bad("score run --input none.npy", "none.npy: found shape (0, 1, 8, 8)"),
     bad("score run --input words.npy", "words.npy: found <U"),
-    bad("score run --input pickled.npy", "pickled.npy: not a readable array file"),
+    bad("score run --input pickled.npy", "pickled.npy: found an object array"),
     bad("score run --input text.npy", "text.npy: not a readable array file"),
     bad("score run --input several.npz", "several.npz: found arrays a, b"),
     bad("score run --input no_images", "no_images: holds no image"),

@@ -166,8 +166,8 @@ def fit_images(images: Tensor, shape: Shape) -> Tensor:
         images = images.expand(-1, 3, -1, -1)
     elif shape[0] != images.shape[1]:
         raise InputError(
-            f"pictures of {images.shape[1]} channels do not fit inputs of {shape}, allowed: as many "
-            "channels, or grey and RGB"
+            f"pictures of {images.shape[1]} channels do not fit inputs of {shape}, allowed: as "
+            "many channels, or grey and RGB"
         )
     height, width = shape[1:]
     h, w = images.shape[2:]
