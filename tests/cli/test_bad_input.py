@@ -220,8 +220,8 @@ ROWS = [
     # Inputs to score
     bad("score run --input nowhere.npy", "nowhere.npy: no such file"),
     bad("score run --input shape.npy", "shape.npy: found shape (2, 3, 9, 9)", "(N, 1, 8, 8)"),
-    bad("score run --input nan.npy", "nan.npy: row 0 holds NaN or infinity"),
-    bad("score run --input infinite.npy", "infinite.npy: row 0 holds NaN or infinity"),
+    bad("score run --input nan.npy", "nan.npy: row 0, column (0, 0, 0): found nan, allowed"),
+    bad("score run --input infinite.npy", "infinite.npy: row 0, column (0, 0, 0): found inf"),
     bad("score run --input none.npy", "none.npy: found shape (0, 1, 8, 8)"),
     bad("score run --input words.npy", "words.npy: found <U"),
     bad("score run --input pickled.npy", "pickled.npy: found an object array"),

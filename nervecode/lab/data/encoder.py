@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.data.columns import are_whole, whole_name
 from nervecode.lab.data.seen import Seen
+from nervecode.lab.data.texts import what_to_do
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -36,20 +38,33 @@ class Number:
 
     @classmethod
     def fitted(cls, column: Series) -> Number:
-        """Mean and deviation (divisor N; 1 where all are equal), of what is not missing."""
+        """Mean and deviation (divisor N; 1 where all are equal), of what is not missing.
+
+        Raises:
+            InputError: float64 cannot hold the deviation.
+        """
         values = column.to_numpy()
         values = values[~np.isnan(values)]
         if values.min() == values.max():  # whose mean and deviation may be rounded
             return cls(str(column.name), float(values[0]), 1.0)
-        return cls(str(column.name), float(values.mean()), float(values.std()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = float(values.mean()), float(values.std())
+        if not 0 < scale < np.inf:
+            raise InputError(
+                f"column {column.name!r} holds numbers from {values.min():.3g} to "
+                f"{values.max():.3g}, allowed: those whose deviation float64 holds; "
+                f"data.drop=[{column.name}] leaves it out"
+            )
+        return cls(str(column.name), mean, scale)
 
     def encode(self, column: Series, seen: Seen) -> np.ndarray:
         """(N, 1) float32."""
         values = column.to_numpy()
         missing = np.isnan(values)
         seen.missing[self.name] += int(missing.sum())
-        standard = (np.where(missing, self.mean, values) - self.mean) / self.scale
-        return standard.astype(np.float32)[:, None]
+        with np.errstate(over="ignore"):  # `overflow` tells
+            standard = (np.where(missing, self.mean, values) - self.mean) / self.scale
+            return standard.astype(np.float32)[:, None]
 
 
 @dataclass(frozen=True)
@@ -81,9 +96,22 @@ class Category:
         if len(values) > MAX_CATEGORIES:
             raise InputError(
                 f"column {column.name!r} has {len(values):,} categories, such as {values[-1]!r}, "
-                f"allowed: {MAX_CATEGORIES}; data.drop=[{column.name}] leaves it out"
+                f"allowed: {MAX_CATEGORIES}; {what_to_do(values[-len(present) :])}"
+                f"data.drop=[{column.name}] leaves it out"
             )
         return cls(str(column.name), tuple(values))
+
+    def remarks(self, rows: int) -> list[str]:
+        """What is to be told of texts that may be no categories, fitted to so many rows."""
+        texts = [value for value in self.values if value != MISSING]
+        hint = what_to_do(texts)
+        if not hint and 2 * len(texts) <= rows:
+            return []
+        return [
+            f"column {self.name!r} is taken as {len(texts):,} categories in {rows:,} rows of ID "
+            f"train, such as {texts[-1]!r}; {hint}data.drop=[{self.name}] leaves it out, "
+            f"data.categories=[{self.name}] keeps it"
+        ]
 
     def encode(self, column: Series, seen: Seen) -> np.ndarray:
         """(N, width) float32."""
@@ -139,6 +167,32 @@ class TableEncoder:
         """(N, width) float32 of N rows; columns are found by their names."""
         parts = [column.encode(table[column.name], seen) for column in self.columns]
         return torch.from_numpy(np.concatenate(parts, 1))
+
+    def overflow(self, encoded: Tensor) -> tuple[int, str] | None:
+        """The first row with a number that float32 cannot hold once it is standardised, and which.
+
+        Args:
+            encoded: (N, width) what `encode` returned.
+        """
+        wrong = ~encoded.isfinite()
+        if not wrong.any():
+            return None
+        row, place = wrong.nonzero()[0].tolist()
+        return row, self.beyond(place)
+
+    def beyond(self, place: int) -> str:
+        """The column of a number of a row, which is too far from ID train."""
+        name = next(
+            column.name
+            for column, end in zip(
+                self.columns, accumulate(column.width for column in self.columns), strict=True
+            )
+            if place < end
+        )
+        return (
+            f"column {name!r}: found a number that is infinite in deviations of ID train, "
+            "allowed: finite float32 values"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same encoder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from nervecode.lab.data.memory import check_size
 from nervecode.lab.data.rows import READERS, Rows, read_inputs
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.table_files import typed_blocks
+from nervecode.lab.data.texts import are_dates
 from nervecode.lab.schema import PATHS, DataConfig
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from nervecode.lab.data.seen import Seen
 
 MAX_CLASSES = 1000
-DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
 PARTS = ("train", "calibration", "test")
 
 
@@ -81,9 +80,13 @@ def outside_inputs(spec: str, encoder: TableEncoder | None, seen: Seen) -> Tenso
         return read_inputs(path, series=kind == "series", seen=seen)[0]
     if encoder is None:
         raise InputError(f"{path}: is a table, allowed: inputs of the kind of the ID set")
-    parts, size = [], 0
+    parts, size, start = [], 0, 0
     for block in typed_blocks(path, encoder.names, encoder.numbers):
         parts.append(encoder.encode(block, seen))
+        if overflow := encoder.overflow(parts[-1]):
+            row, what = overflow
+            raise InputError(f"{path}: row {start + row}, {what}")
+        start += len(block)
         size += parts[-1].nbytes
         check_size(path, size, instead="fewer columns")
     if not parts:
@@ -107,7 +110,7 @@ def _classes(rows: Rows, paths: Sequence[Path]) -> tuple[tuple[str, ...], np.nda
         raise InputError(f"data.target: {place}: found nothing, allowed: a class")
     used = target.used
     names = [target.names[code] for code in used]
-    if all(map(DATE.fullmatch, names)):
+    if are_dates(names):
         raise InputError(
             f"data.target: {rows.place(0, paths)}: found {target.names[target.codes[0]]!r}, a "
             "date, allowed: names or whole numbers of classes"

@@ -107,7 +107,8 @@ def _is_number(contents: Contents, name: str, path: Path, config: DataConfig) ->
         row, text = kind.text
         raise InputError(
             f"{path}: row {row}, column {name!r}: found {text!r}, allowed: numbers with a decimal "
-            f"point; data.categories=[{name}] takes the column as categories"
+            f"point and nothing between thousands; data.categories=[{name}] takes the column as "
+            "categories"
         )
     if not kind.numbers:
         return False

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.encoder import Category, TableEncoder
 from nervecode.lab.data.load import load_id, load_outside, number
 from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names
@@ -82,7 +82,7 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     require((config.id, *parts_of_id, *config.near, *config.far))
     dataset = load_id(config)
     kept = kept_classes(config, dataset)
-    parts, encoder, remarks = _encoded(dataset, partition(config, dataset, kept))
+    parts, encoder, remarks = _encoded(config, dataset, partition(config, dataset, kept))
     if kind in PATHS:
         remarks += shared_inputs(config, parts)
     if kind == "series":
@@ -103,7 +103,9 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     return Splits(train, calibration, test, tuple(ood), classes, encoder, tuple(remarks))
 
 
-def _encoded(dataset: Dataset, parts: Parts) -> tuple[Parts, TableEncoder | None, list[str]]:
+def _encoded(
+    config: DataConfig, dataset: Dataset, parts: Parts
+) -> tuple[Parts, TableEncoder | None, list[str]]:
     """The rows of a table as numbers; the columns are fitted to those of ID train."""
     table = dataset.table
     if table is None:
@@ -112,14 +114,23 @@ def _encoded(dataset: Dataset, parts: Parts) -> tuple[Parts, TableEncoder | None
     encoder = TableEncoder.fitted(table.iloc[parts.train.inputs.numpy()])
 
     def encode(part: Samples) -> Samples:
-        return replace(part, inputs=encoder.encode(table.iloc[part.inputs.numpy()], seen))
+        encoded = encoder.encode(table.iloc[part.inputs.numpy()], seen)
+        if overflow := encoder.overflow(encoded):
+            raise InputError(f"{config.id}: {overflow[1]}")
+        return replace(part, inputs=encoded)
 
+    texts = [
+        f"ID: {remark}"
+        for column in encoder.columns
+        if isinstance(column, Category) and column.name not in config.categories
+        for remark in column.remarks(len(parts.train))
+    ]
     remarks = [
         f"ID: column {name!r} numbers the rows; data.drop=[{name}] leaves it out"
         for name in encoder.numbers
         if (np.diff(table[name].to_numpy()) == 1).all()
     ]
-    return Parts(*map(encode, parts)), encoder, [*remarks, *seen.remarks("ID")]
+    return Parts(*map(encode, parts)), encoder, [*remarks, *texts, *seen.remarks("ID")]
 
 
 def _turned(channels: int, steps: int) -> list[str]:

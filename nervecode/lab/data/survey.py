@@ -10,7 +10,8 @@ from nervecode.errors import InputError
 from nervecode.lab.data.cells import as_numbers
 from nervecode.lab.data.table_files import blocks
 
-DECIMAL_COMMA = r"[-+]?\d+,\d+"
+# Numbers with a decimal comma, or with separators of thousands.
+OTHER_NUMBERS = r"[-+]?(\d+,\d+|\d{1,3}([,.'’]\d{3})+([.,]\d+)?)"
 
 
 @dataclass
@@ -20,7 +21,7 @@ class ColumnKind:
     Attributes:
         numbers: how many of them are numbers.
         texts: how many are something else.
-        commas: how many of these are numbers with a decimal comma.
+        commas: how many of these are numbers with other separators than a decimal point.
         text: the first that is no number, as (row, text).
     """
 
@@ -54,7 +55,7 @@ def survey(path: Path, names: Sequence[str]) -> Contents:
             if wrong.any():
                 texts = block[name][wrong].astype(str)
                 kind.texts += len(texts)
-                kind.commas += int(texts.str.fullmatch(DECIMAL_COMMA).sum())
+                kind.commas += int(texts.str.fullmatch(OTHER_NUMBERS).sum())
                 kind.text = kind.text or (contents.rows + int(wrong.argmax()), texts.iloc[0])
         contents.rows += len(block)
     if not contents.rows:

@@ -52,6 +52,13 @@ class ArrayInputs(Source):
         assert self._array is not None
         return self._array[start:stop]
 
+    def not_finite(self, row: int, entry: int, value: float) -> str:
+        """Why a row is bad, by the place of a number in it."""
+        axes = tuple(map(int, np.unravel_index(entry, self.shape)))
+        column = axes[0] if len(axes) == 1 else axes
+        place = f"{self.name}: row {row}, column {column}"
+        return f"{place}: found {value}, allowed: finite float32 values"
+
     def read(self, unit: int) -> Iterator[Inputs]:
         """The finite rows of one batch, named by their number; pictures of bytes become [0, 1]."""
         start = unit * EVAL_BATCH
@@ -60,26 +67,30 @@ class ArrayInputs(Source):
             values = torch.tensor(array.astype(np.float32)).view(-1, *self.shape)
         if array.dtype == np.uint8 and len(self.shape) == 3:
             values = values / 255
-        wrong = _faults(values)
-        bad = [f"{self.name}: row {start + row} {reason}" for row, reason in wrong.items()]
+        wrong = self._faults(values, array, start)
+        bad = list(wrong.values())
         if bad and not self.skip_bad:
             raise InputError(f"{bad[0]}; --skip-bad leaves it out")
         right = [row for row in range(len(values)) if row not in wrong]
         yield Inputs(values[right], [str(start + row) for row in right], tuple(bad))
 
-
-def _faults(values: Tensor) -> dict[int, str]:
-    """Row -> why it cannot be scored: values that are not finite, pixels that leave [0, 1]."""
-    rows = values.flatten(1)
-    low, high = rows.amin(1), rows.amax(1)
-    finite = rows.isfinite().all(1)
-    right = finite & (low >= 0) & (high <= 1) if values.ndim == 4 else finite
-    return {
-        row: f"holds values from {low[row]:.3g} to {high[row]:.3g}, {PIXELS}"
-        if finite[row]
-        else "holds NaN or infinity, allowed: finite float32 values"
-        for row in (~right).nonzero().flatten().tolist()
-    }
+    def _faults(self, values: Tensor, array: np.ndarray, start: int) -> dict[int, str]:
+        """Row -> why it cannot be scored: values that are not finite, pixels that leave [0, 1]."""
+        rows = values.flatten(1)
+        low, high = rows.amin(1), rows.amax(1)
+        finite = rows.isfinite()
+        right = finite.all(1)
+        if values.ndim == 4:
+            right &= (low >= 0) & (high <= 1)
+        faults = {}
+        for row in (~right).nonzero().flatten().tolist():
+            if finite[row].all():
+                held = f"from {low[row]:.3g} to {high[row]:.3g}"
+                faults[row] = f"{self.name}: row {start + row} holds values {held}, {PIXELS}"
+            else:
+                entry = int(finite[row].int().argmin())
+                faults[row] = self.not_finite(start + row, entry, array[row].flat[entry])
+        return faults
 
 
 class MappedInputs(ArrayInputs):

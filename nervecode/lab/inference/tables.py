@@ -27,7 +27,7 @@ class TableInputs(MappedInputs):
         if encoder is None:
             raise InputError(f"{path}: is a table, allowed: inputs of the kind of the ID set")
         self._rows = TemporaryFile()  # noqa: SIM115 - it is read as long as this lives
-        self._width = encoder.width
+        self._encoder = encoder
         seen = Seen()
         for block in typed_blocks(path, encoder.names, encoder.numbers):
             self._rows.write(encoder.encode(block, seen).numpy().tobytes())
@@ -38,4 +38,8 @@ class TableInputs(MappedInputs):
         self.remarks = tuple(seen.remarks(str(path)))
 
     def _map(self) -> np.ndarray:
-        return np.memmap(self._rows, np.float32, "r").reshape(-1, self._width)
+        return np.memmap(self._rows, np.float32, "r").reshape(-1, self._encoder.width)
+
+    def not_finite(self, row: int, entry: int, value: float) -> str:
+        """The column of the table that the number stands for."""
+        return f"{self.path}: row {row}, {self._encoder.beyond(entry)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.splits import Splits, build_splits
+from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.schema import DataConfig
 
 COLOURS = ["red", "green", "blue"]
@@ -381,11 +383,14 @@ def test_missing_words_are_missing_in_parquet_as_in_csv(
     assert build_splits(config(write(frame, tmp_path / "my.parquet"))).encoder == first.encoder
 
 
-def test_decimal_commas_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["1,5", "1,234", "1,234,567.8", "1.234.567", "1.234,5", "1'234"])
+def test_other_separators_than_a_decimal_point_are_told(tmp_path: Path, first: str) -> None:
     path = tmp_path / "my.csv"
-    path.write_text("size;kind\n" + "1,5;x\n-2,25;y\n3;x\n" * 20)
-    text = refused(path, drop=[])
-    assert f"{path}: row 0, column 'size': found '1,5', allowed: numbers with a decimal" in text
+    path.write_text("size;kind\n" + f"{first};x\n-2,25;y\n3;x\n" * 20)
+    assert refused(path, drop=[]) == (
+        f"{path}: row 0, column 'size': found {first!r}, allowed: numbers with a decimal point and "
+        "nothing between thousands; data.categories=[size] takes the column as categories"
+    )
     assert build_splits(config(path, drop=[], categories=["size"])).encoder is not None
 
 
@@ -424,6 +429,79 @@ def test_integers_that_float64_cannot_hold_are_told(
     table, _ = table_files.read_table([path], ["card"], [])
     assert set(table["card"].cat.categories) == {str(2**53), str(exact), str(integer)}
     assert build_splits(config(path, categories=["card"])).encoder is not None
+
+
+@pytest.mark.parametrize("power", [300, -200])
+def test_a_deviation_beyond_float64_is_told_by_its_column(
+    frame: pd.DataFrame, tmp_path: Path, power: int
+) -> None:
+    frame["mole"] = np.resize([float(f"1e{power}"), float(f"-3e{power}")], len(frame))
+    path = write(frame, tmp_path / "my.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refused(path) == (
+            f"column 'mole' holds numbers from -3e{power:+} to 1e{power:+}, allowed: those whose "
+            "deviation float64 holds; data.drop=[mole] leaves it out"
+        )
+    assert build_splits(config(path, drop=["owner", "mole"])).train.inputs.shape[1] == 5
+
+
+def test_a_number_too_far_from_id_train_is_told_by_its_column(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = write(frame, tmp_path / "my.csv")
+    far = write(frame.assign(time=frame["time"].where(frame.index != 7, 1e300)), tmp_path / "f.csv")
+    what = (
+        "column 'time': found a number that is infinite in deviations of ID train, allowed: finite "
+        "float32 values"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refused(path, test=str(far)) == f"table:{path}: {what}"
+        text = refused(path, far=[f"table:{far}"])
+        assert text == f"data: the set 'table:{far}': {far}: row 7, {what}"
+        encoder = build_splits(config(path)).encoder
+        assert encoder is not None
+        source = open_inputs(str(far), (5,), encoder=encoder)
+        with pytest.raises(InputError) as caught:
+            list(source.read(0))
+    assert str(caught.value) == f"{far}: row 7, {what}; --skip-bad leaves it out"
+    (batch,) = open_inputs(str(far), (5,), encoder=encoder, skip_bad=True).read(0)
+    assert batch.skipped == (f"{far}: row 7, {what}",)
+    assert len(batch.inputs) == len(frame) - 1
+
+
+def test_texts_that_may_be_no_categories_are_told(frame: pd.DataFrame, tmp_path: Path) -> None:
+    number = np.arange(len(frame))
+    frame = split(frame).assign(
+        day=[f"2026-{1 + i % 3:02}-{1 + i % 28:02}" for i in number],
+        share=[f"{i % 50}.5%" for i in number],
+        price=[f"$ {i % 3}" for i in number],
+        code=[f"c{i % 40}" for i in number],
+        grade=[f"{i % 3}{'AB'[i % 2]}" for i in number],  # units that differ are none
+    )
+    path = write(frame, tmp_path / "my.csv")
+    told = {
+        "day": "a date becomes numbers, such as a year, before it is an input; ",
+        "share": "without '%' they are numbers; ",
+        "price": "without '$' they are numbers; ",
+        "code": "",
+    }
+    remarks = [r for r in build_splits(config(path, split="part")).remarks if "taken" in r]
+    remarks = [r for r in remarks if "ID train lacks" not in r]
+    train = frame[frame.part == "train"]
+    assert remarks == [
+        f"ID: column {name!r} is taken as {train[name].nunique()} categories in 72 rows of ID "
+        f"train, such as {max(train[name])!r}; {hint}data.drop=[{name}] leaves it out, "
+        f"data.categories=[{name}] keeps it"
+        for name, hint in told.items()
+    ]
+    kept = build_splits(config(path, split="part", categories=["day", "code"], drop=["owner"]))
+    assert not any("column 'day'" in r or "column 'code'" in r for r in kept.remarks)
+    many = pd.concat([frame] * 4).assign(share=[f"{i}.5%" for i in range(480)], part="train")
+    many.iloc[-30:, many.columns.get_loc("part")] = "test"
+    text = refused(write(many, path), split="part")
+    assert "column 'share' has 360 categories, such as '99.5%', allowed: 256; without '%'" in text
 
 
 def test_large_numbers_written_as_floats_pass(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -151,9 +151,9 @@ def test_features_fit_a_model_of_features(tmp_path: Path) -> None:
         (np.zeros((2, 1, 8, 9)), "found shape (2, 1, 8, 9)"),
         (np.zeros((0, 1, 8, 8)), "found shape (0, 1, 8, 8)"),
         (np.zeros(()), "found shape ()"),
-        (np.full((2, 1, 8, 8), np.nan), "holds NaN or infinity"),
-        (np.full((2, 1, 8, 8), np.inf), "holds NaN or infinity"),
-        (np.full((2, 1, 8, 8), 1e300), "holds NaN or infinity"),
+        (np.full((2, 1, 8, 8), np.nan), "row 0, column (0, 0, 0): found nan, allowed"),
+        (np.full((2, 1, 8, 8), np.inf), "found inf, allowed: finite float32"),
+        (np.full((2, 1, 8, 8), 1e300), "found 1e+300, allowed: finite float32"),
         (np.full((2, 1, 8, 8), "a"), "found <U1 values"),
         (np.full((2, 1, 8, 8), True), "found bool values"),
         (np.full((2, 1, 8, 8), 9), "found int64 pixels, allowed: float from 0 to 1, or uint8"),
@@ -177,18 +177,22 @@ def test_a_row_that_is_not_finite_is_named_or_skipped(
     tmp_path: Path, bad: list[int], suffix: str
 ) -> None:
     array = np.random.default_rng(0).random((4, 16))
-    array[bad, 5] = [np.nan, np.inf, -np.inf, 1e300][: len(bad)]
+    wrong = [np.nan, np.inf, -np.inf, 1e300][: len(bad)]
+    array[bad, 5] = wrong
     path = tmp_path / f"x{suffix}"
     np.save(path, array) if suffix == ".npy" else np.savez(path, array)
-    reason = "holds NaN or infinity, allowed: finite float32 values"
+    reasons = [
+        f"{path}: row {row}, column 5: found {value}, allowed: finite float32 values"
+        for row, value in zip(bad, wrong, strict=True)
+    ]
     with pytest.raises(InputError) as caught:
         read_inputs(str(path), (16,))
-    assert str(caught.value) == f"{path}: row {bad[0]} {reason}; --skip-bad leaves it out"
+    assert str(caught.value) == f"{reasons[0]}; --skip-bad leaves it out"
     found = read_inputs(str(path), (16,), skip_bad=True)
     kept = [row for row in range(4) if row not in bad]
     assert found.ids == [str(row) for row in kept]
     np.testing.assert_array_equal(found.inputs, array[kept].astype(np.float32))
-    assert found.skipped == tuple(f"{path}: row {row} {reason}" for row in bad)
+    assert found.skipped == tuple(reasons)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
