@@ -80,3 +80,4 @@ class ImageDataset:
     train: ImageFiles
     test: ImageFiles | None = None
     classes: tuple[str, ...] = ()
+    seen: Seen = field(default_factory=Seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,34 +98,48 @@ class ImageFiles:
         return digest.hexdigest()
 
 
-def images_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and its sub-folders, in the order of `image_names`."""
-    return [folder / name for name in image_names(folder)]
+def images_below(folder: Path, passed: Counter[str] | None = None) -> list[Path]:
+    """Every picture in a folder and its sub-folders, as `image_names` has them."""
+    return [folder / name for name in image_names(folder, passed)]
 
 
-def image_names(folder: Path) -> list[str]:
+def image_names(folder: Path, passed: Counter[str] | None = None) -> list[str]:
     """Paths of pictures below a folder, in the order of their parts.
 
-    Hidden files and folders are passed over. Links to folders are followed, though not round in
-    circles. Paths are text, which takes a tenth of the memory of `Path`.
+    Links to folders are followed, though not round in circles. Paths are text, which takes a tenth
+    of the memory of `Path`.
+
+    Args:
+        folder: whose hidden files and folders are passed over, without a word.
+        passed: suffix -> how many files of it are passed over; counted here.
 
     Raises:
         InputError: a folder that cannot be read.
     """
-    return [os.path.relpath(path, folder) for path in _pictures(str(folder), frozenset())]
+    passed = Counter() if passed is None else passed
+    return [os.path.relpath(path, folder) for path in _pictures(str(folder), frozenset(), passed)]
 
 
-def _pictures(folder: str, above: frozenset[str]) -> Iterator[str]:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden, or left by a packer or a server."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+
+
+def _pictures(folder: str, above: frozenset[str], passed: Counter[str]) -> Iterator[str]:
     here = os.path.realpath(folder)
     if here in above:
         return
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
+            shown = [entry for entry in entries if not is_hidden(entry.name)]
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
     for entry in sorted(shown, key=lambda entry: entry.name):
         if entry.is_dir():
-            yield from _pictures(entry.path, above | {here})
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield from _pictures(entry.path, above | {here}, passed)
+            continue
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix in SUFFIXES:
             yield entry.path
+        else:
+            passed[suffix or "without a suffix"] += 1

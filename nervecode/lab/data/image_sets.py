@@ -7,9 +7,10 @@ from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import ImageDataset
-from nervecode.lab.data.image_files import ImageFiles, images_below
+from nervecode.lab.data.image_files import ImageFiles, images_below, is_hidden
 from nervecode.lab.data.images import SUFFIXES
 from nervecode.lab.data.locate import locate, require
+from nervecode.lab.data.seen import Seen
 
 
 def dtd(argument: str = "") -> ImageDataset:
@@ -49,29 +50,41 @@ def folder(argument: str = "") -> ImageDataset:
     """
     require([f"folder:{argument}"])
     root = Path(argument)
-    (files,), classes = class_folders([root])
+    seen = Seen()
+    (files,), classes = class_folders([root], seen)
     if not len(files):
-        files = _unlabelled(root)
+        seen = Seen()
+        files = ImageFiles.listed((path, -1) for path in images_below(root, seen.passed))
     if not len(files):
         raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")
-    return ImageDataset(files, classes=classes)
+    return ImageDataset(files, classes=classes, seen=seen)
 
 
-def class_folders(roots: Sequence[Path]) -> tuple[list[ImageFiles], tuple[str, ...]]:
-    """(the pictures in the sub-folders of each root; their classes, numbered for all together)."""
+def class_folders(roots: Sequence[Path], seen: Seen) -> tuple[list[ImageFiles], tuple[str, ...]]:
+    """(the pictures in the sub-folders of each root; their classes, numbered for all together).
+
+    `seen` is told which files are passed over.
+    """
     listed = [
         [
             (path, label.name)
-            for label in sorted(root.iterdir())
-            if label.is_dir() and label.name[0] != "."
-            for path in images_below(label)
+            for label in sub_folders(root)
+            for path in images_below(label, seen.passed)
         ]
         for root in roots
     ]
+    for root in roots:
+        beside = sum(path.suffix.lower() in SUFFIXES for path in root.iterdir() if path.is_file())
+        seen.passed["beside the folders of the classes"] += beside
     names = sorted({name for pairs in listed for _, name in pairs})
     numbers = {name: number for number, name in enumerate(names)}
     files = [ImageFiles.listed((path, numbers[name]) for path, name in pairs) for pairs in listed]
     return files, tuple(names)
+
+
+def sub_folders(root: Path) -> list[Path]:
+    """The folders in a folder, in the order of their names."""
+    return [path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)]
 
 
 def _home(name: str) -> Path:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 # Pillow knows more, and some of those run other programs (EPS).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
+    ".apng", ".jfif", ".jpe", ".pbm", ".pfm", ".pnm",
+)  # fmt: skip
 MAX_PIXELS = 50_000_000  # 150 MB in RGB
 RULE = "RGB as shown, shorter side resized (bilinear, to bytes), centre cropped, in [0, 1]"
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow and `open_image` raise
@@ -115,6 +118,12 @@ def decode(file: Path | IO[bytes], side: int, *, resize: int | None = None) -> T
     """
     shorter = resize or side
     with open_image(file) as image:
+        longer = shorter * max(image.size) // min(image.size)
+        if shorter * longer > MAX_PIXELS:
+            raise ValueError(
+                f"{image.width} x {image.height} pixels, {longer:,} x {shorter} once resized, "
+                f"allowed: {MAX_PIXELS:,}"
+            )
         resized = vision.resize(as_shown(image), shorter, vision.InterpolationMode.BILINEAR)
     array = np.array(vision.center_crop(resized, [side, side]))
     return torch.from_numpy(array).permute(2, 0, 1)
@@ -173,6 +182,11 @@ def fit_images(images: Tensor, shape: Shape) -> Tensor:
     h, w = images.shape[2:]
     if (h, w) != (height, width):
         cover = (height, w * height // h) if h * width <= w * height else (h * width // w, width)
+        if cover[0] * cover[1] > MAX_PIXELS:
+            raise InputError(
+                f"pictures of {h} x {w} pixels are {cover[0]} x {cover[1]} once resized, allowed: "
+                f"{MAX_PIXELS:,} pixels"
+            )
         images = F.interpolate(images, cover, mode="bilinear", antialias=True)
         images = vision.center_crop(images, [height, width])
     return images.clamp(0, 1)

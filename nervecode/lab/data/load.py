@@ -84,14 +84,16 @@ def load_outside(
         InputError: a set that is damaged or does not fit, or classes that it does not have.
     """
     name, _, argument = spec.partition(":")
+    seen = seen or Seen()
     if is_own(spec):
-        inputs = outside_inputs(spec, encoder, seen or Seen())
+        inputs = outside_inputs(spec, encoder, seen)
         samples = Samples.unlabelled(inputs[chosen(len(inputs), limit, generator)])
     elif name in DATASETS:
         samples = _classes(DATASETS[name](), spec, argument)
     else:
         listed = name == "list"
         files = ImageDataset(read_list(Path(argument))) if listed else IMAGE_SETS[name](argument)
+        seen.passed += files.seen.passed
         part = files.test or files.train
         wanted = part if name in ("folder", "list") else part.of(_wanted(spec, argument))
         _not_empty(len(wanted), spec)

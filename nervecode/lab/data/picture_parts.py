@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.image_files import ImageFiles
+from nervecode.lab.data.image_files import ImageFiles, image_names
 from nervecode.lab.data.image_lists import read_labelled
-from nervecode.lab.data.image_sets import class_folders
-from nervecode.lab.data.images import SIDE
+from nervecode.lab.data.image_sets import class_folders, sub_folders
+from nervecode.lab.data.images import SIDE, SUFFIXES
 from nervecode.lab.data.partition import stream
 from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.schema import DataConfig
 
 # Folders of these names hold the parts of a set, and no classes.
@@ -33,10 +35,11 @@ def load_parts(config: DataConfig) -> Dataset:
     given = {"id": path, "test": config.test, "calibration": config.calibration}
     paths = {key: Path(value) for key, value in given.items() if value}
     classes: tuple[str, ...] = ()
+    seen = Seen()
     if kind == "list":
         listed = [read_labelled(path) for path in paths.values()]
     else:
-        listed, classes = class_folders(list(paths.values()))
+        listed, classes = class_folders(list(paths.values()), seen)
         _check_folders(paths, listed, classes)
     files = dict(zip(paths, listed, strict=True))
     if config.calibration or (config.test and config.calibration_from == "test"):
@@ -48,25 +51,41 @@ def load_parts(config: DataConfig) -> Dataset:
 
     train = load("id")
     assert train is not None
-    return Dataset(train, load("test"), load("calibration"), classes=classes)
+    return Dataset(train, load("test"), load("calibration"), classes=classes, seen=seen)
 
 
 def _check_folders(
     paths: dict[str, Path], listed: Sequence[ImageFiles], classes: tuple[str, ...]
 ) -> None:
-    """Refuse folders without classes, and those whose sub-folders are parts."""
+    """Refuse folders without classes, classes without a picture, and parts in place of classes."""
     for (key, path), files in zip(paths.items(), listed, strict=True):
-        count, least = len(set(files.labels)), 2 if key == "id" else 1
+        numbers = set(files.labels)
+        for folder in sub_folders(path):
+            if folder.name not in {classes[number] for number in numbers}:
+                _check_no_pictures(folder, key)
+        count, least = len(numbers), 2 if key == "id" else 1
         if count < least:
             raise InputError(
                 f"data.{key}: {path}: found {count} class sub-folders, allowed as ID data: "
                 f"{('one', 'two')[least - 1]} or more"
             )
-    if all(name.lower() in PART_NAMES for name in classes):
-        train = next((name for name in classes if "train" in name.lower()), classes[0])
-        other = next(name for name in classes if name != train)
+    parts = [name for name in classes if name.lower() in PART_NAMES]
+    if len(parts) > 1:
+        train = next((name for name in parts if "train" in name.lower()), parts[0])
+        other = next(name for name in parts if name != train)
         root = paths["id"]
         raise InputError(
-            f"data.id: {root} holds {', '.join(classes)}, which are parts and no classes; allowed: "
+            f"data.id: {root} holds {', '.join(parts)}, which are parts and no classes; allowed: "
             f"data.id=folder:{root / train} with data.test={root / other}"
+        )
+
+
+def _check_no_pictures(folder: Path, key: str) -> None:
+    """Refuse a folder whose files are no pictures that are read; an empty one is no class."""
+    passed: Counter[str] = Counter()
+    image_names(folder, passed)
+    if passed:
+        raise InputError(
+            f"data.{key}: {folder}: holds no picture, found {', '.join(sorted(passed))}; allowed "
+            f"in a class: {', '.join(SUFFIXES)}"
         )

@@ -17,11 +17,13 @@ class Seen:
         missing: column of a table -> how many numbers were missing.
         unseen: column of a table -> how many categories ID train lacks.
         rounded: columns or channels of an array whose numbers float32 does not tell apart.
+        passed: suffix -> how many files of a folder are passed over; or where these lie.
         doubts: sentences about arrays that may not be the pictures that they are taken for.
     """
 
     missing: Counter[str] = field(default_factory=Counter)
     unseen: Counter[str] = field(default_factory=Counter)
+    passed: Counter[str] = field(default_factory=Counter)
     rounded: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -30,7 +32,9 @@ class Seen:
         missing = _listed(self.missing)
         unseen = _listed(self.unseen)
         rounded = _shortened(self.rounded)
+        passed = _shortened([f"{n:,} {suffix}" for suffix, n in self.passed.most_common() if n])
         return [
+            *([f"{name}: files that are passed over: {passed}"] if passed else []),
             *(f"{name}: {doubt}" for doubt in dict.fromkeys(self.doubts)),
             *(
                 [

@@ -16,6 +16,7 @@ from nervecode.errors import InputError
 from nervecode.lab.data.image_files import image_names
 from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images
 from nervecode.lab.data.samples import EVAL_BATCH, Shape, as_float
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.inference.source import Inputs, Source
 
 
@@ -32,7 +33,9 @@ class ImageInputs(Source):
         resize: int | None = None,
     ) -> None:
         self.root = path if path.is_dir() else path.parent
-        self.names = image_names(path) if path.is_dir() else [path.name]
+        seen = Seen()
+        self.names = image_names(path, seen.passed) if path.is_dir() else [path.name]
+        self.remarks = tuple(seen.remarks(str(path)))
         if not self.names:
             raise InputError(f"{path}: holds no image; allowed: {', '.join(SUFFIXES)}")
         check_image_shape(self.root / self.names[0], shape)

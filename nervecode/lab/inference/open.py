@@ -13,6 +13,7 @@ from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.own import is_own
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.table_files import SUFFIXES
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs
@@ -93,9 +94,12 @@ def _named(source: str, shape: Shape, resize: int | None) -> ArrayInputs:
         raise InputError(
             f"--input {source}: neither a path nor a data set; {did_you_mean(source, names)}"
         )
-    generator = torch.Generator().manual_seed(0)
+    generator, seen = torch.Generator().manual_seed(0), Seen()
     if source in OUTLIERS:
         inputs = OUTLIERS[source](shape, generator)
     else:
-        inputs = as_float(load_outside(source, shape, resize=resize, generator=generator).inputs)
-    return ArrayInputs(source, inputs.numpy(), shape)
+        samples = load_outside(source, shape, resize=resize, generator=generator, seen=seen)
+        inputs = as_float(samples.inputs)
+    named = ArrayInputs(source, inputs.numpy(), shape)
+    named.remarks += tuple(seen.remarks(source))
+    return named

@@ -14,7 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.images import fit_images
+from nervecode.lab.data.images import FORMATS, SUFFIXES, fit_images
 from nervecode.lab.data.load import load_id
 from nervecode.lab.data.names import set_name
 from nervecode.lab.data.registry import DATASETS
@@ -156,6 +156,84 @@ def test_parts_are_no_classes(tmp_path: Path) -> None:
         f"data.id: {root} holds train, val, which are parts and no classes; allowed: "
         f"data.id=folder:{root}/train with data.test={root}/val"
     ) in refused(id=f"folder:{root}")
+
+
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("Train", "test"), ("val", "test")])
+def test_parts_beside_another_folder_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    root = write_classes(tmp_path / "pets", *parts, "extra", count=2)
+    first, second = sorted(parts, key=lambda name: (name.lower() != "train", name))[:2]
+    text = refused(id=f"folder:{root}")
+    assert f"holds {', '.join(sorted(parts))}, which are parts and no classes" in text
+    assert f"data.id=folder:{root}/{first} with data.test={root}/{second}" in text
+    one = write_classes(tmp_path / "vehicles", "bus", "train", count=12)
+    assert build_splits(config(id=f"folder:{one}")).classes == ("bus", "train")
+
+
+def test_what_packers_and_servers_leave_is_no_class(pictures: Path) -> None:
+    before = load_id(config(id=f"folder:{pictures}")).train
+    for name in ("__MACOSX", "@eaDir", "ant/@eaDir"):
+        write_classes(pictures / name, "left")
+    after = load_id(config(id=f"folder:{pictures}"))
+    assert after.classes == ("ant", "bee", "cat")
+    assert after.train.fingerprint == before.fingerprint
+
+
+def test_suffixes_are_those_of_the_formats_in_pillow() -> None:
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    assert set(SUFFIXES) == known
+
+
+def test_files_that_are_passed_over_are_told(pictures: Path, tmp_path: Path) -> None:
+    before = load_id(config(id=f"folder:{pictures}")).train
+    for name in ("ant/a.bak", "ant/b.BAK", "bee/c.tga", "cat/README", "cat/.hidden", "notes.txt"):
+        (pictures / name).write_text("no picture")
+    Image.new("L", (8, 8)).save(pictures / "beside.png")
+    far = write_classes(tmp_path / "scans", "deep") / "x.heic"
+    far.write_text("no picture")
+    flat = write_classes(tmp_path / "flat", "deep") / "deep"
+    (flat / "x.heic").write_text("no picture")
+    splits = build_splits(
+        config(id=f"folder:{pictures}", far=[f"folder:{far.parent}", f"folder:{flat}"])
+    )
+    assert splits.remarks[0] == (
+        "ID: files that are passed over: 2 .bak, 1 .tga, 1 without a suffix, 1 beside the folders "
+        "of the classes"
+    )
+    assert splits.remarks[-1] == "folder_deep: files that are passed over: 1 .heic"
+    assert load_id(config(id=f"folder:{pictures}")).train.fingerprint == before.fingerprint
+
+
+def test_a_jfif_is_read(pictures: Path) -> None:
+    for path in (pictures / "ant").glob("*.jpg"):
+        path.rename(path.with_suffix(".JFIF"))
+    assert len(load_id(config(id=f"folder:{pictures}")).train) == 36
+
+
+def test_a_class_without_a_picture_is_refused(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "dog").mkdir()
+    assert build_splits(config(id=f"folder:{pictures}")).classes == ("ant", "bee", "cat")
+    (pictures / "dog/a.tga").write_text("no picture")
+    (pictures / "dog/b").write_text("no picture")
+    reason = "holds no picture, found .tga, without a suffix; allowed in a class: .png, .jpg"
+    assert f"data.id: {pictures}/dog: {reason}" in refused(id=f"folder:{pictures}")
+    test = write_classes(tmp_path / "test", "ant", "bee")
+    (pictures / "dog").rename(test / "dog")
+    assert f"data.test: {test}/dog: {reason}" in refused(id=f"folder:{pictures}", test=str(test))
+
+
+@pytest.mark.parametrize("size", [(1, 3_000_000), (3_000_000, 1)])
+def test_a_picture_that_is_large_once_resized_is_refused(
+    pictures: Path, size: tuple[int, int]
+) -> None:
+    thin = pictures / "ant/thin.png"
+    Image.new("L", size).save(thin)
+    assert (
+        f"{thin}: not a readable image ({size[0]} x {size[1]} pixels, 96,000,000 x 32 once "
+        "resized, allowed: 50,000,000)"
+    ) in refused(id=f"folder:{pictures}")
+    images = torch.zeros(1, 3, *size, dtype=torch.uint8)
+    with pytest.raises(InputError, match="once resized, allowed: 50,000,000 pixels"):
+        fit_images(images, (3, 32, 32))
 
 
 def test_a_path_becomes_absolute(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
