@@ -48,7 +48,17 @@ def import_checkpoint(
         return wanted.seeds[0] if seed is None else seed
 
     opened, new, prepared = open_run(
-        "import-checkpoint", run, preset, config, seeds, device, outdir, override, {}, check=check
+        "import-checkpoint",
+        run,
+        preset,
+        config,
+        seeds,
+        device,
+        outdir,
+        override,
+        {},
+        check=check,
+        trains=False,
     )
     say(f"Run: {opened.root}")
     with working(opened, new) as (shown, _):

@@ -27,10 +27,11 @@ def open_run(
     settings: Mapping[str, Any] | None = None,
     *,
     check: Callable[[Config, Prepared], object] = lambda config, prepared: None,
+    trains: bool = True,
 ) -> tuple[RunDir, Config, Prepared]:
     """The run that the arguments of a command name, or a new one, and the config it is to have.
 
-    Nothing is written before all is in order, `check` included.
+    Nothing is written before all is in order, `check` included; `trains` is as in `prepare`.
     """
     from nervecode.lab.ranks.job import check_batch
     from nervecode.lab.run.shared import create_shared, open_shared
@@ -40,7 +41,7 @@ def open_run(
 
     def checked(new: Config, opened: RunDir | None = None) -> Prepared:
         check_batch(new.train.batch_size, compiled=new.train.compile)
-        prepared = prepare(new, opened)
+        prepared = prepare(new, opened, trains=trains)
         check(new, prepared)
         return prepared
 

@@ -165,3 +165,29 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(place: Path
         assert done.status == 2
         assert "1 of the network's 4 tensors fit, 1 do not: the file lacks '0.bias'" in done.err
     assert not (place / "runs").exists()
+
+
+AUXILIARY = """
+class Net(nn.Sequential):
+    def forward(self, x):
+        return (super().forward(x),) * 2 if self.training else super().forward(x)
+def auxiliary(shape, num_classes):
+    return Net(nn.Linear(shape[0], 8), nn.ReLU(), nn.Linear(8, num_classes))
+"""
+
+
+def test_what_cannot_be_trained_is_told_before_a_run_is_made_and_is_imported(
+    place: Path, cli: Cli
+) -> None:
+    (place / f"{MODULE}.py").write_text(SOURCE + AUXILIARY)
+    name = ["--config", "mine.yaml", "--trust-code", "-o", f"model.name=python:{MODULE}:auxiliary"]
+    for options in ([], ["--dry-run"]):
+        done = cli("train", *name, *options)
+        assert (done.status, "in training mode the network gives tuple" in done.err) == (2, True)
+    assert not (place / "runs").exists()
+    weights = {"0.weight": torch.zeros(8, 2), "0.bias": torch.zeros(8)}
+    weights |= {"2.weight": torch.zeros(3, 8), "2.bias": torch.zeros(3)}
+    save_file(weights, place / "theirs.safetensors")
+    alone = ["-o", "signals.nervecode_v0_1_1=null"]
+    done = cli("import-checkpoint", "theirs.safetensors", *name, *alone)
+    assert done.status == 0, done.err

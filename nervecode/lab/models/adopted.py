@@ -15,7 +15,7 @@ Self = TypeVar("Self", bound="Adopted")
 
 
 def trial_run(net: nn.Module, x: Tensor) -> Any:
-    """What a network on the CPU returns; its buffers and the random state stay as they are."""
+    """What a network returns, without gradients; buffers and random state stay as they are."""
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         output = net(x)

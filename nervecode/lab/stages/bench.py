@@ -41,6 +41,7 @@ from nervecode.lab.stages.same_data import note_data, refuse_other_data
 from nervecode.lab.stages.score import score_seed
 from nervecode.lab.stages.train import train_seed
 from nervecode.lab.stages.trial import Trial
+from nervecode.lab.trainer.batches import check_training
 from nervecode.lab.trainer.trainer import Diverged
 from nervecode.layers import select_layers
 
@@ -78,16 +79,18 @@ class Prepared:
     remark: str | None = None  # what is to be told of the weights that training begins with
 
 
-def prepare(config: Config, run: RunDir | None = None) -> Prepared:
+def prepare(config: Config, run: RunDir | None = None, *, trains: bool = True) -> Prepared:
     """Load the data, and find every fault of a config before anything is written.
 
     Args:
         config: what is wanted.
         run: that has been made, and may have been trained.
+        trains: whether a new run will be trained.
 
     Raises:
         InputError: no such device, class, or layer; weights that do not fit, code that nobody
-            trusts; data by path that are not those that the run was trained on.
+            trusts, a network that cannot be trained; data by path that are not those that the run
+            was trained on.
         ArtifactError: code that is not what the run was trained with.
     """
     check_unchanged(config.model.name, None if run is None else user_code(run.meta))
@@ -101,6 +104,8 @@ def prepare(config: Config, run: RunDir | None = None) -> Prepared:
         refuse_other_data(run, config, splits)
     model = build_model(config.model, splits.train, splits.num_classes)
     remark = begin(config.model, model) if run is None else None
+    if run is None and trains:
+        check_training(model, config.train, splits.train.inputs)
     normalise_together(model)
     for name, signal in config.signals.items():
         try:

@@ -18,6 +18,7 @@ from nervecode.lab.models.signals import build_signals
 from nervecode.lab.models.weights import begin
 from nervecode.lab.schema import Config
 from nervecode.lab.trainer.augment import Augmentation
+from nervecode.lab.trainer.batches import check_training
 from nervecode.lab.trainer.trainer import Trainer
 
 STEPS = 3
@@ -52,6 +53,7 @@ def dry_run(config: Config) -> Estimate:
     seed_everything(config.seeds[0])
     model = build_model(config.model, splits.train, splits.num_classes).to(device)
     begin(config.model, model)
+    check_training(model, config.train, splits.train.inputs.to(device))
     learned = build_signals(config, model, recipe="v0_1_1")
     fitted = build_signals(config, model, recipe="bits")
     trainer = Trainer(

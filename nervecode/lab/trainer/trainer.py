@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import TrainConfig
 from nervecode.lab.trainer.augment import Augmentation
+from nervecode.lab.trainer.batches import batch_sizes
 from nervecode.lab.trainer.forward import FEATURES, Coded, ForwardPass, build_forward
 from nervecode.lab.trainer.frozen import freeze, frozen_features, is_frozen
 from nervecode.lab.trainer.objective import Objective
@@ -43,6 +45,7 @@ class Trainer:
     the global random states, and here:
 
     Attributes:
+        sizes: of the batches of an epoch.
         start: state of the trainer's own random generator when the epoch began.
         rate: learning rate when the epoch began.
         done: what `step` returned for each step of the epoch so far; the sum over ranks counts.
@@ -72,7 +75,8 @@ class Trainer:
         self.dtype = choose_dtype(config.precision, device)
         self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
         self.random = torch.Generator().manual_seed(seed)
-        self.steps_per_epoch = -(-len(train) // config.batch_size)
+        self.sizes = batch_sizes(model, config, self.inputs)
+        self.steps_per_epoch = len(self.sizes)
         for wrapped in signals.values():
             wrapped.coders.to(device)
             self._materialise(wrapped)
@@ -113,7 +117,7 @@ class Trainer:
         row = self._row(number)
         if number < self.config.epochs:  # what is put anew after the last would learn nothing
             self._revive()
-        trained = len(self.inputs) - before * self.config.batch_size
+        trained = sum(self.sizes[before:])
         self.layer_rows += self.diagnostics.rows(epoch=number)
         self._begin()
         return {**row, "samples_per_second": trained / (time.perf_counter() - began)}
@@ -147,11 +151,11 @@ class Trainer:
 
     def _batches(self) -> list[tuple[Tensor, Augmentation]]:
         """Order and augmentation of an epoch, drawn and copied to the device at once."""
-        count, size, device = len(self.inputs), self.config.batch_size, self.inputs.device
+        count, device = len(self.inputs), self.inputs.device
         self.random.set_state(self.start)
         order = torch.randperm(count, generator=self.random).to(device)
         drawn = Augmentation.draw(self.config.augment, count, generator=self.random, device=device)
-        parts = [slice(first, first + size) for first in range(0, count, size)]
+        parts = [slice(*ends) for ends in pairwise(accumulate(self.sizes, initial=0))]
         return [(order[part], drawn[part]) for part in parts]
 
     def step(self, index: Tensor, augmentation: Augmentation) -> Tensor:
@@ -185,11 +189,9 @@ class Trainer:
     def _row(self, number: int) -> Row:
         """The epoch's figures, once they are known to be finite."""
         sums = torch.stack(self.done).cpu()  # (steps, 3), on the device until now
-        size, count = self.config.batch_size, len(self.inputs)
-        sizes = torch.full((len(sums),), size).clamp_max(count - size * torch.arange(len(sums)))
-        losses = (sums[:, 0] + self.config.coding_weight * sums[:, 1]) / sizes
+        losses = (sums[:, 0] + self.config.coding_weight * sums[:, 1]) / torch.tensor(self.sizes)
         check_finite(losses, self._tensors(), f"epoch {number}", self.rate)
-        task, coding, right = (sums.sum(0) / count).tolist()
+        task, coding, right = (sums.sum(0) / len(self.inputs)).tolist()
         return {
             "epoch": number,
             "loss": task + self.config.coding_weight * coding,
