@@ -10,6 +10,7 @@ from pytorch_ood.detector import PNML
 from torch import nn
 
 from nervecode.core import ClassMoments, LabelCode
+from nervecode.core.label import LabelDistribution
 from nervecode.errors import InputError, NotReadyError
 
 
@@ -109,3 +110,12 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(NotReadyError, match="needs at least 2"):
         LabelCode.fit(moments(torch.randn(1, 4)))
     assert LabelCode.fit(moments(torch.randn(2, 4))).factors.isfinite().all()
+
+
+def test_the_class_is_that_of_the_largest_logit_where_rounding_hides_it() -> None:
+    logits = torch.tensor([[1.0, 1e-9, 2e-9, 0.0], [0.0, 1e-9, 2e-9, 0.0]])
+    code = LabelDistribution(logits)
+    assert code.best_index.tolist() == [0, 2]
+    torch.testing.assert_close(code.probs, logits.softmax(1))
+    torch.testing.assert_close(code.squared_distances, -2 * logits.log_softmax(1))
+    torch.testing.assert_close(code.bits, torch.zeros(2), atol=1e-6, rtol=0)  # the p_k sum to 1
