@@ -89,6 +89,13 @@ def brief(error: BaseException, limit: int = 200) -> str:
     return line if len(line) <= limit else f"{line[:limit]}…"
 
 
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name that is most like one, capitals aside before all; None where none is."""
+    names = sorted(allowed)
+    alike = [other for other in names if other.casefold() == str(name).casefold()]
+    return next(iter(alike or get_close_matches(str(name), names, n=1, cutoff=0.51)), None)
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest match, then what is allowed.
 
@@ -96,6 +103,6 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     "did you mean 'digits'? Allowed: digits, toy"
     """
     names = sorted(allowed)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.51)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    near = nearest(name, names)
+    hint = f"did you mean '{near}'? " if near else ""
     return f"{hint}Allowed: {', '.join(names) if names else '(none)'}"

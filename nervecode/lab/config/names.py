@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import did_you_mean
+from nervecode.errors import did_you_mean, nearest
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
 from nervecode.lab.detectors.registry import DETECTORS, Detector, Option
 from nervecode.lab.models.registry import LIBRARIES, MODELS
@@ -140,10 +140,17 @@ def _alike(value: Any, default: Option) -> bool:
 
 def _unknown(key: str, kind: str, name: Any, allowed: Iterable[str]) -> Iterator[Problem]:
     allowed = list(dict.fromkeys(allowed))
-    if name not in allowed and kind == "dataset" and (file := FILES.get(Path(name).suffix)):
-        yield key, f"unknown {kind} {name!r}; did you mean '{file}:{name}'?"
+    if name not in allowed and kind == "dataset" and (spec := _spelled(name)):
+        yield key, f"unknown {kind} {name!r}; did you mean {spec!r}?"
     elif name not in allowed:
         yield key, f"unknown {kind} {name!r}; {did_you_mean(name, allowed)}"
+
+
+def _spelled(name: str) -> str | None:
+    """A file in the place of a set's name, or behind a kind that is none, as it is spelled."""
+    kind, colon, path = name.partition(":")
+    known = (nearest(kind, PATHS) if colon else None) or FILES.get(Path(name).suffix)
+    return known and f"{known}:{path if colon else name}"
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from nervecode.errors import InputError, MissingExtraError, NervecodeError
+from nervecode.errors import InputError, MissingExtraError, NervecodeError, nearest
 from nervecode.lab.data.catalogue import CATALOGUE, DatasetInfo, Files, Installed
 from nervecode.lab.data.wheels import module_folder
 from nervecode.lab.schema import PATHS
@@ -99,12 +99,9 @@ def locate(spec: str) -> Location:
     """Whether a set can be used here; a name beyond the catalogue is taken as present."""
     name, _, argument = spec.partition(":")
     entry = CATALOGUE.get(name)
-    if name == "folder" and argument:
-        return Location(
-            spec, Path(argument).is_dir(), argument, "give the path of a folder of images"
-        )
     if name in PATHS and argument:
-        return Location(spec, Path(argument).is_file(), argument, "give the path of a file")
+        path = Path(argument)
+        return Location(spec, path.is_dir() if name == "folder" else path.is_file(), argument)
     if entry and entry.pictures:
         folder = pictures_folder()
         if folder and all((folder / file).is_file() for file in entry.pictures):
@@ -162,8 +159,12 @@ def locations() -> list[Location]:
     return [locate(name) for name in CATALOGUE]
 
 
-def require(specs: Iterable[str]) -> None:
+def require(specs: Iterable[str], keys: Mapping[str, str] | None = None) -> None:
     """Make sure that sets are here; `NAME:ARGUMENT` asks for `NAME`.
+
+    Args:
+        specs: of the sets.
+        keys: spec -> the key of a config that has it, where that is told.
 
     Raises:
         InputError: every set that is absent, where it was looked for, and what gets it.
@@ -172,8 +173,29 @@ def require(specs: Iterable[str]) -> None:
     absent = [place for place in dict.fromkeys(map(locate, specs)) if not place.present]
     if not absent:
         return
-    lines = [f"data: {place.name} is absent from {place.where}; get it: {place.command}"
-             for place in absent]  # fmt: skip
+    lines = [f"{(keys or {}).get(place.name, 'data')}: {_absence(place)}" for place in absent]
     extra = all(place.command == EXTRA for place in absent)
     error: type[NervecodeError] = MissingExtraError if extra else InputError
     raise error("\n".join(lines))
+
+
+def _absence(place: Location) -> str:
+    """What is wrong with a set that cannot be used, and what to do."""
+    if place.command:
+        return f"{place.name} is absent from {place.where}; get it: {place.command}"
+    path, of_folder = Path(place.where), place.name.startswith("folder:")
+    allowed = "the path of a folder of images" if of_folder else "the path of a file"
+    if path.exists():
+        found = "a folder" if path.is_dir() else "a file" if path.is_file() else "no file"
+        return f"{place.name}: {path} is {found}, allowed: {allowed}"
+    near = nearest(path.name, _beside(path, folders=of_folder))
+    hint = f"did you mean {near!r}? Allowed" if near else "allowed"
+    return f"{place.name} is absent from {path}; {hint}: {allowed}"
+
+
+def _beside(path: Path, *, folders: bool) -> list[str]:
+    """The folders, or the files, where one should be."""
+    try:
+        return [p.name for p in path.parent.iterdir() if (p.is_dir() if folders else p.is_file())]
+    except OSError:  # that folder is absent too
+        return []

@@ -48,7 +48,11 @@ def partition(config: DataConfig, dataset: Dataset, kept: list[int]) -> Parts:
     parts = parts._replace(train=parts.train.head(config.limit_train))
     for name, part in zip(Parts._fields[:3], parts, strict=False):
         if len(part) < 2:
-            raise InputError(f"data: the {name} split of {config.id!r} holds {len(part)} samples")
+            path = {"calibration": config.calibration, "test": config.test}.get(name)
+            what = "samples of kept classes" if config.hold_out else "samples"
+            raise InputError(
+                f"data: the {name} split of {path or config.id!r} holds {len(part)} {what}"
+            )
     return _apart(config, parts)
 
 

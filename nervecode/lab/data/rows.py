@@ -93,7 +93,7 @@ def _table_rows(paths: Sequence[Path], config: DataConfig) -> Rows:
     contents = survey(paths[0], columns)
     check_size(paths[0], 8 * contents.rows * len(columns), instead="fewer columns (data.drop)")
     numbers = [name for name in columns if _is_number(contents, name, paths[0], config)]
-    table, counts = read_table(paths, [*columns, *beside.values()], numbers)
+    table, counts = read_table(paths, [*columns, *dict.fromkeys(beside.values())], numbers)
     found = {key: _coded(table, name) for key, name in beside.items()}
     return Rows(torch.arange(len(table)), counts, found, table[columns])
 

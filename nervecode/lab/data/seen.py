@@ -31,7 +31,7 @@ class Seen:
         """Sentences about a set."""
         missing = _listed(self.missing)
         unseen = _listed(self.unseen)
-        rounded = _shortened(self.rounded)
+        rounded = _shortened(list(dict.fromkeys(self.rounded)))
         passed = _shortened([f"{n:,} {suffix}" for suffix, n in self.passed.most_common() if n])
         return [
             *([f"{name}: files that are passed over: {passed}"] if passed else []),

@@ -78,8 +78,9 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
             splits that would be empty.
     """
     kind = config.id.partition(":")[0]
-    parts_of_id = [f"{kind}:{path}" for path in (config.test, config.calibration) if path]
-    require((config.id, *parts_of_id, *config.near, *config.far))
+    of_id = {"data.test": config.test, "data.calibration": config.calibration}
+    keys = {f"{kind}:{path}": key for key, path in of_id.items() if path}
+    require((config.id, *keys, *config.near, *config.far), keys)
     dataset = load_id(config)
     kept = kept_classes(config, dataset)
     parts, encoder, remarks = _encoded(config, dataset, partition(config, dataset, kept))

@@ -100,6 +100,10 @@ class DataConfig(Section):
                 "target is missing: the column of a table that holds the classes; "
                 "-o data.target=COLUMN names it"
             )
+        target = self.target or "y"
+        for key in ("split", "group"):
+            if getattr(self, key) == target:
+                raise ValueError(f"{key}: found {target!r}, the target, allowed: another column")
         if self.split and self.test:
             raise ValueError("found split and test, allowed: one of them")
         if self.calibration and not (kind in ("folder", "list") and self.test):

@@ -21,6 +21,7 @@ Problem = tuple[str, str]
 
 # What the reader of a YAML file calls pydantic's types, and the one pattern of this schema.
 YAML_TYPES = {
+    "string_type": "a text",
     "tuple_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping",
@@ -47,6 +48,8 @@ def _problem(error: Any) -> Problem:
     text = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
         return key, text
+    if error["type"] == "string_type" and isinstance(given, dict) and [*given.values()] == [None]:
+        return key, f"found '{next(iter(given))}:', allowed: a text that goes on behind the colon"
     allowed = YAML_TYPES.get(error["type"], text.removeprefix("Input should be "))
     return key, f"found {given!r}, allowed: {allowed}"
 

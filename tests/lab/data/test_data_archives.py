@@ -106,7 +106,7 @@ def test_every_missing_set_is_told_with_its_command(root: Path) -> None:
         for name in ("cifar10", "cifar100", "tiny_imagenet", "svhn")
     ] + [
         "data: folder:/no/such/place is absent from /no/such/place; "
-        "get it: give the path of a folder of images"
+        "allowed: the path of a folder of images"
     ]
 
 

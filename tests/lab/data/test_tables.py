@@ -526,6 +526,63 @@ def test_a_table_that_takes_too_much_room_is_refused(
     assert f"{path}: takes 2,880 bytes in memory, allowed: 2,000" in refused(path)
 
 
+def test_the_target_is_neither_group_nor_split(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(split(frame), tmp_path / "my.csv")
+    for key in ("group", "split"):
+        text = f"{key}: found 'kind', the target, allowed: another column"
+        assert text in refused(path, **{key: "kind"})
+        with pytest.raises(ValidationError, match=f"{key}: found 'y', the target"):
+            DataConfig.model_validate({"id": "array:x.npz", key: "y"})
+    both, alone = (
+        build_splits(config(path, split="part", group=group, drop=drop))
+        for group, drop in (("part", ["owner"]), (None, ["owner"]))
+    )
+    assert torch.equal(both.train.inputs, alone.train.inputs)
+
+
+def test_a_path_that_is_no_file_is_told_as_what_it_is(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame, tmp_path / "base.csv")
+    (tmp_path / "bose.csv").mkdir()
+    for spec, text in (
+        (f"table:{tmp_path}", f": {tmp_path} is a folder, allowed: the path of a file"),
+        (f"array:{tmp_path}", f": {tmp_path} is a folder, allowed: the path of a file"),
+        (f"folder:{path}", f": {path} is a file, allowed: the path of a folder of images"),
+        ("table:/dev/null", ": /dev/null is no file, allowed: the path of a file"),
+        (
+            f"table:{tmp_path}/bse.csv",
+            f" is absent from {tmp_path}/bse.csv; did you mean 'base.csv'? Allowed: the path of a "
+            "file",
+        ),
+        (
+            f"folder:{tmp_path}/bse.csv",
+            f" is absent from {tmp_path}/bse.csv; did you mean 'bose.csv'? Allowed: the path of a "
+            "folder of images",
+        ),
+        (f"table:{path}/no/x.csv", f" is absent from {path}/no/x.csv; allowed: the path of a file"),
+    ):
+        assert refused(path, far=[spec]) == f"data: {spec}{text}"
+    assert refused(path, test=f"{tmp_path}/Base.csv") == (
+        f"data.test: table:{tmp_path}/Base.csv is absent from {tmp_path}/Base.csv; did you mean "
+        "'base.csv'? Allowed: the path of a file"
+    )
+
+
+def test_a_test_file_without_kept_classes_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame, tmp_path / "my.csv")
+    test = write(frame[frame.kind == "bee"].assign(height=1.0), tmp_path / "test.csv")
+    assert refused(path, test=str(test), hold_out=["bee"]) == (
+        f"data: the test split of {str(test)!r} holds 0 samples of kept classes"
+    )
+
+
+def test_a_column_in_other_letters_is_the_nearest(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(frame.rename(columns={"height": "f2"}), tmp_path / "my.csv")
+    far = write(frame.rename(columns={"height": "F2", "time": "f3"}), tmp_path / "far.csv")
+    encoder = build_splits(config(path)).encoder
+    with pytest.raises(InputError, match="has no column 'f2'; did you mean 'F2'\\? Allowed: F2,"):
+        open_inputs(str(far), (5,), encoder=encoder)
+
+
 def test_measurements_are_no_classes(frame: pd.DataFrame, tmp_path: Path) -> None:
     frame = pd.concat([frame] * 9, ignore_index=True)
     frame["kind"] = range(len(frame))
