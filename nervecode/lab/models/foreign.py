@@ -24,7 +24,8 @@ from nervecode.lab.schema import Config
 # Before 2.6, `weights_only` ran code (CVE-2025-32434, GHSA-53q9-r3pm-6pq6); before 2.10 it could
 # be made to write beyond its memory (CVE-2026-24747, GHSA-63cw-57p8-fm3p).
 SAFE_UNPICKLER = (2, 10)
-CONTAINERS = ("state_dict", "model_state_dict", "model", "net")  # where weights lie in a file
+# Where weights lie in a file.
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "params", "weights")
 # Of DataParallel, torch.compile, a LightningModule, and what else holds a model.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 OWN = ("mean", "std")  # the normalisation, which other people keep outside of their models
@@ -141,16 +142,19 @@ def _check_size(path: Path, size: int, limit: int) -> None:
 
 def _weights(content: Any, path: Path) -> dict[str, Tensor]:
     """Key -> tensor, out of whatever was saved."""
-    while isinstance(content, dict) and not any(isinstance(v, Tensor) for v in content.values()):
-        inside = next((content[key] for key in CONTAINERS if key in content), None)
-        if inside is None:
+    while isinstance(content, dict):  # beside them there may be other tensors, as a best score
+        inside = [content[key] for key in CONTAINERS if isinstance(content.get(key), dict)]
+        if not inside:
             break
-        content = inside
+        content = inside[0]
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: holds no weights by name; found {type(content).__name__}")
     bad = [key for key, value in content.items() if not _is_plain(key, value)]
     if bad:
-        raise InputError(f"{path}: {bad[0]!r} is no plain tensor")
+        raise InputError(
+            f"{path}: {bad[0]!r} is no plain tensor; allowed: tensors by name, alone or under one "
+            f"of {', '.join(CONTAINERS)}"
+        )
     return content
 
 

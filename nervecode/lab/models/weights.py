@@ -75,8 +75,12 @@ def begin_with(path: Path, model: Classifier, *, trusted: bool = False) -> str |
     state = model.state_dict()
     limit = 4 * sum(tensor.nbytes for tensor in state.values()) + SLACK  # with another head
     names = {key: model.key_elsewhere(key) for key in state}
-    tensors = read_foreign(path, limit=limit, legacy=trusted)
-    tensors = in_timms_names(without_prefixes(tensors, names.values(), path), names.values())
+    try:
+        tensors = read_foreign(path, limit=limit, legacy=trusted)
+        tensors = without_prefixes(tensors, names.values(), path)
+    except InputError as error:
+        raise InputError(f"model.weights: {error}") from None
+    tensors = in_timms_names(tensors, names.values())
     head = {names[key] for key in state if key.startswith("head.")}
     fitting = {
         key: tensors[name]

@@ -46,6 +46,11 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Path], Path]] = {
     "safetensors": lambda w, p: (save_file(w, p / "x.safetensors"), p / "x.safetensors")[1],
     "state dict": lambda w, p: saved(w, p / "x.pt"),
     "with an optimiser": lambda w, p: saved({"epoch": 3, "state_dict": w}, p / "x.pth"),
+    "beside a best score": lambda w, p: saved(
+        {"epoch": 3, "model_state_dict": w, "best": torch.tensor(0.9)}, p / "x.pt"
+    ),
+    "params": lambda w, p: saved({"params": w, "step": torch.tensor(3)}, p / "x.pt"),
+    "weights": lambda w, p: saved({"weights": w}, p / "x.pt"),
     "nested": lambda w, p: saved({"net": {"model": w}}, p / "x.pt"),
     "parallel": lambda w, p: saved({f"module.{k}": v for k, v in w.items()}, p / "x.pt"),
     "compiled": lambda w, p: saved({f"_orig_mod.{k}": v for k, v in w.items()}, p / "x.pt"),
@@ -136,7 +141,9 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
                       "'head.bias' has dtype torch.int8, allowed: floating point"),
     "nothing": (lambda w: {}, "holds no weights by name; found dict"),
     "a list": (lambda w: list(w.values()), "holds no weights by name; found list"),
-    "no tensor": (lambda w: w | {"head.bias": 3.0}, "'head.bias' is no plain tensor"),
+    "no tensor": (lambda w: w | {"head.bias": 3.0}, "'head.bias' is no plain tensor; allowed: "
+                  "tensors by name, alone or under one of state_dict, model_state_dict, "
+                  "model, net, params, weights"),
     "sparse": (lambda w: w | {"head.weight": w["head.weight"].to_sparse()},
                "'head.weight' is no plain tensor"),
     "a number as a name": (lambda w: w | {3: torch.rand(1)}, "3 is no plain tensor"),

@@ -79,6 +79,18 @@ def test_weights_that_fit_half_of_the_network_are_counted_and_none_is_taken(tmp_
     assert all(torch.equal(t, before[key]) for key, t in ours.state_dict().items())
 
 
+def test_a_file_that_is_not_read_is_told_with_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"junk")
+    with pytest.raises(InputError) as told:
+        begin_with(path, model())
+    assert str(told.value).startswith(f"model.weights: {path}: not a readable safetensors file")
+    state = backbone(model().state_dict())
+    double = state | {f"module.{key}": tensor.clone() for key, tensor in state.items()}
+    with pytest.raises(InputError, match=r"^model\.weights: .* allowed: one of them$"):
+        begin_with(saved(double, path), model())
+
+
 def test_what_the_network_lacks_and_what_is_not_finite_is_told(tmp_path: Path) -> None:
     state = backbone(model().state_dict())
     with pytest.raises(InputError, match="1 do not: the network lacks 'extra'"):
