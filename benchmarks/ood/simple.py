@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,35 +33,71 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         prog="python -m benchmarks.ood.simple", description=__doc__.splitlines()[0]
     )
-    flags.add_argument("--epochs", type=int, default=20)
-    flags.add_argument("--device", default="cpu")
+    flags.add_argument("--epochs", type=whole(1), default=20)
+    flags.add_argument("--device", type=device, default="cpu")
     flags.add_argument("--agg", choices=("max", "mean", "total"), default="max")
     flags.add_argument("--layers", default="first_linear")
-    flags.add_argument("--K", type=int, default=16, help="centres of a codebook")
-    flags.add_argument("--coding-dim", type=int, default=8)
+    flags.add_argument("--K", type=whole(1), default=16, help="centres of a codebook")
+    flags.add_argument("--coding-dim", type=whole(1), default=8)
     for weight in ("length", "entropy", "distance"):
         flags.add_argument(f"--beta-{weight}", type=float, default=1.0)
-    flags.add_argument("--quantile", type=float, default=0.90)
-    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--quantile", type=fraction, default=0.90)
+    flags.add_argument("--seed", type=whole(0), default=0)
     flags.add_argument("--json", action="store_true", help="one JSON document")
     return flags
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """A whole number from `least` on."""
+
+    def parsed(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"found {text!r}, allowed: whole numbers from {least}")
+        return int(text)
+
+    return parsed
+
+
+def fraction(text: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: above 0, below 1")
+    return value
+
+
+def device(text: str) -> str:
+    """A device of PyTorch that is here."""
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError):
+        here = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed here: {here}") from None
+    return text
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, calibrate, and print what the surprise tells apart."""
-    given = parser().parse_args(arguments)
+    flags = parser()
+    given = flags.parse_args(arguments)
     torch.manual_seed(given.seed)
     train, calibration, test = (blobs(2000, given.seed + part, given.device) for part in range(3))
     strange = blobs(2000, given.seed + 3, given.device, known=False)
     network = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, KNOWN)).to(given.device)
     weights = given.beta_length, given.beta_entropy, given.beta_distance
-    wrapped = nervecode.wrap(
-        network,
-        given.layers,
-        num_codes=given.K,
-        coding_dim=given.coding_dim,
-        assignment=SoftAssignment(1.0, *weights),
-    )
+    try:
+        wrapped = nervecode.wrap(
+            network,
+            given.layers,
+            num_codes=given.K,
+            coding_dim=given.coding_dim,
+            assignment=SoftAssignment(1.0, *weights),
+        )
+    except nervecode.errors.NervecodeError as error:
+        flags.error(str(error))
     learn(wrapped, *train, given.epochs)
     figures = evaluate(wrapped.eval(), calibration, test, strange, given.agg, given.quantile)
     width = max(map(len, figures))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nervecode.cli.options import Run, TrustCode, command_line
+from nervecode.cli.options import Run, TrustCode, command_line, only
 from nervecode.cli.several import several
-from nervecode.cli.show import next_step, progress, say, show_table
+from nervecode.cli.show import next_step, progress, results_alone, say, show_table
 from nervecode.cli.stage import do_stage
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SHOWN = (0.05, 0.01)  # alphas whose false alarms are told
 def calibrate(
     run: Run,
     add: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Held-out ID inputs, as of score --input, for the calibration of a new run."
         ),
@@ -40,11 +40,12 @@ def calibrate(
     from nervecode.lab.stages.bench import prepare
 
     opened = open_shared(run)
-    if add is not None:
-        _extend(opened, add)
+    if add:
+        _extend(opened, only("--add", add))
         return
     require_stage(opened, "train")
-    prepared = prepare(opened.config, opened)
+    with results_alone():
+        prepared = prepare(opened.config, opened)
     do_stage(opened, prepared, "calibrate")
     _say_promises(opened)
     for seed in opened.config.seeds:

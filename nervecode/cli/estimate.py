@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nervecode.cli.show import say
+from nervecode.cli.show import results_alone, say
 
 if TYPE_CHECKING:
     from nervecode.lab.schema import Config
@@ -16,7 +16,10 @@ def show_estimate(config: Config) -> None:
     """Build everything of a config, run a few steps, and show sizes, time and memory."""
     from nervecode.lab.stages.dry_run import dry_run
 
-    estimate = dry_run(config)
+    with results_alone():
+        estimate = dry_run(config)
+    for remark in estimate.remarks:
+        say(remark)
     typer.echo(f"device      {estimate.device}")
     typer.echo(f"parameters  {estimate.parameters:,}")
     typer.echo(f"layers      {', '.join(estimate.layers)}")

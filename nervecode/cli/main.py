@@ -148,7 +148,7 @@ def run(arguments: list[str]) -> int:
     """
     debug = "--debug" in arguments
     show.quiet.set("--quiet" in arguments)
-    arguments = [argument for argument in arguments if argument not in ("--debug", "--quiet")]
+    arguments = [_expanded(word) for word in arguments if word not in ("--debug", "--quiet")]
     # A warning is a remark: where in the code it arose says nothing to whoever runs a command.
     warnings.showwarning = lambda message, *_: show.say(f"Warning: {message}")
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -177,6 +177,14 @@ def run(arguments: list[str]) -> int:
         message = f"{type(error).__name__}: {error}\n(unexpected; --debug shows the traceback)"
         several.complain(error, message)
         return 1
+
+
+def _expanded(argument: str) -> str:
+    """An argument whose `~` is the home folder, where quotes or `--option=` hid it from a shell."""
+    option, equals, path = argument.partition("=")
+    if not (equals and option.startswith("--")):
+        return os.path.expanduser(argument)
+    return option + equals + os.path.expanduser(path)
 
 
 def _way_on(stop: Interrupted, arguments: list[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nervecode.cli import options
+from nervecode.cli.show import results_alone
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def open_run(
 
     def checked(new: Config, opened: RunDir | None = None) -> Prepared:
         check_batch(new.train.batch_size, compiled=new.train.compile)
-        prepared = prepare(new, opened, trains=trains)
-        check(new, prepared)
+        with results_alone():
+            prepared = prepare(new, opened, trains=trains)
+            check(new, prepared)
         return prepared
 
     if run is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,6 +134,19 @@ def parse_seeds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--seeds: found {text!r}, allowed: whole numbers as in 0,1,2") from None
+
+
+def only(option: str, given: Sequence[str]) -> str:
+    """The value of an option for which several would not be more than the last.
+
+    Raises:
+        InputError: several.
+    """
+    if len(given) > 1:
+        raise InputError(
+            f"{option}: found {', '.join(given)}, allowed: one; a folder or tar files hold many"
+        )
+    return given[0]
 
 
 def command_line() -> str:

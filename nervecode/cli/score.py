@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nervecode.cli.options import Device, TrustCode
+from nervecode.cli.options import Device, TrustCode, only
 from nervecode.cli.show import next_step, progress, say, show_table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def score(
         Path, typer.Argument(help="A run directory, or a graph, FILE.onnx.", metavar="RUN")
     ],
     input: Annotated[
-        str,
+        list[str],
         typer.Option(
             "--input",
             help="Image folder, .npy or .npz array, tar files (x-{000..099}.tar), or a data set.",
@@ -68,9 +68,10 @@ def score(
     from nervecode.lab.inference.job import ScoringJob
     from nervecode.lab.inference.shards import Shard
 
+    source = only("--input", input)
     part = None if shard is None else Shard.parse(shard)
     job = ScoringJob(
-        model, input, output, part, FlagRule(alpha, confidence, fdr, by_class),
+        model, source, output, part, FlagRule(alpha, confidence, fdr, by_class),
         seed=seed, device=device, workers=workers, skip_bad=skip_bad, force=force,
     )  # fmt: skip
     with progress() as shown:
@@ -81,7 +82,7 @@ def score(
         say(f"shard {part.index} of {part.count} was done before; --force scores it again")
     if summary is not None and output is None:
         _show(summary)
-        next_step("score", model, "--input", input, "--output", "scores.csv")
+        next_step("score", model, "--input", source, "--output", "scores.csv")
         return
     typer.echo(job.path)
     if part is not None and output is not None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
@@ -139,5 +139,18 @@ def progress(tracking: Tracking | None = None) -> Iterator[Progress]:
         from rich.console import Console
 
         console = Console(stderr=True)
-    with display(say, console=console, tracking=tracking) as shown:
+    with results_alone(), display(say, console=console, tracking=tracking) as shown:
         yield shown
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """Keep standard output for results: what a network prints goes to standard error.
+
+    With `--quiet` it goes nowhere.
+    """
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere if quiet.get() else sys.stderr),
+    ):
+        yield

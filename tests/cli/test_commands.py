@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nervecode
@@ -87,6 +88,60 @@ def test_a_dry_run_writes_nothing(
     assert re.search(r"50 +ood_rotate_45", found.out)
     for what in ("training", "memory", "disk"):
         assert re.search(rf"{what} +about \d+", found.out)
+
+
+def test_a_dry_run_tells_what_a_run_tells(cli: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    values = np.repeat(random.normal(size=(30, 2)), 3, 0)
+    np.savez(tmp_path / "my.npz", x=values, y=np.repeat(np.arange(30) % 3, 3))
+    found = cli("bench", "--preset", "table", "--dry-run", "-o", f"data.id=array:{tmp_path}/my.npz")
+    assert found.status == 0, found.err
+    assert "inputs are in ID train too" in found.err
+
+
+def test_a_home_folder_in_quotes_is_found(
+    cli: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(finished)
+    np.save(tmp_path / "x.npy", np.zeros((3, 1, 8, 8)))
+    for output, source in (("--output=~/a.csv", "~/x.npy"), ("--output=~/b.csv", "array:~/x.npy")):
+        found = cli("score", "~/run", "--input", source, output)
+        assert found.status == 0, found.err
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("command", "option"), [("score", "--input"), ("calibrate", "--add")])
+def test_sources_are_given_one_at_a_time(
+    command: str, option: str, cli: Any, finished: Path
+) -> None:
+    found = cli(command, finished, option, "a.npy", option, "b.npy")
+    assert found.status == 2
+    told = f"{option}: found a.npy, b.npy, allowed: one; a folder or tar files hold many"
+    assert told in " ".join(found.err.split())
+
+
+def test_what_a_network_prints_is_no_result(
+    cli: Any, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loud_nets.py").write_text(
+        "from torch import nn\nprint('import')\n"
+        "class Loud(nn.Flatten):\n"
+        "    def forward(self, x):\n        print('forward')\n        return super().forward(x)\n"
+        "def build(shape, classes):\n    print('build')\n"
+        "    return nn.Sequential(Loud(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    network = {"model": {"name": "python:loud_nets:build"}, "seeds": [0]}
+    (tmp_path / "loud.json").write_text(json.dumps(tiny | network))
+    arguments = ("--config", "loud.json", "--trust-code", "-o", "bench.detectors=[msp]")
+    found = cli("bench", *arguments, "--json")
+    assert found.status == 0, found.err
+    run = json.loads(found.out)["run_dir"]
+    assert {"import", "build", "forward"} <= set(found.err.splitlines())
+    quiet = cli("--quiet", "score", run, "--input", "digits", "--output", "x.csv", "--trust-code")
+    assert (quiet.out, quiet.err) == ("x.csv\n", "")
+    assert "build" not in cli("bench", *arguments, "--dry-run").out
 
 
 def test_a_dry_run_refuses_what_a_run_refuses(cli: Any, tiny_file: Path, tmp_path: Path) -> None:

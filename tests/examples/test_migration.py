@@ -71,6 +71,13 @@ def test_simple_takes_the_recommended_settings(
     ("name", "arguments", "told"),
     [
         ("simple", ("--agg", "median"), "invalid choice: 'median'"),
+        ("simple", ("--K", "0"), "argument --K: found '0', allowed: whole numbers from 1"),
+        ("simple", ("--epochs", "-1"), "argument --epochs: found '-1', allowed: whole numbers"),
+        ("simple", ("--quantile", "1.5"), "--quantile: found '1.5', allowed: above 0, below 1"),
+        ("simple", ("--quantile", "x"), "argument --quantile: found 'x', allowed: above 0"),
+        ("simple", ("--device", "tpu"), "argument --device: found 'tpu', allowed here: cpu"),
+        ("simple", ("--device", "cuda:99"), "--device: found 'cuda:99', allowed here: cpu"),
+        ("simple", ("--layers", "nolayer"), "nolayer"),
         # The CIFAR runner is `bench` by its old name.
         ("cifar_resnet18", ("--preset", "dmo"), "preset: unknown 'dmo'; did you mean 'demo'"),
     ],

@@ -163,7 +163,13 @@ def fit_images(images: Tensor, shape: Shape) -> Tensor:
     if tuple(images.shape[1:]) == shape:
         return images
     if len(shape) != 3 or images.ndim != 4:
-        raise InputError(f"inputs of shape {tuple(images.shape[1:])} do not fit inputs of {shape}")
+        given = tuple(images.shape[1:])
+        if images.ndim == 4:
+            raise InputError(
+                f"pictures of shape {given} do not fit inputs of {shape}, which are no pictures; "
+                "the presets table and series are for such"
+            )
+        raise InputError(f"inputs of shape {given} do not fit inputs of {shape}")
     if images.dtype == torch.uint8:
         parts = [fit_images(as_float(part), shape) for part in images.split(FITTED)]
         return torch.cat([part.mul_(255).round_().to(torch.uint8) for part in parts])

@@ -65,7 +65,8 @@ def blur(x: Tensor, strength: float | None, generator: torch.Generator) -> Tenso
     side = min(x.shape[-2:])
     if not 0 < round(3 * sigma) < side:  # the kernel's half, which mirrors the image
         raise InputError(
-            f"data: the shift 'blur': found {sigma:g}, allowed: above 0, below {side / 3:.3g}"
+            f"data: the shift 'blur': found {sigma:g}, allowed for pictures of {x.shape[-2]} x "
+            f"{x.shape[-1]} pixels: above 0, below {side / 3:.3g}"
         )
     blurred: Tensor = F.gaussian_blur(
         x, kernel_size=[2 * round(3 * sigma) + 1] * 2, sigma=[sigma] * 2

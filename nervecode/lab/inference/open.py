@@ -71,7 +71,7 @@ def open_inputs(
         MissingExtraError: tar files or a table, without the extra that reads them.
     """
     source = source.partition(":")[2] if is_own(source) else source
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     if source.endswith(".tar"):

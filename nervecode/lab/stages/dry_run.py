@@ -35,6 +35,7 @@ class Estimate:
         train_seconds: training of all seeds, from the time of a few steps.
         memory_mb: data, and weights with gradients and optimiser state.
         disk_mb: checkpoints, codes, features and scores of all seeds.
+        remarks: what a user should know of the data.
     """
 
     device: str
@@ -44,6 +45,7 @@ class Estimate:
     train_seconds: float
     memory_mb: float
     disk_mb: float
+    remarks: tuple[str, ...]
 
 
 def dry_run(config: Config) -> Estimate:
@@ -75,6 +77,7 @@ def dry_run(config: Config) -> Estimate:
         train_seconds=seconds * steps,
         memory_mb=(data_bytes + 16 * parameters) / 1e6,
         disk_mb=len(config.seeds) * (4 * parameters + kept) / 1e6,
+        remarks=splits.remarks,
     )
 
 

@@ -431,8 +431,10 @@ def test_shifts_of_images_refuse_features(name: str) -> None:
 def test_sets_of_another_form_refuse_features(far: str, shape: str) -> None:
     with pytest.raises(InputError) as caught:
         table(far=(far,))
-    words = f"data: the set {far!r}: inputs of shape {shape} do not fit inputs of (13,)"
-    assert str(caught.value) == words
+    pictures = shape.count(",") == 2
+    what, why = ("pictures", ", which are no pictures; the presets table and series are for such")
+    words = f"{what if pictures else 'inputs'} of shape {shape} do not fit inputs of (13,)"
+    assert str(caught.value) == f"data: the set {far!r}: {words}{why if pictures else ''}"
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"mlp", "embedding"}))
