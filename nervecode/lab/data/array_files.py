@@ -129,7 +129,7 @@ def as_inputs(array: np.ndarray, source: str, *, series: bool, seen: Seen) -> Te
     if as_bytes or array.dtype == np.float32:
         values = array
         for start, block in _blocks(array):
-            _check_values(block, source, start, pictures=pictures)
+            _check_values(block, block, source, start, pictures=pictures)
     else:
         values = np.empty(array.shape, np.float32)
         if not pictures:
@@ -137,7 +137,8 @@ def as_inputs(array: np.ndarray, source: str, *, series: bool, seen: Seen) -> Te
         for start, block in _blocks(array):
             with np.errstate(over="ignore"):
                 values[start : start + len(block)] = block
-            _check_values(values[start : start + len(block)], source, start, pictures=pictures)
+            rounded = values[start : start + len(block)]
+            _check_values(rounded, block, source, start, pictures=pictures)
     return torch.from_numpy(values)
 
 
@@ -156,7 +157,9 @@ def _check_shape(array: np.ndarray, source: str, *, series: bool) -> None:
         )
 
 
-def _check_values(block: np.ndarray, source: str, start: int, *, pictures: bool) -> None:
+def _check_values(
+    block: np.ndarray, given: np.ndarray, source: str, start: int, *, pictures: bool
+) -> None:
     if block.dtype == np.uint8:
         return
     wrong = ~np.isfinite(block)
@@ -164,7 +167,7 @@ def _check_values(block: np.ndarray, source: str, start: int, *, pictures: bool)
         row, *place = map(int, np.argwhere(wrong)[0])
         column = place[0] if len(place) == 1 else tuple(place)
         raise InputError(
-            f"{source}: row {start + row}, column {column}: found {block[(row, *place)]}, allowed: "
+            f"{source}: row {start + row}, column {column}: found {given[(row, *place)]}, allowed: "
             "finite float32 values"
         )
     if pictures and (block.min() < 0 or block.max() > 1):

@@ -112,7 +112,10 @@ def _encoded(
     if table is None:
         return parts, None, dataset.seen.remarks("ID")
     seen = Seen()
-    encoder = TableEncoder.fitted(table.iloc[parts.train.inputs.numpy()])
+    try:
+        encoder = TableEncoder.fitted(table.iloc[parts.train.inputs.numpy()])
+    except InputError as error:
+        raise InputError(f"{config.id}: {error}") from None
 
     def encode(part: Samples) -> Samples:
         encoded = encoder.encode(table.iloc[part.inputs.numpy()], seen)

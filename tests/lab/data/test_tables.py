@@ -440,8 +440,8 @@ def test_a_deviation_beyond_float64_is_told_by_its_column(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert refused(path) == (
-            f"column 'mole' holds numbers from -3e{power:+} to 1e{power:+}, allowed: those whose "
-            "deviation float64 holds; data.drop=[mole] leaves it out"
+            f"table:{path}: column 'mole' holds numbers from -3e{power:+} to 1e{power:+}, "
+            "allowed: those whose deviation float64 holds; data.drop=[mole] leaves it out"
         )
     assert build_splits(config(path, drop=["owner", "mole"])).train.inputs.shape[1] == 5
 
