@@ -187,7 +187,8 @@ class MomentStream:
         known, z = self._sum, self._rows[:held]
         groups, place, counts = self._groups[:held].unique(return_inverse=True, return_counts=True)
         sums = known.means.new_zeros(len(groups), z.shape[1]).index_add_(0, place, z.double())
-        _check_finite(sums)  # sums still, and fewer numbers to look at than the vectors
+        if not sums.isfinite().all():  # fewer numbers to look at than the vectors
+            raise InputError(_not_finite(z, before=int(known.counts.sum())))
         means = sums / counts.unsqueeze(1)
         before = known.counts[groups]
         share = counts / (before + counts)
@@ -202,9 +203,11 @@ class MomentStream:
         known.means.index_add_(0, groups, share.unsqueeze(1) * step)
 
 
-def _check_finite(numbers: Tensor) -> None:
-    if not numbers.isfinite().all():
-        raise InputError("moments: the vectors hold NaN or infinity; allowed: finite numbers")
+def _not_finite(vectors: Tensor, *, before: int) -> str:
+    """What is told of vectors that are not finite, or whose sum is not."""
+    bad = (~vectors.isfinite().all(1)).nonzero()
+    where = f", first in number {before + int(bad[0])} of all so far, from 0" if len(bad) else ""
+    return f"moments: the vectors hold NaN or infinity{where}; allowed: finite numbers"
 
 
 def _check_batch(vectors: Tensor, groups: Tensor, num_groups: int) -> None:
@@ -213,6 +216,15 @@ def _check_batch(vectors: Tensor, groups: Tensor, num_groups: int) -> None:
             f"moments: found vectors {tuple(vectors.shape)} and groups {tuple(groups.shape)}, "
             "allowed: (B, D) and (B,)"
         )
+    check_labels(groups, num_groups)
+
+
+def check_labels(groups: Tensor, num_groups: int) -> None:
+    """Refuse (B,) labels that are not whole numbers from 0 to K - 1.
+
+    Raises:
+        InputError: what they are.
+    """
     if groups.is_floating_point():
         raise InputError(f"labels: found {groups.dtype}, allowed: whole numbers")
     if len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= num_groups):

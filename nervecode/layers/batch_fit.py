@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nervecode.core import BatchShape, Reducer
 from nervecode.core.batch import UNKNOWN
+from nervecode.core.moments import check_labels
 from nervecode.core.positions import PositionSample
 from nervecode.core.reduce import fitting_mask
 from nervecode.errors import InputError
@@ -28,10 +29,14 @@ def may_be_steps_first(activation: Any) -> bool:
 
 
 class BatchFit:
-    """What one batch gave: the vectors of each layer, and what tells how many inputs there were."""
+    """What one batch gave: the vectors of each layer, and what tells how many inputs there were.
 
-    def __init__(self, model: nn.Module) -> None:
+    `number` is the batch's, from 0, for errors.
+    """
+
+    def __init__(self, model: nn.Module, number: int) -> None:
         self.model = model
+        self.number = number
         self.vectors: dict[str, Vectors] = {}
         self.batch = UNKNOWN
         self._rows: list[int] = []
@@ -72,13 +77,29 @@ class BatchFit:
         if isinstance(steps, Tensor) and steps.ndim == 3:
             self._rows.append(steps.shape[1])
 
-    def size(self, labels: Tensor | None) -> int:
-        """How many inputs the batch had: by its labels, its arguments, and most of the layers."""
+    def size(self, labels: Tensor | None, num_classes: int) -> int:
+        """How many inputs the batch had: by its labels, its arguments, and most of the layers.
+
+        Raises:
+            InputError: labels that are not one for each input, and below the number of classes.
+        """
         sizes = self.batch.sizes
         if labels is not None:
-            if sizes and len(labels) not in sizes:
-                raise InputError(f"labels: found {len(labels)}, in a call of {self.batch} inputs")
+            with naming(f"fit: batch {self.number}"):
+                if sizes and len(labels) not in sizes:
+                    what = f"labels: found {len(labels)}, in a call of {self.batch} inputs"
+                    raise InputError(what)
+                check_labels(labels, num_classes)
             return len(labels)
         rows = self._rows + [len(z) for z in self.vectors.values() if isinstance(z, Tensor)]
         rows = [number for number in rows if not sizes or number in sizes]
         return Counter(rows).most_common(1)[0][0] if rows else sizes[0] if sizes else 0
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Errors within the block begin with what they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None

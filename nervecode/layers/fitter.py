@@ -14,7 +14,7 @@ from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
-from nervecode.layers.batch_fit import BatchFit, Vectors
+from nervecode.layers.batch_fit import BatchFit, Vectors, naming
 from nervecode.layers.coder import Coder, FittedCoder, UnseenCoder
 from nervecode.layers.condition import Condition
 from nervecode.layers.head_fit import HeadFit
@@ -90,7 +90,7 @@ class CodeFitter:
         self.inputs = InputSketch()
         self._layers: dict[str, LayerFit] = {}
         self._refused: set[str] = set()
-        self._last = BatchFit(watched.model)
+        self._last = BatchFit(watched.model, -1)
 
     @contextmanager
     def watching(self, mask: Tensor | None = None) -> Iterator[None]:
@@ -100,7 +100,7 @@ class CodeFitter:
             mask: (B, ...) true at real positions, where the model's arguments do not say.
         """
         by_coder = {id(self.watched.coder(name)): r for name, r in self.reducers.items()}
-        self._last = last = BatchFit(self.watched.model)
+        self._last = last = BatchFit(self.watched.model, self._last.number + 1)
 
         def read(coder: Coder, activation: Any, batch: BatchShape) -> Vectors | None:
             reducer = by_coder.get(id(coder))
@@ -131,8 +131,8 @@ class CodeFitter:
             labels: (B,) classes below `num_classes`; None codes without classes.
             num_classes: K.
         """
-        for name, z in self._fitting(self._last.size(labels)).items():
-            with naming(name):
+        for name, z in self._fitting(self._last.size(labels, num_classes)).items():
+            with naming(f"layer {name!r}"):
                 z, groups = self._last.rows(z, labels, self.sample)
                 self._layer(name, num_classes, z).update(z, groups)
         if self.head is not None:
@@ -240,7 +240,7 @@ class CodeFitter:
         coders: dict[str, Coder] = {}
         with torch.inference_mode(False), torch.no_grad():  # codes are used outside of it too
             for name, layer in self._layers.items():
-                with naming(name):
+                with naming(f"layer {name!r}"):
                     coders[name] = FittedCoder(layer.codes(), reducer=self._reducer(name))
             heads = {} if self.head is None else self.head.coders()
         for name in [name for name in self.reducers if name not in {*coders, *self._refused}]:
@@ -256,12 +256,3 @@ class CodeFitter:
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""
         return self.reducers[name if name in self.reducers else module_name(name)]
-
-
-@contextmanager
-def naming(layer: str) -> Iterator[None]:
-    """Errors within the block name the layer."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"layer {layer!r}: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 
@@ -31,19 +32,44 @@ def select_layers(model: nn.Module, layers: Selector) -> dict[str, nn.Module]:
             on (name, module).
 
     Raises:
-        InputError: a selector that matches nothing; the nearest name is shown.
+        InputError: no module, or a selector of another kind or that matches nothing; the nearest
+            name is shown.
     """
+    need_module(model)
     modules = watchable(model)
-    if callable(layers):
+    if callable(layers) and not isinstance(layers, (nn.Module, type)):
         chosen = {name for name, module in modules.items() if layers(name, module)}
         if not chosen:
             raise InputError("layers: the predicate matches no module of the model")
     else:
-        wanted = [layers] if isinstance(layers, str) else list(layers)
+        several = isinstance(layers, Iterable) and not isinstance(layers, (str, nn.Module, type))
+        wanted: list[Any] = list(layers) if several else [layers]  # type: ignore[arg-type]
+        if odd := [selector for selector in wanted if not isinstance(selector, str)]:
+            raise InputError(
+                f"layers: found {_what(odd[0])}, allowed: the name of a module, a glob, one of "
+                f"{', '.join(SHORTCUTS)}, several of these, or a predicate on (name, module)"
+            )
         if not wanted:
             raise InputError("layers: found an empty list, allowed: at least one selector")
         chosen = {name for selector in wanted for name in _matches(model, modules, selector)}
     return {name: module for name, module in modules.items() if name in chosen}
+
+
+def need_module(model: object) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        InputError: says what it is.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: found {_what(model)}, allowed: a torch.nn.Module")
+
+
+def _what(value: object) -> str:
+    """A class by its name, a plain value as it is, anything else by its kind."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value) if isinstance(value, (int, float, str)) else type(value).__name__
 
 
 def watchable(model: nn.Module) -> dict[str, nn.Module]:

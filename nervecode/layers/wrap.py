@@ -18,7 +18,7 @@ from nervecode.layers.coder import Coder, LearnedCoder
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.last import Traces
 from nervecode.layers.layout import output_layouts, widths_before
-from nervecode.layers.select import Selector, select_layers
+from nervecode.layers.select import Selector, need_module, select_layers
 from nervecode.layers.watched import Watched, misfit, reason, watched_call
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
 from nervecode.scoring.layer_calibration import aggregate
@@ -60,7 +60,7 @@ def wrap(
         detach: learn the codebooks without a gradient into the model.
 
     Raises:
-        InputError: a selector that matches nothing, or a size below 1.
+        InputError: no module, a selector that matches nothing, or a size below 1.
     """
     modules, picks = select_layers(model, layers), _picks(model, layers)
     widths = widths_before(model)
@@ -206,8 +206,9 @@ def load(path: str | Path, model: nn.Module) -> WrappedModel:
 
     Raises:
         ArtifactError: the file is missing, damaged, or of another kind.
-        InputError: the model lacks a layer of the file; the first one is named.
+        InputError: no module, or one that lacks a layer of the file; the first one is named.
     """
+    need_module(model)
     header, tensors = storage.read_tensors(Path(path), storage.FORMAT)
     wrapped = restore(header, tensors, model, source=str(path))
     if "weights" not in header and (wrapped.calibration or wrapped.fit_inputs):

@@ -1,11 +1,14 @@
 """Selection by shortcut, name, glob and predicate."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torchvision
 from torch import nn
 
 from nervecode.errors import InputError
-from nervecode.layers import select_layers
+from nervecode.layers import load, select_layers, wrap
 from tests.layers.zoo import ZOO, mlp
 
 
@@ -82,8 +85,26 @@ def test_a_shortcut_is_not_the_nearest_match_of_itself() -> None:
         (["fc", "nothing*"], "'nothing\\*' matches no module"),
         ([], "found an empty list"),
         (lambda name, module: False, "the predicate matches no module"),
+        (7, "layers: found 7, allowed: the name of a module, a glob, one of all_blocks, last_two_"),
+        (None, "layers: found NoneType, allowed: the name of a module"),
+        (["fc", 0.5], r"layers: found 0\.5, allowed: .* or a predicate on \(name, module\)$"),
+        (nn.ReLU(), "layers: found ReLU, allowed"),
+        ([nn.ReLU()], "layers: found ReLU, allowed"),
+        (nn.ReLU, "layers: found the class ReLU, allowed"),
     ],
 )
 def test_what_matches_nothing_is_named(resnet: nn.Module, layers, text: str) -> None:
     with pytest.raises(InputError, match=text):
         select_layers(resnet, layers)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [(None, "NoneType"), (abs, "builtin_function_or_method"), (nn.Linear, "the class Linear"),
+     ([nn.Linear(2, 2)], "list"), ("resnet18", "'resnet18'")],
+)  # fmt: skip
+def test_what_is_no_model_is_told(model: Any, found: str, tmp_path: Path) -> None:
+    for use in (wrap, lambda m: load(tmp_path / "x.safetensors", m)):
+        with pytest.raises(InputError) as told:
+            use(model)
+        assert str(told.value) == f"model: found {found}, allowed: a torch.nn.Module"

@@ -175,10 +175,13 @@ def test_errors_name_the_bad_input(wrapped: WrappedModel) -> None:
         wrapped.surprise("maen")
     with pytest.raises(InputError, match="calibrate method: found 'man'; did you mean"):
         wrapped.calibrate(batches(), method="man")
-    with pytest.raises(InputError, match="labels: found 0 to 7, allowed: 0 to 3"):
-        wrapped.fit([(torch.randn(8, 6), torch.arange(8))])
-    with pytest.raises(InputError, match="NaN or infinity"):
-        wrapped.fit([(torch.full((8, 6), torch.inf), torch.arange(8) % 4)])
+    good = (torch.randn(8, 6), torch.arange(8) % 4)
+    with pytest.raises(InputError, match=r"^fit: batch 2: labels: found 0 to 7, allowed: 0 to 3"):
+        wrapped.fit([good, good, (good[0], torch.arange(8))])
+    bad = torch.randn(8, 6)
+    bad[3, 5] = torch.inf
+    with pytest.raises(InputError, match=r"^layer '.*infinity, first in number 19 of all so far"):
+        wrapped.fit([good, good, (bad, good[1])])
     with pytest.raises(NotReadyError, match="fit: the loader gave no batch"):
         wrapped.fit([])
     with pytest.raises(NotReadyError, match="calibrate: the loader gave no batch"):
