@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.scoring.false_alarms import alpha_within
+from nervecode.scoring.false_alarms import alpha_within, is_within, rounded_up
 
 Traces = Mapping[str, CodingTrace | Tensor]
 
@@ -39,11 +39,12 @@ class Calibrated(NamedTuple):
         """() or (B,) what p-values are flagged up to; see `AggregatedSurprise.flag`."""
         if confidence is not None:
             return self._threshold_within(alpha, confidence)
-        if not self.smallest_alpha <= alpha < 1:
+        if not is_within(alpha, self.smallest_alpha):
             number = f"{min(self.sizes)}" if self.sizes else "the weighted"
+            least = rounded_up(self.smallest_alpha)
             of_class = " of a class" if len(self.sizes) > 1 else ""
             raise InputError(
-                f"flag alpha: found {alpha}, allowed: {self.smallest_alpha:.3g} to 1, "
+                f"flag alpha: found {alpha!r}, allowed: {least} to below 1, "
                 f"as there are {number} calibration inputs{of_class}"
             )
         return alpha
@@ -51,7 +52,7 @@ class Calibrated(NamedTuple):
     def _threshold_within(self, rate: float, confidence: float) -> float | Tensor:
         if not self.sizes:
             raise InputError(
-                f"flag confidence: found {confidence}, allowed: None for weighted calibration "
+                f"flag confidence: found {confidence!r}, allowed: None for weighted calibration "
                 "inputs, whose false alarms have no Beta law"
             )
         alpha_within(min(self.sizes), rate, confidence=confidence)  # the first to be too few

@@ -137,5 +137,13 @@ def _check(n: int, **fractions: float) -> None:
     if n < 1:
         raise InputError(f"calibration inputs: found {n}, allowed: 1 or more")
     for name, value in fractions.items():
-        if not 0 < value < 1:
-            raise InputError(f"{name}: found {value}, allowed: between 0 and 1")
+        if not is_within(value):
+            raise InputError(f"{name}: found {value!r}, allowed: between 0 and 1")
+
+
+def is_within(fraction: object, least: float = 0.0) -> bool:
+    """Whether something is a number above 0, of at least `least`, and below 1."""
+    try:
+        return 0 < fraction < 1 and fraction >= least  # type: ignore[operator]
+    except (TypeError, ValueError, RuntimeError):  # no number, or several
+        return False

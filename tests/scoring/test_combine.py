@@ -1,5 +1,7 @@
 """z-scores, their equal-weight combination, and the default aggregation of recipe `bits`."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -324,11 +326,26 @@ def test_no_flag_where_calibration_is_too_small_for_its_alpha() -> None:
     )
     found.flag(0.1)
     with pytest.raises(
-        InputError, match=r"flag alpha: found 0\.01, allowed: 0\.1 to 1, as there are 9"
+        InputError, match=r"flag alpha: found 0\.01, allowed: 0\.1 to below 1, as there are 9"
     ):
         found.flag()
-    with pytest.raises(InputError, match="flag alpha: found 1"):
-        found.flag(1)
+    for alpha in (1, 0, "x", None, [0.1], float("nan"), torch.tensor([0.1, 0.2])):
+        words = f"flag alpha: found {re.escape(repr(alpha))}, allowed: 0.1 to below 1"
+        with pytest.raises(InputError, match=words):
+            found.flag(alpha)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"rate: found .* allowed: between 0 and 1"):
+            found.flag(alpha, confidence=0.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="confidence: found 'x', allowed: between 0 and 1"):
+        found.flag(0.5, confidence="x")  # type: ignore[arg-type]
+
+
+def test_the_smallest_alpha_that_is_told_will_do() -> None:
+    found = LayerCalibration({"a": torch.randn(300, 2)}, "mean").score(
+        {"a": trace(torch.randn(4, 2))}
+    )
+    with pytest.raises(InputError, match=r"allowed: 0\.00333 to below 1, as there are 300"):
+        found.flag(0.00332)
+    found.flag(0.00333)
 
 
 @pytest.mark.parametrize("method", METHODS)
