@@ -129,7 +129,7 @@ def read_inputs(path: Path, *, series: bool, seen: Seen) -> tuple[Tensor, np.nda
         InputError: a file that cannot be read, or inputs of another shape or type.
     """
     if series and path.suffix == ".ts":
-        array, classes = read_ts(path)
+        array, classes = read_ts(path, seen)
         return torch.from_numpy(array), classes
     return as_inputs(inputs_array(path), str(path), series=series, seen=seen), None
 

@@ -16,12 +16,18 @@ import numpy as np
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.data.memory import MAX_BYTES
+from nervecode.lab.data.rounding import merged_columns
+from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.series_header import Lines, SeriesHeader, as_listed, read_header
 from nervecode.lab.data.text_files import TextError, text_lines
 
+SAMPLE = 10  # series that are looked at for what rounding takes
 
-def read_ts(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+
+def read_ts(path: Path, seen: Seen | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """(N, C, T) float32 series of one length, and (N,) texts of their classes; None without.
+
+    `seen` is told which channels lose by rounding.
 
     Raises:
         InputError: a file that is absent or no such file, series of unequal lengths or other than
@@ -30,7 +36,7 @@ def read_ts(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     lines = _lines(path)
     with closing(lines):
         try:
-            return _series(lines, read_header(lines, path), path)
+            return _series(lines, read_header(lines, path), path, seen or Seen())
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
         except TextError as error:
@@ -48,8 +54,10 @@ def _lines(path: Path) -> Lines:
                 yield f"{path}: line {number}", text
 
 
-def _series(lines: Lines, header: SeriesHeader, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    values, classes = array("f"), []
+def _series(
+    lines: Lines, header: SeriesHeader, path: Path, seen: Seen
+) -> tuple[np.ndarray, np.ndarray | None]:
+    values, classes, exact = array("f"), [], []
     shape: tuple[int, int] | None = None
     for row, (line, text) in enumerate(lines):
         source = f"{line} (row {row})"
@@ -62,11 +70,14 @@ def _series(lines: Lines, header: SeriesHeader, path: Path) -> tuple[np.ndarray,
         shape = shape or (header.channels or len(parts), header.steps or _first_length(parts))
         _check_shape(parts, shape, header, source)
         for part in parts:
-            values.frombytes(part.tobytes())
+            values.frombytes(part.astype(np.float32).tobytes())
+        if row < SAMPLE:
+            exact.append(parts)
         if len(values) * values.itemsize > MAX_BYTES:
             raise InputError(f"{path}: takes more than {MAX_BYTES:,} bytes; allowed: a part of it")
     if shape is None:
         raise InputError(f"{path}: holds no series below @data")
+    seen.rounded += merged_columns(np.array(exact))
     inputs = np.frombuffer(values, np.float32).reshape(-1, *shape)
     return inputs, np.array(classes) if header.labelled else None
 
@@ -86,11 +97,11 @@ def _class(name: str, header: SeriesHeader, source: str) -> str:
 
 
 def _channel(text: str, source: str) -> np.ndarray:
-    """(T,) float32."""
+    """(T,) float64 that are finite as float32."""
     words = text.split(",")
     try:
-        channel = _parsed(words)
-        right = np.isfinite(channel)
+        channel = np.array(words, np.float64)
+        right = _fits(channel)
     except ValueError:
         right = np.array([_is_finite(word) for word in words])
     if not right.all():
@@ -124,13 +135,14 @@ def _check_shape(
             )
 
 
-def _parsed(words: Sequence[str]) -> np.ndarray:
+def _fits(values: np.ndarray) -> np.ndarray:
+    """(T,) whether each is finite as float32."""
     with np.errstate(over="ignore"):
-        return np.array(words, np.float64).astype(np.float32)
+        return np.isfinite(values.astype(np.float32))
 
 
 def _is_finite(word: str) -> bool:
     try:
-        return bool(np.isfinite(_parsed([word])).all())
+        return bool(_fits(np.array([word], np.float64)).all())
     except ValueError:
         return False

@@ -78,9 +78,13 @@ def open_inputs(
         return TarInputs(source, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     if path.suffix == ".npy":
         return MappedInputs(path, shape, skip_bad=skip_bad)
-    if path.suffix in (".npz", ".ts"):
-        array = inputs_array(path) if path.suffix == ".npz" else read_ts(path)[0]
-        return ArrayInputs(source, array, shape, skip_bad=skip_bad)
+    if path.suffix == ".npz":
+        return ArrayInputs(source, inputs_array(path), shape, skip_bad=skip_bad)
+    if path.suffix == ".ts":
+        seen = Seen()
+        series = ArrayInputs(source, read_ts(path, seen)[0], shape, skip_bad=skip_bad)
+        series.remarks = tuple(seen.remarks(source))
+        return series
     if path.suffix in SUFFIXES:
         return TableInputs(path, shape, encoder, skip_bad=skip_bad)
     if path.is_file():

@@ -10,7 +10,8 @@ import pytest
 from nervecode.errors import InputError
 from nervecode.lab.data import series_files
 from nervecode.lab.data.series_files import read_ts
-from nervecode.lab.data.splits import build_splits
+from nervecode.lab.data.splits import Splits, build_splits
+from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.schema import DataConfig
 
 TS = """# comment
@@ -34,7 +35,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "mine.ts"
 
 
-def splits_of(path: Path, **values: str) -> object:
+def splits_of(path: Path, **values: str) -> Splits:
     return build_splits(DataConfig.model_validate({"id": f"series:{path}", **values}))
 
 
@@ -199,6 +200,20 @@ def test_lengths_that_no_header_tells_are_those_of_the_first(path: Path) -> None
         with pytest.raises(InputError) as caught:
             read_ts(path)
         assert f"{path}: {words}" in str(caught.value)
+
+
+def test_numbers_that_float32_does_not_tell_apart_are_told(path: Path) -> None:
+    times = [",".join(str(1700000000000 + 1000 * k + i) for k in range(20)) for i in range(40)]
+    lines = [f"{0.1 * i},{',1' * 19}:{t}:{'ab'[i % 2]}\n" for i, t in enumerate(times)]
+    path.write_text("@classLabel true\n@data\n" + "".join(lines).replace(",,", ","))
+    text = (
+        "{}: numbers that differ are one in float32, which inputs are: channel 1; less an offset, "
+        "they stay apart"
+    )
+    assert text.format("ID") in splits_of(path).remarks
+    assert open_inputs(str(path), (2, 20)).remarks == (text.format(path),)
+    path.write_text(TS)
+    assert open_inputs(str(path), (2, 3)).remarks == ()
 
 
 def test_files_that_are_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
