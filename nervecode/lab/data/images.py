@@ -33,6 +33,7 @@ SUFFIXES = (
 MAX_PIXELS = 50_000_000  # 150 MB in RGB
 RULE = "RGB as shown, shorter side resized (bilinear, to bytes), centre cropped, in [0, 1]"
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow and `open_image` raise
+LAST = "where the channels are last, x.transpose(0, 3, 1, 2) brings them to the front"
 SIDE = 32  # of pictures of many sizes, where a config names none
 # Bytes are converted so many images at a time, since floats take four times the room.
 FITTED = 4096
@@ -144,12 +145,14 @@ def doubts(images: np.ndarray) -> list[str]:
         sentences.append(
             "bytes of 0 and 1 alone are nearly black, as white is 255; x * 255 stretches them"
         )
-    if channels not in (1, 3, 4) and width < min(channels, height):
-        sentences.append(
-            f"pictures of {channels} channels and {height} x {width} pixels; where the channels "
-            "are last, x.transpose(0, 3, 1, 2) brings them to the front"
-        )
+    if _channels_look_last((channels, height, width)):
+        sentences.append(f"pictures of {channels} channels and {height} x {width} pixels; {LAST}")
     return sentences
+
+
+def _channels_look_last(shape: Shape) -> bool:
+    channels, height, width = shape
+    return channels not in (1, 3, 4) and width < min(channels, height)
 
 
 def fit_images(images: Tensor, shape: Shape) -> Tensor:
@@ -180,9 +183,10 @@ def fit_images(images: Tensor, shape: Shape) -> Tensor:
     elif shape[0] == 3 and images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
     elif shape[0] != images.shape[1]:
+        turned = f"; {LAST}" if _channels_look_last(shape) else ""
         raise InputError(
             f"pictures of {images.shape[1]} channels do not fit inputs of {shape}, allowed: as "
-            "many channels, or grey and RGB"
+            f"many channels, or grey and RGB{turned}"
         )
     height, width = shape[1:]
     h, w = images.shape[2:]

@@ -17,7 +17,7 @@ class Seen:
         missing: column of a table -> how many numbers were missing.
         unseen: column of a table -> how many categories ID train lacks.
         rounded: columns or channels of an array whose numbers float32 does not tell apart.
-        passed: suffix -> how many files of a folder are passed over; or where these lie.
+        passed: suffix, or place -> how many files and folders of pictures are passed over.
         doubts: sentences about arrays that may not be the pictures that they are taken for.
     """
 
@@ -34,7 +34,7 @@ class Seen:
         rounded = _shortened(list(dict.fromkeys(self.rounded)))
         passed = _shortened([f"{n:,} {suffix}" for suffix, n in self.passed.most_common() if n])
         return [
-            *([f"{name}: files that are passed over: {passed}"] if passed else []),
+            *([f"{name}: files and folders that are passed over: {passed}"] if passed else []),
             *(f"{name}: {doubt}" for doubt in dict.fromkeys(self.doubts)),
             *(
                 [

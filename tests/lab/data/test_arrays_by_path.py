@@ -408,6 +408,11 @@ def test_pictures_of_other_channels_are_refused(tmp_path: Path) -> None:
     near = npz(tmp_path / "near.npz", x=random.random((COUNT, 5, 8, 8)))
     text = refused(spec, near=[near])
     assert f"data: the set {near!r}: pictures of 5 channels do not fit inputs of (3, 8, 8)" in text
+    assert text.endswith("allowed: as many channels, or grey and RGB")
+    spec = npz(tmp_path / "my.npz", x=random.random((COUNT, 8, 8, 2)), y=LABELS)
+    text = refused(spec, far=["photo_patches"])
+    assert text.endswith("where the channels are last, x.transpose(0, 3, 1, 2) brings them to the "
+                         "front")  # fmt: skip
 
 
 def test_a_text_is_no_array(tmp_path: Path) -> None:

@@ -196,10 +196,10 @@ def test_files_that_are_passed_over_are_told(pictures: Path, tmp_path: Path) -> 
         config(id=f"folder:{pictures}", far=[f"folder:{far.parent}", f"folder:{flat}"])
     )
     assert splits.remarks[0] == (
-        "ID: files that are passed over: 2 .bak, 1 .tga, 1 without a suffix, 1 beside the folders "
+        "ID: files and folders that are passed over: 2 .bak, 1 .tga, 1 without a suffix, 1 beside the folders "
         "of the classes"
     )
-    assert splits.remarks[-1] == "folder_deep: files that are passed over: 1 .heic"
+    assert splits.remarks[-1] == "folder_deep: files and folders that are passed over: 1 .heic"
     assert load_id(config(id=f"folder:{pictures}")).train.fingerprint == before.fingerprint
 
 
@@ -211,7 +211,9 @@ def test_a_jfif_is_read(pictures: Path) -> None:
 
 def test_a_class_without_a_picture_is_refused(pictures: Path, tmp_path: Path) -> None:
     (pictures / "dog").mkdir()
-    assert build_splits(config(id=f"folder:{pictures}")).classes == ("ant", "bee", "cat")
+    splits = build_splits(config(id=f"folder:{pictures}"))
+    assert splits.classes == ("ant", "bee", "cat")
+    assert splits.remarks[0] == "ID: files and folders that are passed over: 1 empty"
     (pictures / "dog/a.tga").write_text("no picture")
     (pictures / "dog/b").write_text("no picture")
     reason = "holds no picture, found .tga, without a suffix; allowed in a class: .png, .jpg"

@@ -42,10 +42,10 @@ def test_a_folder_gives_every_image_below_it_in_order(folder: Path) -> None:
 
 def test_files_that_are_passed_over_are_told(folder: Path) -> None:
     (folder / "deeper/d.tga").write_text("no image")
-    remark = "files that are passed over: 1 .tga, 1 .txt"
+    remark = "files and folders that are passed over: 1 .tga, 1 .txt"
     assert open_inputs(str(folder), GREY).remarks == (f"{folder}: {remark}",)
     (told,) = open_inputs(f"folder:{folder}", GREY).remarks
-    assert told.startswith(f"folder:{folder}: files that are passed over: ")
+    assert told.startswith(f"folder:{folder}: files and folders that are passed over: ")
 
 
 def test_a_single_image_is_an_input(folder: Path) -> None:
