@@ -74,8 +74,10 @@ def class_folders(roots: Sequence[Path], seen: Seen) -> tuple[list[ImageFiles], 
         for root in roots
     ]
     for root in roots:
-        beside = sum(path.suffix.lower() in SUFFIXES for path in root.iterdir() if path.is_file())
-        seen.passed["beside the folders of the classes"] += beside
+        seen.passed["beside the folders of the classes"] += sum(
+            path.suffix.lower() in SUFFIXES and path.is_file() and not is_hidden(path.name)
+            for path in root.iterdir()
+        )
         seen.passed["empty"] += sum(not any(label.iterdir()) for label in sub_folders(root))
     names = sorted({name for pairs in listed for _, name in pairs})
     numbers = {name: number for number, name in enumerate(names)}

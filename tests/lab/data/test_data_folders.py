@@ -187,7 +187,8 @@ def test_files_that_are_passed_over_are_told(pictures: Path, tmp_path: Path) -> 
     before = load_id(config(id=f"folder:{pictures}")).train
     for name in ("ant/a.bak", "ant/b.BAK", "bee/c.tga", "cat/README", "cat/.hidden", "notes.txt"):
         (pictures / name).write_text("no picture")
-    Image.new("L", (8, 8)).save(pictures / "beside.png")
+    for name in ("beside.png", "._hidden.png"):
+        Image.new("L", (8, 8)).save(pictures / name)
     far = write_classes(tmp_path / "scans", "deep") / "x.heic"
     far.write_text("no picture")
     flat = write_classes(tmp_path / "flat", "deep") / "deep"
@@ -196,8 +197,8 @@ def test_files_that_are_passed_over_are_told(pictures: Path, tmp_path: Path) -> 
         config(id=f"folder:{pictures}", far=[f"folder:{far.parent}", f"folder:{flat}"])
     )
     assert splits.remarks[0] == (
-        "ID: files and folders that are passed over: 2 .bak, 1 .tga, 1 without a suffix, 1 beside the folders "
-        "of the classes"
+        "ID: files and folders that are passed over: 2 .bak, 1 .tga, 1 without a suffix, 1 beside "
+        "the folders of the classes"
     )
     assert splits.remarks[-1] == "folder_deep: files and folders that are passed over: 1 .heic"
     assert load_id(config(id=f"folder:{pictures}")).train.fingerprint == before.fingerprint
