@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.encoder import Category, TableEncoder
+from nervecode.lab.data.encoded import Category
+from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.load import load_id, load_outside, number
 from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names
