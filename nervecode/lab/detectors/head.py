@@ -20,6 +20,8 @@ def head_of(model: Classifier) -> nn.Linear:
     """A copy of the head on the CPU, without hooks and gradients; its bias is 0 if it has none."""
     # Without initial values, which would draw random numbers.
     head: nn.Linear = nn.utils.skip_init(nn.Linear, model.head.in_features, model.head.out_features)
+    with torch.no_grad():  # hooks, as of spectral_norm, make the weight as it runs
+        model.head(torch.zeros_like(model.head.weight[:1]))
     bias = torch.zeros(len(head.bias)) if model.head.bias is None else model.head.bias
     head.load_state_dict({"weight": model.head.weight, "bias": bias})
     return head.requires_grad_(False)
