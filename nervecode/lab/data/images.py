@@ -141,7 +141,7 @@ def doubts(images: np.ndarray) -> list[str]:
     """What is to be told of arrays, (N, C, H, W) or (N, H, W), that may be other pictures."""
     channels, height, width = images.shape[1:] if images.ndim == 4 else (1, *images.shape[1:])
     sentences = []
-    if images.dtype == np.uint8 and images.max() <= 1:
+    if images.dtype == np.uint8 and images.max() == 1:
         sentences.append(
             "bytes of 0 and 1 alone are nearly black, as white is 255; x * 255 stretches them"
         )

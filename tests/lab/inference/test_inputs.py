@@ -225,7 +225,7 @@ def test_a_picture_of_another_range_is_named_or_skipped(
     assert len(read_inputs(str(path), (64,)).ids) == 300  # features have no range
 
 
-@pytest.mark.parametrize(("high", "told"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("high", "told"), [(0, False), (1, True), (2, False)])
 def test_bytes_of_zero_and_one_are_told(tmp_path: Path, high: int, told: bool) -> None:
     np.save(tmp_path / "x.npy", (pixels > 127).astype(np.uint8) * np.uint8(high))
     source = open_inputs(str(tmp_path / "x.npy"), GREY)
