@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -175,6 +174,10 @@ class GaussianCode(nn.Module):
         """Code (B, D) vectors; an InputError tells those of another width."""
         return price([self], [self.project(self.fitting(z))])[0]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what `Stacked` keeps: a copy's tensors count their changes anew."""
+        return {name: value for name, value in self.__dict__.items() if name != KEPT}
+
     def extra_repr(self) -> str:
         """What `print(code)` adds."""
         sizes = {"num_codes": self.num_codes, "num_classes": self.num_classes}
@@ -202,12 +205,16 @@ class Stacked(NamedTuple):
             return cls._made(codes)
         parts = [code._buffers for code in codes]
         numbers = [part[name] for part in parts for name in _STACKED]
-        versions = [0 if n is None or n.is_inference() else n._version for n in numbers]
-        kept = codes[0].__dict__.get("_stacked")
+        if any(number is not None and number.is_inference() for number in numbers):
+            return cls._made(codes)  # changes of such tensors are not counted
+        versions = [0 if number is None else number._version for number in numbers]
+        kept = codes[0].__dict__.get(KEPT)
         if kept is not None and kept[1] == versions and all(map(operator.is_, kept[0], numbers)):
             return kept[2]  # type: ignore[no-any-return]
-        stacked = cls._made(codes)
-        codes[0].__dict__["_stacked"] = numbers, versions, stacked
+        # Tensors that are made in inference mode could not be used outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            stacked = cls._made(codes)
+        codes[0].__dict__[KEPT] = numbers, versions, stacked
         return stacked
 
     @classmethod
@@ -224,6 +231,7 @@ class Stacked(NamedTuple):
         )
 
 
+KEPT = "_stacked"
 _STACKED = ("isotropic", "sign", "base", "offsets", "log_norm", "saving", "gap")
 
 
@@ -286,12 +294,12 @@ class _Mixture(SoftCode):
         """() nats."""
         return self._code.log_norm
 
-    @cached_property
+    @property
     def log_probs(self) -> Tensor:
         """(B, C) log p, nats."""
         return self._batch.logits[self._index].log_softmax(dim=0).T
 
-    @cached_property
+    @property
     def squared_distances(self) -> Tensor:
         """(B, C) d2 under the covariance within codes."""
         _, tilts, common, offsets = (part[self._index] for part in self._batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -97,23 +96,23 @@ class LabelDistribution(SoftCode):
     def __init__(self, logits: Tensor) -> None:
         object.__setattr__(self, "_logits", logits)  # as a frozen dataclass does
 
-    @cached_property
+    @property
     def log_probs(self) -> Tensor:
         """(B, K) log p, nats."""
         return self._logits.log_softmax(dim=1)
 
-    @cached_property
+    @property
     def squared_distances(self) -> Tensor:
         """(B, K) -2 log p."""
         return self.log_probs.mul(-2)
 
-    @cached_property
+    @property
     def log_priors(self) -> Tensor:
         """(K,) -log K, nats."""
         classes = self._logits.shape[1]
         return self._logits.new_full((classes,), -math.log(classes))
 
-    @cached_property
+    @property
     def log_norm(self) -> Tensor:
         """() log K, nats."""
         return self.log_priors[0].neg()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -168,9 +169,11 @@ class Reducer(nn.Module):
             vector = self._reduce(x, last, real)
         if self.length_power == 1:
             return vector
-        length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp_min(SHORTEST)
-        # A length that overflows would make its vector 0, which looks like any other: it is NaN.
-        scaled: Tensor = vector * torch.add(length.pow(self.length_power - 1), length, alpha=0)
+        length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+        scale = length.clamp_min(SHORTEST).pow(self.length_power - 1)
+        # A length that overflows would make its vector 0, which looks like any other: it is NaN. It
+        # is compared before it is clamped, since ONNX's Clip makes infinity the largest float.
+        scaled: Tensor = vector * torch.where(length < math.inf, scale, math.nan)
         return scaled
 
     def both(self, activation: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -56,8 +57,8 @@ class CodeLengthScore(NamedTuple):
             lengths = self.given_class(lengths, readings.classes)
         terms = _terms(lengths, regrets, readings)
         scores = _total(self.rarity(terms))
-        # A reading that is not finite makes a term so, and 0 times that is NaN.
-        return torch.add(scores, terms.sum(0), alpha=0).nan_to_num(torch.inf, posinf=torch.inf)
+        # A reading that is not finite makes a term so.
+        return torch.where(terms.sum(0).abs() < math.inf, scores, math.inf)
 
 
 def _means(standard: Standard, readings: LayerReadings) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nervecode.core.code import LN2
 from nervecode.scoring.aggregate import OVER_LAYERS
 from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.mondrian import Mondrian
@@ -55,7 +56,7 @@ class Tables(NamedTuple):
         # As many as are as surprising, itself among them; on the grid on which new inputs lie.
         n = self.by_layer.shape[1]
         as_surprising = n - number_below(self.by_layer, readings.surprise.T.double())
-        return -COMBINERS[method]((as_surprising.double() / (n + 1)).T).log2()
+        return _bits(COMBINERS[method]((as_surprising.double() / (n + 1)).T))
 
     def aggregate(self, readings: LayerReadings, method: str) -> Tensor:
         """(N,) float64 scores; infinite where a reading is not finite."""
@@ -63,10 +64,17 @@ class Tables(NamedTuple):
             return self.code_length(readings)
         if self.by_layer is not None:
             p_values = p_values_among(self.by_layer, readings.surprise.T.double())
-            scores = -COMBINERS[method](p_values.T).log2()
+            scores = _bits(COMBINERS[method](p_values.T))
         else:
             scores = OVER_LAYERS[method](readings.surprise).double()
         return scores.masked_fill(~readings.finite, torch.inf)
+
+
+def _bits(p_values: Tensor) -> Tensor:
+    """-log2, to 32 binary places: p-values that tie must do so by any library's logarithm."""
+    # In ONNX, log2 and factors have float32's ln 2; what is divided by a tensor has float64's.
+    bits = p_values.log() / p_values.new_tensor(-LN2)
+    return (bits * 2.0**32).round() / 2.0**32
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle  # noqa: TID251 (users do; the library itself never does)
+from typing import Any
 
+import pytest
 import torch
 
 from nervecode.core import ClassMoments, GaussianCode
@@ -44,12 +47,55 @@ def test_a_copy_has_numbers_of_its_own() -> None:
     torch.testing.assert_close(code(z).bits, before)
 
 
+def pickled(code: GaussianCode) -> GaussianCode:
+    return pickle.loads(pickle.dumps(code))  # noqa: S301
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_copy_of_what_was_loaded_takes_other_numbers(copied: Any) -> None:
+    first, second = codes()
+    z = torch.randn(4, 5)
+    loaded = copy.deepcopy(first)
+    loaded.load_state_dict(first.state_dict())
+    loaded(z)
+    twin = copied(loaded)
+    twin.load_state_dict(second.state_dict())
+    torch.testing.assert_close(twin(z).bits, second(z).bits)
+    assert not torch.allclose(twin(z).bits, first(z).bits)
+
+
+def test_what_is_stacked_in_inference_mode_serves_outside() -> None:
+    (code,) = codes(1)
+    z = torch.randn(4, 5, requires_grad=True)
+    with torch.inference_mode():
+        bits = code(z.detach()).bits
+    torch.testing.assert_close(code(z).bits, bits.clone())
+    code(z).regret.sum().backward()
+    assert z.grad is not None and z.grad.abs().sum() > 0
+
+
+def test_numbers_made_in_inference_mode_are_stacked_at_each_call() -> None:
+    (code,) = codes(1)
+    z = torch.randn(4, 5)
+    with torch.inference_mode():
+        code.double().float()  # buffers anew, whose changes nobody counts
+        before = code(z).bits
+        code.log_norm.add_(1.0)
+        assert not torch.allclose(code(z).bits, before)
+
+
+def test_a_first_look_without_gradients_does_not_take_them_away() -> None:
+    (code,) = codes(1)
+    soft = code(torch.randn(4, 5, requires_grad=True)).code
+    with torch.no_grad():
+        soft.log_probs, soft.squared_distances  # noqa: B018
+    assert soft.log_probs.requires_grad and soft.squared_distances.requires_grad
+
+
 def test_soft_codes_are_worked_out_when_they_are_asked_for() -> None:
     pair = codes()
     z = torch.randn(4, 5)
     for found in price(pair, [code.project(z) for code in pair]):
         soft = found.code
-        assert not {"log_probs", "squared_distances"} & set(vars(soft))
         torch.testing.assert_close(soft.log_probs.exp().sum(1), torch.ones(4))
         torch.testing.assert_close(soft.bits, found.bits)  # from the distances alone
-        assert soft.log_probs is soft.log_probs

@@ -81,6 +81,23 @@ def test_a_traced_graph_is_the_wrapped_model(
     assert_same(found, wrapped, x)
 
 
+HUGE = (1e19, 1e25)
+
+
+@pytest.mark.parametrize("size", HUGE)
+def test_what_overflows_is_flagged(
+    size: float, exported: tuple[nn.Module, Any], wrapped: WrappedModel
+) -> None:
+    x = torch.full((2, *SHAPE), size)
+    with torch.no_grad():
+        found = exported[0](input=x, alpha=ALPHA)
+        with pytest.warns(UserWarning, match="NaN or infinity"):
+            surprise = wrapped.score(x)[1]
+    assert torch.equal(found["p_value"], surprise.p_value)
+    assert found["p_value"].tolist() == [1 / 151] * 2
+    assert found["flag"].all()
+
+
 def test_alpha_can_be_moved_after_export(exported: tuple[nn.Module, Any]) -> None:
     graph, _ = exported
     x = 1.3 * data(64, 3)
@@ -140,6 +157,32 @@ def test_onnx_is_the_wrapped_model(batch: int, tmp_path: Path, wrapped: WrappedM
     x = 1.3 * data(batch, 3)
     values = session.run(None, {"input": x.numpy(), "alpha": ALPHA.numpy()})
     assert_same(dict(zip(names, map(torch.from_numpy, values), strict=True)), wrapped, x)
+    for size in HUGE:  # ONNX's Clip makes infinity the largest float
+        x = torch.full((2, *SHAPE), size)
+        values = session.run(["p_value"], {"input": x.numpy(), "alpha": ALPHA.numpy()})
+        assert values[0].tolist() == [1 / 151] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["max", "simes", "harmonic"])
+def test_other_methods_in_onnx(method: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
+    wrapped = nervecode.wrap(net).fit([torch.randn(400, 20)])
+    wrapped.calibrate([torch.randn(99, 20)], method=method)
+    wrapped.export(tmp_path / "model.onnx", torch.randn(3, 20))
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    x = torch.cat([1.2 * torch.randn(200, 20), torch.full((1, 20), 1e19)])
+    given = {"input": x.numpy(), "alpha": ALPHA.numpy()}
+    p_value, percentile = session.run(["p_value", "percentile"], given)
+    with torch.no_grad(), pytest.warns(UserWarning, match="NaN or infinity"):
+        surprise = wrapped.score(x)[1]
+    assert p_value[-1] == surprise.p_value[-1] == 1 / 100
+    assert (torch.from_numpy(p_value) == surprise.p_value).double().mean() > 0.98
+    # Scores of combined p-values tie with those of calibration: no logarithm may part them.
+    assert (torch.from_numpy(percentile) == surprise.percentile).double().mean() > 0.98
 
 
 def by_class(number: int) -> WrappedModel:
