@@ -17,7 +17,7 @@ from nervecode import __version__
 from nervecode.errors import InputError, NotReadyError, did_you_mean, need_extra
 from nervecode.files import replacing
 from nervecode.layers.graph import CodesGraph, Graph, layer_inputs
-from nervecode.layers.program import to_onnx, trace
+from nervecode.layers.program import refused_example, to_onnx, trace, try_out
 from nervecode.layers.watched import Watched
 
 SUFFIXES = (".onnx", ".pt2")
@@ -67,8 +67,9 @@ def export(
 
     Raises:
         NotReadyError: before calibration.
-        InputError: an unknown suffix, an example that the model refuses, an operation that has no
-            form in the graph, metadata that is not JSON, or for ONNX more than 2 GB or bfloat16.
+        InputError: an unknown suffix, codes by position, an example that the model refuses or
+            whose codes are not finite, an operation that has no form in the graph, metadata that is
+            not JSON, or for ONNX more than 2 GB or bfloat16.
         MissingExtraError: ONNX is not installed.
     """
     path = Path(path)
@@ -77,13 +78,16 @@ def export(
     inputs = named_inputs(watched.model, example)
     if dynamic_batch:  # a batch of one is doubled: a graph takes a size of 1 for a constant
         inputs = {name: torch.cat([x, x]) if len(x) == 1 else x for name, x in inputs.items()}
+    given = inputs
     graph = Graph(watched, inputs)
     if codes_only:
-        inputs = layer_inputs(graph, inputs)
+        with refused_example(given):
+            inputs = layer_inputs(graph, inputs)
         graph = CodesGraph(watched, inputs)
     about = _with(_about(watched, inputs), metadata or {})
     if path.suffix == ".onnx":
         _check_onnx(graph, inputs, path)
+    try_out(graph, inputs, given)
     program = trace(graph, inputs, dynamic_batch)
     if path.suffix == ".onnx":
         properties = {f"nervecode.{key}": json.dumps(value) for key, value in about.items()}
@@ -107,9 +111,14 @@ def check_format(path: Path) -> None:
 
 
 def _check_ready(watched: Watched) -> None:
-    """Refuse a model that is not calibrated, or has changed since."""
+    """Refuse a model that is not calibrated, or by position, or has changed since."""
     if watched.calibration is None:
         raise NotReadyError("export: not calibrated; call calibrate(loader) on held-out data first")
+    if any(watched.coder(name).reducer.positions for name in watched.calibration.layers):
+        raise InputError(
+            "export: codes by position cannot be exported; fit without by_position=True, or call "
+            "score in Python"
+        )
     if complaint := watched.condition.complaint(watched.model):
         raise InputError(f"export: {complaint}")
 

@@ -80,7 +80,7 @@ class Graph(nn.Module):
             assert coder is not None
             projected[name] = coder.project(activation, masks.get(name, UNKNOWN))
         surprise = calibration.score(price_together(projected), predicted=predicted)
-        if surprise.remark:
+        if surprise.remark and not surprise.valid.all():  # of NaN, `try_out` tells more
             raise InputError(f"export: {surprise.remark}")
         return {
             "surprise": surprise.surprise,

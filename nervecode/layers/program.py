@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from traceback import walk_tb
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,31 +23,60 @@ BATCH = "batch"  # the name of the open dimension
 NOT_THE_USERS = {"torch", "nervecode", *sys.stdlib_module_names}
 
 
+@contextmanager
+def refused_example(given: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within it, an error is that the model or its codes do not take this example."""
+    try:
+        yield
+    except Exception as error:
+        shapes = {name: tuple(x.shape) for name, x in given.items()}
+        raise InputError(f"export example: found shapes {shapes}: {_line(error)}") from error
+
+
+def try_out(graph: Graph, inputs: dict[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Run a graph once, since what a tracer says of a bad example helps nobody.
+
+    Args:
+        graph: what is to be traced.
+        inputs: those of the graph.
+        given: those of the model, which the user gave.
+
+    Raises:
+        InputError: the model or its codes refuse the example, or its codes are not finite.
+    """
+    with torch.no_grad(), refused_example(given):
+        by_layer = graph(**_arguments(graph, inputs))["by_layer"]
+    if by_layer.isfinite().all():
+        return
+    names = [repr(name) for name, x in given.items() if not x.isfinite().all()]
+    where = ", ".join(names) or "the codes of finite inputs"
+    raise InputError(
+        f"export example: found NaN or infinity in {where}, allowed: finite inputs, such as a "
+        "batch of the calibration data"
+    )
+
+
 def trace(graph: Graph, inputs: dict[str, Tensor], dynamic_batch: bool) -> ExportedProgram:
     """The traced graph.
 
     Raises:
-        InputError: an example that the model or its codes refuse, or an operation that cannot be
-            traced.
+        InputError: an operation that cannot be traced.
     """
+    batch = {0: Dim(BATCH)} if dynamic_batch else None
+    open_dims = graph.arguments(dict.fromkeys(inputs, batch), None)
+    given = _arguments(graph, inputs)
+    try:
+        with _quiet(), torch.no_grad():
+            return torch.export.export(graph, (), given, dynamic_shapes=open_dims, strict=False)
+    except Exception as error:
+        raise InputError(
+            f"export: the model cannot be traced{_place(error)}: {_line(error)}; {ALONE}"
+        ) from error
+
+
+def _arguments(graph: Graph, inputs: dict[str, Tensor]) -> dict[str, Any]:
     device = next(iter(inputs.values())).device
-    alpha = torch.tensor(0.05, dtype=torch.float64, device=device)
-    given = graph.arguments(inputs, alpha)
-    with torch.no_grad():
-        try:
-            graph(**given)
-        except Exception as error:
-            shapes = {name: tuple(x.shape) for name, x in inputs.items()}
-            raise InputError(f"export example: found shapes {shapes}: {_line(error)}") from error
-        batch = {0: Dim(BATCH)} if dynamic_batch else None
-        open_dims = graph.arguments(dict.fromkeys(inputs, batch), None)
-        try:
-            with _quiet():
-                return torch.export.export(graph, (), given, dynamic_shapes=open_dims, strict=False)
-        except Exception as error:
-            raise InputError(
-                f"export: the model cannot be traced{_place(error)}: {_line(error)}; {ALONE}"
-            ) from error
+    return graph.arguments(inputs, torch.tensor(0.05, dtype=torch.float64, device=device))
 
 
 def to_onnx(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,22 +55,35 @@ class LayerReadings(NamedTuple):
             if trace.regret is not None and not name.endswith(LABEL)
             for part in (trace.surprise, trace.regret)
         ]
-        fitted = torch.stack(parts, dim=1) if parts else surprise[:, :0]
         labels = [trace for name, trace in traces.items() if name.endswith(LABEL)]
         known = (labels[0].surprise, labels[0].code.best_index) if labels else ()
-        return cls(surprise, fitted.view(surprise.shape[0], len(parts) // 2, 2), *known)
+        return cls(surprise, _in_pairs(surprise, parts), *known)
 
     @classmethod
     def read(cls, layers: Mapping[str, Tensor]) -> LayerReadings:
         """Those that `readings` tell, by layer."""
         surprise = torch.stack([rows[:, 0] for rows in layers.values()], dim=1)
-        pairs = [p for name, p in layers.items() if p.shape[1] == 2 and not name.endswith(LABEL)]
-        fitted = torch.cat(pairs, dim=1) if pairs else surprise[:, :0]
+        parts = [
+            part
+            for name, pair in layers.items()
+            if pair.shape[1] == 2 and not name.endswith(LABEL)
+            for part in pair.unbind(1)
+        ]
         labels = [pair for name, pair in layers.items() if name.endswith(LABEL)]
         known = (labels[0][:, 0], labels[0][:, 1].nan_to_num().long()) if labels else ()
-        return cls(surprise, fitted.view(len(surprise), len(pairs), 2), *known)
+        return cls(surprise, _in_pairs(surprise, parts), *known)
 
     @property
     def finite(self) -> Tensor:
         """(N,) whether all that is read of an input is finite."""
-        return self.surprise.isfinite().all(1) & self.fitted.isfinite().flatten(1).all(1)
+        finite = self.surprise.isfinite().all(1)
+        if not self.fitted.shape[1]:  # ONNX Runtime reshapes no tensor without elements
+            return finite
+        return finite & self.fitted.isfinite().flatten(1).all(1)
+
+
+def _in_pairs(surprise: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """(N, L, 2) of the 2 L vectors (N,) of N inputs that have the given surprises."""
+    if not parts:
+        return surprise.new_empty((surprise.shape[0], 0, 2))
+    return torch.stack(list(parts), dim=1).view(surprise.shape[0], len(parts) // 2, 2)
