@@ -24,8 +24,8 @@ def fisher(p: Tensor) -> Tensor:
     """
     x = -p.log().sum(1, keepdim=True)
     powers = torch.arange(p.shape[1], dtype=p.dtype, device=p.device)
-    factorials = [math.lgamma(k + 1) for k in range(p.shape[1])]  # numbers: ONNX has no lgamma
-    logs = powers * x.clamp_min(torch.finfo(p.dtype).tiny).log() - p.new_tensor(factorials)
+    factorials = powers.clamp_min(1).log().cumsum(0)  # their logarithms; ONNX has no lgamma
+    logs = powers * x.clamp_min(torch.finfo(p.dtype).tiny).log() - factorials
     return (torch.logsumexp(logs, dim=1) - x.squeeze(1)).exp().clamp_max(1.0)
 
 
