@@ -69,7 +69,7 @@ class LabelCode(nn.Module):
         # Of the unit-length features, without writing them out: q is the ratio of these two.
         q = torch.addcmul(self.isotropic * length, self.sign, explained).clamp_min(0)
         unit = length.clamp_min(EPSILON)
-        # (K, B), as in `core.gaussian.price`. The clamp keeps p^g and its gradient finite at p = 0.
+        # (K, B), as in `core.price`. The clamp keeps p^g and its gradient finite at p = 0.
         log_p = torch.log_softmax(logits.T, dim=0, dtype=torch.float64).clamp_min(LEAST)
         log_pg = q / (unit + q) * log_p
         p, less = log_p.exp(), log_p.expm1()  # p - 1

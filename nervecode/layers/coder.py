@@ -26,8 +26,8 @@ from nervecode.core import (
     SoftAssignment,
 )
 from nervecode.core.batch import UNKNOWN
-from nervecode.core.gaussian import Price, price
 from nervecode.core.label import LabelDistribution
+from nervecode.core.price import Price, price
 from nervecode.errors import InputError
 from nervecode.layers.taps import activation_of
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nervecode.core import ClassMoments, GaussianCode
-from nervecode.core.gaussian import Stacked, price
+from nervecode.core.price import Stacked, price
 
 
 def codes(number: int = 2) -> list[GaussianCode]:

@@ -77,15 +77,14 @@ class ArrayInputs(Source):
     def _faults(self, values: Tensor, array: np.ndarray, start: int) -> dict[int, str]:
         """Row -> why it cannot be scored: values that are not finite, pixels that leave [0, 1]."""
         rows = values.flatten(1)
-        low, high = rows.amin(1), rows.amax(1)
         finite = rows.isfinite()
         right = finite.all(1)
         if values.ndim == 4:
-            right &= (low >= 0) & (high <= 1)
+            right &= ((rows >= 0) & (rows <= 1)).all(1)
         faults = {}
         for row in (~right).nonzero().flatten().tolist():
             if finite[row].all():
-                held = f"from {low[row]:.3g} to {high[row]:.3g}"
+                held = f"from {rows[row].min():.3g} to {rows[row].max():.3g}"
                 faults[row] = f"{self.name}: row {start + row} holds values {held}, {PIXELS}"
             else:
                 entry = int(finite[row].int().argmin())
