@@ -13,14 +13,14 @@ import os
 import re
 import secrets
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
+from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,20 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 MAX_PLAIN = 64 << 20
 MAX_RATIO = 100
 BUFFER = 1 << 20
+
+
+def names_beside(path: Path, kind: Callable[[Path], bool] = Path.is_file) -> list[str]:
+    """The names of the files, or of another kind, in the folder where a path should be."""
+    try:
+        return [other.name for other in path.parent.iterdir() if kind(other)]
+    except OSError:  # that folder is absent too
+        return []
+
+
+def absent(path: Path) -> str:
+    """The start of an error about a file that is not there."""
+    near = nearest(path.name, names_beside(path))
+    return f"{path}: no such file" + (f"; did you mean {near!r}?" if near else "")
 
 
 def check_new(

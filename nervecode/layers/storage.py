@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
-from nervecode.files import replacing
+from nervecode.files import absent, replacing
 from nervecode.layers.coder import Coder, coder_from_spec
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.layout import output_layout
@@ -117,7 +117,7 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, T
             about = json.loads((file.metadata() or {}).get("nervecode", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such file") from None
+        raise ArtifactError(absent(path)) from None
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
     if not isinstance(about, dict) or about.get("format") != expected:

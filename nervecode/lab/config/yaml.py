@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from nervecode.errors import InputError
+from nervecode.files import absent
 
 MAX_BYTES = 128 << 10  # of a file: a config has some two thousand
 MAX_ALIASES = 32
@@ -74,7 +75,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: found {size:,} bytes, allowed: at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(absent(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     values = parse_value(text, str(path))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.files import check_archive
+from nervecode.files import absent, check_archive
 from nervecode.lab.data.images import doubts
 from nervecode.lab.data.memory import check_size
 from nervecode.lab.data.rounding import merged_columns
@@ -239,6 +239,6 @@ def readable_array(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(absent(path)) from None
     except Exception as error:  # zipfile, zlib and numpy each raise errors of their own
         raise InputError(f"{path}: not a readable array file ({error})") from None

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nervecode.errors import InputError, MissingExtraError, NervecodeError, nearest
+from nervecode.files import names_beside
 from nervecode.lab.data.catalogue import CATALOGUE, DatasetInfo, Files, Installed
 from nervecode.lab.data.wheels import module_folder
 from nervecode.lab.schema import PATHS
@@ -188,14 +189,6 @@ def _absence(place: Location) -> str:
     if path.exists():
         found = "a folder" if path.is_dir() else "a file" if path.is_file() else "no file"
         return f"{place.name}: {path} is {found}, allowed: {allowed}"
-    near = nearest(path.name, _beside(path, folders=of_folder))
+    near = nearest(path.name, names_beside(path, Path.is_dir if of_folder else Path.is_file))
     hint = f"did you mean {near!r}? Allowed" if near else "allowed"
     return f"{place.name} is absent from {path}; {hint}: {allowed}"
-
-
-def _beside(path: Path, *, folders: bool) -> list[str]:
-    """The folders, or the files, where one should be."""
-    try:
-        return [p.name for p in path.parent.iterdir() if (p.is_dir() if folders else p.is_file())]
-    except OSError:  # that folder is absent too
-        return []

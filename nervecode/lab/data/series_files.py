@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nervecode.errors import InputError, did_you_mean
+from nervecode.files import absent
 from nervecode.lab.data.memory import MAX_BYTES
 from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.seen import Seen
@@ -38,7 +39,7 @@ def read_ts(path: Path, seen: Seen | None = None) -> tuple[np.ndarray, np.ndarra
         try:
             return _series(lines, read_header(lines, path), path, seen or Seen())
         except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
+            raise InputError(absent(path)) from None
         except TextError as error:
             raise InputError(f"{path}: line {error.line}: {error}") from None
         except OSError as error:

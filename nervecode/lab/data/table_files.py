@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nervecode.errors import InputError, need_extra
+from nervecode.files import absent
 from nervecode.lab.data.cells import as_categories, checked_numbers
 from nervecode.lab.data.csv_files import csv_blocks, csv_layout
 from nervecode.lab.data.parquet_files import parquet_blocks, parquet_names
@@ -106,7 +107,7 @@ def _readable(path: Path) -> Iterator[None]:
     except (InputError, GeneratorExit):
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(absent(path)) from None
     except Exception as error:  # pandas and pyarrow each raise errors of their own
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable table ({reason})") from None

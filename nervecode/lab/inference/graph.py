@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from nervecode.errors import InputError, NervecodeError, need_extra
-from nervecode.files import sha256
+from nervecode.files import absent, sha256
 from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.images import RULE
 from nervecode.lab.inference.images import ImageInputs
@@ -150,7 +150,7 @@ class GraphScorer(Scorer):
 
 def _opened(path: Path) -> InferenceSession:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; {MAKE}")
+        raise InputError(f"{absent(path)}; {MAKE}")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

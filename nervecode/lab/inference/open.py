@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from nervecode.errors import InputError, did_you_mean
+from nervecode.errors import InputError, did_you_mean, nearest
+from nervecode.files import names_beside
 from nervecode.lab.data.array_files import inputs_array
 from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.load import load_outside
@@ -95,9 +96,10 @@ def open_inputs(
 def _named(source: str, shape: Shape, resize: int | None) -> ArrayInputs:
     names = [*DATASETS, *IMAGE_SETS, "list", *OUTLIERS]
     if source.partition(":")[0] not in names:
-        raise InputError(
-            f"--input {source}: neither a path nor a data set; {did_you_mean(source, names)}"
-        )
+        path = Path(source)
+        near = nearest(path.name, [*names, *names_beside(path, Path.exists)])
+        hint = did_you_mean(source, names) if near in [*names, None] else f"did you mean {near!r}?"
+        raise InputError(f"--input {source}: neither a path nor a data set; {hint}")
     generator, seen = torch.Generator().manual_seed(0), Seen()
     if source in OUTLIERS:
         inputs = OUTLIERS[source](shape, generator)

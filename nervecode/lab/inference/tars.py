@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from nervecode.errors import InputError, need_extra
+from nervecode.files import absent
 from nervecode.lab.data.images import MAX_PIXELS, SUFFIXES
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.inference.images import check_image_shape, fitted, gather, tolerant
@@ -47,7 +49,9 @@ class TarInputs(Source):
 
         self.webdataset: ModuleType = webdataset
         paths = [Path(url) for url in webdataset.shardlists.expand_urls(source)]
-        missing = [str(path) for path in paths if not path.is_file()]
+        missing = [path for path in paths if not path.is_file()]
+        if missing and len(paths) == 1:
+            raise InputError(absent(paths[0]))
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise InputError(f"{missing[0]}: no such file{more}")
@@ -64,7 +68,8 @@ class TarInputs(Source):
             _check_end(path)
             # Plain tar files alone: a packed one may unpack to any size, and cannot be sought in.
             with tarfile.open(path, "r:") as tar, ThreadPoolExecutor(self.workers) as pool:
-                members, lock = self._images(path, tar), Lock()
+                without: dict[str, str] = {}
+                members, lock = self._images(path, tar, without), Lock()
 
                 def decode(member: Member) -> Tensor | str:
                     def read() -> Tensor:
@@ -78,24 +83,42 @@ class TarInputs(Source):
                     yield gather(
                         [key for key, _ in batch], list(pool.map(decode, batch)), self.shape
                     )
+            if without:
+                yield Inputs(torch.empty(0, *self.shape), [], (_told(path, without),))
         except (tarfile.TarError, OSError) as error:
             raise InputError(f"{path}: not a readable tar file ({error})") from None
 
-    def _images(self, path: Path, tar: tarfile.TarFile) -> Iterator[Member]:
-        """(key, member) of every image; what else a sample holds is passed over."""
+    def _images(
+        self, path: Path, tar: tarfile.TarFile, without: dict[str, str]
+    ) -> Iterator[Member]:
+        """(key, member) of every image; what else a sample holds is passed over.
+
+        In `without` stays a file of each sample that has no image.
+        """
         seen: set[str] = set()
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # there may be any number
             key, _ = self.webdataset.tariterators.base_plus_ext(member.name)
             suffix = os.path.splitext(member.name)[1].lower()
-            if key is None or not member.isreg() or suffix not in SUFFIXES:
+            if key is None or not member.isreg():
+                continue
+            if suffix not in SUFFIXES:
+                if key not in seen:
+                    without[key] = member.name
                 continue
             if key in seen:
                 raise InputError(f"{path}: sample {key!r} has two images, allowed: one")
             seen.add(key)
+            without.pop(key, None)
             yield key, member
         if not seen:
             raise InputError(f"{path}: holds no image; allowed: {', '.join(SUFFIXES)}")
+
+
+def _told(path: Path, without: Mapping[str, str]) -> str:
+    name = next(iter(without.values()))
+    many = f"{len(without):,} samples" if len(without) > 1 else "a sample"
+    return f"{path}: {many} without an image of {', '.join(SUFFIXES)}, such as {name!r}"
 
 
 def _check_end(path: Path) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.files import absent
 from nervecode.files import sha256 as file_sha256
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.models.build import build_model
@@ -88,7 +89,7 @@ def read_foreign(path: Path, *, limit: int, legacy: bool = False) -> dict[str, T
             pickle, and this PyTorch is too old to read one safely.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(absent(path))
     if path.suffix == ".safetensors":
         _check_size(path, path.stat().st_size, limit)
         try:

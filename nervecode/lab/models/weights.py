@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
+from nervecode.files import absent
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.foreign import OWN, SLACK, read_foreign, value_fault, without_prefixes
 from nervecode.lab.models.weight_names import in_timms_names
@@ -28,7 +29,7 @@ def find_weights(source: str) -> Path:
     """
     if not source.startswith(PACKAGE):
         if not Path(source).is_file():
-            raise InputError(f"model.weights: {source}: no such file")
+            raise InputError(f"model.weights: {absent(Path(source))}")
         return Path(source)
     name, _, file = source.removeprefix(PACKAGE).partition("/")
     module = name.replace("-", "_")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nervecode.errors import InputError, did_you_mean
+from nervecode.files import absent
 
 SUFFIXES = (".csv", ".jsonl")
 PIPE = "-"
@@ -88,7 +89,7 @@ class Tail:
             hint = did_you_mean(self.path.suffix, SUFFIXES)
             raise InputError(f"{source}: unknown suffix {self.path.suffix!r}; {hint}")
         if not self.path.is_file():
-            raise InputError(f"{source}: no such file")
+            raise InputError(absent(self.path))
 
     def records(self) -> Iterator[Record | None]:
         """The records; None where there is no new one for a moment."""

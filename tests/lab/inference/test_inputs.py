@@ -254,3 +254,12 @@ def test_names_of_data_sets_and_outliers() -> None:
     assert torch.equal(read_inputs("uniform_noise", GREY).inputs, noise)
     with pytest.raises(InputError, match=r"neither a path nor a data set; did you mean 'digits'\?"):
         read_inputs("digts", GREY)
+
+
+def test_what_lies_beside_a_mistyped_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "new.csv").touch()
+    np.save(tmp_path / "rows.npy", np.zeros((2, 4)))
+    for typed, meant in (("picturs", "pictures"), ("new.cvs", "new.csv"), ("row.npy", "rows.npy")):
+        with pytest.raises(InputError, match=rf"{typed}: .*; did you mean '{meant}'\?$"):
+            read_inputs(str(tmp_path / typed), GREY)

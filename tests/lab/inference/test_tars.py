@@ -106,6 +106,17 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     assert read_inputs(str(path), GREY).ids == ["dir.x/a"]
 
 
+def test_a_sample_without_an_image_is_told(tmp_path: Path) -> None:
+    names = ("a.heic", "a.json", "b.json", "b.png", "c.png", "c.cls", "d.txt")
+    members = {name: png(pixels[0]) if name.endswith("png") else b"junk" for name in names}
+    path = write_tar(tmp_path / "x.tar", members)
+    found = read_inputs(str(path), GREY)
+    assert found.ids == ["b", "c"]
+    (told,) = found.skipped
+    assert told.startswith(f"{path}: 2 samples without an image of .")
+    assert told.endswith("such as 'a.json'")
+
+
 def test_names_that_lead_outside_are_names_alone(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
