@@ -12,8 +12,9 @@ from torch import Tensor
 from nervecode.core.positions import PositionSample
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.batches import Batch
-from nervecode.layers.coder import FittedCoder, LearnedCoder
 from nervecode.layers.condition import CHANGED, Condition
+from nervecode.layers.fitted_coder import FittedCoder
+from nervecode.layers.learned_coder import LearnedCoder
 from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, eager, predicted_classes, traced

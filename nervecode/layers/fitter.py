@@ -15,8 +15,9 @@ from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.batch_fit import BatchFit, Vectors, naming
-from nervecode.layers.coder import Coder, FittedCoder, UnseenCoder
+from nervecode.layers.coder import Coder, UnseenCoder
 from nervecode.layers.condition import Condition
+from nervecode.layers.fitted_coder import FittedCoder
 from nervecode.layers.head_fit import HeadFit
 from nervecode.layers.layer_fit import LayerFit
 from nervecode.layers.names import module_name

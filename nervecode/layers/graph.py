@@ -12,16 +12,11 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError
-from nervecode.layers.coder import Coder, Reduced, price_together
+from nervecode.layers.coder import Coder, Reduced
+from nervecode.layers.fitted_coder import price_together
 from nervecode.layers.names import numbered
-from nervecode.layers.watched import (
-    Reading,
-    Watched,
-    answer_of,
-    coder_of,
-    device_of,
-    predicted_classes,
-)
+from nervecode.layers.reading import Reading, coder_of
+from nervecode.layers.watched import Watched, answer_of, device_of, predicted_classes
 
 OUTPUTS = ("output", "surprise", "percentile", "p_value", "by_layer", "flag", "smallest_alpha")
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nervecode.core import LabelCode
 from nervecode.core.moments import MomentStream
-from nervecode.layers.coder import Coder, LabelCoder
+from nervecode.layers.coder import Coder
+from nervecode.layers.label_coder import LabelCoder
 from nervecode.layers.layer_fit import moments_of, new_stream
 from nervecode.layers.select import watchable
 from nervecode.layers.taps import fused_parts

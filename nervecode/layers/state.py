@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nervecode.layers.coder import Coder, coder_from_spec
+from nervecode.layers.coder import Coder
+from nervecode.layers.coder_spec import coder_from_spec
 from nervecode.layers.condition import Condition
 from nervecode.layers.names import layer_name
 from nervecode.layers.sketch import InputSketch

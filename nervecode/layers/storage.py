@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import absent, replacing
-from nervecode.layers.coder import Coder, coder_from_spec
+from nervecode.layers.coder import Coder
+from nervecode.layers.coder_spec import coder_from_spec
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.layout import output_layout
 from nervecode.layers.names import key_of, module_name

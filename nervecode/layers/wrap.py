@@ -14,12 +14,14 @@ from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
 from nervecode.layers.batches import real_positions
 from nervecode.layers.calibrating import Readings, Weights, calibrate, calibrate_on
-from nervecode.layers.coder import Coder, LearnedCoder
+from nervecode.layers.coder import Coder
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.last import Traces
 from nervecode.layers.layout import output_layouts, widths_before
+from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.reading import reason
 from nervecode.layers.select import Selector, need_module, select_layers
-from nervecode.layers.watched import Watched, misfit, reason, watched_call
+from nervecode.layers.watched import Watched, misfit, watched_call
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
 from nervecode.scoring.layer_calibration import aggregate
 

@@ -259,7 +259,7 @@ def test_an_error_in_a_coder_never_reaches_the_model(error: Exception) -> None:
 
 def test_an_error_in_pricing_never_reaches_the_model(monkeypatch) -> None:
     wrapped, x = ready(), torch.randn(5, 6)
-    monkeypatch.setattr("nervecode.layers.watched.price_together", lambda layers: 1 / 0)
+    monkeypatch.setattr("nervecode.layers.reading.price_together", lambda layers: 1 / 0)
     with pytest.warns(UserWarning, match="layer '0' is not coded: ZeroDivisionError"):
         output, found = wrapped.score(x)
     assert torch.equal(output, wrapped.model(x))

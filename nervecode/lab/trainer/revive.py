@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nervecode.core import Codebook, CodingTrace
 from nervecode.layers import WrappedModel
-from nervecode.layers.coder import LearnedCoder
-from nervecode.layers.watched import coder_of
+from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.reading import coder_of
 
 DRAWN = 256  # inputs that dead codes are put on
 

@@ -1,0 +1,160 @@
+"""Reading: what the tapped modules of one call say, by the coders of a watched model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nervecode.core import BatchShape, CodingTrace
+from nervecode.core.batch import UNKNOWN
+from nervecode.errors import NervecodeError
+from nervecode.layers.call import agreed_size
+from nervecode.layers.coder import Coder
+from nervecode.layers.fitted_coder import price_together
+from nervecode.layers.names import key_of, numbered
+from nervecode.layers.taps import activation_of
+
+if TYPE_CHECKING:
+    from nervecode.layers.watched import Watched
+
+Read = Callable[[Coder, Any, BatchShape], Any]
+
+
+class Reading:
+    """Reads the tapped modules of a call; what cannot be coded is skipped, and told once.
+
+    Nothing that goes wrong here reaches the model.
+
+    Args:
+        watched: whose coders read.
+        readings: what is filled, layer by layer.
+        read: makes a reading of an activation.
+        mask: the real positions, whatever the arguments of the call say of them.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        readings: dict[str, Any],
+        read: Read,
+        mask: Tensor | None = None,
+    ) -> None:
+        self.watched = watched
+        self.coders = watched.coders  # another thread may replace them
+        self.readings, self.read, self.mask = readings, read, mask
+        self.call = self.batch = BatchShape(mask=mask)
+        self.grad = torch.is_grad_enabled()
+
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model, or a part of it that may be told of padding, is called."""
+        arguments = self.watched._arguments[name]
+        try:
+            if not name:
+                self.watched._last.forget()
+                self.call = self._masked(arguments.batch(args, kwargs))
+                self.batch = self.call
+            elif not arguments.attends_elsewhere(args, kwargs):
+                mask = arguments.mask(args, kwargs)
+                self.batch = self.call if mask is None else self._masked(self.call, mask)
+        except Exception:
+            self.batch = UNKNOWN
+
+    def _masked(self, batch: BatchShape, mask: Tensor | None = None) -> BatchShape:
+        """A batch with the mask that was given, or else a new one, or else its own."""
+        known = next((m for m in (self.mask, mask) if m is not None), batch.mask)
+        return batch._replace(mask=known)
+
+    def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """A tapped module has run."""
+        name = numbered(name, self.readings)
+        coder = coder_of(self.coders, name)
+        if coder is None:
+            return
+        try:
+            with apart(grad=self.grad):
+                activation = coder.activation(inputs, output)
+                self.readings[name] = self.read(coder, activation, self.batch)
+        except Exception as error:
+            self.skip(name, reason(error))
+        if self.grad and not torch.is_grad_enabled() and coder.teaches_the_model:
+            self.watched._remarks.tell(
+                f"layer {name!r} ran without gradients, as within torch.no_grad or a reentrant "
+                "checkpoint: coding_loss does not reach the model through it"
+            )
+
+    def skip(self, name: str, why: str) -> None:
+        """Say once that a layer is not coded."""
+        message = f"layer {name!r} is not coded: {why}"
+        self.watched._remarks.tell(message, about=f"layer {name!r}")
+
+    def traces(self, output: Any) -> dict[str, CodingTrace]:
+        """Layer -> trace, after a call whose readings are projected."""
+        try:
+            self.drop_strangers(output)
+            return price_together(self.readings)
+        except Exception as error:
+            for name in self.readings:
+                self.skip(name, reason(error))
+            return {}
+
+    def drop_strangers(self, output: Any) -> None:
+        """Drop layers that others contradict, where the call leaves open how many inputs it has."""
+        if len(self.batch.sizes) == 1 or not self.readings:
+            return
+        rows = {
+            name: len(layer.vector) // math.prod(layer.places)
+            for name, layer in self.readings.items()
+        }
+        size = agreed_size(rows.values(), self.batch, output)
+        for name in [name for name, number in rows.items() if number != size]:
+            del self.readings[name]
+            self.skip(name, f"found {rows[name]} rows, in a call of {size} inputs")
+
+    def size(self, traces: Mapping[str, CodingTrace], output: Any) -> int | None:
+        """B, from a layer, the arguments of the call or what it returned."""
+        for trace in traces.values():
+            return trace.inputs
+        returned = activation_of(output)
+        sizes = self.batch.sizes or (returned.shape[:1] if isinstance(returned, Tensor) else ())
+        return sizes[0] if sizes else None
+
+
+def apart(*, grad: bool) -> AbstractContextManager[object]:
+    """Within it, computations belong to no checkpoint around them, and have gradients if asked to.
+
+    A checkpoint counts what is saved for backward within it, and a reentrant one runs without
+    gradients.
+    """
+    if not grad or torch.compiler.is_compiling():
+        return nullcontext()
+    if not torch.is_grad_enabled():
+        return torch.enable_grad()
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+        return nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(_same, _same)
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line; an error of another's code with its kind."""
+    lines = str(error).splitlines()
+    text = lines[0] if lines else "no message"
+    return text if isinstance(error, NervecodeError) else f"{type(error).__name__}: {text}"
+
+
+def coder_of(coders: nn.ModuleDict, name: str) -> Coder | None:
+    """The coder of a layer; a repeated layer that has none of its own uses the first's."""
+    # Dynamo warns of a cache, which it does not need.
+    key = key_of.__wrapped__ if torch.compiler.is_compiling() else key_of
+    for candidate in (key(name), key(name.split("#")[0])):
+        if candidate in coders:
+            return cast(Coder, coders[candidate])
+    return None
