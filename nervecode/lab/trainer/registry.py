@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -38,9 +39,9 @@ class Loss:
 # Option -> whether a value is one, and what is allowed.
 RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "smoothing": (lambda value: 0 <= value < 1, "0 or more, below 1"),
-    "temperature": (lambda value: value > 0, "more than 0"),
+    "temperature": (lambda value: 0 < value < math.inf, "more than 0, finite"),
     "momentum": (lambda value: 0 <= value < 1, "0 or more, below 1"),
-    "weight": (lambda value: value >= 0, "0 or more"),
+    "weight": (lambda value: 0 <= value < math.inf, "0 or more, finite"),
 }
 
 _HERE = "nervecode.lab.trainer.losses"

@@ -185,11 +185,13 @@ def test_layers_are_not_for_a_loss_of_logits() -> None:
 @pytest.mark.parametrize(
     ("loss", "options", "problem"),
     [
-        ("logit_norm", {"temperature": 0}, "found 0, allowed: more than 0"),
+        ("logit_norm", {"temperature": 0}, "found 0, allowed: more than 0, finite"),
         ("logit_norm", {"temperature": "x"}, "found 'x', allowed: as 0.04"),
         ("label_smoothing", {"smoothing": 1.0}, "found 1.0, allowed: 0 or more, below 1"),
         ("cider", {"momentum": -0.1}, "found -0.1, allowed: 0 or more, below 1"),
-        ("cider", {"weight": -1}, "found -1, allowed: 0 or more"),
+        ("cider", {"weight": -1}, "found -1, allowed: 0 or more, finite"),
+        ("cider", {"weight": float("inf")}, "found inf, allowed: 0 or more, finite"),
+        ("t2f_norm", {"temperature": float("nan")}, "found nan, allowed: more than 0, finite"),
     ],
 )
 def test_options_out_of_range_are_refused(loss: str, options: Any, problem: str) -> None:
