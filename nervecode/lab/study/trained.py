@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ LOSS_KEYS = {"loss", "loss_options", "coding_loss", "coding_layers", "coding_wei
 
 Pair = tuple[str, str]
 """A loss, and the method that is used after it."""
+
+
+class Lead(NamedTuple):
+    """Points of our score above the best of so many rivals."""
+
+    points: float
+    rivals: int
+
+    def __str__(self) -> str:
+        some = "" if self.rivals == len(RIVALS) else f" ({self.rivals} of {len(RIVALS)})"
+        return f"{self.points:+.2f}{some}"
 
 
 @dataclass(frozen=True)
@@ -49,15 +61,12 @@ class TrainedTask:
         """Points of accuracy above plain training."""
         return _over_common_seeds(*(self.by_loss[n].accuracies for n in (loss, PLAIN)))
 
-    def lead(self, loss: str, rivals: Sequence[Pair]) -> float | None:
-        """Points of our score after a loss above the best rival.
-
-        None where our score is absent, or one of `RIVALS`: nothing is known of what it would be.
-        """
-        theirs = {n: self.by_loss[n].mean(method) for n, method in rivals if self.has(n, method)}
-        if not self.has(loss) or not theirs.keys() >= set(RIVALS):
+    def lead(self, loss: str, rivals: Sequence[Pair]) -> Lead | None:
+        """Our score after a loss beside the best rival; None without either."""
+        theirs = [self.by_loss[n].mean(method) for n, method in rivals if self.has(n, method)]
+        if not self.has(loss) or not theirs:
             return None
-        return self.by_loss[loss].mean(PRIMARY) - max(theirs.values())
+        return Lead(self.by_loss[loss].mean(PRIMARY) - max(theirs), len(theirs))
 
 
 def tasks_of(study: Study) -> list[TrainedTask]:

@@ -150,8 +150,9 @@ def test_a_rival_that_is_absent_from_a_task_leaves_it_open(tasks: list[TrainedTa
     plain, logit_norm, *_ = five("vowel", joint=0.93, rival=0.5)
     more = [*tasks, *tasks_of(Study([plain, logit_norm]))]
     known = ["vowel", "90.00, 90.00", "", "50.00, 50.00", "", ""]
-    assert by_task(more).body[2] == [*known, "", ""]
-    assert [claim.found for claim in training_claims(more)][2:] == ["1 of 2", "1 of 2"]
+    assert by_task(more).body[2] == [*known, "+40.00 (1 of 3)", ""]
+    some = "1 of 2; beside those of them that have figures, 2 of 3"
+    assert [claim.found for claim in training_claims(more)][2:] == [some, "1 of 2"]
 
 
 def test_two_settings_of_one_task_and_loss_are_refused() -> None:
