@@ -10,19 +10,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, IterableDataset
 
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.layers.inputs import as_tensor, is_whole, kind, kinds, moved, place, whole_labels
+from nervecode.layers.batch_parts import (
+    ALLOWED,
+    HINT,
+    LABEL_KEYS,
+    plain_labels,
+    real_positions,
+    split,
+)
+from nervecode.layers.inputs import is_whole, kind, kinds, moved, place, whole_labels
 
 Call = Callable[[nn.Module, Any], Any]
 Labels = Callable[[Any], Any] | str
 
-LABEL_KEYS = ("labels", "label")
-ALLOWED = "allowed: x, (x, labels), a mapping or (mapping, labels)"
-HINT = "for others pass call=lambda model, batch: ... and labels=lambda batch: ..."
-TENSORS = (Tensor, np.ndarray)
 ITERABLE = "allowed: an iterable of batches, such as a DataLoader or a list"
 
 
@@ -128,7 +131,7 @@ class BatchReader:
         mask = None if self.mask is None else real_positions(self._part(batch, "mask")).to(device)
         move = partial(moved, device=device, dtype=dtype)
         if self.call is not None:
-            labels = self._part(batch, "labels") if self.labels else _plain_labels(batch)
+            labels = self._part(batch, "labels") if self.labels else plain_labels(batch)
             run: Callable[[], Any] = partial(self.call, self.model, move(batch))
         else:
             inputs, labels = self._split(batch)
@@ -179,88 +182,6 @@ def _without(batch: Any, key: str) -> Any:
     if isinstance(_mapping_of(batch), Mapping):
         return (_without(batch[0], key), *batch[1:])
     return batch
-
-
-def real_positions(mask: Any) -> Tensor:
-    """A mask of real positions."""
-    if not isinstance(mask, TENSORS):
-        raise InputError(f"mask: found {kind(mask)}, allowed: (B, ...), 1 at real positions")
-    return as_tensor(mask).bool()
-
-
-def split(batch: Any, *, takes_list: bool = False) -> tuple[Any, Any]:
-    """(inputs, labels or None) of a batch.
-
-    Args:
-        batch: what a loader gave.
-        takes_list: whether the model takes a list of tensors as its input.
-
-    Raises:
-        InputError: another kind of batch than `read_batches` knows.
-    """
-    if isinstance(batch, Mapping):
-        return _without_labels(batch)
-    if isinstance(batch, (*TENSORS, PackedSequence)):
-        return _inputs(batch), None
-    if not isinstance(batch, (tuple, list)) or not batch:
-        raise InputError(f"found {kind(batch)}, {ALLOWED}; {HINT}")
-    if _are_alike(batch) and (takes_list or len(batch) > 2):
-        return list(batch), None
-    if len(batch) == 1:
-        return split(batch[0])
-    if len(batch) != 2:
-        raise InputError(f"found {len(batch)} parts, {kinds(batch)}, {ALLOWED}; {HINT}")
-    return _pair(*batch)
-
-
-def _without_labels(batch: Mapping[Any, Any]) -> tuple[dict[Any, Any], Any]:
-    present = [key for key in LABEL_KEYS if key in batch]
-    if len(present) > 1:
-        raise InputError("keys 'labels' and 'label': found both, allowed: one; pass labels=KEY")
-    inputs = {key: value for key, value in batch.items() if key not in present}
-    return inputs, batch[present[0]] if present else None
-
-
-def _pair(x: Any, labels: Any) -> tuple[Any, Any]:
-    """(x, labels), (mapping, labels), or a detector's (images, targets), which has no labels."""
-    if isinstance(x, Mapping) and (within := [key for key in LABEL_KEYS if key in x]):
-        raise InputError(f"key {within[0]!r} and position 1: found labels in both, {ALLOWED}")
-    targets = isinstance(labels, (tuple, list)) and all(isinstance(t, Mapping) for t in labels)
-    return _inputs(x), None if targets else labels
-
-
-def _inputs(x: Any) -> Any:
-    """What the model is given, where a batch has it; a vector of floats is a single input."""
-    if isinstance(x, PackedSequence):
-        return x
-    if isinstance(x, Mapping):
-        return dict(x)
-    if isinstance(x, (tuple, list)) and x and all(isinstance(part, TENSORS) for part in x):
-        return list(x)
-    if not isinstance(x, TENSORS):
-        raise InputError(f"position 0: found {kind(x)}, {ALLOWED}; {HINT}")
-    x = as_tensor(x)
-    if x.ndim == 0 or (x.ndim == 1 and x.is_floating_point()):
-        raise InputError(f"found {kind(x)}, allowed: (B, ...); a batch of one input is x[None]")
-    return x
-
-
-def _are_alike(parts: Iterable[Any]) -> bool:
-    """Whether all parts are floating tensors of as many dimensions: (x, mask, labels) is not."""
-    return all(isinstance(part, Tensor) and part.is_floating_point() for part in parts) and (
-        len({part.ndim for part in parts}) == 1
-    )
-
-
-def _plain_labels(batch: Any) -> Any:
-    """Labels of a batch that `call` runs: those in their usual place, if they look like labels."""
-    if isinstance(batch, Mapping):
-        return _without_labels(batch)[1]
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        last = batch[1]
-        usual = isinstance(last, (Tensor, np.ndarray)) and last.ndim == 1 and is_whole(last)
-        return last if usual else None
-    return None
 
 
 def _takes_list(model: nn.Module) -> bool:

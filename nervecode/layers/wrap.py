@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
-from nervecode.layers.batches import real_positions
+from nervecode.layers.batch_parts import real_positions
 from nervecode.layers.calibrating import Readings, Weights, calibrate, calibrate_on
 from nervecode.layers.coder import Coder
 from nervecode.layers.condition import CHANGED
