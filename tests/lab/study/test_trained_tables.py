@@ -146,12 +146,14 @@ def test_each_task_shows_who_is_ahead(tasks: list[TrainedTask]) -> None:
     ]
 
 
-def test_a_rival_that_is_absent_from_a_task_leaves_it_open(tasks: list[TrainedTask]) -> None:
+def test_a_rival_that_is_absent_from_a_task_leaves_it_to_the_others(
+    tasks: list[TrainedTask],
+) -> None:
     plain, logit_norm, *_ = five("vowel", joint=0.93, rival=0.5)
     more = [*tasks, *tasks_of(Study([plain, logit_norm]))]
     known = ["vowel", "90.00, 90.00", "", "50.00, 50.00", "", ""]
     assert by_task(more).body[2] == [*known, "+40.00 (1 of 3)", ""]
-    some = "1 of 2; beside those of them that have figures, 2 of 3"
+    some = "2 of 3; in 1 beside those of them that passed the gate"
     assert [claim.found for claim in training_claims(more)][2:] == [some, "1 of 2"]
 
 
