@@ -16,6 +16,7 @@ from nervecode.lab.trainer.forward import ForwardPass
 from nervecode.training.unit import unit_vectors
 
 TINY = 1e-7  # added to a norm, as LogitNorm's authors do
+PROJECTED = 128  # numbers that CIDER's losses read, as its authors have them
 
 
 class TaskLoss(nn.Module):
@@ -92,9 +93,10 @@ class T2FNorm(TaskLoss):
 
 
 class Cider(TaskLoss):
-    """Dispersion + weight * compactness of unit-length features around a prototype a class.
+    """Dispersion + weight * compactness of projected features around a prototype a class.
 
-    With u unit-length features, m_c prototypes, C classes and T the temperature:
+    With u = h / |h|, h what a perceptron of one hidden layer makes of the features and is not kept,
+    m_c prototypes, C classes and T the temperature:
 
         compactness = mean_i -ln (exp(u_i' m_y(i) / T) / sum_c exp(u_i' m_c / T))
         dispersion = mean_c ln (1/(C - 1) sum_{k != c} exp(m_c' m_k / T))
@@ -104,23 +106,29 @@ class Cider(TaskLoss):
     code, the gradient of the dispersion goes through every move of the batch. They use no logits;
     here the head learns from the features by cross-entropy, and sends no gradient back. Their
     prototypes begin as the class means of the untrained network, here as the first u of the class.
+
+    Attributes:
+        projection: D features -> D -> `PROJECTED` numbers, as theirs; trained with the network.
     """
 
     reads_features = True
     whole_batch = True
-    prototypes: Tensor  # (C, D); 0 of a class that was not met yet
+    prototypes: Tensor  # (C, PROJECTED); 0 of a class that was not met yet
 
     def __init__(
         self, head: nn.Linear, *, temperature: float, momentum: float, weight: float
     ) -> None:
         super().__init__(head)
         self.temperature, self.momentum, self.weight = temperature, momentum, weight
-        self.register_buffer("prototypes", torch.zeros_like(head.weight.detach()))
+        width = head.in_features
+        layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTED)
+        self.projection = nn.Sequential(*layers).to(head.weight)
+        self.register_buffer("prototypes", head.weight.new_zeros(head.out_features, PROJECTED))
 
     def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
         """() mean over a batch; the prototypes move."""
         features = seen.features.to(seen.logits.dtype)
-        unit, classes = unit_vectors(features), len(self.prototypes)
+        unit, classes = unit_vectors(self.projection(features)), len(self.prototypes)
         prototypes = self._moved(unit, labels)
         compact = F.cross_entropy(unit @ prototypes.detach().T / self.temperature, labels)
         others = prototypes @ prototypes.T / self.temperature

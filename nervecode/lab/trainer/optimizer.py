@@ -13,12 +13,20 @@ from nervecode.layers import WrappedModel
 
 
 def build_optimizer(
-    config: TrainConfig, model: nn.Module, signals: Mapping[str, WrappedModel], *, fused: bool
+    config: TrainConfig,
+    model: nn.Module,
+    objective: nn.Module,
+    signals: Mapping[str, WrappedModel],
+    *,
+    fused: bool,
 ) -> torch.optim.Optimizer:
-    """SGD or AdamW over a model and its learned codebooks; fused is the quicker one on CUDA."""
+    """SGD or AdamW over a model, what its loss learns beside it, and its learned codebooks.
+
+    Fused is the quicker one on CUDA.
+    """
     codes = [p for wrapped in signals.values() for p in wrapped.coders.parameters()]
     groups: list[dict[str, Any]] = [
-        {"params": list(model.parameters())},
+        {"params": [*model.parameters(), *objective.parameters()]},
         # Decay would pull all centres of a codebook into one point.
         {"params": codes, "weight_decay": 0.0},
     ]

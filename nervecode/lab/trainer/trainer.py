@@ -84,7 +84,9 @@ class Trainer:
         self.coded = Coded(model, signals, self.objective.reads)
         together = self.job.world > 1
         self.forward = build_forward(self.coded, compiled=config.compile, together=together)
-        self.optimizer = build_optimizer(config, model, signals, fused=device.type == "cuda")
+        self.optimizer = build_optimizer(
+            config, model, self.objective, signals, fused=device.type == "cuda"
+        )
         self.schedule = build_schedule(config, self.optimizer, self.steps_per_epoch)
         self.diagnostics = DiagnosticsCollector()
         self.layer_rows: list[Row] = []

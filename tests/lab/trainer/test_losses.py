@@ -78,12 +78,17 @@ def test_cider_by_hand_over_two_batches(options: Any) -> None:
     loss = LOSSES["cider"](batch(3)[0], **options)
     momentum, weight = options.get("momentum", 0.95), options.get("weight", 2.0)
     temperature = options.get("temperature", 0.1)
-    prototypes = np.zeros((C, D))
+    (hidden, offset), (outer, shift) = [
+        (layer.weight.detach().numpy(), layer.bias.detach().numpy())
+        for layer in loss.projection[::2]
+    ]
+    prototypes = np.zeros((C, len(outer)))
     for seed in (3, 4):
         head, seen, labels = batch(seed)
         loss._head = (head,)
         features, logits, *_ = arrays(head, seen)
-        unit = [f / np.sqrt(f @ f) for f in features]
+        projected = [outer @ np.maximum(hidden @ f + offset, 0) + shift for f in features]
+        unit = [h / np.sqrt(h @ h) for h in projected]
         for u, c in zip(unit, labels.tolist(), strict=True):
             moved = momentum * prototypes[c] + (1 - momentum) * u
             prototypes[c] = moved / np.sqrt(moved @ moved)
@@ -103,9 +108,11 @@ def test_cider_by_hand_over_two_batches(options: Any) -> None:
 
 def test_the_head_beside_cider_sends_no_gradient_to_the_features() -> None:
     head, seen, labels = batch(5)
+    torch.manual_seed(5)
     LOSSES["cider"](head)(seen, labels).backward()
     moved = seen.features.grad
     head, seen, labels = batch(5)
+    torch.manual_seed(5)
     loss = LOSSES["cider"](head)
     (loss(seen, labels) - F.cross_entropy(head(seen.features.detach()), labels)).backward()
     assert moved is not None
@@ -117,12 +124,12 @@ def test_the_head_beside_cider_sends_no_gradient_to_the_features() -> None:
 def test_the_dispersion_goes_through_every_move_of_a_prototype() -> None:
     head, seen, labels = batch(5)
     loss = LOSSES["cider"](head, weight=0.0)
-    loss.prototypes = F.normalize(torch.randn(C, D, dtype=torch.float64), dim=1)
+    loss.prototypes = F.normalize(torch.randn_like(loss.prototypes), dim=1)
     rows = list(loss.prototypes)
     (loss(seen, labels) - F.cross_entropy(head(seen.features.detach()), labels)).backward()
     features = seen.features.detach().requires_grad_()
     for f, c in zip(features, labels.tolist(), strict=True):
-        rows[c] = F.normalize(0.95 * rows[c] + 0.05 * F.normalize(f, dim=0), dim=0)
+        rows[c] = F.normalize(0.95 * rows[c] + 0.05 * F.normalize(loss.projection(f), dim=0), dim=0)
     pairs = (torch.stack(rows) @ torch.stack(rows).T / 0.1).exp()
     others = pairs.masked_fill(torch.eye(C, dtype=torch.bool), 0).sum(1) / (C - 1)
     others.log().mean().backward()

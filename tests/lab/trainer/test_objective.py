@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
@@ -25,6 +26,17 @@ def test_every_loss_is_lowered_by_its_training(loss: str) -> None:
     rows = [one.epoch(number, Progress()) for number in range(1, 7)]
     assert rows[-1]["task_loss"] < rows[0]["task_loss"]
     assert rows[-1]["coding_loss"] == 0
+
+
+def test_the_projection_of_cider_is_trained_and_not_kept() -> None:
+    one = trainer(images(), loss="cider", epochs=1, learning_rate=0.02)
+    before = [p.detach().clone() for p in one.objective.parameters()]
+    one.epoch(1, Progress())
+    width = one.model.head.in_features
+    assert [tuple(p.shape) for p in before] == [(width, width), (width,), (128, width), (128,)]
+    after = list(one.objective.parameters())
+    assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    assert not any("projection" in key for key in one.model.state_dict())
 
 
 def classes() -> Samples:
