@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from nervecode.lab.detectors.library import library
 from nervecode.lab.detectors.registry import Score
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
+
+PNML_CUT = 1e-15
 
 
 def _on_features(detector: Any, train: Features) -> Score:
@@ -71,8 +74,12 @@ def mahalanobis_pp(train: Features, model: Classifier, *, shrinkage: float) -> S
 
 
 def _at_unit_length(split: Features) -> Features:
-    features, *blocks = (normalize(z.double(), dim=1) for z in (split.features, *split.blocks))
-    return replace(split, features=features, blocks=tuple(blocks))
+    blocks = tuple(map(_unit, split.blocks))
+    return replace(split, features=_unit(split.features), blocks=blocks)
+
+
+def _unit(z: Tensor) -> Tensor:
+    return normalize(z.double(), dim=1)
 
 
 def multi_mahalanobis(train: Features, model: Classifier) -> Score:
@@ -147,9 +154,22 @@ def gmm_pp(train: Features, model: Classifier) -> Score:
 def pnml(train: Features, model: Classifier) -> Score:
     """Regret of the predictive normalised maximum likelihood of the head.
 
-    Bibas, Feder and Hassner 2021. No hyperparameter.
+    Bibas, Feder and Hassner 2021, their theorem 1 for features at unit length: with U those of ID
+    train, q = z' (U'U)^+ z, g = q / (1 + q) and p the softmax of the head, the score is
+    log sum_k [p_k / (p_k + (1 - p_k) p_k^g)], by log K. Singular values of U'U below 1e-15 of the
+    largest are cut, as theirs. No hyperparameter.
     """
-    return _on_features(library().PNML(None, head_of(model)), train)
+    head = head_of(model).double()
+    _, root = torch.linalg.qr(_unit(train.features), mode="r")  # root' root = U'U
+    whitener = torch.linalg.pinv(root, rtol=math.sqrt(PNML_CUT))
+
+    def score(split: Features) -> Tensor:
+        z = _unit(split.features)
+        share: Tensor = head(z).softmax(1)
+        power = share.pow(1 / (1 + (z @ whitener).square().sum(1, keepdim=True)))  # p^(1 - g)
+        return (power / (power + 1 - share)).sum(1).log() / math.log(head.out_features)
+
+    return score
 
 
 def vim(train: Features, model: Classifier) -> Score:

@@ -13,8 +13,6 @@ from nervecode.lab.detectors.registry import Score
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
-NAC_SAMPLES = 1000
-
 
 def head_of(model: Classifier) -> nn.Linear:
     """A copy of the head on the CPU, without hooks and gradients; its bias is 0 if it has none."""
@@ -109,27 +107,3 @@ def nnguide(train: Features, model: Classifier) -> Score:
     detector = library().NNGuide(None, head_of(model), k=10)
     detector.fit_features(train.features, train.labels)
     return _in_batches(detector.predict_features)
-
-
-def nac(train: Features, model: Classifier) -> Score:
-    """How rare each feature's state is in ID train: its value times the gradient of the output.
-
-    Liu et al. 2024, on the input of the head, the one layer of their config for CIFAR-10: 50 bins,
-    slope 100, 50 counts for full coverage, from 1000 inputs of ID train.
-    """
-    leaf = _Leaf()
-    detector = library().NACUE(nn.Sequential(leaf, head_of(model)), [leaf])
-    detector.fit(list(_nac_sample(train.features).split(EVAL_BATCH)))
-    return _in_batches(detector.predict)
-
-
-def _nac_sample(rows: Tensor) -> Tensor:
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    return rows[order[:NAC_SAMPLES]]
-
-
-class _Leaf(nn.Module):
-    """Passes features on as a tensor that gradients can be taken of."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.detach().requires_grad_()

@@ -111,7 +111,7 @@ _DETECTORS = (
     Detector("nci", "head", "features", "https://arxiv.org/abs/2311.01479"),
     Detector("fdbd", "head", "features", "https://arxiv.org/abs/2312.11536"),
     Detector("nnguide", "head", "features", "https://arxiv.org/abs/2309.14888"),
-    Detector("nac", "head", "features", "https://arxiv.org/abs/2306.02879"),
+    Detector("nac", "nac", "features", "https://arxiv.org/abs/2306.02879"),
     Detector(
         "weiper_kld",
         "weiper",

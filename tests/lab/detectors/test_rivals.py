@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.random import default_rng
 from pytest import MonkeyPatch
 
 from nervecode.lab.data.samples import Samples
-from nervecode.lab.detectors import adascale, weiper
+from nervecode.lab.detectors import adascale, nac, weiper
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.build import build_model
@@ -119,6 +120,108 @@ def test_the_scale_free_distance_shrinks_too(model: Classifier) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+# pNML
+
+
+def regret(z: Array, q: float, head: tuple[Array, Array]) -> float:
+    weight, bias = head
+    logits = weight @ z + bias
+    p = np.exp(logits) / np.exp(logits).sum()
+    g = q / (1 + q)
+    return float(np.log(sum(pk / (pk + (1 - pk) * pk**g) for pk in p)) / np.log(len(p)))
+
+
+def head_in_double(model: Classifier) -> tuple[Array, Array]:
+    head = model.head
+    return head.weight.detach().double().numpy(), head.bias.detach().double().numpy()
+
+
+@pytest.mark.parametrize("rank", [40, 5])
+def test_pnml_is_the_regret_in_the_span_of_id_train(rank: int, model: Classifier) -> None:
+    """Directions of 1e-8 of the variance count, those that ID train is not in at all do not."""
+    rng = default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(40, 40)))[0][:rank]
+    inside = rng.normal(size=(300, rank)) * np.geomspace(1, 1e-4, rank)
+    known = inside @ basis
+    new = rng.normal(size=(30, 40)) * rng.uniform(0.1, 50, size=(30, 1))
+    inside /= np.sqrt((inside**2).sum(1, keepdims=True))
+    inverse = np.linalg.inv(inside.T @ inside)
+    expected = []
+    for row in new:
+        z = row / np.sqrt(row @ row)
+        expected.append(regret(z, float(basis @ z @ inverse @ basis @ z), head_in_double(model)))
+    score = DETECTORS["pnml"](of_rows(known), model)
+    np.testing.assert_allclose(score(of_rows(new)), expected, rtol=1e-6)
+
+
+def of_rows(features: Array) -> Features:
+    n = len(features)
+    z = torch.tensor(features)
+    return Features(torch.zeros(n, CLASSES), z, (), torch.arange(n) % CLASSES, torch.zeros(n))
+
+
+def test_pnml_takes_a_head_that_is_sure(model: Classifier, train: Features) -> None:
+    sure = deepcopy(model)
+    with torch.no_grad():
+        sure.head.weight.mul_(1e6)
+    scores = DETECTORS["pnml"](train, sure)(train)
+    assert scores.isfinite().all()
+    assert (scores >= 0).all()
+
+
+# NAC
+
+
+def coverage(z: Array, known: Array, head: tuple[Array, Array]) -> float:
+    """Mean over features of min(n / 50, 1), n the rows of ID train in the same of 48 bins."""
+    weight, bias = head
+    steps = [1 + i * (np.sqrt(1000) - 1) / 24 for i in range(24)]
+    low = [np.log(step) / np.log(1000) for step in steps]
+    edges = [*low, 0.5, *[1 - edge for edge in reversed(low)]]
+
+    def bins(row: Array) -> list[int]:
+        logits = weight @ row + bias
+        p = np.exp(logits) / np.exp(logits).sum()
+        found = []
+        for j, value in enumerate(row):
+            # of KL(uniform, p) = const - mean_k log p_k, log p_k = logit_k - log sum exp(logits)
+            slope = sum(p[k] * weight[k, j] - weight[k, j] / len(p) for k in range(len(p)))
+            state = 1 / (1 + np.exp(-100 * value * slope))
+            found.append(max(b for b in range(48) if b == 0 or edges[b] <= state))
+        return found
+
+    table = [bins(row) for row in known]
+    return float(
+        np.mean([min(sum(row[j] == b for row in table) / 50, 1) for j, b in enumerate(bins(z))])
+    )
+
+
+def test_nac_is_the_coverage_of_the_authors_bins(
+    model: Classifier, train: Features, test: Features
+) -> None:
+    known, new = (replace(s, features=s.features * 5) for s in (train, test))
+    known.features[::2, 0] = new.features[0, 0] = 0  # at an edge
+    head = head_in_double(model)
+    expected = [-coverage(row, arrays(known), head) for row in arrays(new)]
+    found = DETECTORS["nac"](known, model)(new)
+    assert np.std(expected) > 0.01
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_nac_counts_a_thousand_inputs_of_id_train(
+    model: Classifier, train: Features, monkeypatch: MonkeyPatch
+) -> None:
+    counted: list[torch.Tensor] = []
+    states = nac._states
+    monkeypatch.setattr(nac, "_states", lambda z, head: counted.append(z) or states(z, head))
+    numbered = torch.arange(1500.0)[:, None].expand(-1, model.head.in_features)
+    for _ in range(2):
+        DETECTORS["nac"](replace(train, features=numbered), model)
+    assert len(counted[0].unique(dim=0)) == len(counted[0]) == 1000
+    assert counted[0].mean().item() == pytest.approx(numbered.mean().item(), rel=0.05)
+    assert torch.equal(counted[0], counted[1])
+
+
 # WeiPer+KLD
 
 
@@ -191,11 +294,13 @@ def test_weiper_is_the_divergence_of_its_histograms(
     monkeypatch: MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(weiper, "REPEATS", 4)
-    double = model.head.weight.detach().double().numpy(), model.head.bias.detach().double().numpy()
     shape = (4, *model.head.weight.shape)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).double().numpy()
     whole = {**DETECTORS["weiper_kld"].options, **setting}
-    expected = [weiper_score(row, arrays(train), double, noise, whole) for row in arrays(test)]
+    expected = [
+        weiper_score(row, arrays(train), head_in_double(model), noise, whole)
+        for row in arrays(test)
+    ]
     found = DETECTORS["weiper_kld"](train, model, **setting)(test)
     # An entry that lies on the edge of a bin may fall to either side.
     np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-2)
