@@ -86,7 +86,7 @@ def calibrate(
     if before is None:
         calibrate_on(watched, rows, method, by_class)
     else:
-        _set(watched, with_more(before, *rows))
+        _set(watched, with_more(before, *rows), watched.condition)
         for remark in remarks_on_addition(before, rows.layers):
             watched._remarks.tell(f"calibrate add: {remark}", again=True)
     for remark in overlap(watched, inputs):
@@ -104,14 +104,15 @@ def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class:
         calibration = LayerCalibration(
             rows.layers, method, by_class=by_class, predicted=rows.predicted, weights=rows.weights
         )
-    if not watched.condition.has_weights_of(watched.model):
+    condition = Condition.of(watched.model)
+    if watched.condition.digest not in (None, condition.digest):
         watched._remarks.tell("calibrate: the weights have changed since the fit", again=True)
-    _set(watched, calibration)
+    _set(watched, calibration, condition)
 
 
-def _set(watched: Watched, calibration: LayerCalibration) -> None:
-    watched.calibration, watched.condition = calibration, Condition.of(watched.model)
-    for remark in calibration.remarks():
+def _set(watched: Watched, calibration: LayerCalibration, condition: Condition) -> None:
+    watched.calibration, watched.condition = calibration, condition
+    for remark in [*calibration.remarks(), *condition.remarks()]:
         watched._remarks.tell(f"calibrate: {remark}", again=True)
 
 
@@ -167,7 +168,7 @@ def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalib
     calibration = watched.calibration
     if calibration is None:
         raise NotReadyError("calibrate add: nothing to add to; call calibrate(loader) first")
-    if not watched.condition.has_weights_of(watched.model):
+    if not watched.condition.has_weights_of(watched.model, surely=True):
         raise NotReadyError(f"calibrate add: {CHANGED}")
     if method not in (None, calibration.method):
         raise InputError(

@@ -95,7 +95,7 @@ def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -
 
 def save(watched: Watched, path: str | Path) -> None:
     """Write coders and calibration to a safetensors file, through a temporary name."""
-    if not watched.condition.has_weights_of(watched.model):
+    if not watched.condition.has_weights_of(watched.model, surely=True):
         watched._remarks.tell(f"save: {CHANGED}", again=True)
     header, tensors = pack(watched)
     with replacing(Path(path)) as temporary:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import nervecode
-from nervecode.errors import InputError
+from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import WrappedModel
 from nervecode.scoring import AggregatedSurprise
 
@@ -226,3 +229,174 @@ def test_a_counter_is_a_weight_where_it_is_persistent(persistent: bool) -> None:
     wrapped = ready(Counting().eval())
     wrapped.score(X)
     assert wrapped.score(X)[1].valid.all() != persistent
+
+
+# What moves no version counter
+
+
+def fused(kind: str, **options: float) -> Callable[[nn.Module], None]:
+    def step(model: nn.Module) -> None:
+        optimiser = getattr(torch.optim, kind)(model.parameters(), lr=0.1, fused=True, **options)
+        model(X).square().sum().backward()
+        optimiser.step()
+        model.zero_grad()
+
+    return step
+
+
+def compiled_step(model: nn.Module) -> None:
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    model(X).square().sum().backward()
+    torch.compile(optimiser.step, backend="eager")()
+
+
+def from_vector(model: nn.Module) -> None:
+    vector = torch.nn.utils.parameters_to_vector(model.parameters())
+    torch.nn.utils.vector_to_parameters(vector + 1, model.parameters())
+
+
+def other_data(model: nn.Module) -> None:
+    model[2].weight.data = torch.randn(3, 6)
+
+
+def rounded(model: nn.Module) -> None:
+    model.half().float()
+
+
+UNCOUNTED = {
+    "SGD": fused("SGD"), "Adam": fused("Adam"), "AdamW": fused("AdamW"),
+    "Adagrad": fused("Adagrad"), "momentum": fused("SGD", momentum=0.9), "compiled": compiled_step,
+    "from a vector": from_vector, ".data =": other_data, "rounded": rounded,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:calibrate. the weights have changed")
+@pytest.mark.parametrize("kind", UNCOUNTED)
+def test_changes_that_count_no_version_are_noticed(kind: str) -> None:
+    model = network()
+    wrapped = ready(model)
+    assert wrapped.score(X)[1].valid.all()
+    versions = [p._version for p in model.parameters()]
+    UNCOUNTED[kind](model)
+    assert [p._version for p in model.parameters()] == versions
+    assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+    wrapped.calibrate(batches(1))
+    assert wrapped.score(X)[1].valid.all()
+
+
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The models that are hashed from now on."""
+    hashed: list[nn.Module] = []
+    digest = nervecode.layers.condition.weights_digest
+    monkeypatch.setattr(
+        nervecode.layers.condition, "weights_digest", lambda m: hashed.append(m) or digest(m)
+    )
+    return hashed
+
+
+def test_a_step_of_another_model_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapped = ready(network())
+    hashed = hashes(monkeypatch)
+    other = network()
+    for _ in range(3):
+        fused("AdamW")(other)
+        assert wrapped.score(X)[1].valid.all()
+    assert not hashed
+    fused("SGD")(wrapped.model)
+    assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+    assert len(hashed) == 1
+
+
+def test_a_model_that_is_gone_is_not_kept_for_its_optimiser() -> None:
+    model = network()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    ready(model).unwrap()
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+    optimiser.step()
+
+
+def unseen(model: nn.Module) -> None:
+    """A write that no call can see: save, export and calibrate do."""
+    model[2].weight.data.add_(1)
+
+
+def test_what_is_written_or_measured_again_is_hashed_whatever_calls_see(tmp_path: Path) -> None:
+    model = network()
+    wrapped = ready(model)
+    unseen(model)
+    assert wrapped.score(X)[1].valid.all()  # as docs/api.md says
+    with pytest.raises(InputError, match=f"export: {OTHER_WEIGHTS}"):
+        wrapped.export(tmp_path / "graph.pt2", X)
+    assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+    assert not list(tmp_path.iterdir())
+
+    wrapped = ready(model)
+    unseen(model)
+    with pytest.warns(UserWarning, match=f"save: {OTHER_WEIGHTS}"):
+        wrapped.save(tmp_path / "codes.safetensors")
+    wrapped = ready(model)
+    unseen(model)
+    with pytest.raises(NotReadyError, match=f"calibrate add: {OTHER_WEIGHTS}"):
+        wrapped.calibrate(batches(2), add=True)
+    wrapped = nervecode.wrap(model).fit(batches(0))
+    unseen(model)
+    with pytest.warns(UserWarning, match="calibrate: the weights have changed since the fit"):
+        wrapped.calibrate(batches(1))
+
+
+def test_weights_that_are_the_same_again_hold_once_they_rest() -> None:
+    model = network()
+    wrapped = ready(model)
+    first = copy.deepcopy(model.state_dict())
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model.load_state_dict({k: torch.randn_like(v) for k, v in first.items()})
+        assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+    model.load_state_dict(first)
+    wrapped.score(X)
+    assert wrapped.score(X)[1].valid.all()
+
+
+def test_a_save_says_nothing_of_weights_that_are_the_same_again(tmp_path: Path) -> None:
+    model = network()
+    wrapped = ready(model)
+    first = copy.deepcopy(model.state_dict())
+    for _ in range(4):
+        model.load_state_dict({k: torch.randn_like(v) for k, v in first.items()})
+        wrapped.score(X)
+    model.load_state_dict(first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped.save(tmp_path / "codes.safetensors")
+        wrapped.export(tmp_path / "graph.pt2", X)
+    assert wrapped.score(X)[1].valid.all()
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_weights_in_training_are_not_hashed_at_each_step(
+    calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = ready(network())
+    hashed = hashes(monkeypatch)
+    for _ in range(20):
+        fused("SGD")(wrapped.model)
+        for _ in range(calls):
+            assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+    assert len(hashed) == calls + 1
+
+
+def test_weights_made_in_inference_mode_are_told_of() -> None:
+    with torch.inference_mode():
+        model = network()
+    with pytest.warns(UserWarning, match="6 of the model's weights were made in inference mode, "):
+        wrapped = ready(model)
+    with torch.inference_mode():
+        model.load_state_dict({k: v + 1 for k, v in model.state_dict().items()})
+        assert wrapped.score(X)[1].valid.all()  # as it was told
+        with pytest.warns(UserWarning, match="calibrate: the weights have changed since the fit"):
+            wrapped.calibrate(batches(1))
+        model[2].weight = nn.Parameter(torch.randn(3, 6))
+        assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)

@@ -201,18 +201,6 @@ def test_other_weights_are_said_and_give_no_p_value(change: Callable[[nn.Module]
     assert wrapped.score(x)[1].valid.all()
 
 
-def test_weights_that_change_at_each_step_are_not_hashed_at_each(monkeypatch) -> None:
-    wrapped, hashed = ready(), []
-    digest = nervecode.layers.condition.weights_digest
-    monkeypatch.setattr(
-        "nervecode.layers.condition.weights_digest", lambda m: hashed.append(m) or digest(m)
-    )
-    for _ in range(20):
-        step(wrapped.model)
-        assert not wrapped.score(torch.randn(5, 6))[1].valid.any()
-    assert len(hashed) == 5  # after 1, 2, 4, 8 and 16 changes
-
-
 def test_loading_codes_of_other_weights_is_said(tmp_path) -> None:
     wrapped = ready()
     wrapped.save(tmp_path / "codes.safetensors")

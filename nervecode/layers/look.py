@@ -1,0 +1,103 @@
+"""Look: a model's modules and weights as they were seen, to know cheaply whether they moved."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from nervecode.layers.mode import heeds_mode
+from nervecode.layers.weights import weights_of
+
+# Where a module keeps a tensor, the name there, the tensor, its version, what tells the place of
+# its values, and what that told. A plain tuple: each call takes all of them apart.
+Seen = tuple[Mapping[str, Tensor | None], str, Tensor, int, Callable[[], Any], Any]
+
+
+class Look:
+    """A model as it was seen.
+
+    Attributes:
+        moody: the modules that do something else in training than in evaluation.
+        guarded: those of them that a graph may look at; none of a model that was compiled before,
+            whose modules Dynamo refuses to reach by two ways.
+        uncounted: weights made in inference mode, which count no versions: their contents may
+            change unseen.
+        stepped: whether an optimiser of these weights has made a step since. Fused ones count no
+            version.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        weights = list(weights_of(model))
+        counted = [weight for weight in weights if not weight[2].is_inference()]
+        self._counted = tuple(_seen(*weight) for weight in counted)
+        self.uncounted = tuple(_seen(*weight) for weight in weights if weight[2].is_inference())
+        # Where each module keeps those within it, and these.
+        self._parts = tuple(
+            (module._modules, tuple(module._modules.values()))
+            for module in model.modules()
+            if module._modules and not isinstance(module, torch.jit.ScriptModule)
+        )
+        self.moody = tuple(module for module in model.modules() if heeds_mode(module))
+        self.guarded = () if hasattr(model, "dynamo_ctx") else self.moody
+        self.stepped = False
+        self._ids = frozenset(id(tensor) for _, _, tensor in weights)
+        with _LOCK:
+            _LOOKS.add(self)
+
+    def is_current(self) -> bool:
+        """Whether nothing moved since; a write that counts no version is not seen."""
+        if self.stepped:
+            return False
+        for within, modules in self._parts:  # each call does this: no generator
+            if tuple(within.values()) != modules:
+                return False
+        try:
+            for where, name, tensor, version, ask, place in self._counted:
+                if where[name] is not tensor or tensor._version != version or ask() != place:
+                    return False
+            for where, name, tensor, _, ask, place in self.uncounted:
+                if where[name] is not tensor or ask() != place:
+                    return False
+        except KeyError:
+            return False
+        return True
+
+    def see_step(self, optimizer: Optimizer) -> None:
+        """Note that an optimiser has made a step, if any of these weights are its own."""
+        groups = getattr(optimizer, "param_groups", ())
+        if any(id(tensor) in self._ids for group in groups for tensor in group["params"]):
+            self.stepped = True
+
+
+def _seen(where: Mapping[str, Tensor | None], name: str, tensor: Tensor) -> Seen:
+    """`.data = ...` and `.half()` move values without a version.
+
+    Where these have no place that could be told, the dtype tells the latter alone.
+    """
+    version = 0 if tensor.is_inference() else tensor._version
+    ask: Callable[[], Any] = tensor.data_ptr
+    try:
+        return where, name, tensor, version, ask, ask()
+    except (RuntimeError, ValueError):  # sparse, lazy, or made of other tensors
+        return where, name, tensor, version, lambda: tensor.dtype, tensor.dtype
+
+
+_LOOKS: WeakSet[Look] = WeakSet()
+_LOCK = threading.Lock()
+
+
+def _see_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    with _LOCK:
+        looks = list(_LOOKS)
+    for look in looks:
+        look.see_step(optimizer)
+
+
+# One hook for all models: optimisers iterate over the hooks, which must not change meanwhile.
+register_optimizer_step_post_hook(_see_step)
