@@ -36,23 +36,22 @@ class CodeLengthScore(NamedTuple):
     def fit(cls, readings: LayerReadings) -> CodeLengthScore:
         """Learn from those of the ID calibration inputs."""
         standard = Standard.of(readings.fitted)
-        lengths, regrets = _means(standard, readings)
+        means = _means(standard(readings.fitted))
+        rarity = Rarity.of(_among_others(means, means, readings))
         if readings.classes is None:
-            return cls(standard, None, Rarity.of(_terms(lengths, regrets, readings)))
-        given = ClassStandard.of(lengths, readings.classes)
-        lengths = ClassStandard.held_out(lengths, readings.classes)
-        return cls(standard, given, Rarity.of(_terms(lengths, regrets, readings)))
+            return cls(standard, None, rarity)
+        return cls(standard, ClassStandard.of(means[0], readings.classes), rarity)
 
     def held_out(self, readings: LayerReadings) -> Tensor:
         """(n,) scores in bits of the calibration inputs, each as if it were none of them."""
-        lengths, regrets = _means(self.standard, readings)
-        if readings.classes is not None:
-            lengths = ClassStandard.held_out(lengths, readings.classes)
-        return _total(self.rarity.held_out(_terms(lengths, regrets, readings)))
+        means = _means(self.standard(readings.fitted))
+        alone = _means(Standard.held_out(readings.fitted))
+        known, scores = (_among_others(means, own, readings) for own in (means, alone))
+        return _total(self.rarity.held_out(known, scores))
 
     def __call__(self, readings: LayerReadings) -> Tensor:
         """(N,) scores in bits of N inputs, float64; infinite where a reading is not finite."""
-        lengths, regrets = _means(self.standard, readings)
+        lengths, regrets = _means(self.standard(readings.fitted))
         if self.given_class is not None and readings.classes is not None:
             lengths = self.given_class(lengths, readings.classes)
         terms = _terms(lengths, regrets, readings)
@@ -61,10 +60,20 @@ class CodeLengthScore(NamedTuple):
         return torch.where(terms.sum(0).abs() < math.inf, scores, math.inf)
 
 
-def _means(standard: Standard, readings: LayerReadings) -> tuple[Tensor, Tensor]:
-    """(N,) means over layers of z(B) and of z(R)."""
-    lengths, regrets = standard(readings.fitted).mean(1).unbind(1)
+def _means(z_scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) means over layers of (N, L, 2) z(B) and z(R)."""
+    lengths, regrets = z_scores.mean(1).unbind(1)
     return lengths, regrets
+
+
+def _among_others(
+    calibration: tuple[Tensor, Tensor], means: tuple[Tensor, Tensor], readings: LayerReadings
+) -> Tensor:
+    """(T, n) terms of calibration inputs: their means, and z given the class among the others'."""
+    lengths, regrets = means
+    if readings.classes is not None:
+        lengths = ClassStandard.held_out(calibration[0], readings.classes, lengths)
+    return _terms(lengths, regrets, readings)
 
 
 def _terms(lengths: Tensor, regrets: Tensor, readings: LayerReadings) -> Tensor:
@@ -99,13 +108,19 @@ class ClassStandard(NamedTuple):
         return cls(*_drawn_together(counts, own, Standard.measured(calibration)))
 
     @staticmethod
-    def held_out(calibration: Tensor, classes: Tensor) -> Tensor:
-        """(n,) z-scores of the calibration scores, each among the others alone, float64."""
+    def held_out(calibration: Tensor, classes: Tensor, scores: Tensor) -> Tensor:
+        """(n,) z-scores, float64, of one score in the place of each of the calibration scores.
+
+        Args:
+            calibration: (n,) scores; those of the others are what each is standardised by.
+            classes: (n,) their classes.
+            scores: (n,) what the input of each scores where it is none of them.
+        """
         counts, own = _of_classes(calibration, classes)
         counts, n = counts[classes], counts.sum()
         own = Standard(*[values[classes] for values in own]).without(calibration, counts)
         everyone = Standard.measured(calibration).without(calibration, n)
-        return _drawn_together(counts - 1, own, everyone)(calibration)
+        return _drawn_together(counts - 1, own, everyone)(scores)
 
     def __call__(self, scores: Tensor, classes: Tensor) -> Tensor:
         """(N,) z-scores of (N,) scores of the given (N,) classes, float64."""

@@ -37,6 +37,14 @@ class Standard(NamedTuple):
         scores = calibration.double()
         return cls(scores.mean(0), scores.std(0, correction=0))
 
+    @classmethod
+    def held_out(cls, calibration: Tensor) -> Tensor:
+        """(n, ...) z-scores of the calibration scores, each among the others alone, float64."""
+        scores = calibration.double()
+        everyone = cls.measured(scores)
+        centre, spread = everyone.without(scores, scores.new_tensor(len(scores)))
+        return cls(centre, scaling(spread, centre))(scores)
+
     def without(self, members: Tensor, counts: Tensor) -> Standard:
         """For each of some members of groups, what is left of its group's figures without it.
 

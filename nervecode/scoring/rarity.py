@@ -49,22 +49,38 @@ class Rarity(NamedTuple):
         bits = torch.where(below < n - beyond, bits, MOST).clamp_max(MOST)
         return cls(Steps(known.sort(dim=-1).values, bits), start, _slope(excess, start))
 
-    def held_out(self, calibration: Tensor) -> Tensor:
-        """(..., n) bits of the ID scores behind it, each among the others alone, float64."""
-        known, n = calibration.double(), calibration.shape[-1]
-        # Above this score, it is the others' quantile too; others below it are no excess.
-        start = self.body.edges[..., math.floor((1 - TAIL) * (n - 2)), None]
-        above = (known - start).clamp_min(0)
-        others = ((above > 0).sum(-1, keepdim=True) - 1).clamp_min(1)
-        excess = (above.sum(-1, keepdim=True) - above) / others
-        as_surprising = n - number_below(self.body.edges, known)  # itself among them
+    def held_out(self, calibration: Tensor, scores: Tensor) -> Tensor:
+        """(..., n) bits, float64, of one score in the place of each ID score, among the others.
+
+        Args:
+            calibration: (..., n) the ID scores that this is of.
+            scores: (..., n) what the input of each scores where it is none of them.
+        """
+        known, scores, n = calibration.double(), scores.double(), calibration.shape[-1]
+        # The quantile of the others is one of two scores: a score up to the first leaves the next.
+        at = math.floor((1 - TAIL) * (n - 2))
+        first, second = self.body.edges[..., at, None], self.body.edges[..., at + 1, None]
+        low = known <= first
+        start = torch.where(low, second, first)
+        excess = torch.where(low, _excess_of_others(known, second), _excess_of_others(known, first))
+        # Of n others and itself; that which it replaces is none of them.
+        as_surprising = n - number_below(self.body.edges, scores) + (known < scores)
         bits = (-(as_surprising.double() / n).log2()).clamp_max(MOST)
-        return torch.where(above > 0, MOST + above * _slope(excess, start), bits)
+        beyond = scores - start
+        return torch.where(beyond > 0, MOST + beyond * _slope(excess, start), bits)
 
     def __call__(self, scores: Tensor) -> Tensor:
         """(..., N) scores -> (..., N) bits, float64, not falling where the scores rise."""
         scores = scores.double()
         return torch.addcmul(self.body(scores), (scores - self.start).clamp_min(0), self.slope)
+
+
+def _excess_of_others(scores: Tensor, start: Tensor) -> Tensor:
+    """(..., n) mean excess over a start of those scores that exceed it, without each."""
+    excess = (scores - start).clamp_min(0)
+    above = excess > 0
+    others = above.sum(-1, keepdim=True) - above.long()
+    return (excess.sum(-1, keepdim=True) - excess) / others.clamp_min(1)
 
 
 def _slope(excess: Tensor, start: Tensor) -> Tensor:

@@ -50,23 +50,38 @@ def given_class(known: Array, of_known: Array, score: float, k: float) -> float:
 
 
 def without(values: Array, i: int) -> Array:
-    return np.delete(values, i)
+    return np.delete(values, i, axis=0)
+
+
+def alone_standard(known: dict[str, Array], part: int) -> Array:
+    """(n,) the same of each calibration input, with the figures of the others."""
+    rows = range(len(next(iter(known.values()))))
+    return np.concatenate([
+        mean_standard({n: without(r, i) for n, r in known.items()},
+                      {n: r[i : i + 1] for n, r in known.items()}, part)
+        for i in rows
+    ])  # fmt: skip
 
 
 def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array, Array]:
     """Scores of new inputs, and of the calibration inputs, each among the others alone."""
     classes = known["head:label"][:, 1]
-    lengths = mean_standard(known, known, 0)
-    own = [
-        given_class(without(lengths, i), without(classes, i), lengths[i], classes[i])
-        for i in range(len(lengths))
-    ]
-    weights = (3 / 2, 1, 1)
-    terms = [np.array(own), mean_standard(known, known, 1), known["head:label"][:, 0]]
+    lengths, alone = mean_standard(known, known, 0), alone_standard(known, 0)
+    own, own_alone = (
+        np.array([
+            given_class(without(lengths, i), without(classes, i), one[i], classes[i])
+            for i in range(len(lengths))
+        ])
+        for one in (lengths, alone)
+    )  # fmt: skip
+    weights, label = (3 / 2, 1, 1), known["head:label"][:, 0]
+    terms = [own, mean_standard(known, known, 1), label]
+    alone_terms = [own_alone, alone_standard(known, 1), label]
     held_out = [
-        np.dot(weights, [oracle.rarity(without(t, i), t[i]) for t in terms])
+        np.dot(weights, [oracle.rarity(without(t, i), s[i])
+                         for t, s in zip(terms, alone_terms, strict=True)])
         for i in range(len(own))
-    ]
+    ]  # fmt: skip
     fresh = [
         [given_class(lengths, classes, s, k) for s, k in
          zip(mean_standard(known, new, 0), new["head:label"][:, 1], strict=True)],

@@ -55,14 +55,20 @@ def rarity_by_hand(known: np.ndarray, scores: np.ndarray) -> list[float]:
     return found
 
 
-def held_out_rarity_by_hand(known: np.ndarray) -> list[float]:
-    """Rarity of each score among the others."""
-    return [rarity_by_hand(np.delete(known, i), known[i : i + 1])[0] for i in range(len(known))]
+def held_out_rarity_by_hand(known: np.ndarray, scores: np.ndarray) -> list[float]:
+    """Rarity of each score among the known ones but that in its place."""
+    return [rarity_by_hand(np.delete(known, i), scores[i : i + 1])[0] for i in range(len(known))]
 
 
 def mean_z(known: np.ndarray, some: np.ndarray) -> np.ndarray:
     """(n, 2) means over the layers of (n, L, 2) readings, standardised by those of `known`."""
     return ((some - known.mean(0)) / known.std(0)).mean(1)
+
+
+def held_out_mean_z(known: np.ndarray) -> np.ndarray:
+    """The same of each row of `known`, standardised by the others."""
+    rows = range(len(known))
+    return np.array([mean_z(np.delete(known, i, 0), known[i : i + 1])[0] for i in rows])
 
 
 def code_length(known: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -74,8 +80,8 @@ def code_length(known: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 def held_out_code_length(known: np.ndarray) -> np.ndarray:
     """The same of the calibration inputs, each among the others."""
-    means = mean_z(known, known)
-    b, r = (np.array(held_out_rarity_by_hand(means[:, part])) for part in (0, 1))
+    means, alone = mean_z(known, known), held_out_mean_z(known)
+    b, r = (np.array(held_out_rarity_by_hand(means[:, p], alone[:, p])) for p in (0, 1))
     return 1.5 * b + r
 
 
@@ -91,6 +97,7 @@ def test_code_length_by_hand() -> None:
     new = random.normal(size=(9, 4, 2)) * 10
     score = CodeLengthScore.fit(read(known))
     np.testing.assert_allclose(score(read(new)), code_length(known, new), rtol=1e-9)
+    np.testing.assert_allclose(score.held_out(read(known)), held_out_code_length(known), rtol=1e-9)
 
 
 def given_class(
@@ -107,10 +114,10 @@ def given_class(
     return found
 
 
-def held_out_given_class(known: np.ndarray, classes: np.ndarray) -> list[float]:
+def held_out_given_class(known: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> list[float]:
     """Each score, standardised by the others of its class."""
     found = []
-    for i, (score, k) in enumerate(zip(known, classes, strict=True)):
+    for i, (score, k) in enumerate(zip(scores, classes, strict=True)):
         others = np.delete(known, i), np.delete(classes, i)
         found += given_class(*others, np.array([score]), np.array([k]))
     return found
@@ -125,7 +132,7 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
     score = CodeLengthScore.fit(read(known, label, of_known))
     found = score(read(new, new_label, of_new))
     (b, r), (new_b, new_r) = mean_z(known, known).T, mean_z(known, new).T
-    conditional = np.array(held_out_given_class(b, of_known))
+    conditional = np.array(held_out_given_class(b, of_known, b))
     new_conditional = np.array(given_class(b, of_known, new_b, of_new))
     expected = (
         1.5 * np.array(rarity_by_hand(conditional, new_conditional))
@@ -134,7 +141,12 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
     )
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     held_out = score.held_out(read(known, label, of_known))
-    terms = [held_out_rarity_by_hand(term) for term in (conditional, r, label)]
+    alone_b, alone_r = held_out_mean_z(known).T
+    alone = np.array(held_out_given_class(b, of_known, alone_b))
+    terms = [
+        held_out_rarity_by_hand(*term)
+        for term in ((conditional, alone), (r, alone_r), (label, label))
+    ]
     np.testing.assert_allclose(held_out, np.dot([1.5, 1, 1], terms), rtol=1e-9)
 
 
@@ -159,11 +171,12 @@ def test_rarity_of_exponential_scores_is_their_true_tail() -> None:
 def test_rarity_of_scores_among_the_others_by_hand(n: int) -> None:
     random = np.random.default_rng(n)
     known = random.normal(size=n).round(1 if n == 50 else 9)  # ties, too
-    found = Rarity.of(torch.from_numpy(known)).held_out(torch.from_numpy(known))
-    for i, bits in enumerate(found.tolist()):
-        others = torch.from_numpy(np.delete(known, i))
-        expected = Rarity.of(others)(torch.from_numpy(known[i : i + 1]))
-        assert bits == pytest.approx(expected.item(), rel=1e-9)
+    for scores in (known, known + random.normal(size=n), known[::-1] * 2):
+        alone = torch.from_numpy(scores.copy())
+        found = Rarity.of(torch.from_numpy(known)).held_out(torch.from_numpy(known), alone)
+        for i, bits in enumerate(found.tolist()):
+            expected = Rarity.of(torch.from_numpy(np.delete(known, i)))(alone[i : i + 1])
+            assert bits == pytest.approx(expected.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("method", ["code_length", "fisher", "simes", "harmonic"])
@@ -190,6 +203,29 @@ def test_new_inputs_are_as_surprising_as_those_of_a_small_calibration_set(method
     assert 0.085 < rate < 0.1 + 2 * error
 
 
+@pytest.mark.parametrize(("n", "alpha"), [(9, 0.1), (19, 0.1), (39, 0.05)])
+def test_layers_that_know_nothing_of_one_another_keep_alpha(n: int, alpha: float) -> None:
+    """What stands out in one layer alone is not to widen the scale that it is measured by."""
+    generator, rates = torch.Generator().manual_seed(0), []
+    for _ in range(150):
+        layers = torch.randn(n + 200, 6, 2, generator=generator).exp()
+        known, new = ({str(i): p[:, i] for i in range(6)} for p in (layers[:n], layers[n:]))
+        calibration = LayerCalibration(known, "code_length")
+        p = calibration.calibrator.p_values(calibration.aggregate(new))
+        rates.append((p <= alpha).double().mean())
+    rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
+    assert 0.4 * alpha < rate < alpha + 2 * error
+
+
+def test_common_values_are_no_surprise_beside_few_others() -> None:
+    """Scored among the others, a value that nearly all have ties with itself in a new input."""
+    known = torch.zeros(100, 2)
+    known[:2] = 1
+    calibration = LayerCalibration({"0": known, "1": known.roll(2, 0)}, "code_length")
+    new = {name: torch.zeros(5, 2) for name in "01"}
+    assert (calibration.calibrator.p_values(calibration.aggregate(new)) == 1).all()
+
+
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_rarity_of_few_scores_stays_of_the_size_of_their_spread(n: int) -> None:
     """The tenth of so few is none: still the tail begins below one of them."""
@@ -201,7 +237,7 @@ def test_rarity_of_a_constant_is_finite() -> None:
     found = rarity(torch.ones(20), torch.tensor([0.0, 1.0, 2.0]))
     assert found.isfinite().all()
     assert found[2] > found[1]
-    assert Rarity.of(torch.ones(20)).held_out(torch.ones(20)).tolist() == [0.0] * 20
+    assert Rarity.of(torch.ones(20)).held_out(*[torch.ones(20)] * 2).tolist() == [0.0] * 20
 
 
 def trace(pair: torch.Tensor) -> CodingTrace:
