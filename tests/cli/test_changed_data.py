@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nervecode.lab.data.offered import as_dataset
+from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.run.adopt import adopt
 from nervecode.lab.run.directory import RunDir
@@ -333,3 +335,99 @@ def test_a_sweep_tells_that_cells_have_other_data(
     )
     assert cli("bench", kept).status == 0
     assert "Not the same data" not in cli("sweep", "--outdir", folder).err
+
+
+# Sets by name, as an installed package offers them
+
+
+@pytest.fixture(scope="module")
+def named(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a set that `offer` gives; its data are the last that were offered."""
+    folder = tmp_path_factory.mktemp("named")
+    with dotted(), pytest.MonkeyPatch.context() as patch:
+        offer(patch)
+        done = cli("bench", "--preset", "table", "-o", "data.id=acme_rings", *QUICK, "-o",
+                   "data.near=[]", "-o", "data.far=[uniform_noise]", "--seeds", "0,1", "--json",
+                   "--outdir", folder)  # fmt: skip
+    assert done.status == 0, done.err
+    return Path(json.loads(done.out)["run_dir"])
+
+
+def offer(patch: pytest.MonkeyPatch, *, seed: int | None = 0) -> None:
+    """A set whose rows lie in the order that a seed draws, or in another each time."""
+
+    def rings() -> object:
+        random = np.random.default_rng(0)
+        y = np.arange(160) % 3
+        x = random.normal(size=(160, 2)) + 4 * y[:, None]
+        order = np.random.default_rng(seed).permutation(160)
+        return as_dataset("acme_rings", (x[order], y[order]))
+
+    patch.setitem(DATASETS, "acme_rings", rings)
+
+
+def of_before(run: Path, to: Path) -> Path:
+    """The run as releases left it whose trainings did not note their rows."""
+    old = RunDir(shutil.copytree(run, to))
+    stages = json.loads(json.dumps(old.meta["stages"]))
+    for key in ("train/seed_0", "train/seed_1"):
+        assert stages[key]["inputs"].pop("id_train") == old.meta["datasets"]["id_train"]
+    old.update(stages=stages)
+    return old.root
+
+
+@pytest.mark.parametrize("age", ["of today", "of before"])
+@pytest.mark.parametrize("seed", [1, None], ids=["another order", "unseeded"])
+def test_a_set_by_name_that_gives_other_rows_is_refused(
+    seed: int | None, age: str, cli: Any, named: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, tree: Any,
+) -> None:  # fmt: skip
+    run = named if age == "of today" else of_before(named, tmp_path / "old")
+    files = tree(run)
+    offer(monkeypatch, seed=seed)
+    for words in (
+        ("bench", run),
+        ("train", run),
+        ("calibrate", run),
+        ("verify", run, "--reproduce"),
+    ):
+        refused = cli(*words)
+        assert refused.status == 2, words
+        told = " ".join(refused.err.split())
+        assert (
+            f"{run}: seed 0 was trained on other rows than data.id, acme_rings, gives now" in told
+        )
+        assert "put back what it reads, if it gives the same rows each time, or begin a new" in told
+    assert tree(run) == files
+
+
+def test_a_run_of_before_goes_on_with_the_same_rows(
+    cli: Any, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = of_before(named, tmp_path / "old")
+    before = meta(run)
+    offer(monkeypatch)
+    again = cli("bench", run)
+    assert again.status == 0, again.err
+    for stage in ("train", "calibrate", "score"):
+        assert again.err.count(f"{stage} was done before") == 2
+    assert meta(run)["stages"] == before["stages"]
+    longer = cli("train", run, "-o", "train.epochs=3")
+    assert longer.status == 0, longer.err
+    assert "train was done before" not in longer.err
+    rows = {meta(run)["stages"][f"train/seed_{seed}"]["inputs"]["id_train"] for seed in (0, 1)}
+    assert rows == {before["datasets"]["id_train"]}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_training_of_before_is_adopted_where_the_rows_are_the_same(
+    seed: int, cli: Any, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = RunDir(of_before(named, tmp_path / "old" / "run"))
+    run = adopt(source.config, tmp_path / "new", [tmp_path / "old"], command="x")
+    assert run is not None
+    offer(monkeypatch, seed=seed)
+    benched = cli("bench", run.root)
+    assert benched.status == 0, benched.err
+    assert benched.err.count("train was done before") == (2 if seed == 0 else 0)
+    assert meta(run.root)["datasets"] == data_now(run.root)

@@ -18,7 +18,7 @@ from nervecode.lab.data.rows import READERS, Rows, read_inputs
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.table_files import typed_blocks
 from nervecode.lab.data.texts import are_dates
-from nervecode.lab.schema import PATHS, DataConfig
+from nervecode.lab.schema import DataConfig
 
 if TYPE_CHECKING:
     from nervecode.lab.data.encoder import TableEncoder
@@ -31,11 +31,6 @@ PARTS = ("train", "calibration", "test")
 def is_own(spec: str) -> bool:
     """Whether a set is given by the path of an array, a table or series."""
     return spec.partition(":")[0] in READERS
-
-
-def may_change(spec: str) -> bool:
-    """Whether a set is given by a path: its files may change under the same name."""
-    return spec.partition(":")[0] in PATHS
 
 
 def load_own(config: DataConfig) -> Dataset:

@@ -11,6 +11,7 @@ from nervecode.files import read_json, replacing, sha256, write_json
 from nervecode.lab.run.directory import RunDir, list_runs
 from nervecode.lab.run.meta import Meta, now
 from nervecode.lab.run.paths import MANIFEST
+from nervecode.lab.run.records import trained_on
 from nervecode.lab.schema import Config
 
 MADE_WITH = ("versions", "git_commit", "hardware", "device", "determinism")
@@ -68,13 +69,14 @@ def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
 def _adopted(source: Meta, seed: int) -> Meta:
     """The record of a training as another run takes it: what it was made with, and whence it came.
 
-    A record without the former, as older releases left it, has that of its run.
+    What a record does not say, as older releases left it, is that of its run.
     """
     record: Meta = source["stages"][_stage(seed)]
     of_run = {key: source[key] for key in MADE_WITH if key in source}
     hop = {"run_id": source["run_id"], "created": source["created"], "adopted": now()}
     return {
         **record,
+        "inputs": trained_on(source, _stage(seed)),
         "made_with": record.get("made_with", of_run),
         "adopted_from": [hop, *record.get("adopted_from", [])],
     }

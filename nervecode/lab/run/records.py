@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,16 @@ def require_stage(run: RunDir, name: str) -> None:
                 f"{run.root}: stage {name!r} is not done for seed {seed}; "
                 f"`nervecode bench {run.root}` does it"
             )
+
+
+def trained_on(meta: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The inputs of a training, with the rows of ID train.
+
+    A record without these, as older releases left it, has those that its run was made with.
+    """
+    inputs: Mapping[str, Any] = meta["stages"][key]["inputs"]
+    of_run = {k: rows for k, rows in meta.get("datasets", {}).items() if k == "id_train"}
+    return {**of_run, **inputs}
 
 
 def forget_damaged_stages(run: RunDir) -> list[str]:

@@ -37,7 +37,7 @@ from nervecode.lab.run.paths import GATE_FAILED
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.calibrate import calibrate_seed
 from nervecode.lab.stages.columns import write_columns
-from nervecode.lab.stages.same_data import note_data, refuse_other_data
+from nervecode.lab.stages.same_data import note_data, refuse_other_data, refuse_unlike_ranks
 from nervecode.lab.stages.score import score_seed
 from nervecode.lab.stages.train import train_seed
 from nervecode.lab.stages.trial import Trial
@@ -123,6 +123,7 @@ def run_stages(
     Raises:
         NervecodeError: a stage failed; the run is marked, and what is done stays.
     """
+    refuse_unlike_ranks(prepared.splits)
     if current().leads:
         note_data(run, prepared.splits, stages, progress=progress)
     if prepared.remark:

@@ -20,7 +20,7 @@ from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed
 from nervecode.lab.run.paths import CACHE
 from nervecode.lab.run.verify import differences
-from nervecode.lab.stages.bench import prepare, run_stages
+from nervecode.lab.stages.bench import Prepared, prepare, run_stages
 
 
 def reproduce(
@@ -41,9 +41,11 @@ def reproduce(
         ArtifactError: the bench has not come so far, or a file is missing or damaged.
     """
     saved = read_rows(run)["rows"]
+    config = run.config.model_copy(update={"device": device} if device else {})
+    prepared = prepare(config, run)
     with tempfile.TemporaryDirectory(prefix="nervecode-") as folder:
         copy = _copy(run, Path(folder))
-        again = _evaluate(copy, device, progress)
+        again = _evaluate(copy, prepared, progress)
     if is_withheld(saved):
         again = withhold(again, run.meta["gate"])
     return differences(saved, again, tolerance=tolerance)
@@ -61,10 +63,8 @@ def _copy(run: RunDir, folder: Path) -> RunDir:
     return RunDir(folder)
 
 
-def _evaluate(run: RunDir, device: str | None, progress: Progress) -> list[Row]:
-    config = run.config.model_copy(update={"device": device} if device else {})
-    prepared = prepare(config, run)
+def _evaluate(run: RunDir, prepared: Prepared, progress: Progress) -> list[Row]:
     run_stages(run, prepared, ("calibrate", "score"), progress=progress)
-    gate = gate_verdict(run, config.seeds)
+    gate = gate_verdict(run, run.config.seeds)
     groups = {ood.name: ood.group for ood in prepared.splits.ood}
-    return [row for seed in config.seeds for row in seed_rows(run, seed, groups, gate)]
+    return [row for seed in run.config.seeds for row in seed_rows(run, seed, groups, gate)]

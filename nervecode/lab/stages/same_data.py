@@ -6,15 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nervecode.errors import InputError
-from nervecode.lab.data.own import may_change
+import torch
+
+from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.machine.progress import Progress
+from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
-from nervecode.lab.run.records import discard
+from nervecode.lab.run.records import discard, trained_on
 from nervecode.lab.run.stale import figures
-from nervecode.lab.schema import Config
+from nervecode.lab.schema import PATHS, Config
 from nervecode.lab.stages.columns import STAGE as COLUMNS
 
 SETTINGS = ("data", "model", "train", "signals", "deterministic")  # of a training
@@ -22,7 +24,7 @@ AGAIN = {"train": "trained", "calibrate": "calibrated", "score": "scored"}
 
 
 def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
-    """Refuse a set by path whose file changed since a seed of a run was trained on it.
+    """Refuse an ID set that gives other rows, or another order, than a seed was trained on.
 
     Otherwise the split would be another, and calibrate on rows that were trained on. A config that
     asks for other data than the run was trained on is trained anew, and not refused.
@@ -35,8 +37,6 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
     Raises:
         InputError: ID train, or what is fitted to its columns, is not what the seed was trained on.
     """
-    if not may_change(config.data.id):
-        return
     if "datasets" not in run.meta:
         return  # its trainings are adopted: one of other rows is not skipped, but done again
     stages = run.meta["stages"]
@@ -49,8 +49,25 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
         if inputs["id_train"] != now or not same_columns:
             raise InputError(
                 f"{run.root}: seed {seed} was trained on other rows than data.id, "
-                f"{config.data.id}, gives now; put the file back as it was, or begin a new run"
+                f"{config.data.id}, gives now; {_way_back(config.data.id)}, or begin a new run"
             )
+
+
+def refuse_unlike_ranks(splits: Splits) -> None:
+    """Refuse to work together on other rows than the first of several processes has.
+
+    Raises:
+        NervecodeError: a set gave one process other rows, or another order, than the first.
+    """
+    parts = _parts(splits)
+    here = torch.tensor([int(part.fingerprint[:15], 16) for part in parts.values()])
+    rows = current().rows(here)  # (world, parts): all ranks see the same, and end alike
+    for rank in (rows != rows[0]).any(1).nonzero().flatten().tolist()[:1]:
+        unlike = [name for name, same in zip(parts, rows[rank] == rows[0], strict=True) if not same]
+        raise NervecodeError(
+            f"data: rank {rank} was given other rows of {', '.join(unlike)} than rank 0, "
+            "allowed: sets that give the same rows each time"
+        )
 
 
 def refuse_other_training(run: RunDir, seed: int) -> None:
@@ -78,7 +95,7 @@ def note_data(run: RunDir, splits: Splits, stages: Sequence[str], *, progress: P
         stages: that are about to be done, or skipped.
         progress: told which splits changed.
     """
-    parts = {"id_train": splits.train, **splits.evaluated()}
+    parts = _parts(splits)
     before, read = run.meta.get("datasets", {}), _read_by(run, stages, list(parts))
     changed = [
         n for n, part in parts.items() if before.get(n, part.fingerprint) != part.fingerprint
@@ -97,6 +114,10 @@ def note_data(run: RunDir, splits: Splits, stages: Sequence[str], *, progress: P
     facts = _facts(run, splits, {name: parts[name] for name in read})
     same = all(run.meta.get(key) == value for key, value in facts.items())
     discard(run, [*lost, *([] if same else figures(run.meta))], **facts)
+
+
+def _parts(splits: Splits) -> dict[str, Samples]:
+    return {"id_train": splits.train, **splits.evaluated()}
 
 
 def _read_by(run: RunDir, stages: Sequence[str], names: Sequence[str]) -> Sequence[str]:
@@ -124,11 +145,17 @@ def _facts(run: RunDir, splits: Splits, read: Mapping[str, Samples]) -> dict[str
     return facts
 
 
+def _way_back(spec: str) -> str:
+    if spec.partition(":")[0] in PATHS:
+        return "put the file back as it was"
+    return "put back what it reads, if it gives the same rows each time"
+
+
 def _trainings(run: RunDir) -> dict[str, Mapping[str, Any]]:
     """Seed -> what its training depended on."""
     return {
-        key.removeprefix("train/seed_"): record["inputs"]
-        for key, record in run.meta["stages"].items()
+        key.removeprefix("train/seed_"): trained_on(run.meta, key)
+        for key in run.meta["stages"]
         if key.startswith("train/")
     }
 

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import csv_text, read_json, replacing, write_json, write_text
 from nervecode.files import sha256 as file_sha256
-from nervecode.lab.data.own import may_change
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.machine.device import seed_everything
 from nervecode.lab.machine.interrupt import deferred
@@ -82,15 +81,23 @@ def _inputs(trial: Trial) -> dict[str, Any]:
         inputs["code"] = source.record()
     if model.weights is not None:
         inputs["weights"] = _weights_sha256(model.weights, trial)
-    if may_change(trial.config.data.id):
-        inputs["id_train"] = trial.splits.train.fingerprint
-    imported = trial.run.meta.get("imported", {}).get(str(trial.seed))
-    return inputs if imported is None else {**inputs, "imported": imported["sha256"]}
+    if imported := trial.run.meta.get("imported", {}).get(str(trial.seed)):
+        inputs["imported"] = imported["sha256"]
+    if _done(trial) == json.loads(json.dumps(inputs)):
+        return inputs  # by an older release, of rows that were compared with those of its run
+    return {**inputs, "id_train": trial.splits.train.fingerprint}
+
+
+def _done(trial: Trial) -> Mapping[str, Any]:
+    """What the training of a seed depended on when it was done."""
+    record = trial.run.meta["stages"].get(f"train/seed_{trial.seed}", {"inputs": {}})
+    inputs: Mapping[str, Any] = record["inputs"]
+    return inputs
 
 
 def _weights_sha256(weights: str, trial: Trial) -> str:
     """Of the file that training begins with; what is trained needs it no more."""
-    done = trial.run.meta["stages"].get(f"train/seed_{trial.seed}", {"inputs": {}})["inputs"]
+    done = _done(trial)
     try:
         return file_sha256(find_weights(weights))
     except InputError:

@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.data.offered import as_dataset
+from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.machine.interrupt import Interrupted, interrupt
@@ -253,3 +256,24 @@ def fail_in_step_three(job: Job, root: Path) -> list[str]:
     with guarded(run):
         run_stages(run, prepared, ("train",), progress=Fails(0))
     return []
+
+
+def test_a_set_that_gives_each_rank_other_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "acme_rings", None)  # its name alone
+    config = config_of("data.id=acme_rings", "data.hold_out=[]", "data.near=[]")
+    run = RunDir.create(config, tmp_path, command="x")
+    first, second = together(do_unseeded, run.root)
+    told = "data: rank 1 was given other rows of id_train, id_calibration, id_test than rank 0, "
+    assert isinstance(first, NervecodeError) and told in str(first)
+    assert isinstance(second, NervecodeError) and told in str(second)
+    assert not RunDir(run.root).meta["stages"]
+
+
+def do_unseeded(job: Job, root: Path) -> list[str]:
+    """As `do`, on pictures that each process draws for itself."""
+    random = np.random.default_rng(job.rank)
+    pictures = random.random((90, 1, 8, 8), np.float32), np.arange(90) % 3
+    DATASETS["acme_rings"] = lambda: as_dataset("acme_rings", pictures)
+    return do(job, root, ("train",))
