@@ -37,7 +37,8 @@ class LabelCoder(Coder):
         features, logits = activation
         with without_autocast(features.device.type):
             dtype = self.codes.factors.dtype
-            vector, logits = self.reduce(features, batch).to(dtype), logits.to(dtype)
+            # The class is read when it is asked for: of a copy, which no one else changes.
+            vector, logits = self.reduce(features, batch).to(dtype), logits.to(dtype, copy=True)
             return CodingTrace(self.codes(vector, logits), LabelDistribution(logits), vector)
 
     def code(self, vector: Tensor) -> CodingTrace:

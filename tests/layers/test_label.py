@@ -167,3 +167,32 @@ def test_storage_copies_and_compilation_carry_the_label_code(tmp_path) -> None:
     loaded = nervecode.load(tmp_path / "codes.safetensors", wrapped.unwrap())
     loaded(x)
     assert torch.equal(loaded.surprise().surprise, expected)
+
+
+class Negated(nn.Module):
+    """A network that changes what its head returned, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x).neg_()
+
+
+@pytest.mark.parametrize("model", [Negated(), nn.Sequential(nn.Linear(5, 3))])
+def test_what_is_done_to_the_logits_later_is_not_read(model: nn.Module) -> None:
+    x, y = data()
+    wrapped = nervecode.wrap(model, "all_linear").fit([(x, y)], num_classes=3)
+    with pytest.warns(UserWarning, match="were fitted to"):
+        wrapped.calibrate([x])
+    head = next(m for m in model.modules() if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        expected = head(x)
+    output, known = wrapped.score(x)
+    code = wrapped._last.get().layers[f"{wrapped.layer_names[0]}:label"].code
+    with torch.no_grad():
+        output.mul_(-3)
+    assert torch.equal(code.best_index, expected.argmax(1))
+    torch.testing.assert_close(code.log_probs, expected.log_softmax(1))
+    assert torch.equal(wrapped.surprise().score, known.score)
