@@ -15,7 +15,7 @@ from nervecode.errors import InputError
 from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.fitted_coder import price_together
 from nervecode.layers.names import numbered
-from nervecode.layers.reading import Reading, coder_of
+from nervecode.layers.reading import Read, Reading, coder_of
 from nervecode.layers.watched import Watched, answer_of, device_of, predicted_classes
 
 OUTPUTS = ("output", "surprise", "percentile", "p_value", "by_layer", "flag", "smallest_alpha")
@@ -41,40 +41,33 @@ class Graph(nn.Module):
 
     def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
         """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
-        output, seen = self.run(inputs)
+        output, layers = self.run(inputs, _projected)
         returned = answer_of(output)
         if not isinstance(returned, Tensor):
             raise InputError(f"export: the model returns {type(output).__name__}, without a tensor")
-        scored = self.scored(seen.readings, seen.masks, alpha, predicted_classes(output))
-        return {"output": returned, **scored}
+        return {"output": returned, **self.scored(layers, alpha, predicted_classes(output))}
 
     def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
         """The keyword arguments of `forward`."""
         return {**inputs, "alpha": alpha}
 
-    def run(self, inputs: Mapping[str, Tensor]) -> tuple[Any, _Seen]:
-        """What the model returns, and what was seen of its layers."""
-        seen = _Seen(self.watched)
+    def run(self, inputs: Mapping[str, Tensor], read: Read) -> tuple[Any, dict[str, Any]]:
+        """What the model returns, and layer -> what `read` makes of it as the model runs."""
+        seen = _Seen(self.watched, {}, read)
         with self.watched._taps.watched(seen):
             output = _called(self.watched.model, inputs)
-        return output, seen
+        return output, seen.readings
 
     def scored(
         self,
-        activations: Mapping[str, Any],
-        masks: Mapping[str, BatchShape],
+        layers: Mapping[str, CodingTrace | Reduced],
         alpha: Tensor,
         predicted: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The outputs that activations decide."""
+        """The outputs that the layers decide."""
         calibration = self.watched.calibration
         assert calibration is not None
-        projected: dict[str, CodingTrace | Reduced] = {}
-        for name, activation in activations.items():
-            coder = coder_of(self.watched.coders, name)
-            assert coder is not None
-            projected[name] = coder.project(activation, masks.get(name, UNKNOWN))
-        surprise = calibration.score(price_together(projected), predicted=predicted)
+        surprise = calibration.score(price_together(layers), predicted=predicted)
         if surprise.remark and not surprise.valid.all():  # of NaN, `try_out` tells more
             raise InputError(f"export: {surprise.remark}")
         return {
@@ -103,7 +96,12 @@ class CodesGraph(Graph):
         for key, tensor in inputs["activations"].items():
             name, part = key.removesuffix("/0").removesuffix("/1"), key[-2:] in ("/0", "/1")
             layers[name] = (*layers.get(name, ()), tensor) if part else tensor
-        return self.scored(layers, {}, alpha)
+        projected = {}
+        for name, activation in layers.items():
+            coder = coder_of(self.coders, name)
+            assert coder is not None
+            projected[name] = _projected(coder, activation, UNKNOWN)
+        return self.scored(projected, alpha)
 
     def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
         """The keyword arguments of `forward`."""
@@ -126,31 +124,34 @@ def _named(
 
 
 class _Seen(Reading):
-    """Keeps the activations of the calibrated layers and their masks, and lets errors through."""
-
-    def __init__(self, watched: Watched) -> None:
-        super().__init__(watched, {}, _kept)
-        self.masks: dict[str, BatchShape] = {}
+    """Reads the calibrated layers, and lets errors through."""
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep what a layer returns; how many inputs there are, a graph leaves open."""
+        """Read what a layer returns; how many inputs there are, a graph leaves open."""
         name = numbered(name, self.readings)
         coder, calibration = coder_of(self.watched.coders, name), self.watched.calibration
         if coder is not None and calibration is not None and name in calibration.layers:
-            self.readings[name] = coder.activation(inputs, output)
-            self.masks[name] = BatchShape(mask=self.batch.mask)
+            activation = coder.activation(inputs, output)
+            self.readings[name] = self.read(coder, activation, BatchShape(mask=self.batch.mask))
 
 
-def _kept(coder: Coder, activation: Any, batch: BatchShape) -> Any:
-    return activation
+def _projected(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Reduced:
+    """Read while the layer runs: the next may change its activation in place."""
+    return coder.project(activation, batch)
+
+
+def _copied(coder: Coder, activation: Any, batch: BatchShape) -> Any:
+    if type(activation) is tuple:  # of a label code
+        return tuple(part.clone() for part in activation)
+    return activation.clone() if isinstance(activation, Tensor) else activation
 
 
 def layer_inputs(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inputs of a `CodesGraph`: layer -> activation, NAME:label/0 and /1 of a label code."""
     with torch.no_grad():
-        _, seen = graph.run(inputs)
+        _, layers = graph.run(inputs, _copied)
     flat: dict[str, Tensor] = {}
-    for name, activation in seen.readings.items():
+    for name, activation in layers.items():
         if isinstance(activation, tuple):
             flat |= {f"{name}/{number}": part for number, part in enumerate(activation)}
         else:

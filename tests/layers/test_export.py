@@ -30,7 +30,7 @@ class Net(nn.Module):
         self.head = nn.Linear(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(self.stem(x)).relu())
+        return self.head(self.body(self.stem(x)).relu_()).neg_()  # what was watched, changed
 
 
 def data(number: int, seed: int) -> Tensor:
