@@ -10,7 +10,6 @@ from torch import nn
 from nervecode.layers.look import Look
 from nervecode.layers.weights import weights_digest
 
-TRAINING = "the model is in training mode, and was calibrated in evaluation mode; call eval()"
 CHANGED = "the model has other weights than its codes were made for; fit and calibrate again"
 
 
@@ -59,9 +58,9 @@ class Condition:
         else:
             assert self._look is not None
             moody = self._look.moody
-        for module in moody:  # each call does this: no generator
+        for module, why in moody:  # each call does this: no generator
             if module.training:
-                return TRAINING
+                return why
         return ""
 
     def has_weights_of(self, model: nn.Module, *, surely: bool = False) -> bool:

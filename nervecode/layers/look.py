@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -11,9 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from nervecode.layers.mode import heeds_mode
+from nervecode.layers.mode import Heed, heed_of
 from nervecode.layers.weights import weights_of
 
+TRAINING = "the model is in training mode, and was calibrated in evaluation mode; call eval()"
+UNKNOWN = (
+    "the model is in training mode, and was calibrated in evaluation mode; whether {} does the "
+    "same in both cannot be told; call eval()"
+)
 # Where a module keeps a tensor, the name there, the tensor, its version, what tells the place of
 # its values, and what that told. A plain tuple: each call takes all of them apart.
 Seen = tuple[Mapping[str, Tensor | None], str, Tensor, int, Callable[[], Any], Any]
@@ -23,7 +28,8 @@ class Look:
     """A model as it was seen.
 
     Attributes:
-        moody: the modules that do something else in training than in evaluation.
+        moody: the modules that do something else in training than in evaluation, or may do so, and
+            what is to be said where they are in training.
         guarded: those of them that a graph may look at; none of a model that was compiled before,
             whose modules Dynamo refuses to reach by two ways.
         uncounted: weights made in inference mode, which count no versions: their contents may
@@ -43,7 +49,7 @@ class Look:
             for module in model.modules()
             if module._modules and not isinstance(module, torch.jit.ScriptModule)
         )
-        self.moody = tuple(module for module in model.modules() if heeds_mode(module))
+        self.moody = tuple(_moody(model))
         self.guarded = () if hasattr(model, "dynamo_ctx") else self.moody
         self.stepped = False
         self._ids = frozenset(id(tensor) for _, _, tensor in weights)
@@ -73,6 +79,15 @@ class Look:
         groups = getattr(optimizer, "param_groups", ())
         if any(id(tensor) in self._ids for group in groups for tensor in group["params"]):
             self.stepped = True
+
+
+def _moody(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Those that heed the mode come first: what is said of them is more."""
+    heeds = [(heed_of(module), module) for module in model.modules()]
+    yield from ((module, TRAINING) for heed, module in heeds if heed is Heed.YES)
+    for heed, module in heeds:
+        if heed is Heed.UNKNOWN:
+            yield module, UNKNOWN.format(type(module).__name__)
 
 
 def _seen(where: Mapping[str, Tensor | None], name: str, tensor: Tensor) -> Seen:

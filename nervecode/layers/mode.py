@@ -2,33 +2,93 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import cache
-from inspect import isfunction
+from typing import Any
 
+import torch
 from torch import nn
+
+from nervecode.layers.callables import PLAIN, Reading, is_code, is_known, read_code
 
 TRANSFORMERS = (
     nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
     nn.TransformerEncoderLayer, nn.TransformerDecoderLayer,
 )  # fmt: skip
+KEPT = frozenset(vars(nn.Module()))  # what each module has
+SWITCHES = ("train", "eval")
 
 
-def heeds_mode(module: nn.Module) -> bool:
-    """Whether a module does something else in training: its code asks, and it has reason to."""
+class Heed(IntEnum):
+    """Whether a module does something else in training than in evaluation."""
+
+    NO = 0
+    UNKNOWN = 1
+    YES = 2
+
+
+def heed_of(module: nn.Module) -> Heed:
+    """Whether a module does something else in training: its code asks, and it has reason to.
+
+    Its own code is read, with all that this refers to: decorated and inner functions, properties,
+    helpers, callable objects, hooks. It is unknown where some of it is not Python, or there is too
+    much of it, or where `train` or `eval` does more than to set the mode.
+    """
+    try:
+        return _heed_of(module)
+    except Exception:  # something that cannot be looked at comes between no model and its answer
+        return Heed.UNKNOWN
+
+
+def _heed_of(module: nn.Module) -> Heed:
+    if isinstance(module, torch.jit.ScriptModule):
+        return Heed.YES if _script_asks(module) else Heed.NO
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    own = (value for name, value in vars(module).items() if name not in KEPT)
+    heeds = [_heed_of_kind(module), *map(_heed_of_hook, hooks)]
+    return max([*heeds, *(_heed_of_value(value) for value in own if not isinstance(value, PLAIN))])
+
+
+def _heed_of_kind(module: nn.Module) -> Heed:
     if isinstance(module, TRANSFORMERS):  # which ask for the sake of speed; their parts count
-        return False
+        return Heed.NO
     if isinstance(module, nn.modules.dropout._DropoutNd):
-        return module.p > 0
+        return Heed.YES if module.p > 0 else Heed.NO
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
-        return module.dropout > 0
+        return Heed.YES if module.dropout > 0 else Heed.NO
     if isinstance(module, nn.modules.batchnorm._NormBase):
-        return module.track_running_stats
-    return _asks_for_mode(type(module).__mro__)
+        return Heed.YES if module.track_running_stats else Heed.NO
+    lineage = type(module).__mro__
+    return _heed_of_classes(lineage[: lineage.index(nn.Module)])
+
+
+def _heed_of_hook(hook: Any) -> Heed:
+    return _heed(read_code([hook])) if is_code(hook) else _heed_of_classes(type(hook).__mro__[:-1])
+
+
+def _heed_of_value(value: Any) -> Heed:
+    if is_code(value):
+        return _heed(read_code([value]))
+    return Heed.NO if is_known(type(value)) else _heed_of_classes(type(value).__mro__[:-1])
 
 
 @cache
-def _asks_for_mode(lineage: tuple[type, ...]) -> bool:
-    """Whether the code of a kind of module, given by its classes, reads `training`."""
-    own = lineage[: lineage.index(nn.Module)]
-    functions = [value for cls in own for value in vars(cls).values() if isfunction(value)]
-    return any("training" in function.__code__.co_names for function in functions)
+def _heed_of_classes(lineage: tuple[type, ...]) -> Heed:
+    """What the code of some classes says."""
+    members = [(cls, name, value) for cls in lineage for name, value in vars(cls).items()]
+    # What `__init__` read of the mode does not change with it, and `training` is the mode itself.
+    read = [value for _, name, value in members if name not in ("__init__", "training")]
+    switched = any(name in SWITCHES and not is_known(cls) for cls, name, _ in members)
+    return max(_heed(read_code(read)), Heed.UNKNOWN if switched else Heed.NO)
+
+
+def _heed(reading: Reading) -> Heed:
+    if "training" in reading.names:
+        return Heed.YES
+    return Heed.NO if reading.whole else Heed.UNKNOWN
+
+
+def _script_asks(module: torch.jit.ScriptModule) -> bool:
+    methods: Any = module._c
+    graphs = (methods._get_method(name).graph for name in methods._method_names())
+    return any('name="training"' in str(graph) for graph in graphs)
