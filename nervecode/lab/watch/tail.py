@@ -7,8 +7,10 @@ import json
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,12 +118,14 @@ class Tail:
         """Column -> value of a record; those of a CSV are texts.
 
         Raises:
-            InputError: it is no JSON object, or has not as many fields as the header.
+            InputError: it is no JSON object, has a name twice, or not as many fields as the header.
         """
         where = f"{self.source}, line {record.line}"
         if not self.is_csv:
             try:
-                values = json.loads(record.data)
+                values = json.loads(record.data, object_pairs_hook=partial(_once, where))
+            except InputError:
+                raise
             except (ValueError, RecursionError):
                 values = None
             if not isinstance(values, dict):
@@ -180,6 +184,7 @@ class Tail:
         self.place = Place(self.place.offset + len(data), self.place.line + 1, known)
         if self.is_csv and self.columns is None:
             self.columns = _fields(data)
+            _once(f"{self.source}, line {self.place.line}", [(name, None) for name in self.columns])
         elif data.strip():
             self.given += 1
             yield Record(data, self.place.line)
@@ -204,6 +209,15 @@ class Tail:
             self.notice(f"{self.source}: was rotated; read from its beginning")
             return True
         return False
+
+
+def _once(where: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Name -> value, where no name comes twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise InputError(f"{where}: found {name!r} {count} times, allowed: once")
+    return values
 
 
 def _fields(data: bytes) -> list[str]:

@@ -118,6 +118,12 @@ def test_a_place_in_another_file_is_not_gone_on_from(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("a.csv", "id,p_value\na\n", "a.csv, line 2: found 1 fields, allowed: 2"),
+        (
+            "a.csv",
+            "p_value,id,p_value\n0.5,a,0.1\n",
+            "line 1: found 'p_value' 2 times, allowed: once",
+        ),
+        ("a.jsonl", '{"p_value": 1, "p_value": 0.1}\n', "line 1: found 'p_value' 2 times, allowed"),
         ("a.jsonl", "[1]\n", "a.jsonl, line 1: is no JSON object"),
         ("a.jsonl", '{"id"\n', "line 1: is no JSON object"),
         ("a.csv", "id,p_value\n" + "x" * (MAX_RECORD + 1) + "\n", "line 2: longer than"),
