@@ -184,7 +184,8 @@ class Tail:
         self.place = Place(self.place.offset + len(data), self.place.line + 1, known)
         if self.is_csv and self.columns is None:
             self.columns = _fields(data)
-            _once(f"{self.source}, line {self.place.line}", [(name, None) for name in self.columns])
+            named = [(name, None) for name in self.columns if name]
+            _once(f"{self.source}, line {self.place.line}", named)
         elif data.strip():
             self.given += 1
             yield Record(data, self.place.line)
