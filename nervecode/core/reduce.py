@@ -93,7 +93,7 @@ class Reducer(nn.Module):
         name: `mean`, `max`, `mean_std`; with channels last `tokens`, the mean, and `last_token`.
         channel_dim: where the channels are, 1 or -1, in a batch-first activation. None finds the
             dimension of size `width`; where that does not decide, 3-D activations are tokens and
-            others are maps.
+            others are maps. `settle` makes it the same for all calls.
         width: the number of channels, where it is known.
         length_power: p from 0 to 1; a vector keeps its direction, and its L2 norm is raised to p.
             1 leaves it as it is, 0 scales it to unit norm.
@@ -132,6 +132,7 @@ class Reducer(nn.Module):
             raise InputError(f"length_power: found {length_power}, allowed: 0 to 1")
         self.name = name
         self.channel_dim = -1 if name in ("tokens", "last_token") else channel_dim
+        self.assumed_dim: int | None = None  # of channels, where activations left it open
         self.width = width
         self.length_power = length_power
         self.pick = pick
@@ -175,6 +176,32 @@ class Reducer(nn.Module):
         # is compared before it is clamped, since ONNX's Clip makes infinity the largest float.
         scaled: Tensor = vector * torch.where(length < math.inf, scale, math.nan)
         return scaled
+
+    def settle(self, activation: Any, batch: BatchShape = UNKNOWN) -> None:
+        """Look for the channels, from now on, where this activation has them: `fit` is to decide.
+
+        One with as many places as channels is read as `forward` does and leaves it open.
+
+        Raises:
+            InputError: the channels are elsewhere than they were assumed to be.
+        """
+        if self.channel_dim is not None or not isinstance(activation, Tensor):
+            return
+        if activation.is_nested or activation.ndim < 3:
+            return
+        x = self._batch_first(activation, batch)
+        fitting = [dim for dim in (1, -1) if x.shape[dim] == self.width]
+        if len(fitting) > 1:
+            self.assumed_dim = -1 if self._channels_last(x) else 1
+        elif fitting:
+            if self.assumed_dim not in (None, fitting[0]):
+                raise InputError(
+                    f"activation: found {self.width} channels in dimension {fitting[0]} of shape "
+                    f"{tuple(x.shape)}, where an earlier one with as many places as channels was "
+                    f"read with them in dimension {self.assumed_dim}; allowed: a part of the layer "
+                    "that says where they are, as a convolution does, or such a batch later"
+                )
+            self.channel_dim = fitting[0]
 
     def both(self, activation: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) of an activation read batch first, and (T, D) or so of it sequence first."""

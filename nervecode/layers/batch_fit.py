@@ -48,6 +48,7 @@ class BatchFit:
         try:
             if reducer.batch_dim is None and may_be_steps_first(activation):
                 return reducer.both(activation)
+            reducer.settle(activation, batch)
             return reducer(activation, batch)  # type: ignore[no-any-return]
         except InputError as error:
             return error

@@ -55,6 +55,28 @@ def test_channels_are_found(shape: tuple[int, ...], width: int | None, channels:
     assert Reducer("mean", width=width)(torch.randn(shape)).shape == (2, channels)
 
 
+def test_channels_are_settled_where_a_shape_tells() -> None:
+    reducer = Reducer("mean", width=8)
+    square, longer = torch.randn(2, 8, 8), torch.randn(2, 8, 5)
+    assert torch.equal(reducer(square), square.mean(1))
+    reducer.settle(longer)
+    assert reducer.spec()["channel_dim"] == 1
+    assert torch.equal(reducer(square), square.mean(2))
+
+
+def test_channels_that_were_assumed_elsewhere_are_refused() -> None:
+    reducer = Reducer("mean", width=8)
+    for shape in ((2, 8, 8), (2, 5, 8), (2, 8), (2, 5, 6)):
+        reducer.settle(torch.randn(shape))
+        assert reducer.channel_dim == (None if shape == (2, 8, 8) else -1)
+    reducer = Reducer("mean", width=8)
+    reducer.settle(torch.randn(2, 8, 8))
+    with pytest.raises(
+        InputError, match=r"found 8 channels in dimension 1 of shape \(2, 8, 5\), w"
+    ):
+        reducer.settle(torch.randn(2, 8, 5))
+
+
 @pytest.mark.parametrize("power", [0.0, 0.25, 0.7, 1.0])
 def test_the_length_is_raised_to_a_power_and_the_direction_stays(power: float) -> None:
     x = torch.randn(5, 4, 3, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -233,3 +234,36 @@ def test_an_error_of_a_layer_names_it() -> None:
     with warnings.catch_warnings(), pytest.raises(InputError, match=r"layer '1': .* NaN or inf"):
         warnings.simplefilter("ignore")
         nervecode.wrap(model, ["0", "1"]).fit([torch.randn(B, C)])
+
+
+class Residual(nn.Module):
+    """A block that does not say where its channels are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x).relu()
+
+
+def test_a_series_as_long_as_it_has_channels_is_read_as_the_others(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(2, 8, 3, padding=1), Residual(), nn.AdaptiveAvgPool1d(1))
+    wrapped = nervecode.wrap(model.eval(), ["1"])
+    batches = [torch.randn(60, 2, steps) for steps in (9, 8, 12)]
+    wrapped.fit(batches, reduce="mean", length_power=1.0)
+    wrapped.save(tmp_path / "codes.safetensors")
+    x = torch.randn(5, 2, 8)
+    with torch.no_grad():
+        expected = model[1](model[0](x)).mean(2)
+        for watched in (wrapped, nervecode.load(tmp_path / "codes.safetensors", model)):
+            vector = watched.forward_with_trace(x)[1]["1"].vector
+            torch.testing.assert_close(vector, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_length_alone_settles_what_it_was_read_as() -> None:
+    wrapped = nervecode.wrap(nn.Sequential(Residual()).eval(), ["0"])
+    wrapped.fit([torch.randn(60, 8, 8)])
+    with pytest.warns(UserWarning, match="layer '0' is not coded"):
+        assert not wrapped.forward_with_trace(torch.randn(5, 8, 9))[1]
