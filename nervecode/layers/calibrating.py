@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Weights = Callable[[Any], Tensor]
 
 OVERLAP = 0.05  # the share of calibration inputs that `fit` may have seen, as duplicates are
+REPEATED = 0.05  # the share of them that may be repetitions of others
 
 
 class Readings(NamedTuple):
@@ -89,7 +90,11 @@ def calibrate(
         _set(watched, with_more(before, *rows), watched.condition)
         for remark in remarks_on_addition(before, rows.layers):
             watched._remarks.tell(f"calibrate add: {remark}", again=True)
-    for remark in overlap(watched, inputs):
+    remarks = [
+        *overlap(watched, inputs),
+        *repetition(inputs, len(next(iter(rows.layers.values())))),
+    ]
+    for remark in remarks:
         watched._remarks.tell(f"calibrate: {remark}", again=True)
 
 
@@ -189,4 +194,17 @@ def overlap(watched: Watched, inputs: InputSketch) -> Iterator[str]:
         yield (
             f"{share:.0%} of the inputs were fitted to, and such p-values raise too many false "
             "alarms; calibrate on held-out inputs"
+        )
+
+
+def repetition(inputs: InputSketch, number: int) -> Iterator[str]:
+    """A remark, where some of a number of inputs are repetitions of others.
+
+    None where the model was called with more or fewer inputs than were calibrated on.
+    """
+    share = 1 - inputs.distinct / max(1, number)
+    if inputs.added == number and share > REPEATED:
+        yield (
+            f"{share:.0%} of the {number} inputs repeat others: unless the inputs to be scored "
+            f"repeat as often, the promise is that of {inputs.distinct} inputs"
         )

@@ -25,10 +25,14 @@ class InputSketch:
 
     Args:
         hashes: those of a sketch to go on from.
+
+    Attributes:
+        added: how many hashes were added, the same ones too.
     """
 
     def __init__(self, hashes: Tensor | None = None) -> None:
         self._parts = [] if hashes is None else [hashes]
+        self.added = 0
 
     @property
     def hashes(self) -> Tensor:
@@ -40,6 +44,7 @@ class InputSketch:
     def add(self, hashes: Tensor) -> None:
         """Add inputs by their hashes, or another sketch by its own."""
         self._parts.append(hashes)
+        self.added += len(hashes)
         if sum(map(len, self._parts)) > 8 * SIZE:
             _ = self.hashes  # which leaves the smallest alone
 
@@ -55,6 +60,19 @@ class InputSketch:
             yield
         finally:
             handle.remove()
+
+    @property
+    def distinct(self) -> int:
+        """How many different inputs were seen; beyond `SIZE` an estimate, to about one per cent.
+
+        The share of all hashes that are as small as the largest kept one tells (Bar-Yossef et al.
+        2002, https://doi.org/10.1007/3-540-45726-7_1).
+        """
+        hashes = self.hashes
+        if len(hashes) < SIZE:
+            return len(hashes)
+        share = (float(hashes[-1]) + 2.0**63) / 2.0**64
+        return min(self.added, round((SIZE - 1) / share))
 
     def share_of(self, hashes: Tensor) -> float:
         """The fraction of inputs, given by their hashes, that were seen here.

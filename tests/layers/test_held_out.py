@@ -77,6 +77,30 @@ def test_a_few_duplicates_are_no_overlap(fitted: WrappedModel) -> None:
         fitted.calibrate([mixed])
 
 
+def test_inputs_that_repeat_are_told(fitted: WrappedModel) -> None:
+    x = data(1)[0][:30]
+    expected = "calibrate: 90% of the 300 inputs repeat others: .* the promise is that of 30 inputs"
+    for batches in ([x] * 10, [x.repeat(10, 1)], [x.repeat(10, 1)[torch.randperm(300)]]):
+        with pytest.warns(UserWarning, match=expected):
+            fitted.calibrate(batches)
+    fitted.calibrate([data(2)[0]])
+    with pytest.warns(UserWarning, match="90% of the 300 inputs repeat others"):
+        fitted.calibrate([x] * 10, add=True)
+    mixed = torch.cat([data(1)[0], data(1)[0][:20]])  # 20 of 420
+    with silent():
+        fitted.calibrate([mixed])
+
+
+def test_a_call_that_runs_the_model_twice_repeats_nothing(fitted: WrappedModel) -> None:
+    def twice(model: nn.Module, batch: Tensor) -> Tensor:
+        model(batch)
+        return model(batch)
+
+    fitted.fit([data(0)], call=lambda model, batch: twice(model, batch[0]), labels=lambda b: b[1])
+    with silent():
+        fitted.calibrate([data(1)[0]], call=twice)
+
+
 def test_files_and_shards_know_the_inputs_of_the_fit(fitted: WrappedModel, tmp_path: Path) -> None:
     fitted.save(tmp_path / "codes.safetensors")
     loaded = nervecode.load(tmp_path / "codes.safetensors", fitted.unwrap())

@@ -116,3 +116,15 @@ def test_a_sketch_watches_the_calls_of_a_model() -> None:
     model(x + 1)
     assert torch.equal(found.hashes, input_hashes(x).unique())
     assert not model._forward_pre_hooks and not model._forward_pre_hooks_with_kwargs
+
+
+@pytest.mark.parametrize(("size", "error"), [(1 << 14, 0), (1024, 0.12)])
+def test_different_inputs_are_counted(
+    size: int, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sketch, "SIZE", size)
+    x = rows(5000, 6)
+    twice = seen(torch.cat([x, x[:2000]]), 100)
+    assert twice.added == 7000
+    assert abs(twice.distinct - 5000) <= error * 5000  # four deviations of 1 / sqrt(1024)
+    assert InputSketch().distinct == 0
