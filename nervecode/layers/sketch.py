@@ -65,13 +65,13 @@ class InputSketch:
     def distinct(self) -> int:
         """How many different inputs were seen; beyond `SIZE` an estimate, to about one per cent.
 
-        The share of all hashes that are as small as the largest kept one tells (Bar-Yossef et al.
-        2002, https://doi.org/10.1007/3-540-45726-7_1).
+        The share of all hashes that are no larger than the largest kept one tells it (Bar-Yossef
+        et al. 2002, https://doi.org/10.1007/3-540-45726-7_1).
         """
         hashes = self.hashes
         if len(hashes) < SIZE:
             return len(hashes)
-        share = (float(hashes[-1]) + 2.0**63) / 2.0**64
+        share = float(hashes[-1]) / 2.0**63  # of all hashes, since none is negative
         return min(self.added, round((SIZE - 1) / share))
 
     def share_of(self, hashes: Tensor) -> float:
