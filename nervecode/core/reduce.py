@@ -51,14 +51,13 @@ def mean_std(x: Tensor, real: Tensor | None = None) -> Tensor:
     centre = mean(x, real)
     if x.shape[2] == 1:
         return centre
+    # About the mean: of a mean square less the square of a large mean, float32 has no digits. Not
+    # torch.var_mean: over inner dimensions it is not vectorised on CPU.
+    x = x - centre.unsqueeze(2)
     if real is not None:
         x = _filled(x, real, 0)
-    # Not torch.var_mean: over inner dimensions it is not vectorised on CPU. The floor keeps the
-    # gradient of the root finite at a dead channel.
     count = x.shape[2] if real is None else _count(real)
-    power = torch.linalg.vector_norm(x, dim=2).square() / count
-    variance = (power - centre.square()).clamp_min(torch.finfo(x.dtype).tiny)
-    return torch.cat([centre, variance.sqrt()], dim=1)
+    return torch.cat([centre, torch.linalg.vector_norm(x, dim=2) / count**0.5], dim=1)
 
 
 @_register

@@ -33,6 +33,22 @@ def test_tokens_are_reduced_over_places(name: str, shape: tuple[int, ...]) -> No
     np.testing.assert_allclose(Reducer(name, channel_dim=-1)(x), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("centre", [1e-3, 1.0, 1e3, 1e4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_deviation_far_below_the_mean_keeps_its_digits(centre: float, masked: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = centre + 0.1 * torch.randn(4, 8, 14, 14, generator=generator)
+    real = torch.rand(4, 14, 14, generator=generator) < (0.6 if masked else 2)
+    expected = [
+        [channel[keep].std() for channel in row.reshape(8, -1)]
+        for row, keep in zip(x.double().numpy(), real.numpy().reshape(4, -1), strict=True)
+    ]
+    for memory in (torch.contiguous_format, torch.channels_last):
+        given = x.to(memory_format=memory)
+        found = Reducer("mean_std")(given, BatchShape(mask=real if masked else None))[:, 8:]
+        np.testing.assert_allclose(found, expected, rtol=1e-5 + 1e-7 * centre)
+
+
 @pytest.mark.parametrize("name", sorted(ORACLES))
 def test_vectors_pass_unchanged(name: str) -> None:
     x = torch.randn(4, 3)
