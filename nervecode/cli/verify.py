@@ -45,13 +45,14 @@ def verify(
 ) -> None:
     """Check every file of a run against its hash. Prints one digest of it all.
 
+    The logs, log.jsonl and run.log, grow with every command and have no hash.
     Pictures and the page, which can be made again, have a digest of their own.
 
     Example: nervecode verify runs/digits-… --expect 3b1f…
     """
     from nervecode.lab.config.packages import changes
     from nervecode.lab.run.directory import RunDir
-    from nervecode.lab.run.verify import verify_run
+    from nervecode.lab.run.verify import LOGS, verify_run
 
     for option, given in (("--expect", expect), ("--expect-derived", expect_derived)):
         if given is not None and not re.fullmatch("[0-9a-fA-F]{64}", given):
@@ -78,7 +79,10 @@ def verify(
         typer.echo(verdict.digest)
     if lines:
         raise ArtifactError("\n".join(lines))
-    say(f"{verdict.files} files, {verdict.bytes / 1e6:.1f} MB: all as they were written")
+    say(
+        f"{verdict.files} files, {verdict.bytes / 1e6:.1f} MB: all as they were written, but for "
+        f"{' and '.join(LOGS)}, which grow and have no hash"
+    )
     say(f"digest of its pictures and page: {verdict.derived}")
     for remark in changes(opened.meta.get("packages", {})):
         say(remark)

@@ -224,6 +224,24 @@ def test_what_is_unexpected_is_named(cli: Any, copy: Path) -> None:
     assert verdict(cli, copy)[:2] == (4, faults | links)
 
 
+@pytest.mark.parametrize("name", ["meta.json", "log.jsonl", "run.log", ".lock"])
+def test_files_without_a_hash_are_no_links_either(name: str, cli: Any, copy: Path) -> None:
+    path, outside = copy / name, copy.parent / "outside"
+    if path.exists():
+        path.rename(outside)
+    path.symlink_to(outside)
+    assert verdict(cli, copy)[:2] == (4, {name: "link"})
+
+
+def test_verify_says_which_files_it_does_not_vouch_for(cli: Any, copy: Path) -> None:
+    (copy / "run.log").write_text("it never said so\n")
+    (copy / "log.jsonl").unlink()
+    status, _, err = cli("verify", copy)
+    assert status == 0
+    told = "all as they were written, but for log.jsonl and run.log, which grow and have no hash"
+    assert told in " ".join(err.split())
+
+
 def test_metadata_without_a_hash_of_themselves_are_a_fault(cli: Any, copy: Path) -> None:
     path = copy / "meta.json"
     meta = json.loads(path.read_text())

@@ -18,8 +18,7 @@ from nervecode.lab.run.paths import CACHE
 from nervecode.lab.run.stale import stale_files
 
 META = "meta.json"
-# The first carries a hash of itself, the others grow with every event.
-UNHASHED = (META, "log.jsonl", "run.log")
+LOGS = ("log.jsonl", "run.log")  # they grow with every event, and have no hash
 LOCK = re.compile(r"\.lock(\.[0-9a-f]{16})?")
 # What another moment, or another picture, changes in the metadata: no part of the digest.
 PASSING = ("updated", "derived")
@@ -56,7 +55,7 @@ class Verdict:
 
 
 def verify_run(run: RunDir) -> Verdict:
-    """Hash every file of a run, and compare.
+    """Hash every file of a run but its logs, and compare.
 
     Raises:
         ArtifactError: a file cannot be read.
@@ -69,10 +68,12 @@ def verify_run(run: RunDir) -> Verdict:
     for path in entries(run.root):
         name = path.relative_to(run.root).as_posix()
         passing = LOCK.fullmatch(name) or (writing and TEMPORARY.fullmatch(path.name))
-        if passing or name in UNHASHED:
+        if passing and not path.is_symlink():
             continue
         if path.is_symlink() or not path.is_file():
             faults.append(Fault(name, "link"))
+            continue
+        if name == META or name in LOGS:  # the former carries a hash of itself
             continue
         read[name] = _hash(path)
         size += path.stat().st_size
