@@ -10,12 +10,18 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import nervecode
 from nervecode.monitor import LayerRanks, Monitor
+
+try:
+    from sklearn.datasets import load_digits
+except ImportError:
+    raise SystemExit(
+        "examples/guardrail.py needs scikit-learn; pip install -e '.[lab]' in the checkout"
+    ) from None
 
 FLAG_ALPHA = 0.01  # of the requests that are as ever, at most so many are held back
 RUN_LENGTH = 10_000  # requests, on average, to an alarm of the monitor that is false

@@ -4,10 +4,16 @@ Run: python examples/quickstart_cnn.py
 """
 
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
 import nervecode
+
+try:
+    from sklearn.datasets import load_digits
+except ImportError:
+    raise SystemExit(
+        "examples/quickstart_cnn.py needs scikit-learn; pip install -e '.[lab]' in the checkout"
+    ) from None
 
 
 def main() -> None:

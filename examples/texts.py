@@ -2,8 +2,8 @@
 
 The texts are first sentences of the documentation of installed packages, the kind is the package;
 or, with a folder as argument, those of Debian's package `fortunes`. Padding is the trap: a watcher
-that reads it takes a longer padding for a strange text. Needs the extras `integrations` and
-`pretrained`. Run: python examples/texts.py [/usr/share/games/fortunes]
+that reads it takes a longer padding for a strange text. Needs the extras `lab`,
+`integrations` and `pretrained`. Run: python examples/texts.py [/usr/share/games/fortunes]
 """
 
 import importlib
@@ -16,11 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
 
 import nervecode
+
+try:
+    from sklearn.metrics import roc_auc_score
+    from transformers import AutoModel, AutoTokenizer
+except ImportError as error:
+    lacking = "transformers" if error.name == "transformers" else "scikit-learn"
+    raise SystemExit(
+        f"examples/texts.py needs {lacking}; "
+        "pip install -e '.[lab,integrations,pretrained]' in the checkout"
+    ) from None
 
 KNOWN = ("scipy.stats", "sklearn.metrics", "matplotlib.axes", "torch.nn", "PIL.Image")
 HELD_OUT = (

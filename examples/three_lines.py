@@ -7,11 +7,17 @@ Run: python examples/three_lines.py
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import nervecode
+
+try:
+    from sklearn.datasets import load_digits
+except ImportError:
+    raise SystemExit(
+        "examples/three_lines.py needs scikit-learn; pip install -e '.[lab]' in the checkout"
+    ) from None
 
 
 def main() -> None:

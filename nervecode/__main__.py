@@ -1,9 +1,13 @@
-"""`nervecode` and `python -m nervecode`."""
+"""Nervecode: how surprising is an input to a network itself, layer by layer, in bits?
+
+Usage: nervecode [OPTIONS] COMMAND [ARGS]...
+"""
 
 from __future__ import annotations
 
 import sys
 
+from nervecode import __version__
 from nervecode.errors import MissingExtraError, need_lab
 
 
@@ -12,6 +16,12 @@ def main() -> None:
     try:
         need_lab("the command nervecode")
     except MissingExtraError as error:
+        if sys.argv[1:] == ["--version"]:
+            print(f"nervecode {__version__}")
+            return
+        if sys.argv[1:] in (["--help"], ["-h"]):
+            print(f"{__doc__}\n\n{error}")
+            return
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     from nervecode.cli.main import main as command_line

@@ -159,6 +159,36 @@ runpy.run_module({module!r}, run_name="__main__")
     assert result.stderr.startswith("Error: ") and result.stderr.endswith(f"{LACKS}\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [
+        ("three_lines", "lab"), ("quickstart_cnn", "lab"), ("guardrail", "lab"),
+        ("texts", "lab,integrations,pretrained"),
+    ],
+)  # fmt: skip
+def test_an_example_says_what_it_lacks(name: str, extras: str) -> None:
+    path = ROOT / "examples" / f"{name}.py"
+    result = alone(f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')", status=1)
+    told = f"needs scikit-learn; pip install -e '.[{extras}]' in the checkout\n"
+    assert (result.stdout, result.stderr) == ("", f"examples/{name}.py {told}")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart_mlp", "ood_smoke_test"])
+def test_an_example_of_the_core_runs_and_prints(name: str) -> None:
+    path = ROOT / "examples" / f"{name}.py"
+    assert alone(f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')").stdout
+
+
+@pytest.mark.parametrize("option", ["--version", "--help", "-h"])
+def test_version_and_help_need_no_lab(option: str) -> None:
+    code = f"import sys; sys.argv = ['nervecode', {option!r}]"
+    result = alone(f"{code}; from nervecode.__main__ import main; main()")
+    assert result.stderr == ""
+    assert (LACKS in result.stdout) == (option != "--version")
+    if option == "--version":
+        assert result.stdout == f"nervecode {nervecode.__version__}\n"
+
+
 def test_a_package_that_is_there_would_be_met() -> None:
     """The hook hides, and does not break."""
     assert alone("import torch, numpy, safetensors; print('here')").stdout == "here\n"
@@ -170,7 +200,8 @@ def test_importing_takes_torch_and_a_tenth_of_a_second(tmp_path: Path) -> None:
     code = """
 import time, torch
 began = time.process_time()
-from nervecode import Monitor, load, wrap
+import nervecode
+nervecode.Monitor, nervecode.load, nervecode.wrap  # which load what they are made of
 print(time.process_time() - began)
 """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}

@@ -70,9 +70,10 @@ def test_every_example_is_tested() -> None:
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    found = json.loads(
-        program_in_a_process("-c", PROBE, str(EXAMPLES / "quickstart.py"), cwd=tmp_path)
-    )
+    printed = program_in_a_process("-c", PROBE, str(EXAMPLES / "quickstart.py"), cwd=tmp_path)
+    told, last = printed.splitlines()
+    found = json.loads(last)
+    assert told.startswith(f"a score of more than {found['threshold']:.3f} is unusual, as 3 of 64")
     assert found["logits"] == [64, 2]
     assert found["same"]
     assert all(found["gradients"])  # the coding loss reaches model and codebooks
