@@ -34,6 +34,7 @@ def open_run(
 
     Nothing is written before all is in order, `check` included; `trains` is as in `prepare`.
     """
+    from nervecode.lab.config.packages import recalling
     from nervecode.lab.ranks.job import check_batch
     from nervecode.lab.run.shared import create_shared, open_shared
     from nervecode.lab.stages.bench import prepare
@@ -58,5 +59,6 @@ def open_run(
     opened = open_shared(run)
     assert opened.config is not None  # damaged, it is an artifact's error and not the user's
     path = opened.root / "config.yaml"
-    new = options.resolve_options(None, path, seeds, device, override, **given).config
+    with recalling(opened.meta.get("packages", {})):
+        new = options.resolve_options(None, path, seeds, device, override, **given).config
     return opened, new, checked(new, opened)

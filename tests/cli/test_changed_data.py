@@ -431,3 +431,22 @@ def test_a_training_of_before_is_adopted_where_the_rows_are_the_same(
     assert benched.status == 0, benched.err
     assert benched.err.count("train was done before") == (2 if seed == 0 else 0)
     assert meta(run.root)["datasets"] == data_now(run.root)
+
+
+def test_names_that_no_package_offers_any_more_are_told_with_the_package_that_did(
+    cli: Any, named: Path, tmp_path: Path
+) -> None:
+    run = RunDir(shutil.copytree(named, tmp_path / "run"))
+    about = {"package": "acme", "version": "0.1", "sha256": None}
+    run.update(packages={"dataset acme_rings": about})
+    told = "dataset 'acme_rings' was that of acme 0.1 when the run was made; none offers it now"
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    for words in (("bench",), ("train",), ("score", "--input", tmp_path / "x.npy"),
+                  ("calibrate", "--add", tmp_path / "x.npy"), ("verify", "--reproduce"),
+                  ("export", "--output", tmp_path / "x.onnx")):  # fmt: skip
+        refused = cli(words[0], run.root, *words[1:])
+        assert refused.status == 2, words
+        assert told in " ".join(refused.err.split()), words
+        assert "Allowed" not in refused.err
+    other = cli("bench", run.root, "-o", "data.id=acme_ringz")
+    assert "unknown dataset 'acme_ringz'; Allowed: " in " ".join(other.err.split())

@@ -109,7 +109,8 @@ def test_what_is_unlike_the_training_table_is_told(cli: Any, run: Path, tmp_path
     for content, words in (
         (
             "size,color\n1,red\n",
-            "has no column 'colour'; did you mean 'color'? Allowed: color, size",
+            "has no column 'colour'; did you mean 'color'? Found: color, size; needed: size, "
+            "colour",
         ),
         ("size,colour\n1,red\nbig,red\n", "row 1, column 'size': found 'big', allowed: a number"),
         ("size,colour\n", "holds no row below the names of its columns"),

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from nervecode.errors import InputError
 from nervecode.files import sha256
 from nervecode.lab.config.names import REGISTRIES, offered_names
 from nervecode.lab.models.user_code import module_spec
@@ -43,11 +45,40 @@ def changes(recorded: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         entry = registry.offered.get(name) if registry else None
         then = f"{before['package']} {before['version']}"
         if entry is None:
-            yield f"{kind} {name!r} was that of {then} when the run was made; none offers it now"
+            yield _gone(key, before)
         elif package_of(entry) != then:
             yield f"{kind} {name!r} is that of {package_of(entry)}; the run was made with {then}"
         elif _about(entry)["sha256"] != before["sha256"]:
             yield f"{kind} {name!r}: {entry.module} of {then} has changed since the run was made"
+
+
+@contextmanager
+def recalling(recorded: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Within it, an unknown name that a package had when a run was made is told with the package.
+
+    Raises:
+        InputError: the error that arose, in other words.
+    """
+    try:
+        yield
+    except InputError as error:
+        lines = str(error).splitlines()
+        for key, before in recorded.items():
+            kind, _, name = key.partition(" ")
+            unknown = f"unknown {kind} {name!r}; "
+            lines = [
+                line.partition(unknown)[0] + _gone(key, before) if unknown in line else line
+                for line in lines
+            ]
+        if lines == str(error).splitlines():
+            raise
+        raise InputError("\n".join(lines)) from None
+
+
+def _gone(key: str, before: Mapping[str, Any]) -> str:
+    kind, _, name = key.partition(" ")
+    then = f"{before['package']} {before['version']}"
+    return f"{kind} {name!r} was that of {then} when the run was made; none offers it now"
 
 
 def _about(entry: EntryPoint) -> Package:

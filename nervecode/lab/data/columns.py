@@ -84,9 +84,13 @@ def check_columns(
     """Refuse a table that lacks a column; the nearest name is shown.
 
     Raises:
-        InputError: it lacks one; the message begins with `key`, where that named it.
+        InputError: it lacks one. Where a `key` named it, the message begins with that, and says
+            which are allowed; else which there are, and which are needed.
     """
     for name in wanted:
         if name not in present:
+            hint = did_you_mean(name, present)
+            if not key:
+                hint = f"{hint.replace('Allowed', 'Found')}; needed: {', '.join(wanted)}"
             where = f"{key}: " if key else ""
-            raise InputError(f"{where}{path} has no column {name!r}; {did_you_mean(name, present)}")
+            raise InputError(f"{where}{path} has no column {name!r}; {hint}")

@@ -31,9 +31,11 @@ class ArrayInputs(Source):
         if array.ndim == 0 or array.shape[1:] not in allowed or not len(array):
             text = ", ".join(map(str, shape))
             raise InputError(f"{name}: found shape {array.shape}, allowed: (N, {text}), N >= 1")
+        pictures = len(shape) == 3
         if array.dtype.kind not in "fiu":
-            raise InputError(f"{name}: found {array.dtype} values, allowed: float or uint8")
-        if len(shape) == 3 and array.dtype.kind in "iu" and array.dtype != np.uint8:
+            kinds = "float or uint8" if pictures else "numbers"
+            raise InputError(f"{name}: found {array.dtype} values, allowed: {kinds}")
+        if pictures and array.dtype.kind in "iu" and array.dtype != np.uint8:
             raise InputError(
                 f"{name}: found {array.dtype} pixels, allowed: float from 0 to 1, or uint8 from 0 "
                 'to 255; array.astype("uint8") makes these'
@@ -43,7 +45,6 @@ class ArrayInputs(Source):
         self.identity = {"count": self.count, "values": _fingerprint(array)}
         self._array: np.ndarray | None = array
         block = first_block(array)
-        pictures = len(shape) == 3
         seen = Seen(doubts=doubts(block)) if pictures else Seen(rounded=merged_columns(block))
         self.remarks = tuple(seen.remarks(name))
 

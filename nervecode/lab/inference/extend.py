@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.files import sha256
+from nervecode.lab.config.packages import recalling
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.scorer import ahead
@@ -58,7 +59,8 @@ def extend(
         raise InputError("--add: found several processes, allowed: one")
     require_stage(run, "calibrate")
     config = run.config
-    splits, device = build_splits(config.data), choose_device(config.device)
+    with recalling(run.meta.get("packages", {})):
+        splits, device = build_splits(config.data), choose_device(config.device)
     shape, encoder = tuple(splits.train.inputs.shape[1:]), read_columns(run)
     inputs = open_inputs(source, shape, encoder=encoder, resize=config.data.resize)
     for remark in inputs.remarks:

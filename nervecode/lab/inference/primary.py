@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.config.packages import changes
+from nervecode.lab.config.packages import changes, recalling
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.inference.scored import Scored
@@ -123,7 +123,8 @@ def load_primary(
     """
     chosen = chosen_seed(run, seed)
     require_stage(run, "calibrate")
-    splits = build_splits(run.config.data)
     where = choose_device(device or run.config.device)
-    trained = load_calibrated(run, splits, chosen, device=where)
+    with recalling(run.meta.get("packages", {})):
+        splits = build_splits(run.config.data)
+        trained = load_calibrated(run, splits, chosen, device=where)
     return trained.signals[PRIMARY], splits

@@ -31,6 +31,7 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "params", "weigh
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 OWN = ("mean", "std")  # the normalisation, which other people keep outside of their models
 SLACK = 64 << 20
+MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # begins files of before PyTorch 1.6
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -109,6 +110,12 @@ def _unpickled(path: Path, limit: int, *, legacy: bool) -> Any:
         with zipfile.ZipFile(path) as archive:
             promised = sum(member.file_size for member in archive.infolist())
     except (OSError, zipfile.BadZipFile, ValueError) as error:
+        if not legacy and _is_of_before_1_6(path):
+            raise InputError(
+                f"{path}: is in the format of before PyTorch 1.6, whose sizes cannot be checked, "
+                "allowed: .safetensors, or the format of today; if you trust the file, "
+                "torch.save(torch.load(old, weights_only=True), new) writes that"
+            ) from None
         if not legacy:
             raise InputError(f"{path}: neither .safetensors nor as torch.save ({error})") from None
         promised = path.stat().st_size
@@ -126,6 +133,11 @@ def _unpickled(path: Path, limit: int, *, legacy: bool) -> Any:
         raise InputError(
             f"{path}: damaged, or more than weights ({reason or type(error).__name__})"
         ) from None
+
+
+def _is_of_before_1_6(path: Path) -> bool:
+    with path.open("rb") as file:
+        return MAGIC in file.read(32)
 
 
 def _objects(path: Path) -> list[str]:
@@ -216,9 +228,11 @@ def _fitted(
             raise InputError(f"{path}: lacks {name!r} of shape {tuple(wanted.shape)}{near}")
         tensor = tensors[name]
         if tensor.shape != wanted.shape:
+            way = f"; -o model.weights={path} begins a training with the rest, under a new head"
             raise InputError(
                 f"{path}: {name!r} has shape {tuple(tensor.shape)}, "
                 f"allowed for this model: {tuple(wanted.shape)}"
+                + (way if key.startswith("head.") else "")
             )
         if fault := value_fault(tensor, wanted):
             raise InputError(f"{path}: {name!r} {fault}")

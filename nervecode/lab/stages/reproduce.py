@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from nervecode.files import write_json
+from nervecode.lab.config.packages import recalling
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.rows import (
     Row,
@@ -42,7 +43,8 @@ def reproduce(
     """
     saved = read_rows(run)["rows"]
     config = run.config.model_copy(update={"device": device} if device else {})
-    prepared = prepare(config, run)
+    with recalling(run.meta.get("packages", {})):
+        prepared = prepare(config, run)
     with tempfile.TemporaryDirectory(prefix="nervecode-") as folder:
         copy = _copy(run, Path(folder))
         again = _evaluate(copy, prepared, progress)

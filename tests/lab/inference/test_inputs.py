@@ -14,6 +14,7 @@ from nervecode.errors import InputError
 from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.registry import DATASETS, OUTLIERS
 from nervecode.lab.data.samples import as_float
+from nervecode.lab.inference.arrays import ArrayInputs
 from nervecode.lab.inference.open import open_inputs
 from tests.lab.inference.reading import read_inputs
 
@@ -163,7 +164,7 @@ def test_features_fit_a_model_of_features(tmp_path: Path) -> None:
         (np.full((2, 1, 8, 8), np.inf), "found inf, allowed: finite float32"),
         (np.full((2, 1, 8, 8), 1e300), "found 1e+300, allowed: finite float32"),
         (np.full((2, 1, 8, 8), "a"), "found <U1 values"),
-        (np.full((2, 1, 8, 8), True), "found bool values"),
+        (np.full((2, 1, 8, 8), True), "found bool values, allowed: float or uint8"),
         (np.full((2, 1, 8, 8), 9), "found int64 pixels, allowed: float from 0 to 1, or uint8"),
         (np.full((2, 1, 8, 8), 9, "u2"), "found uint16 pixels, allowed: float from 0 to 1"),
         (np.full((2, 1, 8, 8), 1j), "found complex128 values"),
@@ -263,3 +264,11 @@ def test_what_lies_beside_a_mistyped_path_is_named(tmp_path: Path) -> None:
     for typed, meant in (("picturs", "pictures"), ("new.cvs", "new.csv"), ("row.npy", "rows.npy")):
         with pytest.raises(InputError, match=rf"{typed}: .*; did you mean '{meant}'\?$"):
             read_inputs(str(tmp_path / typed), GREY)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 9)])
+def test_vectors_and_series_are_numbers_of_any_type(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="found bool values, allowed: numbers"):
+        ArrayInputs("x", np.zeros((3, *shape), bool), shape)
+    for dtype in ("int8", "int64", "float16", "uint8"):
+        assert ArrayInputs("x", np.zeros((3, *shape), dtype), shape).count == 3
