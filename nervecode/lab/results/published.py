@@ -39,13 +39,17 @@ def published_table(title: str, config: Config, rows: Sequence[Row]) -> Table | 
     training = "for the task" if any(map(_joint, config.signals.values())) else "plain"
     own = [[signal, training, "", "", *_here(signal, means)] for signal in config.signals]
     body = [[*[row[c] for c in HEADER[:4]], *_here(row["here"], means)] for row in theirs]
+    shown = {*config.signals, *(row["here"] for row in theirs)}
+    others = [m for m in dict.fromkeys([*config.bench.detectors, *means]) if m not in shown]
+    unpublished = [[method, "plain", "", "", *_here(method, means)] for method in others]
     caption = (
         f"AUROC x100 of the near and of the far group; here: mean over {seeds} "
-        f"seed{'s' * (seeds > 1)}. Published: configs/{name}.csv; docs/benchmarks.md "
-        "says where the protocol differs. Methods that train for the task are no baselines."
+        f"seed{'s' * (seeds > 1)}. Published: configs/{name}.csv, which lacks those without a "
+        "figure; docs/benchmarks.md says where the protocol differs. Methods that train for the "
+        "task are no baselines."
     )
     title = f"{title} beside the published figures of {name}"
-    return Table(title, list(HEADER), own + body, caption=caption)
+    return Table(title, list(HEADER), own + body + unpublished, caption=caption)
 
 
 def _preset_of(config: Config) -> str | None:

@@ -98,7 +98,7 @@ def test_published_figures_stand_in_the_documentation_as_in_the_file() -> None:
     with (ROOT / "configs/openood_cifar10.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     text = (ROOT / "docs/benchmarks.md").read_text()
-    assert len(rows) == 10
+    assert len(rows) >= 20
     for row in rows:
         line = f"| {row['method']} | {row['training']} | {row['near']} | {row['far']} |"
         assert line in text
