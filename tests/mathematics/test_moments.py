@@ -11,7 +11,7 @@ import torch
 from nervecode.core import ClassMoments, Spectrum, oas
 from nervecode.core.precision import Precision
 from nervecode.core.scatter import _inverse_root, _signs, product
-from tests.mathematics.oracle import Array, class_means
+from tests.mathematics.oracle import Array, class_means, code_covariance
 
 N, D, S, RANK = 40, 20, 6, 3  # D > 2 S: what is kept is a sketch
 
@@ -127,6 +127,19 @@ def test_a_precision_is_the_inverse_of_the_covariance_of_the_page(power: float) 
     assert precision.log_det.item() == pytest.approx(-np.linalg.slogdet(covariance).logabsdet)
     assert precision.isotropic.item() == pytest.approx(1 / shared)
     assert precision.sign.item() == -1
+
+
+def test_the_floor_grows_with_the_mean_square_of_the_mean() -> None:
+    """Of vectors far from zero, beside which their variance is below rounding to float32."""
+    z = 1e4 + 1e-4 * np.random.default_rng(3).normal(size=(N, D)) * np.arange(1, D + 1)
+    labels = np.arange(N) % 2
+    found = Precision.within(ClassMoments.of(torch.tensor(z), torch.tensor(labels), 2), D)
+    expected = code_covariance(z, labels, z.mean(0), D)
+    floor = (2.0**-23) ** 2 * (z.mean(0) @ z.mean(0)) / D
+    assert floor > 1e-6 * np.trace(expected) / D  # the first term is the smaller one
+    inverse = found.times(torch.eye(D, dtype=torch.float64))
+    np.testing.assert_allclose(inverse, np.linalg.inv(expected), rtol=1e-5, atol=1e-3)
+    assert found.log_det.item() == pytest.approx(-np.linalg.slogdet(expected).logabsdet)
 
 
 def test_of_nothing_the_floor_is_left() -> None:

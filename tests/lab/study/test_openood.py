@@ -120,8 +120,8 @@ def test_checkpoints_lists_and_the_page_of_published_figures(
 ) -> None:
     monkeypatch.setitem(LAUNCHERS, "local", here)
     write_lists(folder, "openood/cifar10", side=(40, 50))
-    small = ["model.width=4", "bench.detectors=[energy, mahalanobis++, pnml]", "bench.accuracy_gate=0",
-             "data.resize=36"]  # fmt: skip
+    small = ["model.width=4", "bench.detectors=[energy, mahalanobis++, pnml]",
+             "bench.accuracy_gate=0", "data.resize=36"]  # fmt: skip
     (folder / "plan.yaml").write_text(
         "title: Small\npublished: true\nseeds: [0]\n"
         f"overrides: {small}\nsettings: {{cifar10: {{preset: openood/cifar10}}}}\n"
