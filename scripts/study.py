@@ -19,8 +19,9 @@ A setting that fails does not stop the others; it is named with its reason, and 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +55,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results.md"
 STUDY = ROOT / "configs/study"
 COMMAND = "python scripts/study.py"
+# A path from the root of a machine, no address and no fraction, and its last two parts.
+PART = r"[^\s/|`'\",;:]+"
+ABSOLUTE = re.compile(rf"(?<![\w.~/<-])(?:/{PART})*/({PART}/{PART})")
 
 
 def parse() -> argparse.Namespace:
@@ -85,8 +89,6 @@ def main() -> int:
     failed = {} if given.report_only else run(plans, given)
     done = [attempt(plan.settings, partial(gather, plan, given)) for plan in plans]
     absent = {name: why for _, lost in done for name, why in lost.items()} | failed
-    # Reasons may name files; a page is not the place for the folders of a machine.
-    absent = {name: without_folders(why, given) for name, why in absent.items()}
     studies = [Study(list(some.values())) for some, _ in done]
     if plans[0].published:
         text = published_page(plans[0], studies[0], absent)
@@ -96,6 +98,8 @@ def main() -> int:
         text = report(
             Findings(matrix, ablations, trained, absent, costs, given.role, picture(given)), given
         )
+    # Reasons and sets may name files; a page is not the place for the folders of a machine.
+    text = without_folders(text, (given.outdir, given.page.parent, *given.runs, Path.cwd(), ROOT))
     write_text(given.page, text)
     sys.stdout.write(text)
     say(f"Page: {given.page}")
@@ -180,11 +184,12 @@ def run(plans: Sequence[Plan], given: argparse.Namespace) -> dict[str, str]:
     return failed
 
 
-def without_folders(text: str, given: argparse.Namespace) -> str:
-    """A text with paths as they are from the repository, or from the folder of the runs."""
-    for folder in (given.outdir, given.page.parent, ROOT):
+def without_folders(text: str, known: Iterable[Path]) -> str:
+    """A text with paths as they are from folders that are known; of others the last two parts."""
+    forms = {str(form) for folder in known for form in (folder.absolute(), folder.resolve())}
+    for folder in sorted(forms - {"/"}, key=len, reverse=True):
         text = text.replace(f"{folder}/", "")
-    return text.replace(str(Path.home()), "~")
+    return ABSOLUTE.sub(r"\1", text)
 
 
 def report(findings: Findings, given: argparse.Namespace) -> str:

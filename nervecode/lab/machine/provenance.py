@@ -40,13 +40,23 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit of a source checkout; None for an installed package."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
+    """The commit of a source checkout, `-dirty` where the package differs from it; None if none.
+
+    What lies beside the package does not count: a study writes its own rows there as it goes.
+    """
+    package = Path(__file__).parents[2]
+    if not (package.parent / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        commit, changes = (
+            _git(package, *words) for words in (("rev-parse", "HEAD"), ("status", "--short", "."))
+        )
     except (OSError, subprocess.SubprocessError):
         return None
+    return commit + "-dirty" * bool(changes)
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     return result.stdout.strip()

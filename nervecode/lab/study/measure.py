@@ -40,9 +40,10 @@ def measure(run: RunDir, cell: str) -> CellRecord:
     groups = {row["ood"]: row["group"] for row in rows}
     passed = bool(gate["passed"])
     outside = {s: run.arrays(run.paths.scores(seed, f"ood_{s}")) for s in groups if passed}
+    made_with = run.meta["stages"][f"score/seed_{seed}"].get("made_with", run.meta)
     oracles = oracle_rows(inside, outside, groups, seed) if passed else []
     return CellRecord(
-        seed, cell, str(run.meta["versions"]["nervecode"]), _short(run.meta["git_commit"]),
+        seed, cell, str(made_with["versions"]["nervecode"]), _short(made_with["git_commit"]),
         finished_at(run, seed), 100 * float(gate["accuracy"][str(seed)]),
         _ece(run, seed, inside), {part: run.meta["split_sizes"][part] for part in PARTS},
         [*rows, *oracles] if passed else [],

@@ -40,8 +40,8 @@ class CellRecord:
     Attributes:
         seed: of the cell.
         cell: its id, the hash of config and seed.
-        version: of Nervecode when its run began.
-        commit: likewise; empty outside a checkout.
+        version: of Nervecode when its scores were made.
+        commit: likewise, `-dirty` where the package differed from it; empty outside a checkout.
         finished: when its scores were, in UTC.
         accuracy: of the classifier on ID test, in percent.
         ece: its expected calibration error there, in percent; None where it was not measured.

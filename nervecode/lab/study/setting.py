@@ -58,12 +58,16 @@ class Setting:
 
     @property
     def remarks(self) -> str:
-        """Its detectors' hyperparameters, where they are not the usual ones, and its note."""
-        bench = self.config.bench
+        """Hyperparameters of signal and detectors that are not the usual ones, and its note."""
+        bench, signal = self.config.bench, self.config.signals.get(PRIMARY)
+        options: dict[str, Mapping[str, object]] = {
+            PRIMARY: signal.model_dump(exclude_defaults=True) if signal else {},
+            **{name: some for name, some in bench.options.items() if name in bench.detectors},
+        }
         told = [
-            f"`{name}` with " + ", ".join(f"{key} = {value}" for key, value in options.items())
-            for name, options in bench.options.items()
-            if options and name in bench.detectors
+            f"`{name}` with " + ", ".join(f"{key} = {value}" for key, value in some.items())
+            for name, some in options.items()
+            if some
         ]
         return "; ".join([*told, self.note] if self.note else told)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -104,9 +104,11 @@ def oracles(study: Study) -> Table:
     return Table("Appendix: oracles", ["combination", "score"], body, caption=caption)
 
 
-def settings(finished: Iterable[Setting]) -> Table:
+def settings(finished: Sequence[Setting]) -> Table:
     """What every setting is made of."""
     body = []
+    commits = [record.commit for setting in finished for record in setting.records]
+    unknown = sum(not commit or commit.endswith("-dirty") for commit in commits)
     for setting in finished:
         config, sizes = setting.config, setting.records[0].sizes  # the same for every seed
         sets = [", ".join(s for s, group in setting.sets.items() if group == g) for g in GROUPS]
@@ -124,7 +126,9 @@ def settings(finished: Iterable[Setting]) -> Table:
     ]  # fmt: skip
     caption = (
         "Code: the commits that the rows are of. Where they are several, or older than the last "
-        "change of a method, a figure may be another today; `git log COMMIT..` shows what changed."
+        "change of a method, a figure may be another today; `git log COMMIT..` shows what changed. "
+        f"{unknown} of {len(commits)} cells are of code with changes that no commit holds "
+        "(`-dirty`) or of none that is known (`-`): of those it does not tell all."
     )
     return Table("The settings", header, body, caption=caption)
 

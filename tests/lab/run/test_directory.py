@@ -82,6 +82,34 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None
     assert set(provenance.provenance.__wrapped__()["versions"]) == {"python", "nervecode"}
 
 
+def test_a_commit_is_dirty_where_the_package_differs_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "nervecode/lab/machine/provenance.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("one")
+    monkeypatch.setattr(provenance, "__file__", str(source))
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert provenance._git_commit() is None
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["tag", "-am", "x", "v1"]):
+        git(*words)
+    commit = git("rev-parse", "HEAD")
+    assert provenance._git_commit() == commit
+    (tmp_path / "results.csv").write_text("rows that a study writes")
+    assert provenance._git_commit() == commit
+    new = tmp_path / "nervecode/new.py"
+    new.write_text("")
+    assert provenance._git_commit() == f"{commit}-dirty"
+    new.unlink()
+    source.write_text("two")
+    assert provenance._git_commit() == f"{commit}-dirty"
+
+
 def test_names_differ_though_seeds_are_fixed(config: Config, tmp_path: Path) -> None:
     names = set()
     for _ in range(8):

@@ -37,7 +37,8 @@ def test_figures_are_those_of_the_run(plan: Plan, study: Study, runs: Path) -> N
     for cell, record in zip(cells_of(plan, "one"), one.records, strict=True):
         run = RunDir(cell.root(runs))
         assert (record.seed, record.cell) == (cell.seed, cell.id)
-        assert record.commit[:10] == (run.meta["git_commit"] or "")[:10]
+        made_with = run.meta["stages"][f"score/seed_{cell.seed}"]["made_with"]
+        assert record.commit[:10] == (made_with["git_commit"] or "")[:10]
         assert record.finished == run.meta["stages"][f"score/seed_{cell.seed}"]["finished"]
         inside = run.arrays(run.paths.scores(cell.seed, "id_test"))
         arrays = run.arrays(run.paths.layerwise(cell.seed, "id_test"))

@@ -152,6 +152,8 @@ def test_checkpoints_lists_and_the_page_of_published_figures(
     assert torch.equal(batch.inputs, as_float(known[order]))
     text = (folder / "page.md").read_text()
     assert "cifar10 beside the published figures of openood/cifar10" in text
+    assert "| cifar10 | list:data/benchmark_imglist/cifar10/train_cifar10.txt |" in text
+    assert str(folder) not in text
     row = next(line for line in text.splitlines() if line.startswith("| EBO | plain | 87.58 "))
     assert len([cell for cell in row.split("|")[5:7] if cell.strip()]) == 2
     for method in ("mahalanobis++", "pnml"):  # which nobody has published

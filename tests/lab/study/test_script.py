@@ -26,6 +26,26 @@ def test_a_page_without_marks_is_left_alone(script: ModuleType, tmp_path: Path) 
         script.fill(page, "new\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{cwd}/data/a.txt, {cwd}/runs/b/c.json", "data/a.txt, b/c.json"),
+        ("{cwd}/of two words/a.txt", "of two words/a.txt"),
+        ("| list:/disk/lists/cifar10/train.txt | x |", "| list:cifar10/train.txt | x |"),
+        ("(/usr/lib/a.so: lost; see `/disk/a`)", "(lib/a.so: lost; see `disk/a`)"),
+        ("data/a/b.txt", "data/a/b.txt"),
+        ("https://arxiv.org/abs/2306.09301", "https://arxiv.org/abs/2306.09301"),
+        ("50 / 27 / 27, near/far/shift <!-- /study -->", None),
+    ],
+)
+def test_a_page_names_no_folder_of_the_machine(
+    text: str, told: str | None, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = (Path("runs"), Path("."), Path("/"))
+    assert script.without_folders(text.format(cwd=tmp_path), known) == (told or text)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
     """Arguments that name a plan with one setting that cannot succeed, and two empty ones."""

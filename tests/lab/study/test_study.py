@@ -14,7 +14,7 @@ from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.results.rows import summarise
 from nervecode.lab.study.claims import claims
 from nervecode.lab.study.oracle import oracle_auroc
-from nervecode.lab.study.plan import Plan, cells_of, check_apart, read_plan, with_role
+from nervecode.lab.study.plan import Plan, cells_of, check_apart, config_of, read_plan, with_role
 from nervecode.lab.study.results import Findings, headline, page, ranking
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.side_tables import settings
@@ -262,6 +262,28 @@ def test_the_page_tells_hyperparameters_that_are_not_the_usual_ones(
     setting = replace(made("a", "digits", *overrides), note=note)
     assert setting.remarks == words
     assert settings([setting]).body[0][-1] == words
+
+
+def test_settings_that_have_another_signal_say_so() -> None:
+    signal = "signals.nervecode={rank: 384, reduce: max}"
+    options = "bench.options={knn: {k: 5}}"
+    setting = replace(made("a", "digits", signal, options, "bench.detectors=[knn]"), note="small")
+    told = "`nervecode` with reduce = max, rank = 384; `knn` with k = 5; small"
+    assert setting.remarks == told
+    plan = read_plan(ROOT / "configs/study/matrix.yaml")
+    remarks = {n: Setting(n, "x", config_of(plan, n), ()).remarks for n in plan.settings}
+    others = {name: words for name, words in remarks.items() if "`nervecode`" in words}
+    assert others == {"transfer_fortunes": "`nervecode` with rank = 384"}
+
+
+def test_the_page_counts_cells_whose_code_no_commit_holds() -> None:
+    one, two = made("a", "digits"), made("b", "digits_mlp")
+    assert "0 of 4 cells are of code with changes that no" in settings([one, two]).caption
+    commits = ["0123456789-dirty", ""]
+    changed = [replace(r, commit=c) for r, c in zip(two.records, commits, strict=True)]
+    table = settings([one, replace(two, records=changed)])
+    assert "2 of 4 cells are of code with changes that no" in table.caption
+    assert [row[-2] for row in table.body] == ["0123456789", "0123456789-dirty, -"]
 
 
 def test_the_oracle_sees_what_no_single_score_shows() -> None:
