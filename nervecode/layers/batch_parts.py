@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.errors import InputError
+from nervecode.layers.call import real_positions
 from nervecode.layers.inputs import as_tensor, is_whole, kind, kinds
 
 LABEL_KEYS = ("labels", "label")
@@ -18,11 +19,15 @@ HINT = "for others pass call=lambda model, batch: ... and labels=lambda batch: .
 TENSORS = (Tensor, np.ndarray)
 
 
-def real_positions(mask: Any) -> Tensor:
-    """A mask of real positions."""
+def given_mask(mask: Any) -> Tensor:
+    """The real positions of a mask that a caller or a loader gives.
+
+    Raises:
+        InputError: neither a tensor nor an array.
+    """
     if not isinstance(mask, TENSORS):
         raise InputError(f"mask: found {kind(mask)}, allowed: (B, ...), 1 at real positions")
-    return as_tensor(mask).bool()
+    return real_positions(as_tensor(mask))
 
 
 def split(batch: Any, *, takes_list: bool = False) -> tuple[Any, Any]:

@@ -17,8 +17,8 @@ from nervecode.layers.batch_parts import (
     ALLOWED,
     HINT,
     LABEL_KEYS,
+    given_mask,
     plain_labels,
-    real_positions,
     split,
 )
 from nervecode.layers.inputs import is_whole, kind, kinds, moved, place, whole_labels
@@ -128,7 +128,7 @@ class BatchReader:
             InputError: a batch of a kind that is not known.
         """
         device, dtype = place(self.model)
-        mask = None if self.mask is None else real_positions(self._part(batch, "mask")).to(device)
+        mask = None if self.mask is None else given_mask(self._part(batch, "mask")).to(device)
         move = partial(moved, device=device, dtype=dtype)
         if self.call is not None:
             labels = self._part(batch, "labels") if self.labels else plain_labels(batch)

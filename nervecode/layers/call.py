@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -64,6 +65,23 @@ class Arguments:
         named = self.by_name(args, kwargs)
         return named.get("query") is not named.get("key")
 
+    def reads_another(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether this is a decoder, whose sequence is not the one that the call tells of."""
+        named = self.by_name(args, kwargs)
+        return any(named.get(name) is not None for name in MEMORIES)
+
+
+def real_positions(mask: Tensor) -> Tensor:
+    """True at the real positions of a mask that is 1 there, or of one that is added to logits.
+
+    What is added is 0 at real positions and below elsewhere: a mask of floats without a positive
+    number is taken for it, whether there is padding or not.
+    """
+    if not mask.is_floating_point():
+        return mask.bool()
+    # Nothing waits for the device to tell which it is.
+    return torch.where((mask > 0).any(), mask > 0, mask == 0)
+
 
 def _is_zero(mask: Tensor) -> Tensor:
     """Of booleans true is padding, of numbers what is added to the logits of attention."""
@@ -71,12 +89,15 @@ def _is_zero(mask: Tensor) -> Tensor:
 
 
 MASKS: dict[str, Callable[[Tensor], Tensor]] = {
-    "attention_mask": Tensor.bool,
+    "attention_mask": real_positions,
     "src_key_padding_mask": _is_zero,
     "tgt_key_padding_mask": _is_zero,
     "key_padding_mask": _is_zero,
 }
 """Arguments that say which positions are real, and how."""
+
+MEMORIES = ("memory", "encoder_hidden_states")
+"""Arguments of a decoder that are what an encoder made of another sequence."""
 
 MASKED = (
     nn.TransformerEncoder, nn.TransformerDecoder, nn.TransformerEncoderLayer,
@@ -89,11 +110,17 @@ def masked_parts(model: nn.Module) -> dict[str, nn.Module]:
     parts: dict[str, nn.Module] = {}
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if isinstance(module, MASKED) and module not in inside:
+        if module not in inside and (isinstance(module, MASKED) or (name and _is_told(module))):
             inside |= set(module.modules())
             if name:
                 parts[name] = module
     return parts
+
+
+def _is_told(module: nn.Module) -> bool:
+    """Whether this may decode what an encoder gives, with a mask of its own, as in Transformers."""
+    names = {parameter.name for parameter in _parameters(module)}
+    return {"input_ids", "attention_mask", "encoder_hidden_states"} <= names
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:

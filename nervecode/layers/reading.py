@@ -59,8 +59,9 @@ class Reading:
                 self.call = self._masked(arguments.batch(args, kwargs))
                 self.batch = self.call
             elif not arguments.attends_elsewhere(args, kwargs):
-                mask = arguments.mask(args, kwargs)
-                self.batch = self.call if mask is None else self._masked(self.call, mask)
+                another = arguments.reads_another(args, kwargs)
+                told = self.call._replace(mask=None) if another else self.call
+                self.batch = self._masked(told, arguments.mask(args, kwargs))
         except Exception:
             self.batch = UNKNOWN
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
-from nervecode.layers.batch_parts import real_positions
+from nervecode.layers.batch_parts import given_mask
 from nervecode.layers.calibrating import Readings, Weights, calibrate, calibrate_on
 from nervecode.layers.coder import Coder
 from nervecode.layers.condition import CHANGED
@@ -159,7 +159,7 @@ class WrappedModel(Watched):
         """
         if mask is not None and "mask" in self._arguments[""].names:
             kwargs, mask = {**kwargs, "mask": mask}, None
-        positions = None if mask is None else real_positions(mask)
+        positions = None if mask is None else given_mask(mask)
         output, traces = watched_call(self, args, kwargs, positions)
         self._last.keep(traces)
         return output, _surprise(self, traces)

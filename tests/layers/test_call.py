@@ -71,6 +71,8 @@ MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
     [
         (TakesMask(), (X, MASK), {}),
         (TakesMask(), (X,), {"attention_mask": MASK.float()}),
+        (TakesMask(), (X, (1 - MASK) * -1e9), {}),
+        (TakesMask(), (X, MASK.double().log()), {}),
         (Takes(), (X,), {"attention_mask": MASK}),
         (Takes(), ({"input_ids": X, "attention_mask": MASK},), {}),
         (Takes(), (X,), {"src_key_padding_mask": MASK == 0}),
@@ -82,6 +84,14 @@ def test_the_mask_of_a_call(model: nn.Module, args: Any, kwargs: Any) -> None:
     mask = Arguments(model).batch(args, kwargs).mask
     assert mask is not None
     assert torch.equal(mask, MASK.bool())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
+def test_a_mask_that_is_added_to_logits_may_have_no_padding(dtype: torch.dtype) -> None:
+    for rows in (0, 2):
+        mask = Arguments(TakesMask()).mask((X, torch.zeros(rows, 3, dtype=dtype)), {})
+        assert mask is not None
+        assert torch.equal(mask, torch.ones(rows, 3, dtype=torch.bool))
 
 
 def test_parts_that_a_model_may_tell_of_padding() -> None:

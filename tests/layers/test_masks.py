@@ -200,3 +200,84 @@ def test_an_input_that_is_padding_alone_has_the_smallest_p_value() -> None:
     _, surprise = wrapped.score(words, mask=real)
     assert surprise.surprise.isinf().tolist() == [False, True, False]
     assert float(surprise.p_value[1]) == pytest.approx(1 / 41)
+
+
+class Translator(nn.Module):
+    """An encoder that is told of padding, and a decoder that is told of its own, or of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(WORDS, WIDTH)
+        self.both = nn.Transformer(WIDTH, 2, 1, 1, 32, batch_first=True)
+
+    def forward(
+        self, source: Tensor, target: Tensor, src_key_padding_mask: Tensor, own: Tensor | None
+    ) -> Tensor:
+        return self.both(
+            self.words(source), self.words(target), src_key_padding_mask=src_key_padding_mask,
+            memory_key_padding_mask=src_key_padding_mask, tgt_key_padding_mask=own,
+        )  # fmt: skip
+
+
+class Decoder(nn.Module):
+    """Called as those of Transformers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer = nn.Embedding(WORDS, WIDTH), mlp()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+    ) -> Tensor:
+        assert encoder_hidden_states is not None
+        return self.layer(self.words(input_ids)) + encoder_hidden_states.mean(1, keepdim=True)
+
+
+class Summary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.encoder, self.decoder = nn.Embedding(WORDS, WIDTH), mlp(), Decoder()
+
+    def forward(
+        self, source: Tensor, target: Tensor, attention_mask: Tensor, own: Tensor | None
+    ) -> Tensor:
+        states = self.encoder(self.words(source))
+        return self.decoder(target, attention_mask=own, encoder_hidden_states=states)
+
+
+SEQUENCES = {
+    "torch": (Translator, "src_key_padding_mask", "both.encoder.norm", "both.decoder.norm", False),
+    "transformers": (Summary, "attention_mask", "encoder", "decoder.layer", True),
+}
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_a_decoder_has_the_padding_of_its_own_sequence(kind: str, told: bool) -> None:
+    """Also where it is as long as the encoder's."""
+    build, name, encoder, decoder, real = SEQUENCES[kind]
+    model = build().eval()
+    wrapped = nervecode.wrap(model, [encoder, decoder])
+
+    def call(seed: int) -> dict[str, Any]:
+        source, target = texts(40, 8, seed), texts(40, 8, seed + 50)
+        own = (target != 0) == real if told else None
+        return {"source": source, "target": target, name: (source != 0) == real, "own": own}
+
+    wrapped.fit([call(0)], reduce="mean", length_power=1.0)
+    given, outputs = call(1), {}
+    for layer in (encoder, decoder):
+        model.get_submodule(layer).register_forward_hook(
+            lambda module, args, output, layer=layer: outputs.update({layer: output})
+        )
+    with torch.no_grad():
+        traces = wrapped.forward_with_trace(**given)[1]
+    padded = {encoder: given["source"] == 0, decoder: (given["target"] == 0) & told}
+    for layer, mask in padded.items():
+        rows = [row[~hidden].mean(0) for row, hidden in zip(outputs[layer], mask, strict=True)]
+        torch.testing.assert_close(traces[layer].vector, torch.stack(rows), rtol=1e-4, atol=1e-5)
