@@ -11,7 +11,7 @@ from nervecode.errors import InputError
 from nervecode.layers.coder import Coder, UnseenCoder
 from nervecode.layers.fitted_coder import FittedCoder
 from nervecode.layers.label_coder import LabelCoder
-from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.learned_coder import LearnedCoder, own_random_numbers
 
 
 def coder_from_spec(spec: dict[str, Any]) -> Coder:
@@ -20,7 +20,8 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
     Raises:
         InputError: a spec of an unknown kind.
     """
-    with torch.inference_mode(False):  # whose tensors could not be used outside of it
+    # What is made in inference mode could not be used outside of it.
+    with torch.inference_mode(False), own_random_numbers():
         return _coder(spec, Reducer(**_present(spec["reducer"])))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class LearnedCoder(Coder):
             raise InputError(f"coding_dim: found {coding_dim}, allowed: at least 1")
         self.codebook = Codebook(num_codes, coding_dim)
         self.settled = in_features is not None
-        with nullcontext() if self.settled else torch.random.fork_rng([]):
+        with nullcontext() if self.settled else own_random_numbers():
             self.projection = nn.Linear(in_features or guess or 1, coding_dim, bias=False)
         self._drawn = self.projection.weight._version
         self.assignment = assignment or SoftAssignment()
@@ -84,8 +84,7 @@ class LearnedCoder(Coder):
         if width == self.projection.in_features and weight._version != self._drawn:
             return
         self.projection.in_features = width
-        devices = [vector.device] if vector.is_cuda else []
-        with torch.inference_mode(False), torch.random.fork_rng(devices):
+        with torch.inference_mode(False), own_random_numbers(vector.device):
             weight.data = weight.new_empty(self.codebook.dim, width)
             self.projection.reset_parameters()
 
@@ -102,3 +101,12 @@ class LearnedCoder(Coder):
             "detach": self.detach,
             "reducer": self.reducer.spec(),
         }
+
+
+def own_random_numbers(device: torch.device | None = None) -> AbstractContextManager[None]:
+    """A block that leaves the model's random numbers, on a device or the default one, as they were.
+
+    Within it they go on from where they are.
+    """
+    device = device or torch.get_default_device()
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nervecode.core import CodingTrace, Reducer, SoftAssignment
+from nervecode.core import CodingTrace, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
 from nervecode.layers.batch_parts import given_mask
 from nervecode.layers.calibrating import Readings, Weights, calibrate, calibrate_on
-from nervecode.layers.coder import Coder
 from nervecode.layers.condition import CHANGED
+from nervecode.layers.fresh import fresh_coders
 from nervecode.layers.last import Traces
-from nervecode.layers.layout import output_layouts, widths_before
-from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.learned_coder import own_random_numbers
 from nervecode.layers.reading import reason
-from nervecode.layers.select import Selector, need_module, select_layers
+from nervecode.layers.select import Selector, need_module
 from nervecode.layers.watched import Watched, misfit, watched_call
 from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
 from nervecode.scoring.layer_calibration import aggregate
@@ -64,21 +63,15 @@ def wrap(
     Raises:
         InputError: no module, a selector that matches nothing, or a size below 1.
     """
-    modules, picks = select_layers(model, layers), _picks(model, layers)
-    widths = widths_before(model)
-    with torch.inference_mode(False):  # whose tensors could not be used outside of it
-        coders: dict[str, Coder] = {
-            name: LearnedCoder(
-                layout.width,
-                num_codes=num_codes,
-                coding_dim=coding_dim,
-                assignment=assignment,
-                reducer=Reducer("mean", **layout._asdict(), pick=picks.get(name)),
-                detach=detach,
-                guess=widths[modules[name]],
-            )
-            for name, layout in output_layouts(model, modules, picks).items()
-        }
+    with own_random_numbers():
+        coders = fresh_coders(
+            model,
+            layers,
+            num_codes=num_codes,
+            coding_dim=coding_dim,
+            assignment=assignment,
+            detach=detach,
+        )
     return WrappedModel(model, coders)
 
 
@@ -269,12 +262,3 @@ def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
     except Exception as error:
         wrapped._remarks.tell(f"score: {reason(error)}")
         return unknown_surprise(traces.size or 0, reason(error))
-
-
-def _picks(model: nn.Module, layers: Selector) -> dict[str, str | int]:
-    """Layer -> the part of its output that is watched, where `layers` is a mapping."""
-    if not isinstance(layers, Mapping):
-        return {}
-    return {
-        name: part for selector, part in layers.items() for name in select_layers(model, selector)
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,3 +263,30 @@ def test_compiled_in_one_graph_equals_eager(name: str, make) -> None:
     output, traces = torch.compile(wrapped.forward_with_trace, backend="eager", fullgraph=True)(x)
     assert torch.equal(output, expected_output)
     assert torch.equal(torch.stack([t.surprise for t in traces.values()], 1), expected.by_layer)
+
+
+@pytest.mark.parametrize("layers", ["all_linear", ["0", "2"]])
+def test_random_numbers_stay_as_they_were(layers: str | list[str], tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Unflatten(1, (4, 2)), nn.Flatten(), nn.Linear(8, 4))
+    x, path = torch.randn(120, 6), tmp_path / "codes.safetensors"
+    state = torch.get_rng_state()
+    wrapped = nervecode.wrap(model.eval(), layers)
+    wrapped(x)
+    wrapped.save(path)
+    nervecode.load(path, model).load_state_dict(wrapped.state_dict())
+    nervecode.wrap(model, "last_block").load_state_dict(wrapped.state_dict())
+    wrapped.fit([(x[:60], torch.arange(60) % 4)]).calibrate([x[60:]])
+    wrapped.score(x)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_fresh_codes_are_those_that_the_seed_gives() -> None:
+    torch.manual_seed(3)
+    wrapped = nervecode.wrap(mlp(), "all_linear")
+    torch.manual_seed(3)
+    mlp()
+    for coder in wrapped.coders.values():  # one after another
+        assert torch.equal(coder.codebook.centres, torch.randn(16, 8))
+        assert torch.equal(
+            coder.projection.weight, nn.Linear(coder.projection.in_features, 8, bias=False).weight
+        )

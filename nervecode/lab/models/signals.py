@@ -12,7 +12,8 @@ from nervecode.core import SoftAssignment
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import Config, SignalConfig
-from nervecode.layers import WrappedModel, wrap
+from nervecode.layers import WrappedModel
+from nervecode.layers.fresh import fresh_coders
 from nervecode.scoring.readings import readings
 
 
@@ -23,7 +24,8 @@ def build_signals(config: Config, model: Classifier, *, recipe: str) -> dict[str
 
 
 def _wrap(model: Classifier, signal: SignalConfig) -> WrappedModel:
-    return wrap(
+    # Not `wrap`, which leaves the random numbers as they were: several signals would begin alike.
+    coders = fresh_coders(
         model,
         signal.layers,
         num_codes=signal.num_codes,
@@ -33,6 +35,7 @@ def _wrap(model: Classifier, signal: SignalConfig) -> WrappedModel:
         ),
         detach=signal.detach,
     )
+    return WrappedModel(model, coders)
 
 
 class TraceRecorder:
