@@ -12,7 +12,8 @@ from torch import nn
 
 from nervecode.errors import InputError
 from nervecode.layers import WrappedModel, wrap
-from nervecode.layers.batches import Call, Labels, read_batches
+from nervecode.layers.batches import Call, Labels
+from nervecode.layers.passes import one_pass
 from nervecode.layers.select import Selector
 
 FILE = "nervecode.safetensors"
@@ -84,18 +85,14 @@ class CodesAfterTraining:
     def figures(self, wrapped: WrappedModel, loader: Iterable[Any]) -> dict[str, float]:
         """The figures of some batches; see `finish`."""
         scores, flags = [], []
-        training = wrapped.training
-        wrapped.eval()
-        with torch.no_grad(), wrapped.recording() as traces:
-            for batch in read_batches(
-                loader, wrapped.model, call=self.call, labels=self.labels, stage="validation"
-            ):
+        batches = one_pass(wrapped, loader, "validation", call=self.call, labels=self.labels)
+        with batches as validation, wrapped.recording() as traces:
+            for batch in validation:
                 traces.clear()
                 batch.run()
                 surprise = wrapped.aggregate(traces)
                 scores.append(surprise.score)
                 flags.append(surprise.flag(self.alpha))
-        wrapped.train(training)
         return {
             "nervecode/surprise": float(torch.cat(scores).mean()),
             "nervecode/flagged": float(torch.cat(flags).double().mean()),

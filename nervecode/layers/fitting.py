@@ -11,8 +11,7 @@ from nervecode.errors import InputError
 from nervecode.layers.batches import Call, Labels
 from nervecode.layers.fitter import CodeFitter, FitOptions
 from nervecode.layers.passes import PassOptions, one_pass
-from nervecode.layers.taps import activation_of
-from nervecode.layers.watched import Watched
+from nervecode.layers.watched import Watched, answer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,7 +74,7 @@ def fit(
 
 
 def _width(output: Any) -> int:
-    logits = activation_of(output)
+    logits = answer_of(output)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise InputError("fit: the model's output is not (B, classes); pass num_classes")
     return logits.shape[1]

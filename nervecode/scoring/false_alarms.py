@@ -88,7 +88,7 @@ def excess(m: int, flagged: int, n: int, alpha: float, *, chance: float) -> bool
 
 
 def rank_of(n: int, alpha: float) -> int:
-    """floor(alpha (n + 1)) = k: p <= alpha for scores of at least the k-th largest of n."""
+    """floor(alpha (n + 1)) = k: p <= alpha for scores above the k-th largest of n."""
     return math.floor(alpha * (n + 1) + ROUNDING)
 
 

@@ -26,8 +26,9 @@ class Change(NamedTuple):
 
     Attributes:
         alpha: what p-values are flagged up to.
-        before: the smallest score that was flagged, in bits; infinite where none was.
-        after: the smallest that is flagged now; standardised on all inputs, as scores are now.
+        before: the score above which inputs were flagged, in bits; infinite where none was.
+        after: the score above which they are flagged now; standardised on all inputs, as scores
+            are now.
         flagged: the fraction of the inputs added that was flagged before; near alpha for inputs
             like those of before.
     """

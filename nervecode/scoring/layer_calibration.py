@@ -120,7 +120,9 @@ class LayerCalibration:
         return self.by_class and not any(name.endswith(LABEL) for name in self.layers)
 
     def threshold(self, alpha: float) -> float:
-        """The smallest score with p <= alpha among all calibration inputs; infinite where none is.
+        """The score above which p <= alpha among all calibration inputs; infinite where none is.
+
+        That score itself is the largest that is not flagged.
 
         Raises:
             InputError: an alpha outside (0, 1).

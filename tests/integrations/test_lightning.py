@@ -16,6 +16,7 @@ import nervecode
 from nervecode.errors import InputError
 
 pytest.importorskip("lightning", reason="no lightning: the extra `integrations` brings it")
+from nervecode.integrations.callback import CodesAfterTraining
 from nervecode.integrations.lightning import SurpriseCallback
 
 HOMES = ["lightning.pytorch", "pytorch_lightning"]
@@ -104,6 +105,19 @@ def test_figures_agree_with_the_wrapped_module(tmp_path: Path) -> None:
         _, surprise = callback.wrapped.eval().score(points(200, 2)[0])
     assert figures["nervecode/surprise"] == pytest.approx(float(surprise.score.mean()), rel=1e-5)
     assert figures["nervecode/flagged"] == float((surprise.p_value <= 0.1).double().mean())
+
+
+def test_modules_keep_their_modes(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)).train()
+    net[1].eval()  # frozen
+    codes = CodesAfterTraining(loader(300, 1))
+    for training in (True, False):
+        net[3].train(training)
+        modes = {module: module.training for module in net.modules()}
+        statistics = net[1].running_mean.clone()
+        codes.finish(net, loader(600, 0), tmp_path, loader(200, 2))
+        assert {module: module.training for module in net.modules()} == modes
+        assert torch.equal(net[1].running_mean, statistics)
 
 
 def test_no_loader_to_calibrate_on() -> None:

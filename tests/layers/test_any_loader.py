@@ -142,3 +142,20 @@ def test_a_pass_that_fails_leaves_gradients_and_modes_as_they_were() -> None:
         assert caught.tb is not None  # which keeps the frames of the pass alive
         assert torch.is_grad_enabled()
         assert all(module.training for module in net.modules())
+
+
+def test_classes_are_those_of_the_logits_wherever_they_stand() -> None:
+    class Answering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            hidden = self.body(x)
+            return {"hidden": hidden, "logits": self.head(hidden.relu())}
+
+    x = torch.randn(240, 6, generator=torch.Generator().manual_seed(0))
+    wrapped = nervecode.wrap(Answering().eval(), "all_linear")
+    wrapped.fit([(x, torch.arange(240) % 3)])
+    assert wrapped.coder("body").codes.num_classes == 3
+    assert "head:label" in wrapped.layer_names

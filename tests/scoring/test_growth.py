@@ -54,6 +54,19 @@ def test_changes_are_those_of_the_scores() -> None:
         before.threshold(0)
 
 
+@pytest.mark.parametrize("method", ["mean", "code_length", "simes"])
+def test_flagged_is_what_exceeds_the_threshold(method: str) -> None:
+    known = {"a": torch.randn(120, 2, generator=torch.Generator().manual_seed(0))}
+    known["a"][60:] = known["a"][:60].round()  # ties
+    calibration = LayerCalibration(known, method)
+    scores = calibration.calibrator.state.scores
+    for alpha in (0.01, 0.05, 0.1, 0.5):
+        threshold = calibration.threshold(alpha)
+        for score in {*scores.tolist(), threshold, float(scores[-1]) + 1}:
+            p_value = (1 + int((scores >= score).sum())) / 121
+            assert (p_value <= alpha) == (score > threshold)
+
+
 def test_what_cannot_be_added() -> None:
     before = LayerCalibration({"a": torch.randn(9, 2)}, "mean")
     with pytest.raises(InputError, match="layer 'b' is of the further inputs alone"):
