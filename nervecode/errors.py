@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
 
+MOST = 50  # names that an error lists
+
 
 class NervecodeError(Exception):
     """Something went wrong that the user can understand and act on (exit status 1)."""
@@ -99,10 +101,15 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest match, then what is allowed.
 
+    Of more than `MOST` names, such as the modules of a large network, those most like it.
+
     >>> did_you_mean("digit", ["digits", "toy"])
     "did you mean 'digits'? Allowed: digits, toy"
     """
     names = sorted(allowed)
     near = nearest(name, names)
     hint = f"did you mean '{near}'? " if near else ""
-    return f"{hint}Allowed: {', '.join(names) if names else '(none)'}"
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    if more:  # such as every module of a network: the most alike
+        names = sorted(get_close_matches(str(name), names, n=MOST, cutoff=0.0))
+    return f"{hint}Allowed: {', '.join(names) or '(none)'}{more}"
