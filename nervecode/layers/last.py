@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace
@@ -39,28 +38,20 @@ class LastTraces:
     """The traces of each thread's last call; a copy or a pickle has none."""
 
     def __init__(self) -> None:
-        self._local = threading.local()
-        self._compiled: Traces | None = None
+        self._local = threading.local()  # which torch.compile writes to as eager mode does
 
     def get(self) -> Traces:
         """Those of this thread; no layers before a call, or after one that nobody watched."""
-        if self._compiled is not None:
-            return self._compiled
         traces: Traces = getattr(self._local, "traces", NONE)
         return traces
 
     def keep(self, traces: Traces) -> None:
-        """Take over those of a call; a compiled one cannot tell its thread."""
-        if torch.compiler.is_compiling():
-            self._compiled = traces
-        else:
-            self._local.traces = traces
+        """Take over those of a call."""
+        self._local.traces = traces
 
     def forget(self) -> None:
         """Drop them."""
-        if not torch.compiler.is_compiling():
-            self._local.traces = NONE
-            self._compiled = None
+        self._local.traces = NONE
 
     def __reduce__(self) -> tuple[type[LastTraces], tuple[()]]:
         return LastTraces, ()

@@ -33,3 +33,21 @@ def test_every_result_is_that_of_a_single_thread(count: int) -> None:
         together = list(pool.map(lambda x: outcome(wrapped, x), batches))
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_compiled_model_keeps_the_surprise_of_each_thread() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    data = [(torch.randn(60, 4), torch.arange(60) % 3) for _ in range(2)]
+    wrapped = nervecode.wrap(model.eval(), layers="all_linear").fit(data).calibrate(data)
+    compiled = torch.compile(wrapped, backend="eager", fullgraph=True)
+    first, second = torch.randn(5, 4), torch.randn(5, 4)
+    with torch.no_grad():
+        expected = [wrapped.score(x)[1].score for x in (first, second)]
+        with ThreadPoolExecutor(1) as other:
+            compiled(first)
+            other.submit(torch.no_grad()(compiled), second).result()
+            found = [wrapped.surprise().score, other.submit(wrapped.surprise).result().score]
+            other.submit(wrapped.unwrap).result()
+    for surprise, alone in zip(found, expected, strict=True):
+        torch.testing.assert_close(surprise, alone)
