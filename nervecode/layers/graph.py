@@ -16,7 +16,7 @@ from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.fitted_coder import price_together
 from nervecode.layers.names import numbered
 from nervecode.layers.reading import Read, Reading, coder_of
-from nervecode.layers.watched import Watched, answer_of, device_of, predicted_classes
+from nervecode.layers.watched import Watched, answer_of, device_of, predicted_classes, uncompiled
 
 OUTPUTS = ("output", "surprise", "percentile", "p_value", "by_layer", "flag", "smallest_alpha")
 
@@ -160,6 +160,5 @@ def layer_inputs(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _called(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
-    if list(inputs) == ["input"]:
-        return model(inputs["input"])
-    return model(**inputs)
+    call = uncompiled(model)
+    return call(inputs["input"]) if list(inputs) == ["input"] else call(**inputs)

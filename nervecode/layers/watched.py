@@ -26,6 +26,12 @@ from nervecode.layers.taps import TapSet, activation_of
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 
+COMPILED = (
+    "the model was compiled in place, by model.compile(), and runs uncompiled while it is watched; "
+    "torch.compile(wrapped.score) compiles both"
+)
+
+
 class Watched(nn.Module):
     """A model and a coder for each of its watched layers.
 
@@ -138,7 +144,9 @@ def watched_call(
 ) -> tuple[Any, Traces]:
     """What the model returns, and what its layers said meanwhile."""
     compiled = getattr(watched.model, "dynamo_ctx", None)
-    model = eager(watched.model)
+    model = uncompiled(eager(watched.model))
+    if model is not eager(watched.model) and not torch.compiler.is_compiling():
+        watched._remarks.tell(COMPILED)
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Traces]:
         return traced(watched, partial(model, *args, **kwargs), mask)
@@ -154,6 +162,11 @@ def eager(model: nn.Module) -> nn.Module:
     """A model, or the one that `torch.compile` made it from."""
     original = getattr(model, "_orig_mod", model)
     return original if isinstance(original, nn.Module) else model
+
+
+def uncompiled(model: nn.Module) -> Callable[..., Any]:
+    """What calls a model where its taps are heard, also one that `model.compile()` compiled."""
+    return model if model._compiled_call_impl is None else model._call_impl
 
 
 def traced(

@@ -416,6 +416,26 @@ def test_a_compiled_model_is_watched_in_its_graph() -> None:
     assert found.layers == tuple(f"_orig_mod.{name}" for name in plain.layer_names)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = mlp().eval()
+    if early:
+        model.compile(backend="eager")
+    wrapped = nervecode.wrap(model, "all_linear").fit(data(0)).calibrate(data(1))
+    if not early:
+        model.compile(backend="eager")
+    compiled, x = model._compiled_call_impl, torch.randn(5, 6)
+    with pytest.warns(UserWarning, match="was compiled in place, .* runs uncompiled while it is w"):
+        output, found = wrapped.score(x)
+    assert model._compiled_call_impl is compiled is not None
+    torch.testing.assert_close(output, model(x))
+    assert found.valid.all()
+    together = torch.compile(wrapped.score, backend="eager", fullgraph=True)(x)[1]
+    torch.testing.assert_close(together.p_value, found.p_value)
+
+
 def test_a_compiled_part_is_named_where_its_layers_are_not_seen() -> None:
     torch._dynamo.reset()
     part = torch.compile(nn.Sequential(nn.Linear(6, 6), nn.ReLU()), backend="eager")
