@@ -25,7 +25,6 @@ from nervecode.layers.state import with_prefix, without_prefix
 from nervecode.layers.taps import TapSet, activation_of
 from nervecode.scoring.layer_calibration import LayerCalibration
 
-
 COMPILED = (
     "the model was compiled in place, by model.compile(), and runs uncompiled while it is watched; "
     "torch.compile(wrapped.score) compiles both"
