@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cached_property, partial
+from functools import cached_property, partial, partialmethod, singledispatchmethod
 from operator import attrgetter, methodcaller
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 KNOWN = frozenset({"torch", "numpy", *sys.stdlib_module_names})  # whose helpers are told the mode
 PLAIN = (bool, int, float, complex, str, bytes, type(None), Tensor, nn.Module, ModuleType)
-GATHERED = (dict, list, tuple, set, frozenset)
-MOST = 4096  # values that are read, at most
+GATHERED: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
+MOST = 1024  # values that are read, at most
 
 
 class Reading(NamedTuple):
@@ -34,13 +35,13 @@ def read_code(values: Iterable[Any]) -> Reading:
 
     Of PyTorch, NumPy and the standard library only the given values themselves are read.
     """
-    due = list(values)
+    due = deque(values)  # what is nearest is read first
     given = set(map(id, due))
     names: set[str] = set()
     seen: dict[int, Any] = {}  # which keeps them, and so their ids
     whole = True
     while due and len(seen) < MOST:
-        value = due.pop()
+        value = due.popleft()
         if id(value) in seen or isinstance(value, PLAIN):
             continue
         seen[id(value)] = value
@@ -73,11 +74,16 @@ def _home(value: Any) -> str:
     """The name of the module that a function, class or object is from."""
     if isinstance(value, FunctionType):  # whatever a decorator says
         return str(value.__globals__.get("__name__"))
-    owner = getattr(value, "__self__", None)  # of a built-in function: a module or an object
+    if isinstance(value, type):
+        return str(value.__module__)
+    # What a built-in function is of: a module, a class or an object.
+    owner = getattr(value, "__objclass__", None) or getattr(value, "__self__", None)
     if isinstance(owner, ModuleType):
         return owner.__name__
     home = getattr(value, "__module__", None) or getattr(type(value), "__module__", None)
-    return str(home) if owner is None or home != "builtins" else _home(type(owner))
+    if owner is None or home != "builtins":
+        return str(home)
+    return _home(owner if isinstance(owner, type) else type(owner))
 
 
 def _names(code: CodeType) -> set[str]:
@@ -104,33 +110,47 @@ def _referred(function: FunctionType, names: set[str]) -> Iterator[Any]:
     if is_known(function):
         return
     package = function.__globals__.get("__package__")
-    for name in names:
-        yield (value := function.__globals__.get(name))
-        for module in (value, sys.modules.get(name), sys.modules.get(f"{package}.{name}")):
-            if isinstance(module, ModuleType) and module.__name__.partition(".")[0] not in KNOWN:
-                yield from (vars(module).get(other) for other in names)
+    paths = (f"{start}{name}" for name in names for start in ("", f"{package}."))
+    due = [*map(function.__globals__.get, names), *map(sys.modules.get, paths)]
+    entered: list[ModuleType] = []
+    while due:
+        value = due.pop()
+        if not isinstance(value, ModuleType):
+            yield value
+        elif value not in entered and value.__name__.partition(".")[0] not in KNOWN:
+            entered.append(value)
+            due += [vars(value).get(name) for name in names]
 
 
 def _parts(value: Any) -> list[Any] | None:
     """What stands for the code of a value that is no function; None where it cannot be read."""
     if isinstance(value, property):
         return [value.fget]
-    if isinstance(value, cached_property):
+    if isinstance(value, (cached_property, partialmethod)):
         return [value.func]
+    if isinstance(value, singledispatchmethod):
+        return [*value.dispatcher.registry.values()]
     if isinstance(value, (staticmethod, classmethod, MethodType)):
         return [value.__func__]
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, GATHERED):
-        return list(value.values() if isinstance(value, dict) else value)
+    for kind in GATHERED:  # not as a kind of one's own has it, which may load what it names
+        if isinstance(value, kind):
+            held = dict.values(value) if kind is dict else kind.__iter__(value)
+            return [*held, *_own(type(value))]
     if isinstance(value, type):
+        if issubclass(value, nn.Module):  # those that a call makes are of no mode but their own
+            return []
         own = [cls for cls in value.__mro__ if not is_known(cls)]
-        # Modules that a call makes are of no mode but their own.
-        return [] if issubclass(value, nn.Module) else [p for c in own for p in vars(c).values()]
+        return [part for cls in own for part in vars(cls).values()]
     if isinstance(value, (attrgetter, methodcaller)):
         return None
     if not is_code(value):
-        return [] if is_known(type(value)) else [type(value)]
+        return _own(type(value))
     if (wrapped := getattr(value, "__wrapped__", None)) is not None:
         return [wrapped]
     return [] if is_known(value) else None
+
+
+def _own(kind: type) -> list[Any]:
+    return [] if is_known(kind) else [kind]

@@ -44,12 +44,22 @@ def _heed_of(module: nn.Module) -> Heed:
     if isinstance(module, torch.jit.ScriptModule):
         return Heed.YES if _script_asks(module) else Heed.NO
     hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    own = (value for name, value in vars(module).items() if name not in KEPT)
+    own = {name: value for name, value in vars(module).items() if name not in KEPT}
     heeds = [_heed_of_kind(module), *map(_heed_of_hook, hooks)]
-    return max([*heeds, *(_heed_of_value(value) for value in own if not isinstance(value, PLAIN))])
+    heeds += [_heed_of_value(value) for value in own.values() if not isinstance(value, PLAIN)]
+    return max([*heeds, *(Heed.UNKNOWN for name in SWITCHES if name in own)])
 
 
 def _heed_of_kind(module: nn.Module) -> Heed:
+    lineage = tuple(cls for cls in type(module).__mro__ if cls not in (nn.Module, object))
+    heed = _heed_by_options(module)
+    if heed is None:
+        return _heed_of_classes(lineage)
+    return max(heed, _heed_of_classes(tuple(cls for cls in lineage if not is_known(cls))))
+
+
+def _heed_by_options(module: nn.Module) -> Heed | None:
+    """What the options of PyTorch's own modules say, whose code asks in any case."""
     if isinstance(module, TRANSFORMERS):  # which ask for the sake of speed; their parts count
         return Heed.NO
     if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -58,8 +68,7 @@ def _heed_of_kind(module: nn.Module) -> Heed:
         return Heed.YES if module.dropout > 0 else Heed.NO
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return Heed.YES if module.track_running_stats else Heed.NO
-    lineage = type(module).__mro__
-    return _heed_of_classes(lineage[: lineage.index(nn.Module)])
+    return None
 
 
 def _heed_of_hook(hook: Any) -> Heed:

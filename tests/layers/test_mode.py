@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable
 from operator import attrgetter
@@ -46,6 +47,8 @@ class Dropper:
 
 helpers = types.ModuleType("helpers")
 helpers.drop = drop
+outer, inner = types.ModuleType("outer"), types.ModuleType("outer.inner")
+outer.inner, outer.drop, inner.drop = inner, drop, drop
 DROPPER = Dropper()
 TABLE = {"drop": drop}
 halved = functools.partial(drop)
@@ -153,6 +156,58 @@ class Attribute(Block):
         return self.act(self, self.linear(x))
 
 
+class Mixin:
+    def dropped(self, x: Tensor) -> Tensor:
+        return drop(self, x)
+
+
+class MixedInLast(nn.Linear, Mixin):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropped(super().forward(x))
+
+
+class WeightDrop(nn.LSTM):
+    """Its `dropout` is 0, and says nothing of what it adds."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(drop(self, x))
+
+
+class OwnLayer(nn.TransformerEncoderLayer):
+    def forward(self, src: Tensor, **kwargs: Any) -> Tensor:
+        return drop(self, super().forward(src, **kwargs))
+
+
+class Partialled(Block):
+    forward = functools.partialmethod(drop)
+
+
+class Dispatched(Block):
+    @functools.singledispatchmethod
+    def act(self, x: Any) -> Any:
+        return x
+
+    @act.register
+    def _(self, x: Tensor) -> Tensor:
+        return drop(self, x)
+
+
+class NestedModules(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return outer.inner.drop(self, self.linear(x))
+
+
+class Imported(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        from outer import drop as act
+
+        return act(self, self.linear(x))
+
+
+class Compiled(Block):
+    forward = torch.compile(drop)
+
+
 def with_own_forward() -> nn.Module:
     block = Block()
     block.forward = types.MethodType(drop, block)
@@ -172,7 +227,11 @@ def scripted() -> nn.Module:
 HEEDING: list[Callable[[], nn.Module]] = [
     *(Autocast, Wrapped, Unnamed, Inner, Helper, HelperOfModule, ByName, Property, Cached),
     *(CallableObject, FromTable, Partial, Default, Static, Attribute),
+    *(Partialled, Dispatched, NestedModules, Compiled),
     *(with_own_forward, with_hook, scripted),
+    lambda: MixedInLast(6, 6),
+    lambda: WeightDrop(6, 6),
+    lambda: OwnLayer(6, 2, 12, dropout=0.0),
     lambda: Attribute(Dropper()),
     lambda: nn.utils.spectral_norm(nn.Linear(6, 6)),
     lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
@@ -195,6 +254,14 @@ class Switching(Block):
     def train(self, mode: bool = True) -> nn.Module:
         self.merged = not mode
         return super().train(mode)
+
+
+class SwitchedOnce(Block):
+    """The same, for one module alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.train = functools.partial(nn.Module.train, self)
 
 
 class FromC(Block):
@@ -229,7 +296,12 @@ X = torch.randn(150, 6, generator=torch.Generator().manual_seed(0))
 ONCE = "whether {} does the same in both cannot be told"
 
 
-@pytest.mark.parametrize("kind", [Switching, ByGetter, FromC])
+def test_what_a_function_imports_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "outer", outer)
+    assert heed(Imported()) is Heed.YES
+
+
+@pytest.mark.parametrize("kind", [Switching, SwitchedOnce, ByGetter, FromC])
 def test_what_cannot_be_told_is_said_in_training_mode(kind: type[nn.Module]) -> None:
     assert heed(kind()) is Heed.UNKNOWN
     wrapped = calibrated(kind())
@@ -267,6 +339,26 @@ def test_an_attribute_that_fails_when_it_is_looked_at_is_unknown() -> None:
         __call__ = deserialize
 
     assert heed(Attribute(Failing())) is Heed.UNKNOWN
+
+
+class Lazy(dict[str, Any]):
+    """Loads what it names, as tables of large packages do."""
+
+    def values(self) -> Any:
+        raise AssertionError
+
+    __iter__ = __getitem__ = values
+
+
+LAZY = Lazy(drop=drop)
+
+
+def test_tables_are_not_made_to_load_what_they_name() -> None:
+    class FromLazy(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            return LAZY["drop"](self, self.linear(x))
+
+    assert heed(FromLazy()) is Heed.YES
 
 
 # What does not heed the mode is scored in any
