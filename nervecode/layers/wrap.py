@@ -261,4 +261,7 @@ def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
         return _aggregate(wrapped, traces)
     except Exception as error:
         wrapped._remarks.tell(f"score: {reason(error)}")
-        return unknown_surprise(traces.size or 0, reason(error))
+        calibration, size = wrapped.calibration, traces.size or 0
+        if calibration is None:
+            return unknown_surprise(size, reason(error))
+        return calibration.score({}, size=size, remark=reason(error))

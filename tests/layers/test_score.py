@@ -416,6 +416,27 @@ def test_a_compiled_model_is_watched_in_its_graph() -> None:
     assert found.layers == tuple(f"_orig_mod.{name}" for name in plain.layer_names)
 
 
+def test_a_score_that_fails_is_nan_and_flagged() -> None:
+    wrapped = nervecode.wrap(mlp().eval(), "all_linear").fit(data(0)).calibrate(data(1))
+    remarks = []
+
+    def score(x: Tensor) -> tuple[Tensor, ...]:
+        output, surprise = wrapped.score(x.unsqueeze(0))
+        assert surprise.layers == tuple(wrapped.calibration.layers)
+        remarks.append(surprise.remark)
+        return output, surprise.p_value, surprise.percentile, surprise.flag(0.05), surprise.valid
+
+    x = torch.randn(5, 6)
+    with pytest.warns(UserWarning, match="score: RuntimeError: vmap"):
+        output, p_value, percentile, flag, valid = torch.func.vmap(score)(x)
+    torch.testing.assert_close(output.squeeze(1), wrapped.model(x))
+    assert p_value.isnan().all()
+    assert percentile.isnan().all()
+    assert flag.all()
+    assert not valid.any()
+    assert remarks[0].endswith(": no p-value is given")
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
     torch._dynamo.reset()
