@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
-from nervecode.errors import InputError
+from nervecode.errors import InputError, NotReadyError
 
 
 class Visitor(Protocol):
@@ -122,12 +122,23 @@ class _Channel:
         return visitor
 
 
-class _Tap:
-    """What follows a module's forward: hands the output on, and changes nothing."""
+class _Hook:
+    """What is called before or after a module's forward, on behalf of a set of taps."""
 
     def __init__(self, name: str, channel: _Channel) -> None:
         self.name = name
         self.channel = channel
+
+    @property
+    def __name__(self) -> str:  # which TorchScript asks a hook for, first of all
+        raise NotReadyError(
+            "torch.jit.script: the model is wrapped, and the hooks that watch it are no "
+            "TorchScript; call unwrap() first, or torch.jit.trace, which records the model alone"
+        )
+
+
+class _Tap(_Hook):
+    """What follows a module's forward: hands the output on, and changes nothing."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         """`rest` is (kwargs, output), or (output,) where a quantised module took over hooks."""
@@ -137,12 +148,8 @@ class _Tap:
             visitor.visit(self.name, inputs, rest[-1])
 
 
-class _Entry:
+class _Entry(_Hook):
     """What precedes the forward of the model or of a part: tells what it is called with."""
-
-    def __init__(self, name: str, channel: _Channel) -> None:
-        self.name = name
-        self.channel = channel
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         """`rest` is (kwargs,), or empty as in `_Tap`."""

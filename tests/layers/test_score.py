@@ -416,6 +416,17 @@ def test_a_compiled_model_is_watched_in_its_graph() -> None:
     assert found.layers == tuple(f"_orig_mod.{name}" for name in plain.layer_names)
 
 
+def test_a_wrapped_model_is_not_scripted() -> None:
+    wrapped = nervecode.wrap(mlp().eval(), "all_linear")
+    with pytest.raises(
+        NotReadyError, match=r"torch.jit.script: the model is wrapped, .* unwrap\(\)"
+    ):
+        torch.jit.script(wrapped.model)
+    assert repr(wrapped.model[0]._forward_hooks)  # it has no name, and can be shown
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(torch.jit.script(wrapped.unwrap())(x), wrapped.model(x))
+
+
 def test_a_score_that_fails_is_nan_and_flagged() -> None:
     wrapped = nervecode.wrap(mlp().eval(), "all_linear").fit(data(0)).calibrate(data(1))
     remarks = []
