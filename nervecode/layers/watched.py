@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.errors import InputError, did_you_mean
+from nervecode.layers.bypass import Bypass
 from nervecode.layers.call import Arguments, masked_parts
 from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.condition import Condition
@@ -48,7 +49,7 @@ class Watched(nn.Module):
         super().__init__()
         self.model = model
         self.coding_enabled = True
-        self._bypassed = 0
+        self._bypass = Bypass()
         self._remarks, self._last = Remarks(), LastTraces()
         parts = masked_parts(eager(model))
         self._arguments = {name: Arguments(m) for name, m in {"": eager(model), **parts}.items()}
@@ -114,13 +115,10 @@ class Watched(nn.Module):
 
     @contextmanager
     def bypass(self) -> Iterator[None]:
-        """Do not watch within the block; blocks may be nested."""
-        self._bypassed += 1
+        """Do not watch this thread's calls within the block; blocks may be nested."""
         self._last.forget()
-        try:
+        with self._bypass.within():
             yield
-        finally:
-            self._bypassed -= 1
 
     def unwrap(self) -> nn.Module:
         """Take the hooks off and return the model as it was."""
@@ -178,7 +176,7 @@ def traced(
     readings: dict[str, Any] = {}
     reading = Reading(watched, readings, _project, mask)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if not watched.coding_enabled or watched._bypassed or tracing:
+    if not watched.coding_enabled or watched._bypass or tracing:
         output = run()
         return output, Traces({}, reading.size({}, output), "coding is disabled or bypassed")
     with watched._taps.watched(reading):

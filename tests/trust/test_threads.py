@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import nervecode
+from nervecode.errors import NotReadyError
 
 
 def outcome(wrapped: nervecode.WrappedModel, x: Tensor) -> tuple[Tensor, ...]:
@@ -51,3 +53,23 @@ def test_a_compiled_model_keeps_the_surprise_of_each_thread() -> None:
             other.submit(wrapped.unwrap).result()
     for surprise, alone in zip(found, expected, strict=True):
         torch.testing.assert_close(surprise, alone)
+
+
+def test_a_bypass_is_of_its_own_thread() -> None:
+    torch.manual_seed(0)
+    data = [(torch.randn(60, 4), torch.arange(60) % 3)]
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    wrapped = nervecode.wrap(model.eval(), layers="all_linear").fit(data).calibrate(data)
+    compiled = torch.compile(wrapped, backend="eager", fullgraph=True)
+    x = torch.randn(5, 4)
+    with ThreadPoolExecutor(1) as other, wrapped.bypass():
+        assert other.submit(wrapped.score, x).result()[1].valid.all()
+        assert not wrapped.score(x)[1].valid.any()
+        compiled(x)
+        with pytest.raises(NotReadyError), copy.deepcopy(wrapped).bypass():
+            wrapped.surprise()
+        assert copy.deepcopy(wrapped).score(x)[1].valid.all()
+        other.submit(compiled, x).result()
+        assert other.submit(wrapped.surprise).result().valid.all()
+    compiled(x)
+    assert wrapped.surprise().valid.all()
