@@ -233,6 +233,22 @@ def test_files_without_a_hash_are_no_links_either(name: str, cli: Any, copy: Pat
     assert verdict(cli, copy)[:2] == (4, {name: "link"})
 
 
+def test_what_a_training_goes_on_from_is_of_the_run_until_that_is_done(
+    cli: Any, copy: Path
+) -> None:
+    """It carries a hash of its own, which is looked at when it is read."""
+    (copy / "resume").mkdir(exist_ok=True)
+    own, other = (f"resume/seed_{seed}.safetensors" for seed in (1, 7))
+    for name in (own, other):
+        (copy / name).write_bytes(b"x")
+    assert verdict(cli, copy)[:2] == (4, dict.fromkeys((own, other), "unexpected"))
+    RunDir(copy).update(status="interrupted")
+    assert verdict(cli, copy)[:2] == (4, {other: "unexpected"})
+    (copy / other).unlink()
+    status, _, err = cli("verify", copy)
+    assert (status, "the run is interrupted: `nervecode bench " in err) == (0, True)
+
+
 def test_verify_says_which_files_it_does_not_vouch_for(cli: Any, copy: Path) -> None:
     (copy / "run.log").write_text("it never said so\n")
     (copy / "log.jsonl").unlink()

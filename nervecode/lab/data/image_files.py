@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.images import RULE, SUFFIXES, UNREADABLE, decode
+from nervecode.lab.data.images import RULE, SUFFIXES, UNREADABLE, decode, unreadable
 from nervecode.lab.data.kept import kept
 from nervecode.lab.data.samples import Samples, chosen
 
@@ -79,7 +79,7 @@ class ImageFiles:
             try:
                 return decode(path, side, resize=resize)
             except UNREADABLE as error:
-                raise InputError(f"{path}: not a readable image ({error})") from None
+                raise InputError(unreadable(str(path), error)) from None
 
         images = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from nervecode.errors import InputError
+from nervecode.files import absent
 from nervecode.lab.data.image_files import ImageFiles
 
 ABOVE = 3  # folders over a list in which its pictures are looked for
@@ -46,6 +47,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not empty, with their numbers from 1."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(absent(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     for number, line in enumerate(text.splitlines(), start=1):

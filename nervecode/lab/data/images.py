@@ -39,6 +39,14 @@ SIDE = 32  # of pictures of many sizes, where a config names none
 FITTED = 4096
 
 
+def unreadable(name: str, error: Exception) -> str:
+    """The start of an error about what is no readable image."""
+    from PIL import UnidentifiedImageError
+
+    unknown = isinstance(error, UnidentifiedImageError)
+    return f"{name}: not a readable image ({'of no known format' if unknown else error})"
+
+
 @contextmanager
 def open_image(path: Path | IO[bytes]) -> Iterator[Image.Image]:
     """An image, opened and not yet decoded; the size is what its header says.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.image_files import image_names
-from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images
+from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images, unreadable
 from nervecode.lab.data.samples import EVAL_BATCH, Shape, as_float
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.inference.source import Inputs, Source
@@ -80,7 +80,7 @@ def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor
     try:
         return read()
     except UNREADABLE as error:
-        reason = f"{name}: not a readable image ({error})"
+        reason = unreadable(name, error)
         if skip_bad:
             return reason
         raise InputError(f"{reason}; --skip-bad leaves it out") from None

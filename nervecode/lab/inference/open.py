@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -26,6 +27,8 @@ from nervecode.lab.inference.source import Source
 from nervecode.lab.inference.tables import TableInputs
 from nervecode.lab.inference.tars import TarInputs
 from nervecode.lab.run.directory import RunDir
+
+PACKED = re.compile(r"\.(tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))$")
 
 
 def open_scorer(model: Path, seed: int | None = None, *, device: str | None = None) -> Scorer:
@@ -75,6 +78,11 @@ def open_inputs(
     path = Path(source).expanduser()
     if path.is_dir():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
+    if PACKED.search(source):
+        raise InputError(
+            f"{source}: is a packed tar file, allowed: .tar, as `gunzip` or the like makes it, "
+            "since a packed one may unpack to any size"
+        )
     if source.endswith(".tar"):
         return TarInputs(source, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     if path.suffix == ".npy":

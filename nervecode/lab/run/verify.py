@@ -64,7 +64,7 @@ def verify_run(run: RunDir) -> Verdict:
     read: dict[str, str] = {}
     faults = [] if _meta_is_whole(run) else [Fault(META, "changed")]
     size = 0
-    writing = run.lock.is_held()
+    writing, own_hash = run.lock.is_held(), {META, *_resumed(run)}
     for path in entries(run.root):
         name = path.relative_to(run.root).as_posix()
         passing = LOCK.fullmatch(name) or (writing and TEMPORARY.fullmatch(path.name))
@@ -73,7 +73,7 @@ def verify_run(run: RunDir) -> Verdict:
         if path.is_symlink() or not path.is_file():
             faults.append(Fault(name, "link"))
             continue
-        if name == META or name in LOGS:  # the former carries a hash of itself
+        if name in own_hash or name in LOGS:
             continue
         read[name] = _hash(path)
         size += path.stat().st_size
@@ -157,6 +157,13 @@ def _by_cell(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], Mapping
 
 def _cell(key: tuple[str, ...]) -> str:
     return "seed {}, {}, {}".format(*key)
+
+
+def _resumed(run: RunDir) -> list[str]:
+    """What the trainings of a run that is not finished go on from, each with a hash of itself."""
+    done = run.meta["status"] in ("complete", "gate_failed")
+    paths = [] if done else [run.paths.resume(seed) for seed in run.meta["seeds"]]
+    return [path.relative_to(run.root).as_posix() for path in paths]
 
 
 def _meta_is_whole(run: RunDir) -> bool:

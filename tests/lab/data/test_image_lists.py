@@ -62,11 +62,9 @@ def test_what_a_list_may_say(text: str, words: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe a.png 0"])
-def test_a_list_that_cannot_be_read(content: bytes | None, tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(b"\xff\xfe a.png 0")
     with pytest.raises(InputError, match=r"a\.txt: cannot be read"):
         read_list(path)
 
@@ -101,3 +99,10 @@ def test_what_a_config_may_say_of_lists(data: str, words: str, tmp_path: Path) -
 def test_a_list_that_is_not_there_is_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"list:.*a\.txt is absent .* allowed: the path of a file"):
         build_splits(DataConfig(id=f"list:{tmp_path / 'a.txt'}"))
+
+
+def test_a_list_that_is_absent_is_told_with_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("a.png 0\n")
+    told = r"trian\.txt: no such file; did you mean 'train\.txt'\?"
+    with pytest.raises(InputError, match=told):
+        read_list(tmp_path / "trian.txt")

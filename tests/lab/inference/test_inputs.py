@@ -272,3 +272,11 @@ def test_vectors_and_series_are_numbers_of_any_type(shape: tuple[int, ...]) -> N
         ArrayInputs("x", np.zeros((3, *shape), bool), shape)
     for dtype in ("int8", "int64", "float16", "uint8"):
         assert ArrayInputs("x", np.zeros((3, *shape), dtype), shape).count == 3
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x-{0..1}.tar.zst", "x.tar.xz"])
+def test_packed_tar_files_are_told_from_pictures(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    told = f"{re.escape(name)}: is a packed tar file, allowed: .tar, as `gunzip` "
+    with pytest.raises(InputError, match=told):
+        open_inputs(str(tmp_path / name), (1, 8, 8))
