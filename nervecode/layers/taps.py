@@ -199,11 +199,18 @@ class _Stand:
         return output
 
     def remove(self) -> None:
-        """Give the module its forward back; under another stand, be silent from now on."""
+        """Give the module its forward back, or a stand above what this one stood above.
+
+        Under what another put there, all that it can is to be silent from now on.
+        """
         self.before = self.after = None
-        if vars(self.module).get("forward") is not self:
-            return
-        if self.own is None:
+        top = vars(self.module).get("forward")
+        if top is not self:
+            while isinstance(top, _Stand) and top.own is not self:
+                top = top.own
+            if isinstance(top, _Stand):
+                top.own = self.own
+        elif self.own is None:
             del self.module.forward
         else:
             self.module.forward = self.own

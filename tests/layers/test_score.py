@@ -524,8 +524,22 @@ def test_two_wrappers_of_a_fused_layer_come_off_in_any_order() -> None:
             rest(x)
         assert rest.surprise().num_layers == 2
         rest.unwrap()
+        assert not any("forward" in vars(module) for module in model.modules())
         with torch.no_grad():
             model(x)
+
+
+def test_a_forward_that_another_put_over_a_stand_stays() -> None:
+    model, x = encoder(), torch.randn(4, 5, 16)
+    layer = model.encoder.layers[0]
+    wrapped, calls = nervecode.wrap(model, "all_blocks"), []
+    stand = layer.forward
+    layer.forward = lambda *args, **kwargs: calls.append(1) or stand(*args, **kwargs)
+    nervecode.wrap(model, "all_blocks").unwrap()
+    wrapped.unwrap()
+    with torch.no_grad():
+        model(x)
+    assert calls == [1]
 
 
 def test_quantised_layers() -> None:
