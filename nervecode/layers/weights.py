@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,17 +29,30 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     with torch.no_grad():
         for _, _, tensor in weights_of(model):
-            digest.update(_content(tensor))
+            values = _values(tensor)
+            digest.update(b"no values" if values is None else _memory(values))
     return digest.hexdigest()
 
 
-def _content(tensor: Tensor) -> bytes | memoryview:
+def _values(tensor: Tensor) -> Tensor | None:
+    """(n,) uint8 what a tensor holds, on the CPU; None where it holds nothing."""
     if is_lazy(tensor) or tensor.is_meta:
-        return b"no values"
+        return None
     if hasattr(tensor, "to_local"):  # a shard of a distributed tensor
         tensor = tensor.to_local()
     plain = tensor.detach().int_repr() if tensor.is_quantized else tensor.detach()
     if plain.layout != torch.strided:
         plain = plain.to_dense()
-    values = plain.cpu().contiguous().reshape(-1).view(torch.uint8)
-    return values.numpy().data  # not its bytes, which would be a copy
+    if type(plain) is Tensor and plain.numel() and not plain.untyped_storage().nbytes():
+        return None  # freed until it is gathered again, as by FSDP
+    return plain.cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _memory(values: Tensor) -> Any:
+    """The bytes of `values`, not copied; they must not outlive it.
+
+    NumPy's would do, but a tensor that was shown to it once can never be resized again.
+    """
+    if type(values) is not Tensor or not len(values):
+        return values.numpy().data
+    return (ctypes.c_ubyte * len(values)).from_address(values.data_ptr())

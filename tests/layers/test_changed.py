@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import hashlib
 import warnings
 import weakref
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import nervecode
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import WrappedModel
+from nervecode.layers.weights import weights_digest
 from nervecode.scoring import AggregatedSurprise
 
 OTHER_WEIGHTS = "the model has other weights than its codes were made for"
@@ -400,3 +402,45 @@ def test_weights_made_in_inference_mode_are_told_of() -> None:
             wrapped.calibrate(batches(1))
         model[2].weight = nn.Parameter(torch.randn(3, 6))
         assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+
+
+def test_weights_can_be_resized_and_freed_as_before() -> None:
+    model = network()
+    wrapped = ready(model)
+    first = wrapped.score(X)[1].p_value
+    weight = model[2].weight
+    values, storage = weight.detach().clone(), weight.untyped_storage()
+    size = storage.nbytes()
+    storage.resize_(0)  # as FSDP does between calls
+    assert wrapped.condition.complaint(model).startswith(OTHER_WEIGHTS)
+    storage.resize_(size)
+    weight.data.copy_(values)
+    assert torch.equal(wrapped.score(X)[1].p_value, first)
+
+
+def test_weights_that_cannot_be_read_are_other_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    wrapped = ready(model)
+
+    def fail(model: nn.Module) -> str:
+        raise NotImplementedError
+
+    monkeypatch.setattr(nervecode.layers.condition, "weights_digest", fail)
+    fused("SGD")(model)
+    output, surprise = wrapped.score(X)
+    assert torch.equal(output, model(X))
+    assert_refused(surprise, OTHER_WEIGHTS)
+
+
+def test_the_hash_is_that_of_all_bytes_in_order() -> None:
+    model = nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3), nn.Module())
+    model[2].register_buffer("empty", torch.empty(0, 3))
+    model[2].register_buffer("turned", torch.randn(3, 4).T)
+    model[2].register_buffer("rounded", torch.randn(5).bfloat16())
+    state = model.state_dict().values()
+    content = b"".join(t.contiguous().view(torch.uint8).numpy().tobytes() for t in map(flat, state))
+    assert weights_digest(model) == hashlib.sha256(content).hexdigest()
+
+
+def flat(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).clone()
