@@ -18,7 +18,7 @@ GATHERED: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
 MOST = 1024  # values that are read, at most
 
 
-class Reading(NamedTuple):
+class CodeNames(NamedTuple):
     """What some code reads.
 
     Attributes:
@@ -30,7 +30,7 @@ class Reading(NamedTuple):
     whole: bool
 
 
-def read_code(values: Iterable[Any]) -> Reading:
+def read_code(values: Iterable[Any]) -> CodeNames:
     """What the code of some values reads: of functions, classes, callable objects, collections.
 
     Of PyTorch, NumPy and the standard library only the given values themselves are read.
@@ -53,7 +53,7 @@ def read_code(values: Iterable[Any]) -> Reading:
             parts = _parts(value)
             whole = whole and parts is not None
             due += parts or ()
-    return Reading(frozenset(names), whole and not due)
+    return CodeNames(frozenset(names), whole and not due)
 
 
 def is_code(value: Any) -> bool:

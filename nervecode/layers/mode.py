@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nervecode.layers.callables import PLAIN, Reading, is_code, is_known, read_code
+from nervecode.layers.callables import PLAIN, CodeNames, is_code, is_known, read_code
 
 TRANSFORMERS = (
     nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
@@ -91,10 +91,10 @@ def _heed_of_classes(lineage: tuple[type, ...]) -> Heed:
     return max(_heed(read_code(read)), Heed.UNKNOWN if switched else Heed.NO)
 
 
-def _heed(reading: Reading) -> Heed:
-    if "training" in reading.names:
+def _heed(code: CodeNames) -> Heed:
+    if "training" in code.names:
         return Heed.YES
-    return Heed.NO if reading.whole else Heed.UNKNOWN
+    return Heed.NO if code.whole else Heed.UNKNOWN
 
 
 def _script_asks(module: torch.jit.ScriptModule) -> bool:
