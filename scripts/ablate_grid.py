@@ -25,11 +25,12 @@ from typing import Any
 from safetensors import safe_open
 
 from nervecode.errors import NervecodeError
+from nervecode.files import check_new
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.rows import summarise
 from nervecode.lab.run.directory import RunDir
-from nervecode.lab.schema import PRIMARY
+from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.stages.bench import guarded, prepare, run_bench
 
 SIGNAL = f"signals.{PRIMARY}"
@@ -52,12 +53,8 @@ def cells(axes: list[str], *, fast: bool) -> Iterator[list[str]]:
     yield from map(list, itertools.product(*parts))
 
 
-def run_cell(
-    preset: str, overrides: list[str], outdir: Path, *, fast: bool
-) -> list[dict[str, Any]]:
+def run_cell(config: Config, overrides: list[str], outdir: Path) -> list[dict[str, Any]]:
     """Bench one cell; returns the rows of its primary signal, one per group."""
-    seeds = {"seeds": [0]} if fast else {}
-    config = resolve(preset=preset, overrides=overrides, settings=seeds).config
     run = RunDir.create(config, outdir, command=" ".join(sys.argv))
     prepared = prepare(config)
     began = time.monotonic()
@@ -92,16 +89,20 @@ def main() -> None:
     parser.add_argument("--preset", default="toy")
     parser.add_argument("--outdir", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--fast", action="store_true", help="two values of each axis, one seed")
+    parser.add_argument("--force", action="store_true", help="replace the CSV of a former grid")
     chosen = parser.parse_args()
     keys = [axis.partition("=")[0] for axis in chosen.axes]
     path = chosen.outdir / "ablation.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
     grid = list(cells(chosen.axes, fast=chosen.fast))
+    seeds = {"seeds": [0]} if chosen.fast else {}
+    configs = [resolve(preset=chosen.preset, overrides=o, settings=seeds).config for o in grid]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_new(path, force=chosen.force)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*keys, *COLUMNS])
         writer.writeheader()
-        for number, overrides in enumerate(grid, start=1):
-            rows = run_cell(chosen.preset, overrides, chosen.outdir, fast=chosen.fast)
+        for number, (config, overrides) in enumerate(zip(configs, grid, strict=True), start=1):
+            rows = run_cell(config, overrides, chosen.outdir)
             writer.writerows(rows)
             file.flush()
             figures = " ".join(f"{row['group']} {100 * row['auroc_mean']:.2f}" for row in rows)

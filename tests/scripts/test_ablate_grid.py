@@ -42,3 +42,14 @@ def test_a_bad_axis_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "--outdir", tmp_path, "train.epoch=1")
     assert "train.epoch: unknown key; did you mean 'epochs'?" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_that_are_there_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ablation.csv"
+    path.write_text("hours of work\n")
+    with pytest.raises(SystemExit, match=r"ablation\.csv: exists; --force"):
+        run(monkeypatch, "--outdir", tmp_path, "train.epochs=1")
+    with pytest.raises(SystemExit, match="unknown key"):  # of the second cell
+        run(monkeypatch, "--force", "--outdir", tmp_path, "train={epochs: 1},{epoch: 1}")
+    assert path.read_text() == "hours of work\n"
