@@ -52,15 +52,15 @@ class Condition:
         `surely` is as in `has_weights_of`.
         """
         if torch.compiler.is_compiling():
-            moody = () if self._look is None else self._look.guarded
+            moody = {} if self._look is None else self._look.guarded
         elif not self.has_weights_of(model, surely=surely):
             return CHANGED
         else:
             assert self._look is not None
             moody = self._look.moody
-        for module, why in moody:  # each call does this: no generator
+        for module in moody:  # each call does this: no generator
             if module.training:
-                return why
+                return moody[module]
         return ""
 
     def has_weights_of(self, model: nn.Module, *, surely: bool = False) -> bool:

@@ -28,8 +28,8 @@ class Look:
     """A model as it was seen.
 
     Attributes:
-        moody: the modules that do something else in training than in evaluation, or may do so, and
-            what is to be said where they are in training.
+        moody: each module that does something else in training than in evaluation, or may do so ->
+            what is to be said where it is in training.
         guarded: those of them that a graph may look at; none of a model that was compiled before,
             whose modules Dynamo refuses to reach by two ways.
         uncounted: weights made in inference mode, which count no versions: their contents may
@@ -49,8 +49,8 @@ class Look:
             for module in model.modules()
             if module._modules and not isinstance(module, torch.jit.ScriptModule)
         )
-        self.moody = tuple(_moody(model))
-        self.guarded = () if hasattr(model, "dynamo_ctx") else self.moody
+        self.moody = dict(_moody(model))
+        self.guarded = {} if hasattr(model, "dynamo_ctx") else self.moody
         self.stepped = False
         self._ids = frozenset(id(tensor) for _, _, tensor in weights)
         with _LOCK:
