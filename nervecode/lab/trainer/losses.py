@@ -42,6 +42,9 @@ class TaskLoss(nn.Module):
         """The linear layer that gives the logits."""
         return self._head[0]
 
+    def settle(self) -> None:
+        """What is left to do after each step of the optimiser."""
+
 
 class CrossEntropy(TaskLoss):
     """-ln p_y of the softmax, with a part of the label spread over all classes.
@@ -95,20 +98,21 @@ class T2FNorm(TaskLoss):
 class Cider(TaskLoss):
     """Dispersion + weight * compactness of projected features around a prototype a class.
 
-    With u = h / |h|, h what a perceptron of one hidden layer makes of the features and is not kept,
-    m_c prototypes, C classes and T the temperature:
+    With u = h / |h|, h a linear projection of the features, m_c prototypes, C classes and T the
+    temperature:
 
         compactness = mean_i -ln (exp(u_i' m_y(i) / T) / sum_c exp(u_i' m_c / T))
         dispersion = mean_c ln (1/(C - 1) sum_{k != c} exp(m_c' m_k / T))
         m_c <- normalised momentum m_c + (1 - momentum) u_i, for each input i of class c in turn
 
     Ming, Sun, Dia and Li 2023, equations 4 to 7, https://arxiv.org/abs/2203.04450; as in their
-    code, the gradient of the dispersion goes through every move of the batch. They use no logits;
-    here the head learns from the features by cross-entropy, and sends no gradient back. Their
-    prototypes begin as the class means of the untrained network, here as the first u of the class.
+    code, the gradient of the dispersion goes through every move of the batch. The head is what the
+    losses compare by: its logits are m_c' h / T, so that the class is that of equation 3. They
+    project by a perceptron and train a head afterwards; their prototypes begin as the class means
+    of the untrained network, here as the first u of the class.
 
     Attributes:
-        projection: D features -> D -> `PROJECTED` numbers, as theirs; trained with the network.
+        projection: (B, D) features -> (B, `PROJECTED`), trained with the network.
     """
 
     reads_features = True
@@ -120,9 +124,8 @@ class Cider(TaskLoss):
     ) -> None:
         super().__init__(head)
         self.temperature, self.momentum, self.weight = temperature, momentum, weight
-        width = head.in_features
-        layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTED)
-        self.projection = nn.Sequential(*layers).to(head.weight)
+        has_bias = head.bias is not None
+        self.projection = nn.Linear(head.in_features, PROJECTED, bias=has_bias).to(head.weight)
         self.register_buffer("prototypes", head.weight.new_zeros(head.out_features, PROJECTED))
 
     def forward(self, seen: ForwardPass, labels: Tensor) -> Tensor:
@@ -136,8 +139,15 @@ class Cider(TaskLoss):
         others = others.masked_fill(own, -torch.inf)
         dispersion = (others.logsumexp(1) - math.log(classes - 1)).mean()
         self.prototypes = prototypes.detach()
-        probe = F.cross_entropy(self.head(features.detach()), labels)
-        return probe + dispersion + self.weight * compact
+        return dispersion + self.weight * compact
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Make the head that of the prototypes."""
+        scaled = self.prototypes / self.temperature
+        self.head.weight.copy_(scaled @ self.projection.weight)
+        if self.head.bias is not None:
+            self.head.bias.copy_(scaled @ self.projection.bias)
 
     def _moved(self, unit: Tensor, labels: Tensor) -> Tensor:
         """(C, D) prototypes after a batch, whose gradient reaches its features.

@@ -175,6 +175,7 @@ class Trainer:
         self.job.tick()  # gradients are averaged within
         (self.share * (task + self.config.coding_weight * coding)).backward()
         self.optimizer.step()
+        self.objective.task.settle()
         self.schedule.step()
         right = (seen.logits.argmax(1) == y).sum()
         return torch.stack([task.detach() * len(y), coding.detach() * len(y), right]).double()

@@ -32,11 +32,13 @@ def test_the_projection_of_cider_is_trained_and_not_kept() -> None:
     one = trainer(images(), loss="cider", epochs=1, learning_rate=0.02)
     before = [p.detach().clone() for p in one.objective.parameters()]
     one.epoch(1, Progress())
-    width = one.model.head.in_features
-    assert [tuple(p.shape) for p in before] == [(width, width), (width,), (128, width), (128,)]
+    assert [tuple(p.shape) for p in before] == [(128, one.model.head.in_features), (128,)]
     after = list(one.objective.parameters())
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
     assert not any("projection" in key for key in one.model.state_dict())
+    task = one.objective.task
+    head = task.prototypes @ task.projection.weight / task.temperature
+    torch.testing.assert_close(one.model.head.weight, head)
 
 
 def classes() -> Samples:
