@@ -59,17 +59,6 @@ class Classifier(nn.Module):
         return self.head(self.embed(input_ids, attention_mask))
 
 
-class Padded(nn.Module):
-    """The same network, from which a watcher cannot tell what is padding."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, both: Tensor) -> Tensor:
-        return self.classifier(*both.unbind(1))
-
-
 def main() -> None:
     torch.manual_seed(0)
     known_kinds, other_kinds = FORTUNES if len(sys.argv) > 1 else (KNOWN, HELD_OUT)
@@ -94,16 +83,19 @@ def main() -> None:
     wrapped.calibrate([batch(part, encoded) for part in parts(calibration)])
     known = [text for text, _ in test]
     report("padding masked", wrapped, known, strange, encoded)
-    wrapped.unwrap()
 
-    blind = nervecode.wrap(Padded(model), ["classifier.encoder.encoder.layer.?", "classifier.head"])
+    wrapped.fit([batch(part, encoded) for part in parts(train)], mask=everything)
+    wrapped.calibrate([batch(part, encoded) for part in parts(calibration)], mask=everything)
+    report("padding read", wrapped, known, strange, lambda *of: told_all_real(encoded(*of)))
 
-    def both(texts: list[str], length: int = 48) -> dict[str, Tensor]:
-        return {"both": torch.stack(list(encoded(texts, length).values()), dim=1)}
 
-    blind.fit([batch(part, both) for part in parts(train)])
-    blind.calibrate([batch(part, both) for part in parts(calibration)])
-    report("padding read", blind, known, strange, both)
+def everything(batch: dict[str, Tensor]) -> Tensor:
+    """Padding passed off as text."""
+    return torch.ones_like(batch["attention_mask"])
+
+
+def told_all_real(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**inputs, "mask": everything(inputs)}
 
 
 def report(name: str, wrapped: Any, known: list[str], strange: list[str], encoded: Encode) -> None:
