@@ -11,6 +11,8 @@ spread differs from class to class, with their standard errors.
 
 `batch`: mean shares of ID inputs among those that Benjamini and Hochberg's procedure selects.
 
+`layers`: false alarms of the default score where six layers know nothing of one another.
+
 `digits`: a small network that learned eight of the ten digits; what it is calibrated on and
 judged by is drawn anew each time from inputs that fitted neither.
 """
@@ -98,6 +100,24 @@ def batch(repeats: int) -> None:
         print(f"| {outliers} | {with_error(false)} | {with_error(true) if outliers else ''} |")
 
 
+def layers(repeats: int) -> None:
+    """Code length and regret of a layer are log-normal, and so are those of the inputs judged."""
+    print("\n| calibration inputs | alpha (%) | false alarms (%) |\n| ---: | ---: | ---: |")
+    random = torch.Generator().manual_seed(6)
+
+    def drawn(count: int) -> dict[str, Tensor]:
+        scores = torch.randn(6, count, 2, generator=random).mul(1.5).exp()
+        return {f"layer {number}": layer for number, layer in enumerate(scores)}
+
+    for n, alpha in ((19, 0.1), (39, 0.05), (99, 0.01), (299, 0.01)):
+        rates = []
+        for _ in range(repeats):
+            calibration = LayerCalibration(drawn(n), "code_length")
+            p_values = calibration.calibrator.p_values(calibration.aggregate(drawn(200)))
+            rates.append(float((p_values <= alpha).double().mean()))
+        print(f"| {n} | {100 * alpha:.0f} | {with_error(rates)} |")
+
+
 def digits(repeats: int) -> None:
     """Scores are standardised on each calibration set anew, as in use."""
     x, y, near = digit_images()
@@ -178,6 +198,7 @@ def main() -> None:
     one_set(options.repeats)
     classes(options.repeats)
     batch(options.repeats)
+    layers(options.repeats)
     digits(options.real)
 
 

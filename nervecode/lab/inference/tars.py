@@ -50,11 +50,9 @@ class TarInputs(Source):
         self.webdataset: ModuleType = webdataset
         paths = [Path(url) for url in webdataset.shardlists.expand_urls(source)]
         missing = [path for path in paths if not path.is_file()]
-        if missing and len(paths) == 1:
-            raise InputError(absent(paths[0]))
         if missing:
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise InputError(f"{missing[0]}: no such file{more}")
+            more = f"{missing[0]}: no such file (and {len(missing) - 1} more)"
+            raise InputError(more if len(missing) > 1 else absent(missing[0]))
         check_image_shape(source, shape)
         self.paths, self.shape, self.skip_bad, self.workers = paths, shape, skip_bad, workers
         self.resize = resize

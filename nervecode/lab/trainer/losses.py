@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nervecode.errors import InputError
 from nervecode.lab.trainer.forward import ForwardPass
 from nervecode.training.unit import unit_vectors
 
@@ -111,6 +112,9 @@ class Cider(TaskLoss):
     project by a perceptron and train a head afterwards; their prototypes begin as the class means
     of the untrained network, here as the first u of the class.
 
+    Raises:
+        InputError: the weight of the head is no parameter.
+
     Attributes:
         projection: (B, D) features -> (B, `PROJECTED`), trained with the network.
     """
@@ -123,6 +127,11 @@ class Cider(TaskLoss):
         self, head: nn.Linear, *, temperature: float, momentum: float, weight: float
     ) -> None:
         super().__init__(head)
+        if "weight" not in head._parameters:  # what is written to it would be lost
+            raise InputError(
+                "train.loss: cider: found a head whose weight is made of other parameters, as by "
+                "weight norm; allowed: one whose weight is a parameter"
+            )
         self.temperature, self.momentum, self.weight = temperature, momentum, weight
         has_bias = head.bias is not None
         self.projection = nn.Linear(head.in_features, PROJECTED, bias=has_bias).to(head.weight)

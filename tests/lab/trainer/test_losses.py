@@ -116,6 +116,12 @@ def test_a_head_without_bias_has_a_projection_without() -> None:
     torch.testing.assert_close(head(seen.features), expected.T)
 
 
+@pytest.mark.parametrize("normed", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+def test_cider_refuses_a_head_that_it_cannot_write_to(normed: Any) -> None:
+    with pytest.raises(InputError, match="found a head whose weight is made of other parameters"):
+        LOSSES["cider"](normed(nn.Linear(D, C)))
+
+
 def test_the_dispersion_goes_through_every_move_of_a_prototype() -> None:
     head, seen, labels = batch(5)
     loss = LOSSES["cider"](head, weight=0.0)
