@@ -21,8 +21,9 @@ from nervecode.layers.learned_coder import own_random_numbers
 from nervecode.layers.reading import reason
 from nervecode.layers.select import Selector, need_module
 from nervecode.layers.watched import Watched, misfit, watched_call
-from nervecode.scoring.aggregate import AggregatedSurprise, stack_layers, unknown_surprise
-from nervecode.scoring.layer_calibration import aggregate
+from nervecode.scoring.aggregate import aggregate
+from nervecode.scoring.over_layers import stack_layers
+from nervecode.scoring.surprise import AggregatedSurprise, unknown_surprise
 
 UNTRACED = (
     "surprise: no trace; run a forward of the wrapped model with coding enabled, and ask before "

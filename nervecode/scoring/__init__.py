@@ -1,23 +1,23 @@
 """Traces become one number, and the number a decision."""
 
-from nervecode.scoring.aggregate import (
-    AggregatedSurprise,
+from nervecode.scoring.combine import id_zscore_equal, zscore
+from nervecode.scoring.false_alarms import alpha_within, false_alarm_bound
+from nervecode.scoring.fdr import select
+from nervecode.scoring.growth import changes, with_more
+from nervecode.scoring.over_layers import (
     max_surprise,
     mean_surprise,
     stack_layers,
     total_surprise,
     weighted_surprise,
 )
-from nervecode.scoring.combine import id_zscore_equal, zscore
-from nervecode.scoring.false_alarms import alpha_within, false_alarm_bound
-from nervecode.scoring.fdr import select
-from nervecode.scoring.growth import changes, with_more
 from nervecode.scoring.p_values import combine_p_values
 from nervecode.scoring.percentiles import (
     CalibrationState,
     EmpiricalPercentileCalibrator,
     conformal_p_values,
 )
+from nervecode.scoring.surprise import AggregatedSurprise
 
 __all__ = [
     "AggregatedSurprise",

@@ -10,21 +10,14 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.scoring.aggregate import (
-    AGGREGATIONS,
-    AggregatedSurprise,
-    Calibrated,
-    remark_on,
-    stack_layers,
-    unknown_surprise,
-)
 from nervecode.scoring.false_alarms import rank_of
-from nervecode.scoring.grid import grid_of, on_grid
 from nervecode.scoring.mondrian import Mondrian, check_weights
+from nervecode.scoring.over_layers import AGGREGATIONS, remark_on, stack_layers
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps
 from nervecode.scoring.readings import LABEL, LayerReadings, finite_readings
 from nervecode.scoring.remarks import remarks_on_classes, remarks_on_number, remarks_on_weights
+from nervecode.scoring.surprise import AggregatedSurprise, Calibrated
 from nervecode.scoring.tables import CODE_LENGTH, Tables, moved
 
 METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)
@@ -227,58 +220,6 @@ class LayerCalibration:
         if device not in self._placed:
             self._placed[device] = moved(self._tables, device)
         return self._placed[device]
-
-
-def aggregate(
-    traces: Mapping[str, CodingTrace],
-    calibration: LayerCalibration | None,
-    method: str | None,
-    *,
-    size: int | None = None,
-    predicted: Tensor | None = None,
-    remark: str = "",
-) -> AggregatedSurprise:
-    """The layers of one forward as one surprise per input.
-
-    Args:
-        traces: layer -> trace.
-        calibration: what percentiles and p-values refer to, if there is one.
-        method: one of `METHODS`; None takes the calibrated one, or `mean` without a calibration.
-        size: B, where no layer tells.
-        predicted: (B,) predicted classes; see `LayerCalibration.needs_predictions`.
-        remark: why nothing of this call is valid, if that is known already.
-
-    Raises:
-        InputError: an unknown method.
-        NotReadyError: a method that needs a calibration for it.
-    """
-    grid = grid_of(traces)
-    traces = on_grid(traces, grid) if grid else traces
-    size = None if size is None else size * math.prod(grid)
-    if predicted is not None and grid:
-        predicted = predicted.repeat_interleave(math.prod(grid))
-    return _aggregate(traces, calibration, method, size, predicted, remark).at(grid)
-
-
-def _aggregate(
-    traces: Mapping[str, CodingTrace],
-    calibration: LayerCalibration | None,
-    method: str | None,
-    size: int | None,
-    predicted: Tensor | None,
-    remark: str,
-) -> AggregatedSurprise:
-    """The same, of layers of as many rows each."""
-    if calibration is not None and method in (None, calibration.method):
-        return calibration.score(traces, size=size, predicted=predicted, remark=remark)
-    if method is not None and method not in METHODS:
-        raise InputError(f"surprise method: found {method!r}; {did_you_mean(method, METHODS)}")
-    if method not in (None, *AGGREGATIONS):
-        raise NotReadyError(
-            f"surprise: {method} is not calibrated; call calibrate(loader, method={method!r})"
-        )
-    result = AGGREGATIONS[method or "mean"](traces)
-    return unknown_surprise(size or 0, remark or "no layer was coded") if result is None else result
 
 
 def _misfit(

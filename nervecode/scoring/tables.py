@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nervecode.core.code import LN2
-from nervecode.scoring.aggregate import OVER_LAYERS
 from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.mondrian import Mondrian
+from nervecode.scoring.over_layers import OVER_LAYERS
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import Steps, number_below, p_values_among
 from nervecode.scoring.readings import LayerReadings
