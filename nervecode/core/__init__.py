@@ -6,7 +6,8 @@ from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
 from nervecode.core.gaussian import GaussianCode
 from nervecode.core.label import LabelCode
 from nervecode.core.moments import ClassMoments
-from nervecode.core.reduce import REDUCERS, Reducer
+from nervecode.core.over_places import REDUCERS
+from nervecode.core.reduce import Reducer
 from nervecode.core.scatter import Spectrum, oas
 from nervecode.core.temperature import CosineTemperature, FixedTemperature
 from nervecode.core.trace import CodingTrace
