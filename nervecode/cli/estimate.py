@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nervecode.cli.show import results_alone, say
+from nervecode.cli.show import progress, say
 
 if TYPE_CHECKING:
     from nervecode.lab.schema import Config
@@ -16,7 +16,7 @@ def show_estimate(config: Config) -> None:
     """Build everything of a config, run a few steps, and show sizes, time and memory."""
     from nervecode.lab.stages.dry_run import dry_run
 
-    with results_alone():
+    with progress():
         estimate = dry_run(config)
     for remark in estimate.remarks:
         say(remark)

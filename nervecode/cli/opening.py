@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nervecode.cli import options
-from nervecode.cli.show import results_alone
+from nervecode.cli.show import progress
 from nervecode.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def open_run(
 
     def checked(new: Config, opened: RunDir | None = None) -> Prepared:
         check_batch(new.train.batch_size, compiled=new.train.compile)
-        with results_alone():
+        with progress():  # of the data that are read
             prepared = prepare(new, opened, trains=trains)
             check(new, prepared)
         return prepared

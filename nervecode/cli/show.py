@@ -133,13 +133,18 @@ def progress(tracking: Tracking | None = None) -> Iterator[Progress]:
     Epochs are told to `tracking` as well.
     """
     from nervecode.cli.bars import display
+    from nervecode.lab.machine.progress import showing_reading
 
     console = None
     if on_terminal() and not quiet.get():
         from rich.console import Console
 
         console = Console(stderr=True)
-    with results_alone(), display(say, console=console, tracking=tracking) as shown:
+    with (
+        results_alone(),
+        display(say, console=console, tracking=tracking) as shown,
+        showing_reading(shown),
+    ):
         yield shown
 
 

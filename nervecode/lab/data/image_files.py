@@ -17,6 +17,7 @@ from nervecode.errors import InputError
 from nervecode.lab.data.images import RULE, SUFFIXES, UNREADABLE, decode, unreadable
 from nervecode.lab.data.kept import kept
 from nervecode.lab.data.samples import Samples, chosen
+from nervecode.lab.machine.progress import reading
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class ImageFiles:
 
         images = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for index, image in enumerate(pool.map(read, self.paths)):
+            decoded = reading().track("pictures", pool.map(read, self.paths), len(self))
+            for index, image in enumerate(decoded):
                 images[index] = image
         return images
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,3 +41,21 @@ class Progress:
         for item in items:
             yield item
             self.advance()
+
+
+_READING: ContextVar[Progress] = ContextVar("reading")  # few of the many that load take long
+
+
+@contextmanager
+def showing_reading(progress: Progress) -> Iterator[None]:
+    """Tell `progress` of data that are read within the block."""
+    token = _READING.set(progress)
+    try:
+        yield
+    finally:
+        _READING.reset(token)
+
+
+def reading() -> Progress:
+    """What is told while data are read; it says nothing outside of `showing_reading`."""
+    return _READING.get(Progress())

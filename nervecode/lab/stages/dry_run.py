@@ -19,6 +19,7 @@ from nervecode.lab.models.weights import begin
 from nervecode.lab.schema import Config
 from nervecode.lab.trainer.augment import Augmentation
 from nervecode.lab.trainer.batches import check_training
+from nervecode.lab.trainer.frozen import is_frozen
 from nervecode.lab.trainer.trainer import Trainer
 
 STEPS = 3
@@ -32,7 +33,8 @@ class Estimate:
         parameters: of the classifier.
         layers: watched by the primary signal.
         split_sizes: inputs per split.
-        train_seconds: training of all seeds, from the time of a few steps.
+        train_seconds: training of all seeds, from the time of a few steps with a frozen network
+            and without, and of a batch of the features that are kept of it.
         memory_mb: data, and weights with gradients and optimiser state.
         disk_mb: checkpoints, codes, features and scores of all seeds.
         remarks: what a user should know of the data.
@@ -61,8 +63,7 @@ def dry_run(config: Config) -> Estimate:
     trainer = Trainer(
         model, learned, config.train, splits.train, seed=config.seeds[0], device=device
     )
-    seconds = _seconds_per_step(trainer)
-    steps = trainer.steps_per_epoch * config.train.epochs * len(config.seeds)
+    seconds = _seconds_per_seed(trainer) * len(config.seeds)
     parameters = sum(p.numel() for p in model.parameters())
     parts = {"id_train": splits.train, **splits.evaluated()}
     data_bytes = sum(part.inputs.nbytes for part in parts.values())
@@ -74,7 +75,7 @@ def dry_run(config: Config) -> Estimate:
         parameters=parameters,
         layers=layers,
         split_sizes={name: len(part) for name, part in parts.items()},
-        train_seconds=seconds * steps,
+        train_seconds=seconds,
         memory_mb=(data_bytes + 16 * parameters) / 1e6,
         disk_mb=len(config.seeds) * (4 * parameters + kept) / 1e6,
         remarks=splits.remarks,
@@ -87,11 +88,26 @@ def _bytes_per_sample(model: Classifier, train: Samples) -> int:
     return sum(tensor.nbytes for tensor in (seen.logits, seen.features, *seen.blocks))
 
 
-def _seconds_per_step(trainer: Trainer) -> float:
-    """The median of a few training steps, after one to warm up."""
-    trainer.set_mode(epoch=1)
-    index = torch.arange(min(trainer.config.batch_size, len(trainer.inputs)))
-    index = index.to(trainer.inputs.device)
+def _seconds_per_seed(trainer: Trainer) -> float:
+    """Of the training of one seed."""
+    epochs, size = trainer.config.epochs, min(trainer.config.batch_size, len(trainer.inputs))
+    frozen = sum(is_frozen(trainer.config, epoch) for epoch in range(1, epochs + 1))
+    seconds = 0.0
+    for first, count in ((1, frozen), (frozen + 1, epochs - frozen)):
+        if not count:
+            continue
+        trainer.set_mode(epoch=first)
+        if trainer.keeps_features(first):
+            began = time.perf_counter()
+            trainer.keep_features(Progress(), size)
+            seconds += (time.perf_counter() - began) * len(trainer.inputs) / size
+        seconds += _seconds_per_step(trainer, size) * trainer.steps_per_epoch * count
+    return seconds
+
+
+def _seconds_per_step(trainer: Trainer, size: int) -> float:
+    """The median of a few training steps with as many inputs, after one to warm up."""
+    index = torch.arange(size, device=trainer.inputs.device)
     drawn = Augmentation.draw(
         trainer.config.augment, len(index), generator=trainer.random, device=index.device
     )

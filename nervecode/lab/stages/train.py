@@ -171,6 +171,8 @@ class _Store:
         _check_position(trainer, rows)
         epochs = trainer.config.epochs
         steps = trainer.steps_per_epoch * (epochs - len(rows)) - len(trainer.done)
+        if epochs > len(rows):  # before steps are timed, and while a signal still ends it at once
+            trainer.prepare(len(rows) + 1, progress)
         progress.start(f"train seed {seed}", steps)
         saved = time.monotonic()
         job = trainer.job

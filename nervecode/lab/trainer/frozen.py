@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nervecode.lab.data.samples import as_float
+from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.schema import TrainConfig
 
@@ -31,11 +32,13 @@ def freeze(model: Classifier, *, frozen: bool) -> bool:
     return bool(changed)
 
 
-def frozen_features(model: Classifier, inputs: Tensor, batch_size: int) -> Tensor:
+def frozen_features(
+    model: Classifier, inputs: Tensor, batch_size: int, progress: Progress
+) -> Tensor:
     """(N, *shape) raw inputs -> (N, D) features, without gradients."""
-    parts = []
+    batches, parts = inputs.split(batch_size), []
     with torch.no_grad():
-        for part in inputs.split(batch_size):
+        for part in progress.track("features", batches, len(batches)):
             x = (as_float(part) - model.mean) / model.std
             if x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)

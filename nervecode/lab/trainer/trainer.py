@@ -105,7 +105,7 @@ class Trainer:
         Raises:
             Diverged: a loss or a weight became NaN or infinite.
         """
-        self.set_mode(epoch=number)
+        self.prepare(number, progress)
         began, before = time.perf_counter(), len(self.done)
         with tensor_cores(self.inputs.device), self.job.answering():
             for index, augmentation in self._batches()[before:]:
@@ -219,18 +219,33 @@ class Trainer:
         with torch.no_grad(), wrapped.recording():
             self.model(self.inputs[:2])
 
+    def prepare(self, epoch: int, progress: Progress) -> None:
+        """Set the mode of an epoch, and make the features that it keeps, once."""
+        self.set_mode(epoch=epoch)
+        if self.kept is None and self.keeps_features(epoch):
+            self.keep_features(progress)
+
     def set_mode(self, *, epoch: int) -> None:
         """Training mode; for the head alone where the rest is frozen, whose norms stay as well."""
-        frozen = is_frozen(self.config, epoch)
-        changed = freeze(self.model, frozen=frozen)
+        changed = freeze(self.model, frozen=is_frozen(self.config, epoch))
         if changed and self.job.world > 1:  # which gradients are averaged is settled when made
             self.forward = build_forward(self.coded, compiled=False, together=True)
-        alike = self.config.augment == "none" and not self.signals and self.job.world == 1
-        if not (frozen and alike):
+        if not self.keeps_features(epoch):
             self.kept = None
-        elif self.kept is None:
-            with self._autocast():
-                self.kept = frozen_features(self.model, self.inputs, self.config.batch_size)
+
+    def keeps_features(self, epoch: int) -> bool:
+        """Whether the features that an epoch sees are those of any other with the same weights.
+
+        So it is of a frozen network, where nothing else reads or changes its inputs.
+        """
+        alike = self.config.augment == "none" and not self.signals and self.job.world == 1
+        return alike and is_frozen(self.config, epoch)
+
+    def keep_features(self, progress: Progress, count: int | None = None) -> None:
+        """Make the features of the first `count` inputs; of all for None."""
+        with self._autocast():
+            inputs = self.inputs[:count]
+            self.kept = frozen_features(self.model, inputs, self.config.batch_size, progress)
 
 
 def check_finite(losses: Tensor, weights: list[Tensor], epoch: str, rate: float) -> None:

@@ -21,10 +21,11 @@ from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.detectors.registry import DETECTORS
-from nervecode.lab.machine.progress import Progress
+from nervecode.lab.machine.progress import Progress, showing_reading
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.features import extract
 from nervecode.lab.schema import DataConfig, ModelConfig
+from tests.progress import Told
 from tests.rehearsal import photographs
 
 SIZES = [(40, 32), (32, 57), (64, 33), (100, 41), (32, 32), (20, 25)]
@@ -52,6 +53,15 @@ def config(**values: object) -> DataConfig:
 
 
 OPENOOD = Compose([Resize(32), CenterCrop(32), PILToTensor()])
+
+
+def test_reading_is_told(pictures: Path) -> None:
+    told = Told()
+    with showing_reading(told):
+        load_id(config(id=f"folder:{pictures}", image_size=8))
+    assert told.pieces == [("pictures", 36, 36)]
+    load_id(config(id=f"folder:{pictures}", image_size=8))
+    assert len(told.pieces) == 1  # nobody is told outside
 
 
 def test_a_folder_is_that_of_torchvision(pictures: Path) -> None:

@@ -23,10 +23,12 @@ from nervecode.lab.models.signals import build_signals
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import ModelConfig, TrainConfig
 from nervecode.lab.stages import train
-from nervecode.lab.stages.bench import guarded, prepare, run_bench
+from nervecode.lab.stages.bench import guarded, prepare, run_bench, run_stages
 from nervecode.lab.stages.dry_run import dry_run
+from nervecode.lab.trainer.frozen import frozen_features
 from nervecode.lab.trainer.trainer import Diverged, Trainer, check_finite
 from tests.lab.stages.test_bench import bench, tiny
+from tests.progress import Told
 
 CPU = torch.device("cpu")
 
@@ -96,6 +98,50 @@ def test_a_frozen_epoch_is_a_linear_probe() -> None:
         optimizer.step()
     finished(one)
     torch.testing.assert_close(one.model.head.weight, head.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_kept_features_are_a_piece_of_work_of_their_own_before_the_steps(tmp_path: Path) -> None:
+    told = Told()
+    options = ["train.freeze=2", "train.epochs=3", "train.batch_size=100", "seeds=[0]"]
+    config = tiny(*options, "signals.nervecode_v0_1_1=null")
+    prepared, run = prepare(config), RunDir.create(config, tmp_path, command="x")
+    with guarded(run):
+        run_stages(run, prepared, ("train",), progress=told)
+    batches = -(-len(prepared.splits.train) // 100)
+    steps = 3 * batches
+    assert told.pieces == [("features", batches, batches), ("train seed 0", steps, steps)]
+
+
+@pytest.mark.parametrize(("freeze", "made"), [("backbone", [16]), (2, [16]), (0, [])])
+def test_a_dry_run_makes_the_features_of_one_batch(
+    freeze: object, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+
+    def counted(model: nn.Module, inputs: Tensor, *rest: Any) -> Tensor:
+        counts.append(len(inputs))
+        return frozen_features(model, inputs, *rest)
+
+    monkeypatch.setattr("nervecode.lab.trainer.trainer.frozen_features", counted)
+    options = [f"train.freeze={freeze}", "train.batch_size=16", "train.epochs=4"]
+    found = dry_run(tiny(*options, "signals.nervecode_v0_1_1=null"))
+    assert counts == made
+    assert found.train_seconds > 0
+
+
+def test_an_estimate_has_frozen_and_other_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+
+    def timed(one: Trainer, size: int) -> float:
+        modes.append(one.kept is not None)
+        return 1.0 if one.kept is not None else 100.0
+
+    monkeypatch.setattr("nervecode.lab.stages.dry_run._seconds_per_step", timed)
+    config = tiny("train.freeze=2", "train.epochs=5", "signals.nervecode_v0_1_1=null", "seeds=[0]")
+    steps = -(-len(prepare(config).splits.train) // config.train.batch_size)
+    seconds = dry_run(config).train_seconds
+    assert modes == [True, False]
+    assert (2 + 300) * steps < seconds < (2 + 300) * steps + 60  # the rest are the features
 
 
 @pytest.mark.parametrize("freeze", [-1, True, 1.5, "head"])
