@@ -76,6 +76,10 @@ def calibrate(
             do not fit, no predicted classes, or an addition of another kind.
         NotReadyError: nothing to add to.
     """
+    if weights is not None and not callable(weights):
+        raise InputError(
+            f"calibrate weights: found {type(weights).__name__}, allowed: a function of a batch"
+        )
     before = extended(watched, method, by_class) if add else None
     inputs = InputSketch()
     with (
@@ -137,7 +141,7 @@ def read_calibration(
         rows.append({name: readings(name, trace) for name, trace in layers.items()})
         predicted.append(predicted_classes(output))
         if weights is not None:
-            weighed.append(torch.as_tensor(weights(batch.given)).detach().double().cpu())
+            weighed.append(_weights_of(batch, weights))
     told = [classes for classes in predicted if classes is not None]
     whole = _whole(watched, rows)
     number = len(next(iter(whole.values()), ()))  # fewer than inputs, where some are all padding
@@ -146,6 +150,23 @@ def read_calibration(
         torch.cat(told) if told and sum(map(len, told)) == number else None,
         torch.cat(weighed) if weights is not None else None,
     )
+
+
+def _weights_of(batch: Batch, weights: Weights) -> Tensor:
+    """(B,) float64 the weights of a batch."""
+    given = weights(batch.given)
+    try:
+        values = torch.as_tensor(given).detach().double().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"calibrate weights: found {type(given).__name__} for a batch, allowed: (B,) numbers"
+        ) from None
+    if values.ndim != 1:
+        raise InputError(
+            f"calibrate weights: found shape {tuple(values.shape)} for a batch, allowed: (B,), a "
+            "weight for each input"
+        )
+    return values
 
 
 def _whole(watched: Watched, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from numbers import Integral
 
 import torch
 
@@ -103,7 +104,7 @@ def _largest(n: int, rate: float, confidence: float) -> int:
             f"{rounded_up(smallest)} or more, as there are {n} calibration inputs; "
             f"{needed} serve {rate}"
         )
-    low, high = 1, rank_of(n, rate) + 1  # the quantile of k = rate (n + 1) lies above its mean
+    low, high = 1, n + 1
     while high - low > 1:
         middle = (low + high) // 2
         fits = _at_least(n, middle, rate) >= confidence
@@ -133,9 +134,9 @@ def _at_least(n: int, k: int, x: float) -> float:
     return 1 - tail if below else tail
 
 
-def _check(n: int, **fractions: float) -> None:
-    if n < 1:
-        raise InputError(f"calibration inputs: found {n}, allowed: 1 or more")
+def _check(n: object, **fractions: float) -> None:
+    if not isinstance(n, Integral) or n < 1:
+        raise InputError(f"calibration inputs: found {n!r}, allowed: a whole number, 1 or more")
     for name, value in fractions.items():
         if not is_within(value):
             raise InputError(f"{name}: found {value!r}, allowed: between 0 and 1")

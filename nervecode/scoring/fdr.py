@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.scoring.false_alarms import ROUNDING, is_within
 
 
 def select(p_values: Tensor, rate: float) -> Tensor:
@@ -28,21 +29,26 @@ def select(p_values: Tensor, rate: float) -> Tensor:
         (m,) bool, on the device of the p-values.
 
     Raises:
-        InputError: another shape, or a rate outside (0, 1).
+        InputError: no tensor, another shape, p-values outside [0, 1], or a rate outside (0, 1).
     """
     check_rate(rate)
+    if not isinstance(p_values, Tensor):
+        raise InputError(f"p-values: found {type(p_values).__name__}, allowed: a tensor (m,)")
     if p_values.ndim != 1:
         raise InputError(f"p-values: found shape {tuple(p_values.shape)}, allowed: (m,)")
     p = p_values.double()
     unknown = p.isnan()
+    outside = (p < 0) | (p > 1)
+    if outside.any():
+        raise InputError(f"p-values: found {float(p[outside][0])}, allowed: 0 to 1, or NaN")
     ordered = p.masked_fill(unknown, torch.inf).sort().values
     ranks = torch.arange(1, len(p) + 1, dtype=p.dtype, device=p.device)
-    passed = ordered * (~unknown).sum() <= rate * ranks
+    passed = ordered * (~unknown).sum() <= rate * ranks * (1 + ROUNDING)  # p = k/(n + 1) is rounded
     threshold = ordered.where(passed, -torch.inf).amax() if len(p) else ordered.sum()
     return (p <= threshold) | unknown
 
 
 def check_rate(rate: float) -> None:
     """Refuse a false-discovery rate outside (0, 1)."""
-    if not 0 < rate < 1:
-        raise InputError(f"false-discovery rate: found {rate}, allowed: between 0 and 1")
+    if not is_within(rate):
+        raise InputError(f"false-discovery rate: found {rate!r}, allowed: between 0 and 1")

@@ -29,8 +29,8 @@ class Change(NamedTuple):
         before: the score above which inputs were flagged, in bits; infinite where none was.
         after: the score above which they are flagged now; standardised on all inputs, as scores
             are now.
-        flagged: the fraction of the inputs added that was flagged before; near alpha for inputs
-            like those of before.
+        flagged: the fraction of the inputs added that was flagged before, by weight where they
+            have weights; near alpha for inputs like those of before.
     """
 
     alpha: float
@@ -79,17 +79,14 @@ def with_more(
     )
 
 
-def p_values_before(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> Tensor:
-    """(m,) p-values of `readings` among all inputs of a calibration, whatever their class."""
-    state = calibration.calibrator.state
-    assert state is not None
-    return p_values_among(state.scores, calibration.aggregate(layers))
-
-
 def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> list[str]:
     """What speaks against adding inputs of these `readings` to a calibration, in words."""
+    state = calibration.calibrator.state
+    assert state is not None
+    # Without weights, which say how a stream differs from what is added here.
+    p_values = p_values_among(state.scores, calibration.aggregate(layers))
     return [
-        *remarks_on_selection(p_values_before(calibration, layers), calibration.num_samples),
+        *remarks_on_selection(p_values, calibration.num_samples),
         *remarks_on_twins(share_known(calibration.layers, layers)),
     ]
 
@@ -102,6 +99,9 @@ def share_known(known: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> fl
     """
     old, new = (torch.cat([part[name].double().cpu() for name in known], dim=1)
                 for part in (known, layers))  # fmt: skip
+    old, new = (rows[rows.isfinite().all(1)] for rows in (old, new))  # `cdist` takes NaN for 0
+    if not len(new):
+        return 0.0
     tied = _neighbours(old[:: 1 + len(old) // LOOKED_AT], old) > 1
     twins = _neighbours(new[:: 1 + len(new) // LOOKED_AT], old) > 0
     return max(0.0, float(twins.double().mean() - tied.double().mean()))
@@ -119,8 +119,11 @@ def changes(before: LayerCalibration, after: LayerCalibration) -> list[Change]:
     """What `with_more` has changed, at usual rates of false alarms."""
     number = len(next(iter(before.layers.values())))
     added = {name: known[number:] for name, known in after.layers.items()}
-    p_values = p_values_before(before, added)
-    return [
-        Change(a, before.threshold(a), after.threshold(a), float((p_values <= a).double().mean()))
-        for a in ALPHAS
-    ]
+    scores = before.aggregate(added)
+    weights = torch.ones_like(scores) if after.weights is None else after.weights[number:]
+    found = []
+    for alpha in ALPHAS:
+        threshold = before.threshold(alpha)
+        flagged = weights[scores > threshold].sum() / weights.sum()
+        found.append(Change(alpha, threshold, after.threshold(alpha), float(flagged)))
+    return found

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.scoring.false_alarms import rank_of
-from nervecode.scoring.mondrian import Mondrian, check_weights
+from nervecode.scoring.false_alarms import is_within, rank_of
+from nervecode.scoring.mondrian import ALL, Mondrian, check_weights
 from nervecode.scoring.over_layers import AGGREGATIONS, remark_on, stack_layers
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps
@@ -112,16 +112,26 @@ class LayerCalibration:
         """Whether `score` has to be told the predicted classes, since no layer is a label code."""
         return self.by_class and not any(name.endswith(LABEL) for name in self.layers)
 
-    def threshold(self, alpha: float) -> float:
-        """The score above which p <= alpha among all calibration inputs; infinite where none is.
+    def threshold(self, alpha: float, *, predicted: int | None = None) -> float:
+        """The score above which p <= alpha; infinite where none is.
 
         That score itself is the largest that is not flagged.
+
+        Args:
+            alpha: in (0, 1).
+            predicted: a class, whose threshold is its own after `by_class`, where it is not pooled;
+                None for that of all calibration inputs.
 
         Raises:
             InputError: an alpha outside (0, 1).
         """
-        if not 0 < alpha < 1:
-            raise InputError(f"threshold alpha: found {alpha}, allowed: between 0 and 1")
+        if not is_within(alpha):
+            raise InputError(f"threshold alpha: found {alpha!r}, allowed: between 0 and 1")
+        groups = self._tables.groups
+        if groups is not None:
+            own = predicted is not None and self.by_class
+            group = int(groups.group(torch.tensor(predicted))) if own else ALL
+            return groups.threshold(alpha, group)
         rank = rank_of(self.num_samples, alpha)
         return float(self._state.scores[-rank]) if rank else math.inf
 
@@ -130,7 +140,9 @@ class LayerCalibration:
         finite = finite_readings(self.layers)
         return [
             *remarks_on_number(self.num_samples, len(finite)),
-            *remarks_on_weights(self.weights, self.smallest_alpha),
+            *remarks_on_weights(
+                None if self.weights is None else self.weights[finite], self.smallest_alpha
+            ),
             *remarks_on_classes(None if self.predicted is None else self.predicted[finite]),
         ]
 

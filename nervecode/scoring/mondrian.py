@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.scoring.false_alarms import ROUNDING
 from nervecode.scoring.percentiles import ALPHA, number_below
 
 OWN = math.ceil(1 / ALPHA) - 1  # calibration inputs that a class needs for p-values of its own
@@ -85,6 +86,18 @@ class Mondrian(NamedTuple):
     def group(self, classes: Tensor) -> Tensor:
         """(N,) the groups of (N,) predicted classes; `ALL` for those that are pooled."""
         return self.group_of[classes.clamp(0, len(self.group_of) - 1)]
+
+    def threshold(self, alpha: float, group: int) -> float:
+        """The score above which p <= alpha within a group; infinite where none is."""
+        start = int(self.ends[group - 1]) if group else 0
+        end, weight = int(self.ends[group]), self.heaviest[group]
+        as_surprising = self.above[end] - self.above[start:end]  # as every member, in order
+        allowed = alpha * (weight + self.totals[group]) * (1 + ROUNDING) - weight
+        if allowed < 0:
+            return math.inf
+        last = int((as_surprising > allowed).sum()) - 1
+        rank = self.keys[start + last] - group * (len(self.ordered) + 1)
+        return float(self.ordered[rank])
 
     def smallest(self) -> float:
         """The smallest p-value that every group can give."""

@@ -135,6 +135,15 @@ def test_weights(tmp_path: Path) -> None:
         found.flag(0.001)
     with pytest.raises(InputError, match=r"weights: found shape \(7,\), allowed: \(560,\)"):
         fitted().calibrate(data(1), weights=lambda batch: torch.ones(1)[: len(batch)])
+    for given, told in (
+        (1.0, r"shape \(\) for a batch, allowed: \(B,\), a weight for each input"),
+        (None, r"NoneType for a batch, allowed: \(B,\) numbers"),
+        (["x"], r"list for a batch, allowed: \(B,\) numbers"),
+    ):
+        with pytest.raises(InputError, match=f"calibrate weights: found {told}"):
+            fitted().calibrate(data(1), weights=lambda batch, given=given: given)
+    with pytest.raises(InputError, match="weights: found Tensor, allowed: a function of a batch"):
+        fitted().calibrate(data(1), weights=torch.ones(9))
 
 
 def test_added_inputs_calibrate_with_those_before() -> None:

@@ -23,11 +23,14 @@ def test_the_bound_is_a_quantile_of_the_beta_law(n: int, alpha: float, confidenc
 
 @pytest.mark.parametrize("n", [299, 1000, 54_321])
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.3])
-def test_alpha_within_is_the_largest_that_keeps_the_rate(n: int, rate: float) -> None:
+@pytest.mark.parametrize("confidence", [0.05, 0.5, 0.95])
+def test_alpha_within_is_the_largest_that_keeps_the_rate(
+    n: int, rate: float, confidence: float
+) -> None:
     ranks = np.arange(1, n + 1)
-    expected = ranks[beta.ppf(0.95, ranks, n + 1 - ranks) <= rate].max() / (n + 1)
-    assert alpha_within(n, rate) == expected <= rate
-    assert false_alarm_bound(n, alpha_within(n, rate)) <= rate
+    expected = ranks[beta.ppf(confidence, ranks, n + 1 - ranks) <= rate].max() / (n + 1)
+    assert alpha_within(n, rate, confidence=confidence) == expected
+    assert false_alarm_bound(n, expected, confidence=confidence) <= rate
 
 
 def test_too_few_inputs_name_the_smallest_rate_and_how_many_serve() -> None:
@@ -49,8 +52,10 @@ def test_numbers_that_are_no_fractions(value: float) -> None:
         false_alarm_bound(100, 0.1, confidence=value)
     with pytest.raises(InputError, match="rate: found"):
         alpha_within(100, value)
-    with pytest.raises(InputError, match="calibration inputs: found 0"):
-        alpha_within(0, 0.5)
+    for number in (0, -1, 1.5, "x", None):
+        with pytest.raises(InputError, match=f"calibration inputs: found {number!r}, allowed: a w"):
+            alpha_within(number, 0.5)
+    assert alpha_within(np.int64(100), 0.5) == alpha_within(100, 0.5)
 
 
 def test_nothing_is_flagged_below_the_smallest_p_value() -> None:

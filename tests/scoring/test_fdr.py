@@ -1,5 +1,7 @@
 """Benjamini and Hochberg's selection against a loop, and its false discoveries by simulation."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,15 @@ def test_edges() -> None:
     assert select(nan, 0.01).tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize(("n", "m", "count"), [(999, 900, 3), (299, 645, 43)])
+def test_ties_with_the_rate_are_selected(n: int, m: int, count: int) -> None:
+    rate = Fraction(m, (n + 1) * count)  # so that m p = rate i exactly
+    p = torch.ones(m, dtype=torch.float64)
+    p[:count] = 1 / (n + 1)
+    assert select(p, float(rate)).sum() == count
+    assert not select(p, float(rate) * (1 - 1e-6)).any()
+
+
 def test_errors() -> None:
     for rate in (0.0, 1.0):
         with pytest.raises(
@@ -46,6 +57,14 @@ def test_errors() -> None:
             select(torch.ones(3), rate)
     with pytest.raises(InputError, match=r"p-values: found shape \(3, 1\), allowed: \(m,\)"):
         select(torch.ones(3, 1), 0.1)
+    with pytest.raises(InputError, match=r"p-values: found ndarray, allowed: a tensor \(m,\)"):
+        select(np.ones(3), 0.1)
+    for value in (-1.0, 7.0, torch.inf):
+        with pytest.raises(InputError, match=f"p-values: found {value}, allowed: 0 to 1, or NaN"):
+            select(torch.tensor([0.1, value, torch.nan]), 0.1)
+    for rate in ("0.1", None, torch.ones(2)):
+        with pytest.raises(InputError, match=r"false-discovery rate: found .*, allowed: between 0"):
+            select(torch.ones(3), rate)
 
 
 @pytest.mark.parametrize("outliers", [0, 20])

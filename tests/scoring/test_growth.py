@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,54 @@ def test_flagged_is_what_exceeds_the_threshold(method: str) -> None:
         for score in {*scores.tolist(), threshold, float(scores[-1]) + 1}:
             p_value = (1 + int((scores >= score).sum())) / 121
             assert (p_value <= alpha) == (score > threshold)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("by_class", [False, True])
+def test_flagged_by_class_and_weight_is_what_exceeds_the_threshold(
+    weighted: bool, by_class: bool
+) -> None:
+    known = readings(700, 0)
+    known["a"][350:] = known["a"][:350].round()  # ties
+    known["head:label"][:, 1] = torch.arange(700) % 20 // 9  # the last class is pooled
+    generator = torch.Generator().manual_seed(1)
+    weights = 10 * torch.rand(700, generator=generator).double() + 0.1 if weighted else None
+    calibration = LayerCalibration(known, "code_length", by_class=by_class, weights=weights)
+    found = calibration.scores.numpy()
+    weights = np.ones(700) if weights is None else weights.numpy()
+    classes = known["head:label"][:, 1].numpy()
+    for predicted in (None, 0, 1, 2, 7) if by_class else (None,):
+        own = classes == predicted if predicted in (0, 1) else np.full(700, True)
+        heaviest, total = weights[own].max(), weights[own].sum()
+        for alpha in (0.01, 0.05, 0.3, 0.9):
+            threshold = calibration.threshold(alpha, predicted=predicted)
+            for score in (*found[own][::7], threshold, found.max() + 1):
+                p = (heaviest + weights[own & (found >= score)].sum()) / (heaviest + total)
+                assert (p <= alpha) == (score > threshold)
+
+
+def test_changes_of_weighted_inputs_are_by_weight() -> None:
+    known, weights = {"a": torch.arange(99.0)[:, None]}, torch.where(torch.arange(99) < 50, 4.0, 1)
+    before = LayerCalibration(known, "mean", weights=weights)
+    assert before.threshold(0.1) == 77  # (4 + 21) / 253 from 78 on
+    after = with_more(before, {"a": torch.tensor([[77.5], [70.0]])}, None, torch.tensor([1.0, 3]))
+    assert changes(before, after)[0][:2] == (0.1, 77.0)
+    assert changes(before, after)[0].flagged == 0.25
+
+
+def test_weights_of_inputs_that_are_left_out_do_not_count() -> None:
+    known = {"a": torch.arange(300.0)[:, None]}
+    known["a"][200:] = torch.nan
+    weights = torch.where(torch.arange(300) < 100, 1.0, 3.0)
+    calibration = LayerCalibration(known, "mean", weights=weights)
+    (_, remark) = calibration.remarks()
+    assert remark.startswith("the weights leave 160 of 200 inputs in effect")  # 400^2 / 1000
+
+
+def test_inputs_that_cannot_be_read_are_like_none() -> None:
+    known = {"a": torch.randn(300, 2, generator=torch.Generator().manual_seed(0))}
+    strange = {"a": torch.full((20, 2), torch.nan)}
+    assert share_known(known, strange) == share_known(strange, known) == 0
 
 
 def test_what_cannot_be_added() -> None:
