@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.errors import InputError
 from nervecode.layers.call import real_positions
-from nervecode.layers.inputs import as_tensor, is_whole, kind, kinds
+from nervecode.layers.inputs import as_tensor, kind, kinds
 
 LABEL_KEYS = ("labels", "label")
 ALLOWED = "allowed: x, (x, labels), a mapping or (mapping, labels)"
@@ -94,12 +94,9 @@ def _are_alike(parts: Iterable[Any]) -> bool:
     )
 
 
-def plain_labels(batch: Any) -> Any:
-    """Labels of a batch that `call` runs: those in their usual place, if they look like labels."""
-    if isinstance(batch, Mapping):
-        return _without_labels(batch)[1]
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        last = batch[1]
-        usual = isinstance(last, (Tensor, np.ndarray)) and last.ndim == 1 and is_whole(last)
-        return last if usual else None
-    return None
+def named_labels(batch: Any) -> Any:
+    """Labels of a batch that `call` runs: those that a key says are labels, and no others.
+
+    The second of two tensors may be anything there: items, lengths, the graph of each node.
+    """
+    return _without_labels(batch)[1] if isinstance(batch, Mapping) else None

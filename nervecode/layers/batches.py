@@ -18,7 +18,7 @@ from nervecode.layers.batch_parts import (
     HINT,
     LABEL_KEYS,
     given_mask,
-    plain_labels,
+    named_labels,
     split,
 )
 from nervecode.layers.inputs import is_whole, kind, kinds, moved, place, whole_labels
@@ -131,7 +131,7 @@ class BatchReader:
         mask = None if self.mask is None else given_mask(self._part(batch, "mask")).to(device)
         move = partial(moved, device=device, dtype=dtype)
         if self.call is not None:
-            labels = self._part(batch, "labels") if self.labels else plain_labels(batch)
+            labels = self._part(batch, "labels") if self.labels else named_labels(batch)
             run: Callable[[], Any] = partial(self.call, self.model, move(batch))
         else:
             inputs, labels = self._split(batch)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 SIZE = 1 << 14  # hashes that are kept
-PLACES = 1 << 12  # values of one input that are hashed, at most
+BLOCK = 1 << 19  # values that are hashed at once, so that the products stay in a cache
 
 
 class InputSketch:
@@ -88,8 +88,8 @@ class InputSketch:
 def input_hashes(inputs: Any) -> Tensor:
     """(B,) int64: one hash for each input of a call, on the inputs' device.
 
-    It depends on the values, at most `PLACES` of each tensor spread evenly, and not on the batch;
-    zeros leave no trace, so that padding with them is none. A list of tensors is an input each.
+    It depends on all values and not on the batch; zeros leave no trace, so that padding with them
+    is none. A list of tensors is an input each.
     Sparse, nested and packed tensors have no hash.
     """
     hashed = torch.empty(0, dtype=torch.int64)
@@ -120,19 +120,29 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _row_hashes(tensor: Tensor) -> Tensor:
-    """(B, ...) -> (B,) int64: the sum over places of mixed value times the place's factor."""
+    """(B, ...) -> (B,) int64: the sum over places of the value's bits times the place's factor.
+
+    Multilinear hashing (Carter and Wegman 1979, https://doi.org/10.1016/0022-0000(79)90044-8).
+    """
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     rows = tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]
-    rows = rows[:, :: max(1, rows.shape[1] // PLACES)]
-    if rows.dtype == torch.float64:
-        bits = (rows + 0.0).view(torch.int64)  # which makes -0 the same as 0
-    elif rows.is_floating_point():
-        bits = (rows.float() + 0.0).view(torch.int32).long()
-    else:
-        bits = rows.long()
     factors = _mixed(torch.arange(1, rows.shape[1] + 1, device=rows.device)) | 1
-    return (_mixed(bits) * factors).sum(1)
+    columns = max(1, BLOCK // max(1, len(rows)))
+    hashes = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    for part, own in zip(rows.split(columns, 1), factors.split(columns), strict=True):
+        hashes += (_bits(part) * own).sum(1)
+    return hashes
+
+
+def _bits(values: Tensor) -> Tensor:
+    """Whole numbers that tell values apart; 0 and -0 are 0."""
+    if values.dtype == torch.float64:
+        bits = (values + 0.0).view(torch.int64)  # which makes -0 the same as 0
+        return bits ^ (bits >> 32)  # a product keeps the low bits alone, which 1.0 has none of
+    if values.is_floating_point():
+        return (values.float() + 0.0).view(torch.int32)
+    return values.long()
 
 
 def _mixed(bits: Tensor) -> Tensor:

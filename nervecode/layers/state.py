@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nervecode.errors import InputError
 from nervecode.layers.coder import Coder
 from nervecode.layers.coder_spec import coder_from_spec
 from nervecode.layers.condition import Condition
@@ -23,6 +24,12 @@ from nervecode.scoring.layer_calibration import LayerCalibration
 
 MARK = "nervecode.#"
 HEADER = "header"
+HASHES = "fit_hashes"  # of all values; those of files from before, `fit_inputs`, were of some
+UNTOUCHED = (
+    "allowed: the bytes of JSON as uint8; what is done to weights, such as .float() or an average, "
+    f"must leave out the keys that begin with {MARK!r}"
+)
+ROUNDED = "codes of lower precision than they were fitted in, so that p-values are others"
 
 
 def header_of(watched: Any) -> dict[str, Any]:
@@ -43,7 +50,7 @@ def coder_specs(coders: nn.ModuleDict) -> dict[str, dict[str, Any]]:
 
 def tensors_of(watched: Any) -> dict[str, Tensor]:
     """The tensors that the header of a `Watched` refers to, beside those of its coders."""
-    tensors = {} if watched.fit_inputs is None else {"fit_inputs": watched.fit_inputs.hashes}
+    tensors = {} if watched.fit_inputs is None else {HASHES: watched.fit_inputs.hashes}
     if watched.calibration is not None:
         layers = watched.calibration.layers.items()
         tensors |= {f"calibration.{name}": pair.contiguous() for name, pair in layers}
@@ -57,7 +64,7 @@ def tensors_of(watched: Any) -> dict[str, Tensor]:
 def restore_state(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Give a `Watched` what `header_of` and `tensors_of` tell beside the coders."""
     watched.condition = Condition(header.get("weights"))
-    watched.fit_inputs = InputSketch(tensors["fit_inputs"]) if "fit_inputs" in tensors else None
+    watched.fit_inputs = InputSketch(tensors[HASHES]) if HASHES in tensors else None
     watched.calibration = stored_calibration(header, tensors)
 
 
@@ -92,17 +99,19 @@ def without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) ->
     state |= {f"{prefix}{MARK}{name}": tensor for name, tensor in tensors_of(module).items()}
 
 
-def with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """The reverse, with the coders that the state describes in the place of the present ones.
 
     A checkpoint of the bare model loads too, and leaves the coders alone.
+
+    Raises:
+        InputError: a description that was converted or averaged with the weights.
     """
     start = f"{prefix}{MARK}"
     tensors = {key[len(start) :]: state.pop(key) for key in list(state) if key.startswith(start)}
     if HEADER in tensors:
-        _take_over(module, json.loads(bytes(tensors.pop(HEADER).cpu().tolist())), tensors)
-    coders = module.coders
-    assert isinstance(coders, nn.ModuleDict)
+        _take_over(watched, _read_header(start, tensors.pop(HEADER)), tensors)
+    coders: nn.ModuleDict = watched.coders
 
     def is_own(tail: str) -> bool:
         room, _, rest = tail.partition(".")  # a wrapper within has keys of its own there
@@ -111,11 +120,27 @@ def with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
     def renamed(tail: str) -> str:
         return f"coders.{tail.removeprefix('nervecode.')}" if is_own(tail) else f"model.{tail}"
 
+    own = {f"{prefix}nervecode.{key}": value for key, value in coders.state_dict().items()}
     if not any(is_own(key[len(prefix) :]) for key in state if key.startswith(prefix)):
-        own = coders.state_dict()
-        state.update({f"{prefix}nervecode.{key}": value for key, value in own.items()})
+        state.update(own)
+    for key, value in own.items():
+        if key in state and state[key].dtype.itemsize < value.dtype.itemsize:
+            watched._remarks.tell(f"state dict, {key!r} and others: {ROUNDED}")
+            break
     _rename(state, prefix, renamed)
     _share_versions(state, prefix, f"{prefix}model.")
+
+
+def _read_header(start: str, content: Tensor) -> dict[str, Any]:
+    """What `header_of` told, from the bytes of JSON in a tensor."""
+    key = f"{start}{HEADER}"
+    if content.dtype != torch.uint8:
+        raise InputError(f"state dict, {key!r}: found {content.dtype}, {UNTOUCHED}")
+    try:
+        header: dict[str, Any] = json.loads(bytes(content.cpu().tolist()))
+    except ValueError:
+        raise InputError(f"state dict, {key!r}: found no JSON, {UNTOUCHED}") from None
+    return header
 
 
 def _take_over(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

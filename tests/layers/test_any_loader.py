@@ -100,7 +100,26 @@ def test_codes_without_classes_by_a_call_are_told_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         wrapped.fit([(X, X, Y)], labels=lambda batch: None, **call)
-        wrapped.fit([(X, Y)], **call)
+        wrapped.fit([(X, Y)], labels=lambda batch: batch[1], **call)
+
+
+def test_a_second_input_of_a_call_is_not_taken_for_classes() -> None:
+    class Rating(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.users, self.items = nn.Embedding(9, 6), nn.Embedding(9, 6)
+            self.head = nn.Linear(6, 20)
+
+        def forward(self, users: Tensor, items: Tensor) -> Tensor:
+            return self.head(self.users(users) * self.items(items))
+
+    random = torch.Generator().manual_seed(0)
+    pairs = [tuple(torch.randint(9, (2, 90), generator=random)) for _ in range(2)]
+    wrapped = nervecode.wrap(Rating(), ["users", "items"])
+    with pytest.warns(UserWarning, match="call= is given without labels="):
+        wrapped.fit(pairs, call=lambda model, batch: model(*batch))
+    assert wrapped.coder("users").codes.num_classes == 1
+    assert wrapped.layer_names == ("users", "items")
 
 
 def test_a_last_batch_of_one_and_a_model_that_squeezes_it() -> None:

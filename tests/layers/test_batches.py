@@ -149,8 +149,8 @@ def test_a_call_and_labels_for_every_other_batch() -> None:
     assert equal(output, ((X,), {"mask": mask}))
     assert equal(labels, Y)
     assert read((X, mask, Y), call=lambda model, batch: model(batch[0]))[1] is None
-    assert equal(read((X, Y), call=lambda model, batch: model(batch[0]))[1], Y)
-    assert read((X, X), call=lambda model, batch: model(batch[0]))[1] is None
+    assert read((X, Y), call=lambda model, batch: model(batch[0]))[1] is None
+    assert equal(read((X, Y), call=lambda m, b: m(b[0]), labels=lambda b: b[1])[1], Y)
 
     encoding = BatchEncoding({"a": X, "label": Y})
     output, labels = read(encoding, call=lambda model, batch: model(batch["a"], batch))

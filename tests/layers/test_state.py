@@ -13,6 +13,7 @@ from torch.func import functional_call, grad
 from torch.optim.swa_utils import AveragedModel
 
 import nervecode
+from nervecode.errors import InputError
 from nervecode.layers import FittedCoder, LearnedCoder, WrappedModel
 from tests.layers.zoo import mlp
 
@@ -128,6 +129,37 @@ def test_averaged_model(ready: WrappedModel) -> None:
     other = AveragedModel(fresh())
     other.load_state_dict(averaged.state_dict())
     assert_same(other.module, ready)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.int64])
+def test_a_converted_description_is_refused_by_name(ready: WrappedModel, kind: torch.dtype) -> None:
+    state = {key: value.to(kind) for key, value in ready.state_dict().items()}
+    with pytest.raises(InputError, match=rf"'nervecode\.#header': found {kind}, allowed: the byte"):
+        fresh().load_state_dict(state)
+    averaged = ready.state_dict() | {"nervecode.#header": torch.arange(9, dtype=torch.uint8)}
+    with pytest.raises(
+        InputError, match=r"'nervecode\.#header': found no JSON, allowed: the bytes"
+    ):
+        fresh().load_state_dict(averaged)
+
+
+def test_rounded_codes_are_told(ready: WrappedModel) -> None:
+    state = ready.state_dict()
+    state |= {k: v.half() for k, v in state.items() if k.startswith("nervecode.0.")}
+    with pytest.warns(
+        UserWarning, match=r"'nervecode\.0\..*of lower precision than they were fitt"
+    ):
+        fresh().load_state_dict(state)
+
+
+def test_hashes_of_a_former_kind_are_not_compared(ready: WrappedModel) -> None:
+    state = ready.state_dict()
+    state["nervecode.#fit_inputs"] = state.pop("nervecode.#fit_hashes")
+    other = fresh()
+    other.load_state_dict(state)
+    assert other.fit_inputs is None
+    with pytest.warns(UserWarning, match="do not tell which inputs fitted them"):
+        other.calibrate(data(2))
 
 
 def test_averages_of_learned_codes() -> None:

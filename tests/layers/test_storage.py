@@ -61,7 +61,7 @@ def test_saving_replaces_the_file_and_leaves_nothing_else(saved: Path) -> None:
 
 
 def test_the_model_itself_is_not_in_the_file(saved: Path) -> None:
-    own = ("coders.", "calibration.", "fit_inputs")
+    own = ("coders.", "calibration.", "fit_hashes")
     assert all(key.startswith(own) for key in load_file(saved))
 
 
