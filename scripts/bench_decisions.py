@@ -11,7 +11,8 @@ spread differs from class to class, with their standard errors.
 
 `batch`: mean shares of ID inputs among those that Benjamini and Hochberg's procedure selects.
 
-`layers`: false alarms of the default score where six layers know nothing of one another.
+`layers`: false alarms of the default score where six layers know nothing of one another, and
+where one input in a hundred, of calibration and of those judged, is a million times further away.
 
 `digits`: a small network that learned eight of the ten digits; what it is calibrated on and
 judged by is drawn anew each time from inputs that fitted neither.
@@ -102,20 +103,26 @@ def batch(repeats: int) -> None:
 
 def layers(repeats: int) -> None:
     """Code length and regret of a layer are log-normal, and so are those of the inputs judged."""
-    print("\n| calibration inputs | alpha (%) | false alarms (%) |\n| ---: | ---: | ---: |")
+    print("\n| calibration inputs | alpha (%) | false alarms (%) | with broken inputs (%) |")
+    print("| ---: | ---: | ---: | ---: |")
     random = torch.Generator().manual_seed(6)
 
-    def drawn(count: int) -> dict[str, Tensor]:
+    def drawn(count: int, broken: float) -> dict[str, Tensor]:
         scores = torch.randn(6, count, 2, generator=random).mul(1.5).exp()
+        scores[:, torch.rand(count, generator=random) < broken] *= 1e6
         return {f"layer {number}": layer for number, layer in enumerate(scores)}
 
     for n, alpha in ((19, 0.1), (39, 0.05), (99, 0.01), (299, 0.01)):
-        rates = []
-        for _ in range(repeats):
-            calibration = LayerCalibration(drawn(n), "code_length")
-            p_values = calibration.calibrator.p_values(calibration.aggregate(drawn(200)))
-            rates.append(float((p_values <= alpha).double().mean()))
-        print(f"| {n} | {100 * alpha:.0f} | {with_error(rates)} |")
+        cells = []
+        for broken in (0.0, 0.01):
+            rates = []
+            for _ in range(repeats):
+                calibration = LayerCalibration(drawn(n, broken), "code_length")
+                scores = calibration.aggregate(drawn(200, broken))
+                p_values = calibration.calibrator.p_values(scores)
+                rates.append(float((p_values <= alpha).double().mean()))
+            cells.append(with_error(rates))
+        print(f"| {n} | {100 * alpha:.0f} | {' | '.join(cells)} |")
 
 
 def digits(repeats: int) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nervecode.scoring.combine import Standard, scaling
+from nervecode.scoring.combine import Standard, scaling, within_reach
 from nervecode.scoring.rarity import Rarity
 from nervecode.scoring.readings import LayerReadings
 
@@ -117,9 +117,9 @@ class ClassStandard(NamedTuple):
             scores: (n,) what the input of each scores where it is none of them.
         """
         counts, own = _of_classes(calibration, classes)
-        counts, n = counts[classes], counts.sum()
-        own = Standard(*[values[classes] for values in own]).without(calibration, counts)
-        everyone = Standard.measured(calibration).without(calibration, n)
+        counts, n, members = counts[classes], counts.sum(), within_reach(calibration)
+        own = Standard(*[values[classes] for values in own]).without(members, counts)
+        everyone = Standard.measured(calibration).without(members, n)
         return _drawn_together(counts - 1, own, everyone)(scores)
 
     def __call__(self, scores: Tensor, classes: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class ClassStandard(NamedTuple):
 
 def _of_classes(scores: Tensor, classes: Tensor) -> tuple[Tensor, Standard]:
     """(K + 1,) counts, and means and deviations, of (n,) scores by class; 0 for empty classes."""
-    number, scores = 2 + int(classes.max()), scores.double()
+    number, scores = 2 + int(classes.max()), within_reach(scores)
     counts = torch.bincount(classes, minlength=number).double()
 
     def mean(values: Tensor) -> Tensor:

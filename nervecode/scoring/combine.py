@@ -11,10 +11,13 @@ from torch import Tensor
 from nervecode.errors import InputError
 
 NEGLIGIBLE = 1e-12  # a spread below this share of the size of a score is rounding
+REACH = 30  # interquartile ranges from the median; what is further away counts as that far
 
 
 class Standard(NamedTuple):
     """Mean and deviation of calibration scores, by which others are standardised.
+
+    Of scores within reach, see `within_reach`.
 
     Attributes:
         centre: (...) means, float64.
@@ -34,22 +37,22 @@ class Standard(NamedTuple):
     @classmethod
     def measured(cls, calibration: Tensor) -> Standard:
         """The mean and deviation of (n, ...) scores as they are."""
-        scores = calibration.double()
+        scores = within_reach(calibration)
         return cls(scores.mean(0), scores.std(0, correction=0))
 
     @classmethod
     def held_out(cls, calibration: Tensor) -> Tensor:
         """(n, ...) z-scores of the calibration scores, each among the others alone, float64."""
-        scores = calibration.double()
+        scores = within_reach(calibration)
         everyone = cls.measured(scores)
         centre, spread = everyone.without(scores, scores.new_tensor(len(scores)))
-        return cls(centre, scaling(spread, centre))(scores)
+        return cls(centre, scaling(spread, centre))(calibration.double())
 
     def without(self, members: Tensor, counts: Tensor) -> Standard:
         """For each of some members of groups, what is left of its group's figures without it.
 
         Args:
-            members: (...) scores.
+            members: (...) scores, within reach.
             counts: (...) sizes of their groups, whose measured mean and deviation these are.
         """
         others = (counts - 1).clamp_min(1)
@@ -62,6 +65,18 @@ class Standard(NamedTuple):
     def __call__(self, scores: Tensor) -> Tensor:
         """(N, ...) z-scores, float64."""
         return (scores - self.centre) / self.spread
+
+
+def within_reach(scores: Tensor) -> Tensor:
+    """(n, ...) scores, float64, with those beyond `REACH` interquartile ranges brought there.
+
+    One broken input would else be all that mean and deviation say: what tells the others apart
+    would vanish beside it. Where the middle half of the scores is one value, nothing is moved.
+    """
+    known, n = scores.double(), len(scores)
+    low, middle, high = (known.kthvalue(1 + (n - 1) * k // 4, dim=0).values for k in (1, 2, 3))
+    reach = torch.where(high > low, REACH * (high - low), torch.inf)
+    return torch.clamp(known, middle - reach, middle + reach)
 
 
 def scaling(spread: Tensor, centre: Tensor) -> Tensor:

@@ -194,6 +194,14 @@ def standard(known: Array, score: float) -> float:
     return float((score - mean) / math.sqrt(sum((k - mean) ** 2 for k in known) / len(known)))
 
 
+def within_reach(known: Array) -> Array:
+    """What is further than 30 interquartile ranges from the median, brought there."""
+    ordered, last = sorted(known), len(known) - 1
+    low, middle, high = (ordered[math.floor(last * k / 4)] for k in (1, 2, 3))
+    reach = 30 * (high - low) if high > low else math.inf
+    return np.array([min(max(k, middle - reach), middle + reach) for k in known])
+
+
 def rarity(known: Array, score: float) -> float:
     """Bits of the p-value up to the 90 % quantile, of an exponential tail above it."""
     ordered = sorted(known)

@@ -40,6 +40,12 @@ def mean_standard(known: dict[str, Array], new: dict[str, Array], part: int) -> 
     )
 
 
+def reached(known: dict[str, Array]) -> dict[str, Array]:
+    """The readings that means and deviations are of."""
+    return {name: np.stack([oracle.within_reach(c) for c in rows.T], 1)
+            for name, rows in known.items()}  # fmt: skip
+
+
 def given_class(known: Array, of_known: Array, score: float, k: float) -> float:
     """Standardised by the class, whose figures weigh n_k / (n_k + 20)."""
     own = known[of_known == k]
@@ -57,7 +63,7 @@ def alone_standard(known: dict[str, Array], part: int) -> Array:
     """(n,) the same of each calibration input, with the figures of the others."""
     rows = range(len(next(iter(known.values()))))
     return np.concatenate([
-        mean_standard({n: without(r, i) for n, r in known.items()},
+        mean_standard({n: without(r, i) for n, r in reached(known).items()},
                       {n: r[i : i + 1] for n, r in known.items()}, part)
         for i in rows
     ])  # fmt: skip
@@ -66,16 +72,17 @@ def alone_standard(known: dict[str, Array], part: int) -> Array:
 def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array, Array]:
     """Scores of new inputs, and of the calibration inputs, each among the others alone."""
     classes = known["head:label"][:, 1]
-    lengths, alone = mean_standard(known, known, 0), alone_standard(known, 0)
+    lengths, alone = mean_standard(reached(known), known, 0), alone_standard(known, 0)
+    moderate = oracle.within_reach(lengths)
     own, own_alone = (
         np.array([
-            given_class(without(lengths, i), without(classes, i), one[i], classes[i])
+            given_class(without(moderate, i), without(classes, i), one[i], classes[i])
             for i in range(len(lengths))
         ])
         for one in (lengths, alone)
     )  # fmt: skip
     weights, label = (3 / 2, 1, 1), known["head:label"][:, 0]
-    terms = [own, mean_standard(known, known, 1), label]
+    terms = [own, mean_standard(reached(known), known, 1), label]
     alone_terms = [own_alone, alone_standard(known, 1), label]
     held_out = [
         np.dot(weights, [oracle.rarity(without(t, i), s[i])
@@ -83,16 +90,19 @@ def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array,
         for i in range(len(own))
     ]  # fmt: skip
     fresh = [
-        [given_class(lengths, classes, s, k) for s, k in
-         zip(mean_standard(known, new, 0), new["head:label"][:, 1], strict=True)],
-        mean_standard(known, new, 1), new["head:label"][:, 0],
+        [given_class(moderate, classes, s, k) for s, k in
+         zip(mean_standard(reached(known), new, 0), new["head:label"][:, 1], strict=True)],
+        mean_standard(reached(known), new, 1), new["head:label"][:, 0],
     ]  # fmt: skip
     scores = [[oracle.rarity(t, s) for s in row] for t, row in zip(terms, fresh, strict=True)]
     return np.dot(weights, scores), np.array(held_out)
 
 
-def test_code_length_and_its_p_values() -> None:
+@pytest.mark.parametrize("broken", [0, 1, 7])
+def test_code_length_and_its_p_values(broken: int) -> None:
     known, new = readings(70, 0), readings(25, 1)
+    known["layer0"][:broken] += 1e6
+    known["layer1"][10 : 10 + broken, 1] -= 1e3
     new["layer0"][:5, 0] += 40
     new["head:label"][5:8, 1] = CLASSES  # a class that calibration never showed
     scores, held_out = code_lengths(known, new)

@@ -11,6 +11,7 @@ from nervecode.core import Codebook, CodingTrace, SoftCode
 from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
+from nervecode.scoring.combine import within_reach
 from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
 from nervecode.scoring.rarity import Rarity, rarity
 from nervecode.scoring.readings import LayerReadings
@@ -215,6 +216,33 @@ def test_layers_that_know_nothing_of_one_another_keep_alpha(n: int, alpha: float
         rates.append((p <= alpha).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.4 * alpha < rate < alpha + 2 * error
+
+
+@pytest.mark.parametrize("far", [1e2, 1e5, 1e12])
+@pytest.mark.parametrize(("n", "share"), [(50, 0.02), (100, 0.05), (400, 0.01)])
+def test_a_few_broken_inputs_among_others_keep_alpha(n: int, share: float, far: float) -> None:
+    """They are not to be all that the scale of the others is made of."""
+    generator, rates = torch.Generator().manual_seed(0), []
+    for _ in range(40):
+        layers = torch.randn(n + 200, 3, 2, generator=generator)
+        layers[torch.rand(n + 200, generator=generator) < share] += far
+        known, new = ({str(i): p[:, i] for i in range(3)} for p in (layers[:n], layers[n:]))
+        calibration = LayerCalibration(known, "code_length")
+        p = calibration.calibrator.p_values(calibration.aggregate(new))
+        rates.append((p <= 0.1).double().mean())
+    rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
+    assert 0.05 < rate < 0.1 + 2 * error
+
+
+def test_what_is_within_reach_is_left_as_it_is() -> None:
+    scores = torch.randn(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.equal(within_reach(scores), scores)
+    scores[0] = 1e9
+    assert torch.equal(within_reach(scores)[1:], scores[1:])
+    assert (within_reach(scores)[0] < 60).all()
+    rare = torch.zeros(9)  # whose middle half is one value
+    rare[0] = 1e9
+    assert torch.equal(within_reach(rare), rare.double())
 
 
 def test_common_values_are_no_surprise_beside_few_others() -> None:
