@@ -1,6 +1,7 @@
 """Mathematics on tensors: codebooks, codes, traces, moments, reducers. Imports torch only."""
 
 from nervecode.core.batch import BatchShape
+from nervecode.core.call import Call
 from nervecode.core.code import SoftCode
 from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
 from nervecode.core.gaussian import GaussianCode
@@ -16,6 +17,7 @@ __all__ = [
     "MIXTURE",
     "REDUCERS",
     "BatchShape",
+    "Call",
     "ClassMoments",
     "Codebook",
     "CodingTrace",

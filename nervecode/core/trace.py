@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from nervecode.core.call import UNKNOWN, Call
 from nervecode.core.code import SoftCode
 
 
@@ -22,6 +23,7 @@ class CodingTrace:
             learned codebook, which has no background.
         places: of a code by position the places that an input has, (T,) or (H, W): there are as
             many rows as inputs and places together, one input after another.
+        call: what is known of the call that it is of.
     """
 
     surprise: Tensor
@@ -29,6 +31,7 @@ class CodingTrace:
     vector: Tensor
     regret: Tensor | None = None
     places: tuple[int, ...] = ()
+    call: Call = UNKNOWN
 
     @property
     def inputs(self) -> int:

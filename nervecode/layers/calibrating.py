@@ -113,7 +113,7 @@ def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class:
         calibration = LayerCalibration(
             rows.layers, method, by_class=by_class, predicted=rows.predicted, weights=rows.weights
         )
-    condition = Condition.of(watched.model)
+    condition = Condition.of(watched.model, watched.condition.codes)
     if watched.condition.digest not in (None, condition.digest):
         watched._remarks.tell("calibrate: the weights have changed since the fit", again=True)
     _set(watched, calibration, condition)
@@ -137,7 +137,7 @@ def read_calibration(
     rows, predicted, weighed, sample = [], [], [], PositionSample(1, seed=1)
     for batch in batches:
         output, traces = traced(watched, batch.run, batch.mask)
-        layers = one_place_each(traces.layers, traces.mask, sample)
+        layers = one_place_each(traces.layers, traces.call.mask, sample)
         rows.append({name: readings(name, trace) for name, trace in layers.items()})
         predicted.append(predicted_classes(output))
         if weights is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from nervecode.layers.look import Look
+from nervecode.layers.look import TRAINING, Look
 from nervecode.layers.weights import weights_digest
 
 CHANGED = "the model has other weights than its codes were made for; fit and calibrate again"
@@ -28,10 +29,12 @@ class Condition:
 
     Args:
         digest: the hash of the weights; None where it is not known.
+        codes: a name of the codes, that no others have; None for a new one.
     """
 
-    def __init__(self, digest: str | None = None) -> None:
+    def __init__(self, digest: str | None = None, codes: str | None = None) -> None:
         self.digest = digest
+        self.codes = codes or secrets.token_hex(8)
         self._look: Look | None = None
         self._holds = True
         self._hashed = True  # the weights as they were looked at last
@@ -39,9 +42,9 @@ class Condition:
         self._misses = 0  # hashes since they last held
 
     @classmethod
-    def of(cls, model: nn.Module) -> Condition:
+    def of(cls, model: nn.Module, codes: str | None = None) -> Condition:
         """That of a model as it is."""
-        condition = cls()
+        condition = cls(codes=codes)
         condition._look = Look(model)
         condition.digest = weights_digest(model)
         return condition
@@ -52,7 +55,9 @@ class Condition:
         `surely` is as in `has_weights_of`.
         """
         if torch.compiler.is_compiling():
-            moody = {} if self._look is None else self._look.guarded
+            if self._look is None:  # as after a state dict was loaded
+                return TRAINING if model.training else ""
+            moody = self._look.guarded
         elif not self.has_weights_of(model, surely=surely):
             return CHANGED
         else:
@@ -106,5 +111,5 @@ class Condition:
                 "calibrate do"
             )
 
-    def __reduce__(self) -> tuple[type[Condition], tuple[str | None]]:
-        return Condition, (self.digest,)
+    def __reduce__(self) -> tuple[type[Condition], tuple[str | None, str]]:
+        return Condition, (self.digest, self.codes)

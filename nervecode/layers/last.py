@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
-from torch import Tensor, nn
-
-from nervecode.core import CodingTrace
+from nervecode.core import Call, CodingTrace
+from nervecode.core.call import UNKNOWN
 
 
 class Traces(NamedTuple):
@@ -15,20 +14,11 @@ class Traces(NamedTuple):
 
     Attributes:
         layers: layer -> trace.
-        size: B; None where nothing tells.
-        remark: why the codes do not hold for the call, in words; empty where they do, None where
-            nobody looked.
-        mask: (B, ...) true at the real positions of the call, where it tells.
-        predicted: (B,) classes, where the calibration needs them from the output.
-        coders: what coded them; None where that is not known.
+        call: what is known of the call.
     """
 
     layers: dict[str, CodingTrace]
-    size: int | None = None
-    remark: str | None = None
-    mask: Tensor | None = None
-    predicted: Tensor | None = None
-    coders: nn.ModuleDict | None = None
+    call: Call = UNKNOWN
 
 
 NONE = Traces({})

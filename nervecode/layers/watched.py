@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nervecode.core import BatchShape, CodingTrace
+from nervecode.core import BatchShape, Call, CodingTrace
+from nervecode.core.call import UNKNOWN
 from nervecode.errors import InputError, did_you_mean
 from nervecode.layers.bypass import Bypass
 from nervecode.layers.call import Arguments, masked_parts
@@ -30,6 +32,9 @@ COMPILED = (
     "the model was compiled in place, by model.compile(), and runs uncompiled while it is watched; "
     "torch.compile(wrapped.score) compiles both"
 )
+
+
+DISABLED = "coding is disabled or bypassed"
 
 
 class Watched(nn.Module):
@@ -70,7 +75,7 @@ class Watched(nn.Module):
         output, traces = watched_call(self, args, kwargs)
         if not torch.compiler.is_compiling():
             self._last.keep(traces)
-        return output, traces.layers
+        return output, {n: replace(trace, call=traces.call) for n, trace in traces.layers.items()}
 
     @contextmanager
     def recording(
@@ -83,7 +88,7 @@ class Watched(nn.Module):
         """
         self._last.forget()
         readings: dict[str, Any] = {}
-        with self._taps.watched(Reading(self, readings, read or _code, mask)):
+        with self._taps.watched(Reading(self, readings, read or partial(_code, self), mask)):
             yield readings
 
     def replace_coders(self, coders: Mapping[str, Coder]) -> None:
@@ -144,15 +149,18 @@ def watched_call(
     model = uncompiled(eager(watched.model))
     if model is not eager(watched.model) and not torch.compiler.is_compiling():
         watched._remarks.tell(COMPILED)
-
-    def run(*args: Any, **kwargs: Any) -> tuple[Any, Traces]:
+    if compiled is None or torch.compiler.is_compiling():
         return traced(watched, partial(model, *args, **kwargs), mask)
 
-    if compiled is None or torch.compiler.is_compiling():
-        return run(*args, **kwargs)
+    def run(*args: Any, **kwargs: Any) -> tuple[Any, Traces]:
+        return traced(watched, partial(model, *args, **kwargs), mask, UNKNOWN)
+
     # A compiled graph says nothing to the outside: the reading is compiled together with it.
-    together: tuple[Any, Traces] = compiled(run)(*args, **kwargs)
-    return together
+    known = call_of(watched)
+    output, traces = compiled(run)(*args, **kwargs)
+    call = traces.call
+    known = known._replace(size=call.size, mask=call.mask, predicted=call.predicted)
+    return output, Traces(traces.layers, known._replace(remark=call.remark or known.remark))
 
 
 def eager(model: nn.Module) -> nn.Module:
@@ -167,26 +175,30 @@ def uncompiled(model: nn.Module) -> Callable[..., Any]:
 
 
 def traced(
-    watched: Watched, run: Callable[[], Any], mask: Tensor | None = None
+    watched: Watched, run: Callable[[], Any], mask: Tensor | None = None, call: Call | None = None
 ) -> tuple[Any, Traces]:
-    """What `run`, which calls the model, returns, and what the layers said meanwhile."""
+    """What `run`, which calls the model, returns, and what the layers said meanwhile.
+
+    `call` is what is known of the call; None has it looked at.
+    """
     watched._last.forget()  # its memory is free for this call, and a call that fails leaves none
-    # What calls a graph looks afterwards: it sees the weights' versions, which the graph cannot.
-    remark = None if torch.compiler.is_compiling() else misfit(watched)
+    call = call or call_of(watched)  # first: a fit in another thread replaces the coders
     readings: dict[str, Any] = {}
     reading = Reading(watched, readings, _project, mask)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if not watched.coding_enabled or watched._bypass or tracing:
         output = run()
-        return output, Traces({}, reading.size({}, output), "coding is disabled or bypassed")
+        size = reading.size({}, output)
+        return output, Traces({}, call._replace(size=size, remark=DISABLED))
     with watched._taps.watched(reading):
         output = run()
     layers = reading.traces(output)
     known = watched.calibration
     predicted = predicted_classes(output) if known and known.needs_predictions else None
     size = reading.size(layers, output)
-    coders = None if torch.compiler.is_compiling() else reading.coders
-    return output, Traces(layers, size, remark, reading.batch.mask, predicted, coders)
+    return output, Traces(
+        layers, call._replace(size=size, mask=reading.batch.mask, predicted=predicted)
+    )
 
 
 def answer_of(output: Any) -> Any:
@@ -204,9 +216,16 @@ def predicted_classes(output: Any) -> Tensor | None:
     return logits.detach().argmax(1)
 
 
-def misfit(watched: Watched) -> str:
-    """Why a calibrated model's codes do not hold now, in words; empty where they do."""
-    return "" if watched.calibration is None else watched.condition.complaint(watched.model)
+def call_of(watched: Watched) -> Call:
+    """What is known of a call that is made now; within a graph the weights are not looked at."""
+    condition = watched.condition
+    known = watched.calibration is not None or condition.digest is not None
+    return Call(
+        remark=condition.complaint(watched.model) if known else "",
+        codes=condition.codes,
+        weights=condition.digest,
+        looked=not torch.compiler.is_compiling(),
+    )
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -219,6 +238,6 @@ def _project(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | 
     return coder.project(activation, batch)
 
 
-def _code(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace:
+def _code(watched: Watched, coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace:
     trace: CodingTrace = coder(activation, batch)
-    return trace
+    return replace(trace, call=call_of(watched))

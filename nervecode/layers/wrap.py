@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nervecode.core import CodingTrace, SoftAssignment
+from nervecode.core import Call, CodingTrace, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
 from nervecode.layers.batch_parts import given_mask
@@ -20,7 +20,7 @@ from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
 from nervecode.layers.reading import reason
 from nervecode.layers.select import Selector, need_module
-from nervecode.layers.watched import Watched, misfit, watched_call
+from nervecode.layers.watched import Watched, watched_call
 from nervecode.scoring.aggregate import aggregate
 from nervecode.scoring.over_layers import stack_layers
 from nervecode.scoring.surprise import AggregatedSurprise, unknown_surprise
@@ -29,6 +29,9 @@ UNTRACED = (
     "surprise: no trace; run a forward of the wrapped model with coding enabled, and ask before "
     "the model runs otherwise; score(x) gives output and surprise of one call"
 )
+
+REPLACED = "the codes were replaced since the call"
+EARLIER = "the calibration is of other weights than the call, or later than it"
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -175,7 +178,7 @@ class WrappedModel(Watched):
         self, traces: Mapping[str, CodingTrace], method: str | None = None
     ) -> AggregatedSurprise:
         """The surprise of given traces; see `surprise`."""
-        return _asked(self, Traces(dict(traces)), method)
+        return _asked(self, _given(self, traces), method)
 
     def export(
         self, path: str | Path, example: Any, **options: Unpack[ExportOptions]
@@ -235,25 +238,46 @@ def _asked(wrapped: WrappedModel, traces: Traces, method: str | None) -> Aggrega
     return _aggregate(wrapped, traces, method)
 
 
+def _given(wrapped: WrappedModel, traces: Mapping[str, CodingTrace]) -> Traces:
+    """Traces with the first of their calls that speaks against them, if one does."""
+    calls = [trace.call for trace in traces.values()]
+    if wrapped.calibration is not None:
+        calls.sort(key=lambda call: not _misfit(wrapped, call))
+    return Traces(dict(traces), *calls[:1])
+
+
 def _aggregate(
     wrapped: WrappedModel, traces: Traces, method: str | None = None
 ) -> AggregatedSurprise:
     """The surprise of some traces; what is to be remarked on is told."""
-    remark = misfit(wrapped) if traces.remark is None else traces.remark
-    calibration = wrapped.calibration
-    if traces.coders not in (None, wrapped.coders):  # asked last: a fit drops the calibration first
-        remark = remark or "the codes were replaced since the call"
+    calibration, call = wrapped.calibration, traces.call
+    # Asked last: a fit drops the calibration first.
+    remark = call.remark if calibration is None else _misfit(wrapped, call)
     surprise = aggregate(
         traces.layers,
         calibration,
         method,
-        size=traces.size,
-        predicted=traces.predicted,
-        remark=remark or "",
+        size=call.size,
+        predicted=call.predicted,
+        remark=remark,
     )
     if surprise.remark and not torch.compiler.is_compiling():  # a whole graph cannot warn
         wrapped._remarks.tell(surprise.remark, about=surprise.remark.partition(":")[0])
     return surprise
+
+
+def _misfit(wrapped: WrappedModel, call: Call) -> str:
+    """Why the codes, as they are calibrated, are not those of a call, in words."""
+    condition = wrapped.condition
+    if not call.codes:
+        return condition.complaint(wrapped.model)
+    if call.codes != condition.codes:
+        return REPLACED
+    if call.weights != condition.digest:
+        return EARLIER
+    if call.remark or call.looked or torch.compiler.is_compiling():
+        return call.remark
+    return "" if condition.has_weights_of(wrapped.model) else CHANGED
 
 
 def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
@@ -262,7 +286,7 @@ def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
         return _aggregate(wrapped, traces)
     except Exception as error:
         wrapped._remarks.tell(f"score: {reason(error)}")
-        calibration, size = wrapped.calibration, traces.size or 0
+        calibration, size = wrapped.calibration, traces.call.size or 0
         if calibration is None:
             return unknown_surprise(size, reason(error))
         return calibration.score({}, size=size, remark=reason(error))
