@@ -45,7 +45,9 @@ def serve(guarded: nervecode.WrappedModel, held_out: Tensor, incoming: Iterator[
     with torch.no_grad():
         _, known = guarded.score(held_out)
     ranks = LayerRanks(dict(zip(known.layers, known.by_layer.T.numpy(), strict=True)))
-    monitor = Monitor(len(held_out), run_length=RUN_LENGTH, layers=ranks.names)
+    assert guarded.calibration is not None
+    scores = guarded.calibration.scores.numpy()
+    monitor = Monitor(scores, run_length=RUN_LENGTH, layers=ranks.names)
     for number, x in enumerate(incoming, 1):
         with torch.no_grad():
             output, surprise = guarded.score(x[None])

@@ -2,11 +2,15 @@
 """What the monitor promises and what it sees.
 
     python scripts/bench_monitor.py null [--streams 1000] [--length 10000]
+    python scripts/bench_monitor.py ties [--streams 1000] [--length 10000]
     python scripts/bench_monitor.py speed
     python scripts/bench_monitor.py change [--streams 40] [--calibration 1000] [--others CUSUM,MMD]
 
 `null`: shares of streams without a change that raise an alarm, and run lengths, beside a plain
 martingale, which takes p-values of one calibration set for independent.
+
+`ties`: the same shares for scores of which many are equal, by a monitor that was given the
+calibration scores, and by one that was given their number alone.
 
 `speed`: processor time of one update.
 
@@ -26,7 +30,9 @@ import site
 import subprocess
 import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
@@ -70,6 +76,39 @@ def null(streams: int, length: int) -> None:
             f"{np.median(lengths):,.0f} |",
             flush=True,
         )
+
+
+def _harmonic(rng: np.random.Generator, n: int) -> np.ndarray:
+    """-log2 of the harmonic combination of the p-values of four dependent layers, cut at p = 1."""
+    surprise = rng.normal(size=(n, 4)) + rng.normal(size=(n, 1))
+    p = np.vectorize(NormalDist(0, 2**0.5).cdf)(-surprise)
+    return -np.log2(np.minimum(np.e * np.log(4) * 4 / (1 / p).sum(1), 1.0))
+
+
+TIED: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "four values": lambda rng, n: rng.integers(0, 4, n).astype(float),
+    "four values, the highest 2 %": lambda rng, n: rng.choice(4, n, p=[0.7, 0.2, 0.08, 0.02]),
+    "half at the lowest value": lambda rng, n: np.maximum(rng.normal(size=n), 0),
+    "half at the highest value": lambda rng, n: np.minimum(rng.normal(size=n), 0),
+    "harmonic, cut at 0 bits": _harmonic,
+    "no ties": lambda rng, n: rng.normal(size=n),
+}
+
+
+def ties(streams: int, length: int) -> None:
+    print(f"{streams} streams of {length:,} inputs without a change, alpha 0.05\n")
+    print("| score | n | given the scores | given n alone |\n| --- | ---: | ---: | ---: |")
+    for name, draw in TIED.items():
+        for n in SIZES[:2]:
+            rng = np.random.default_rng(n)
+            told, counted = [], []
+            for _ in range(streams):
+                calibration = draw(rng, n)
+                p = p_values(calibration, draw(rng, length))
+                for monitor, alarms in ((calibration, told), (n, counted)):
+                    evidence = Monitor(monitor, alpha=0.05).update_many(p)
+                    alarms.append((evidence >= np.log10(20)).any())
+            print(f"| {name} | {n:,} | {np.mean(told):.3f} | {np.mean(counted):.3f} |", flush=True)
 
 
 def speed() -> None:
@@ -290,7 +329,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("part", choices=("null", "speed", "change"))
+    parser.add_argument("part", choices=("null", "ties", "speed", "change"))
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--length", type=int, default=10_000)
     parser.add_argument("--calibration", type=int, default=1000)
@@ -300,6 +339,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.part == "null":
         null(given.streams, given.length)
+    elif given.part == "ties":
+        ties(given.streams, given.length)
     elif given.part == "speed":
         speed()
     else:

@@ -32,14 +32,22 @@ class Evidence:
         self.gain = np.zeros(shape)
         self.began = np.zeros(shape, dtype=np.int64)
 
-    def step(self, rows: int | slice, log_e: np.ndarray, log_stake: float, number: int) -> None:
-        """Take the input of a number, from 1, into some rows."""
-        wealth = np.logaddexp(self.wealth[rows], log_stake) + log_e
+    def after(
+        self, rows: int | slice, log_e: np.ndarray, log_stake: float, number: int
+    ) -> tuple[np.ndarray, ...]:
+        """What becomes of some rows with the input of a number, from 1; for `put`."""
         gain = self.gain[rows]
-        self.began[rows] = np.where(gain > 0, self.began[rows], number)
-        self.gain[rows] = np.maximum(gain, 0.0) + log_e
-        self.wealth[rows] = wealth
-        self.means[rows] = log_mean(wealth)
+        wealth = np.logaddexp(self.wealth[rows], log_stake) + log_e
+        return (
+            wealth,
+            log_mean(wealth),
+            np.maximum(gain, 0.0) + log_e,
+            np.where(gain > 0, self.began[rows], number),
+        )
+
+    def put(self, rows: int | slice, after: tuple[np.ndarray, ...]) -> None:
+        """Take what `after` gave."""
+        self.wealth[rows], self.means[rows], self.gain[rows], self.began[rows] = after
 
     def block(
         self, row: int, log_e: np.ndarray, log_stakes: np.ndarray, numbers: np.ndarray
@@ -76,6 +84,12 @@ def log_mean(wealth: np.ndarray) -> np.ndarray:
     """(..., B) -> (...,): ln of the weighted mean over the bettors."""
     mean: np.ndarray = np.logaddexp.reduce(wealth + LOG_WEIGHTS, axis=-1)
     return mean
+
+
+def log_add(first: float, second: float) -> float:
+    """Ln of the sum of two numbers, by their logarithms."""
+    more, less = max(first, second), min(first, second)
+    return more + math.log1p(math.exp(less - more))
 
 
 # A change that begins after t inputs is staked on with what 1 / log2(t + 2) loses from t to t + 1.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import numpy as np
 from nervecode.errors import InputError
 from nervecode.files import read_json, write_json
 from nervecode.monitor.alarm import Alarm
+from nervecode.monitor.checks import Label
 from nervecode.monitor.evidence import log10_of
-from nervecode.monitor.ranks import StreamRanks
-from nervecode.monitor.settings import Label, MonitorSettings
+from nervecode.monitor.quickest import quickest
+from nervecode.monitor.ranks import Ranked, StreamRanks
+from nervecode.monitor.settings import MonitorSettings
 from nervecode.monitor.state import as_plain, check_base, from_plain, merged
-from nervecode.monitor.stream import StreamState
-
-BLOCK = 4096  # inputs of `update_many` that are worked on at a time
-REACH = 1000  # inputs, all of the smallest p-value, within which an alarm must be possible
+from nervecode.monitor.stream import BLOCK, StreamState
 
 
 class Monitor:
@@ -32,8 +31,9 @@ class Monitor:
     what an alarm means.
 
     Args:
-        n_calibration: how many calibration inputs are behind the p-values. For p-values within the
-            predicted class (`ClassRanks`) a mapping class -> count: then classes are watched too.
+        n_calibration: (n,) scores of the calibration inputs behind the p-values; or n alone, for a
+            score that is never the same for two of them. For p-values within the predicted class
+            (`ClassRanks`) a mapping class -> either: then classes are watched too.
         alpha: the probability of a false alarm, however long the stream; 0.01 unless `run_length`.
         run_length: in the place of `alpha`, the mean number of inputs to a false alarm.
         layers: names of layers that come with a p-value of their own.
@@ -45,7 +45,7 @@ class Monitor:
 
     def __init__(
         self,
-        n_calibration: int | Mapping[Any, int],
+        n_calibration: int | Sequence[float] | np.ndarray | Mapping[Any, Any],
         *,
         alpha: float | None = None,
         run_length: float | None = None,
@@ -56,26 +56,9 @@ class Monitor:
             n_calibration, alpha, run_length, layers, calibration
         )
         self._log_threshold = math.log(self.settings.threshold)
+        self.quickest = quickest(self.settings)
         self._ranks = StreamRanks(self.settings)
-        self.quickest = self._quickest()
         self._stream = StreamState(self.settings)
-
-    def _quickest(self) -> int:
-        """The fewest inputs to an alarm: all are more surprising than any calibration input."""
-        row = int(self._ranks.n.argmax())
-        n = self._ranks.n[row]
-        p = np.full(REACH, 1 / (n + 1))
-        layers = np.full((REACH, len(self.settings.layers)), 0.5)
-        evidence = StreamState(self.settings).block(p, np.full(REACH, row), layers)
-        reached = np.flatnonzero(evidence >= self._log_threshold)
-        if not len(reached):
-            name = "alpha" if self.settings.run_length is None else "run_length"
-            raise InputError(
-                f"{name}: found {getattr(self.settings, name):g}, which {n} calibration "
-                f"inputs cannot serve: {REACH} inputs in a row that surprise more than all of them "
-                "would raise no alarm; allowed: a weaker promise, or more calibration inputs"
-            )
-        return int(reached[0]) + 1
 
     @property
     def inputs(self) -> int:
@@ -131,9 +114,13 @@ class Monitor:
             InputError: NaN, a p-value that the calibration never gives, or a layer or class that is
                 missing or unknown. The monitor is as it was.
         """
-        evidence = self._stream.step(*self._ranks.one(p_value, layers, predicted))
-        if evidence >= self._log_threshold and self._stream.alarm is None:
-            return self._stream.raise_alarm()
+        stream = self._stream
+        ranked = self._ranks.one(
+            p_value, layers, predicted, number=stream.inputs + 1, salt=stream.salt
+        )
+        evidence = stream.step(ranked)
+        if evidence >= self._log_threshold and stream.alarm is None:
+            return stream.raise_alarm()
         return None
 
     def update_many(
@@ -156,30 +143,31 @@ class Monitor:
         Raises:
             InputError: as `update`; none of the inputs was taken.
         """
-        p, rows, by_layer = self._ranks.many(p_values, layers, predicted)
+        stream = copy.deepcopy(self._stream)
+        ranked = self._ranks.many(
+            p_values, layers, predicted, number=stream.inputs + 1, salt=stream.salt
+        )
         evidence = [np.empty(0)]
-        for start in range(0, len(p), BLOCK):
-            part = slice(start, start + BLOCK)
-            layer_part = None if by_layer is None else by_layer[part]
-            evidence.append(self._block(p[part], rows[part], layer_part))
+        for start in range(0, len(ranked.p), BLOCK):
+            stream, after = self._block(stream, ranked.part(start, start + BLOCK))
+            evidence.append(after)
+        self._stream = stream
         return np.concatenate(evidence) / math.log(10)
 
-    def _block(self, p: np.ndarray, rows: np.ndarray, by_layer: np.ndarray | None) -> np.ndarray:
-        before = copy.deepcopy(self._stream)
-        evidence = self._stream.block(p, rows, by_layer)
+    def _block(self, stream: StreamState, ranked: Ranked) -> tuple[StreamState, np.ndarray]:
+        """The stream with these inputs, and ln of the evidence after each of them."""
+        before = copy.deepcopy(stream) if stream.alarm is None else stream
+        evidence = stream.block(ranked)
         raised = np.flatnonzero(evidence >= self._log_threshold)
         if before.alarm is not None or not len(raised):
-            return evidence
+            return stream, evidence
         # Back, and up to the input that raises it, for what is to be said there; then the rest.
         first = int(raised[0]) + 1
-        head = None if by_layer is None else by_layer[:first]
-        self._stream = before
-        self._stream.block(p[:first], rows[:first], head)
-        self._stream.raise_alarm()
-        if first < len(p):
-            rest = None if by_layer is None else by_layer[first:]
-            self._stream.block(p[first:], rows[first:], rest)
-        return evidence
+        before.block(ranked.part(0, first))
+        before.raise_alarm()
+        if first < len(evidence):
+            before.block(ranked.part(first, len(evidence)))
+        return before, evidence
 
     def restart(self, *, forget: bool = False) -> None:
         """Begin to collect evidence anew, after an alarm that was looked into.
@@ -220,36 +208,42 @@ class Monitor:
         """Take the state that `save` wrote; raises as `load_state_dict`, or where it is missing."""
         self.load_state_dict(read_json(Path(path)), where=str(path))
 
-    def merge(self, others: Sequence[Monitor], *, base: Monitor | None = None) -> None:
+    def merge(self, others: Iterable[Monitor], *, base: Monitor | None = None) -> None:
         """Join the streams that other workers have watched, at a time fixed beforehand.
 
         References add, and the evidence is the mean of the workers', which keeps the promise
-        whatever the dependence between the streams. The earliest alarm stays.
+        whatever the dependence between the streams. The earliest alarm stays. Numbers of inputs
+        are then those of all streams: an alarm was raised as many inputs ago as for its worker.
 
         Args:
             others: monitors of the same settings, each of inputs of its own.
             base: the monitor that all of them, this one too, were copies of when they began; None
-                where each began without any input.
+                where each began without any input, and none of them has been merged before.
 
         Raises:
-            InputError: what is no monitor, one of other settings, one that comes twice, or a base
-                that one of them did not begin with; none was joined.
+            InputError: what is no monitor, one of other settings, one that comes twice, one that
+                was merged before without a base, or a base that one of them did not begin with;
+                none was joined.
         """
-        _check_joined(self, others, base)
+        streams = [part._stream for part in (self, *_joined(self, others, base))]
         start = StreamState(self.settings) if base is None else base._stream
-        check_base([self._stream, *(other._stream for other in others)], start)
-        self._stream = merged([self._stream, *(other._stream for other in others)], start)
+        check_base(streams, start)
+        self._stream = merged(streams, start)
         if self.alarm is None and self._stream.log_evidence() >= self._log_threshold:
             self._stream.raise_alarm()
 
 
-def _check_joined(monitor: Monitor, others: Sequence[Monitor], base: Monitor | None) -> None:
-    """Refuse what is no monitor, one of other settings, and one that comes twice."""
-    named = [(f"monitor {i}", other) for i, other in enumerate(others)]
+def _joined(monitor: Monitor, others: Any, base: Any) -> list[Monitor]:
+    """The others, where they are monitors of the same settings, each of them once."""
+    if isinstance(others, str) or not isinstance(others, Iterable):
+        raise InputError(f"merge: found {others!r}, allowed: a list of monitors")
+    listed: list[Monitor] = list(others)
+    named = [(f"monitor {i}", other) for i, other in enumerate(listed)]
     for name, other in [*named, *([] if base is None else [("base", base)])]:
         if not isinstance(other, Monitor):
             raise InputError(f"merge: {name}: found {other!r}, allowed: a Monitor")
         if other.settings != monitor.settings:
             raise InputError(f"merge: {name}: found {other.settings}, allowed: {monitor.settings}")
-    if len({id(part) for part in (monitor, *others)}) <= len(others):
+    if len({id(part) for part in (monitor, *listed)}) <= len(listed):
         raise InputError("merge: found a monitor twice, allowed: each once")
+    return listed

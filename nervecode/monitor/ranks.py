@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.monitor.settings import Label, MonitorSettings
+from nervecode.monitor.checks import Label, as_array, as_label, as_labels, as_rank, as_ranks
+from nervecode.monitor.settings import MonitorSettings
+from nervecode.monitor.ties import TieBreaker
 
-SLACK = 0.05  # of a rank: what float32, or a few decimals in a file, may be off
+
+class Ranked(NamedTuple):
+    """One input of a stream, or N of them.
+
+    Attributes:
+        p: () or (N,) p-values, ties broken.
+        row: the row of each in a `StreamState`.
+        by_layer: (L,) or (N, L) p-values of the layers; None without layers.
+        salt: () or (N,) what an input adds to the salt of the draws after it; 0 without ties.
+    """
+
+    p: np.ndarray
+    row: Any
+    by_layer: np.ndarray | None
+    salt: Any
+
+    def part(self, start: int, stop: int) -> Ranked:
+        """Some of N inputs."""
+        at = slice(start, stop)
+        by_layer = None if self.by_layer is None else self.by_layer[at]
+        return Ranked(self.p[at], self.row[at], by_layer, self.salt[at])
 
 
 class StreamRanks:
@@ -26,138 +48,97 @@ class StreamRanks:
         counts = [count for _, count in settings.classes]
         self.n = np.array(counts or [settings.n_calibration])  # of each row
         self.n_layers = np.array(settings.n_calibration)
+        self._counts = self.n.tolist()
+        self._ties = TieBreaker(settings.ties, self.n) if any(settings.ties) else None
 
-    def one(self, p_value: float, layers: Any, predicted: Any) -> Ranked:
-        """Ranks of one input: () p-value, its row, (L,) layers."""
-        row = self._row(predicted)
-        p = np.array(as_rank("p_value", p_value, int(self.n[row])))
-        return p, row, self._by_layer(layers, ())
+    def one(self, p_value: Any, layers: Any, predicted: Any, *, number: int, salt: int) -> Ranked:
+        """The input of that number."""
+        row = self._row("predicted", predicted)
+        n = self._counts[row]
+        rank = given = as_rank("p_value", p_value, n)
+        by_layer = self._by_layer(layers, ())
+        if self._ties is None:
+            return Ranked(np.array(rank / (n + 1)), row, by_layer, 0)
+        rank = self._ties.one(rank, row, number, salt)
+        return Ranked(np.array(rank / (n + 1)), row, by_layer, given)
 
-    def many(self, p_values: Any, layers: Any, predicted: Any) -> RankedMany:
-        """Ranks of N inputs: (N,) p-values, their rows, (N, L) layers."""
+    def many(self, p_values: Any, layers: Any, predicted: Any, *, number: int, salt: int) -> Ranked:
+        """N inputs, the first of that number."""
         values = as_array("p_values", p_values)
         if values.ndim != 1:
             raise InputError(f"p_values: found shape {values.shape}, allowed: (N,)")
         rows = self._each_row(predicted, len(values))
-        return (
-            as_ranks("p_value", values, self.n[rows]),
-            rows,
-            self._by_layer(layers, values.shape),
-        )
+        n = self.n[rows]
+        ranks = given = as_ranks("p_value", values, n)
+        by_layer = self._by_layer(layers, values.shape)
+        if self._ties is None:
+            return Ranked(ranks / (n + 1), rows, by_layer, np.zeros_like(given))
+        added = given.astype(np.uint64)  # which wraps around, as the salt does
+        before = np.uint64(salt) + added.cumsum() - added
+        ranks = self._ties.many(ranks, rows, number + np.arange(len(ranks)), before)
+        return Ranked(ranks / (n + 1), rows, by_layer, given)
 
-    def _row(self, predicted: Label | None) -> int:
+    def _row(self, name: str, predicted: Any) -> int:
         if not self.rows:
             if predicted is None:
                 return 0
             raise InputError(
-                f"predicted: found {predicted!r}, but the p-values are of all classes together; "
+                f"{name}: found {predicted!r}, but the p-values are of all classes together; "
                 "allowed: with n_calibration for each class"
             )
-        if predicted not in self.rows:
-            hint = did_you_mean(str(predicted), map(str, self.rows))
-            raise InputError(f"predicted: found {predicted!r}; {hint}")
-        return self.rows[predicted]
+        if predicted is None:
+            raise InputError(f"{name}: found None, allowed: a class")
+        label = as_label(name, predicted)
+        if label not in self.rows:
+            raise InputError(f"{name}: found {label!r}; {self._allowed(label)}")
+        return self.rows[label]
+
+    def _allowed(self, label: Label) -> str:
+        alike = next((known for known in self.rows if str(known) == str(label)), None)
+        if alike is not None:
+            kind = "a text" if isinstance(alike, str) else "a whole number"
+            return f"allowed: {alike!r}, {kind}"
+        return did_you_mean(str(label), map(str, self.rows))
 
     def _each_row(self, predicted: Any, n: int) -> np.ndarray:
         if predicted is None:
-            return np.full(n, self._row(None) if n else 0)
-        labels = np.asarray(predicted).tolist()
-        if not isinstance(labels, list) or len(labels) != n:
-            raise InputError(f"predicted: found {predicted!r}, allowed: a class for each p-value")
-        return np.array([self._row(label) for label in labels], dtype=np.int64)
+            return np.full(n, self._row("predicted", None) if n else 0)
+        labels = as_labels("predicted", predicted)
+        if len(labels) != n:
+            raise InputError(
+                f"predicted: found {len(labels)} for {n} p-values, allowed: a class for each "
+                "p-value"
+            )
+        rows = [self._row(f"predicted[{i}]", label) for i, label in enumerate(labels)]
+        return np.array(rows, dtype=np.int64)
 
     def _by_layer(self, layers: Any, shape: tuple[int, ...]) -> np.ndarray | None:
         """(*shape, L) in the order of the settings."""
         if layers is None and not self.layers:
             return None
         if isinstance(layers, Mapping):
-            odd = sorted(map(str, set(layers) ^ set(self.layers)))
-            if odd:
-                hint = did_you_mean(odd[0], self.layers)
-                raise InputError(f"layers: {odd[0]!r} is missing or unknown; {hint}")
-            layers = np.stack([as_array(name, layers[name]) for name in self.layers], axis=-1)
+            layers = self._in_order(layers, shape)
         values = as_array("layers", [] if layers is None else layers)
         if values.shape != (*shape, len(self.layers)):
             raise InputError(
                 f"layers: found shape {values.shape}, allowed: {(*shape, len(self.layers))}, "
                 f"a p-value of each of: {', '.join(self.layers) or '(none)'}"
             )
-        return as_ranks("layers", values, self.n_layers)
+        ranks: np.ndarray = as_ranks("layers", values, self.n_layers) / (self.n_layers + 1)
+        return ranks
 
-
-Ranked = tuple[np.ndarray, int, np.ndarray | None]
-RankedMany = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-
-
-def as_rank(name: str, p_value: float, n: int) -> float:
-    """The multiple of 1 / (n + 1) that a conformal p-value is.
-
-    Raises:
-        InputError: outside (0, 1], NaN, or no p-value of n calibration inputs.
-    """
-    if type(p_value) is not float:
-        p_value = as_number(name, p_value)
-    if not 0 < p_value <= 1:
-        raise InputError(f"{name}: found {p_value}, allowed: 0 < p <= 1")
-    place = p_value * (n + 1)
-    rank = round(place)
-    if rank < 1 or abs(place - rank) > SLACK:
-        raise InputError(
-            f"{name}: found {p_value}, which {n} calibration inputs never give, "
-            f"allowed: multiples of 1/{n + 1}{_rounded(p_value, place)}"
-        )
-    return float(rank / (n + 1))
-
-
-def _rounded(p_value: float, place: float) -> str:
-    """A hint, where a p-value has the few digits that a table shows."""
-    for digits in (2, 3, 4, 5):
-        if round(p_value, digits) == p_value and place >= 1 - SLACK:
-            return f"; it looks rounded to {digits} digits: give p-values with all of them"
-    return ""
-
-
-def as_number(name: str, value: Any) -> float:
-    """A number of any library, also as an array of one, as a float.
-
-    Raises:
-        InputError: a text, a truth value, None, or what is not one number.
-    """
-    given = value
-    try:
-        if hasattr(value, "item"):  # NumPy's and torch's
-            value = value.item()
-        if isinstance(value, bool | str | bytes):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"{name}: found {given!r}, allowed: a number") from None
-
-
-def as_array(name: str, values: Any) -> np.ndarray:
-    """Numbers as an array of floats.
-
-    Raises:
-        InputError: texts, truth values, or rows of different lengths.
-    """
-    try:
-        array = np.asarray(values)
-        if array.size and array.dtype.kind not in "iuf":
-            raise TypeError
-        return array.astype(float, copy=False)
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"{name}: found {values!r}, allowed: numbers") from None
-
-
-def as_ranks(name: str, p_values: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """The same for an array, with the n of each p-value or of all; the first bad one is named."""
-    place = p_values * (n + 1)
-    rank = np.rint(np.nan_to_num(place))
-    good = (p_values > 0) & (p_values <= 1) & (rank >= 1) & (np.abs(place - rank) <= SLACK)
-    if not good.all():
-        index = tuple(np.argwhere(~good)[0].tolist())
-        where = "".join(f"[{i}]" for i in index)
-        each = np.broadcast_to(n, good.shape)
-        as_rank(f"{name}{where}", float(p_values[index]), int(each[index]))
-    ranks: np.ndarray = rank / (n + 1)
-    return ranks
+    def _in_order(self, layers: Mapping[Any, Any], shape: tuple[int, ...]) -> np.ndarray:
+        for name in layers:
+            if name not in self.layers:
+                hint = did_you_mean(str(name), self.layers)
+                raise InputError(f"layers: found {name!r}; {hint}")
+        columns = []
+        for name in self.layers:
+            if name not in layers:
+                raise InputError(f"layers: {name!r} is missing, allowed: a p-value of each layer")
+            columns.append(as_array(f"layers[{name!r}]", layers[name]))
+            if columns[-1].shape != shape:
+                raise InputError(
+                    f"layers[{name!r}]: found shape {columns[-1].shape}, allowed: {shape}"
+                )
+        return np.stack(columns, axis=-1)

@@ -10,17 +10,21 @@ from nervecode.monitor.alarm import Alarm
 from nervecode.monitor.bettors import KINDS, prices
 from nervecode.monitor.evidence import (
     Evidence,
+    log_add,
     log_mean,
     log_stake,
     log_stakes,
     log_tail,
     log_tails,
 )
+from nervecode.monitor.ranks import Ranked
 from nervecode.monitor.reference import Reference
 from nervecode.monitor.settings import MonitorSettings
+from nervecode.monitor.ties import MASK
 
 ALL = slice(None)
 HALF = math.log(0.5)
+BLOCK = 4096  # inputs that are worked on at a time
 NAMES_CLASS = math.log(2)  # a class is named where it says twice what all inputs say
 
 
@@ -30,6 +34,8 @@ class StreamState:
     Attributes:
         inputs: how many were taken.
         restarted: after how many of them the bettors last began.
+        merged: how many of them came before the last merge, 0 without one.
+        salt: of the draws among ties (`ties.py`): the sum of the ranks so far.
         alarm: the latched alarm.
         reference: a row for each class, or one.
         layer_reference: a row for each layer.
@@ -38,7 +44,7 @@ class StreamState:
 
     def __init__(self, settings: MonitorSettings) -> None:
         self.settings = settings
-        self.inputs = self.restarted = 0
+        self.inputs = self.restarted = self.merged = self.salt = 0
         counts = [count for _, count in settings.classes]
         self.reference = Reference(counts or [settings.n_calibration])
         self.layer_reference = Reference([settings.n_calibration] * len(settings.layers))
@@ -52,30 +58,61 @@ class StreamState:
         self.classes = Evidence(len(self.settings.classes))
         self.layers = Evidence(len(self.settings.layers))
 
-    def step(self, p: np.ndarray, row: int, by_layer: np.ndarray | None) -> float:
-        """Take one input; ln of the evidence after it."""
-        stake = 0.0
+    def step(self, ranked: Ranked) -> float:
+        """Take one input; ln of the evidence after it. Whatever goes wrong, nothing is changed."""
+        p, row, by_layer, salt = ranked
+        stake, number = 0.0, self.inputs + 1
         if self.settings.alpha is not None:
             stake = log_stake(self.inputs - self.restarted)
-        self.inputs += 1
-        log_e = self.reference.step(row, prices(p))
-        self.score.step(0, log_e, stake, self.inputs)
+        if number % BLOCK == 0:
+            self._check_room()
+        paid = prices(p)
+        paid_by_layer = None if by_layer is None else prices(by_layer)
+        with np.errstate(under="ignore"):  # of wealths that differ by hundreds of nats
+            log_e = self.reference.e_values(row, paid)
+            score = self.score.after(0, log_e, stake, number)
+            if self.settings.classes:
+                own = self.classes.after(row, log_e, stake, number)
+            if paid_by_layer is not None:
+                log_e = self.layer_reference.e_values(ALL, paid_by_layer)
+                layers = self.layers.after(ALL, log_e, stake, number)
+        self.inputs, self.salt = number, (self.salt + salt) & MASK
+        self.reference.take(row, paid)
+        self.score.put(0, score)
         if self.settings.classes:
-            self.classes.step(row, log_e, stake, self.inputs)
-        if by_layer is not None:
-            log_e = self.layer_reference.step(ALL, prices(by_layer))
-            self.layers.step(ALL, log_e, stake, self.inputs)
+            self.classes.put(row, own)
+        if paid_by_layer is not None:
+            self.layer_reference.take(ALL, paid_by_layer)
+            self.layers.put(ALL, layers)
         return self.log_evidence()
 
-    def block(self, p: np.ndarray, rows: np.ndarray, by_layer: np.ndarray | None) -> np.ndarray:
-        """Take (T,) inputs; (T,) ln of the evidence after each."""
+    def block(self, ranked: Ranked) -> np.ndarray:
+        """Take (T,) inputs, BLOCK at most; (T,) ln of the evidence after each."""
+        p, rows, by_layer, salt = ranked
+        self._check_room()
         before = self.inputs - self.restarted + np.arange(len(p))
         stakes = log_stakes(before) if self.settings.alpha is not None else np.zeros(len(p))
         inputs = self.inputs + 1 + np.arange(len(p))
-        self.inputs += len(p)
-        paid = prices(p)
+        self.inputs, self.salt = self.inputs + len(p), (self.salt + int(salt.sum())) & MASK
+        with np.errstate(under="ignore"):
+            by_class, log_e = self._by_class(prices(p), rows, stakes, inputs)
+            total = log_mean(self.score.block(0, log_e, stakes, inputs))
+            for row in range(len(self.settings.layers)):
+                assert by_layer is not None
+                log_e = self.layer_reference.block(row, prices(by_layer[:, row]))
+                self.layers.block(row, log_e, stakes, inputs)
+            if self.settings.classes:
+                total = HALF + np.logaddexp(total, np.logaddexp.reduce(by_class, axis=1))
+            if self.settings.alpha is not None:
+                total = np.logaddexp(total, log_tails(before + 1))
+        return total
+
+    def _by_class(
+        self, paid: np.ndarray, rows: np.ndarray, stakes: np.ndarray, inputs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(T, C) ln of each class's evidence after each input, and (T, B) their log e-values."""
         log_e = np.empty(paid.shape)
-        by_class = np.tile(self.classes.means, (len(p), 1))
+        by_class = np.tile(self.classes.means, (len(paid), 1))
         for row in np.unique(rows).tolist():
             at = np.flatnonzero(rows == row)
             log_e[at] = self.reference.block(row, paid[at])
@@ -83,26 +120,23 @@ class StreamState:
                 old = self.classes.means[row]
                 wealth = self.classes.block(row, log_e[at], stakes[at], inputs[at])
                 held = np.concatenate([[old], log_mean(wealth)])
-                by_class[:, row] = held[np.searchsorted(at, np.arange(len(p)), side="right")]
-        total = log_mean(self.score.block(0, log_e, stakes, inputs))
-        for row in range(len(self.settings.layers)):
-            assert by_layer is not None
-            log_e = self.layer_reference.block(row, prices(by_layer[:, row]))
-            self.layers.block(row, log_e, stakes, inputs)
-        if self.settings.classes:
-            total = HALF + np.logaddexp(total, np.logaddexp.reduce(by_class, axis=1))
-        if self.settings.alpha is not None:
-            total = np.logaddexp(total, log_tails(before + 1))
-        return total
+                by_class[:, row] = held[np.searchsorted(at, np.arange(len(paid)), side="right")]
+        return by_class, log_e
+
+    def _check_room(self) -> None:
+        self.reference.check_room()
+        self.layer_reference.check_room()
 
     def log_evidence(self) -> float:
         """Ln of the e-value: all inputs count half where classes are watched, each class half."""
-        total = self.score.means[0]
+        total = float(self.score.means[0])
         if self.settings.classes:
-            total = HALF + np.logaddexp(total, np.logaddexp.reduce(self.classes.means))
+            with np.errstate(under="ignore"):
+                classes = float(np.logaddexp.reduce(self.classes.means))
+            total = HALF + log_add(total, classes)
         if self.settings.alpha is not None:
-            total = np.logaddexp(total, log_tail(self.inputs - self.restarted))
-        return float(total)
+            total = log_add(total, log_tail(self.inputs - self.restarted))
+        return total
 
     def named_layers(self) -> tuple[str, ...]:
         """The layers whose evidence is as many times the threshold as there are layers."""

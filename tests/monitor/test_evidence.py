@@ -32,7 +32,11 @@ def urn(ranks: np.ndarray, n: int) -> np.ndarray:
 def test_an_e_value_is_the_price_over_what_the_urn_expects() -> None:
     ranks = np.random.default_rng(0).integers(1, 8, 50)
     reference = Reference([6])
-    stepped = [reference.step(0, prices(np.array(rank / 7))) for rank in ranks]
+    stepped = []
+    for rank in ranks:
+        paid = prices(np.array(rank / 7))
+        stepped.append(reference.e_values(0, paid))
+        reference.take(0, paid)
     np.testing.assert_allclose(stepped, urn(ranks, 6), atol=1e-12)
     np.testing.assert_allclose(Reference([6]).block(0, prices(ranks / 7)), stepped, atol=1e-12)
 
@@ -88,7 +92,7 @@ def test_wealth_gain_and_start_against_loops(stakes: str) -> None:
     numbers = np.arange(1, 61)
     stepped, blocked = Evidence(1), Evidence(1)
     for e, stake, number in zip(log_e, log_stake_of, numbers, strict=True):
-        stepped.step(0, e, float(stake), int(number))
+        stepped.put(0, stepped.after(0, e, float(stake), int(number)))
     parts = [slice(0, 1), slice(1, 25), slice(25, 60)]
     wealth = [blocked.block(0, log_e[p], log_stake_of[p], numbers[p]) for p in parts]
     np.testing.assert_allclose(blocked.wealth, stepped.wealth, atol=1e-12)

@@ -89,8 +89,9 @@ class CalibrationSet:
         Raises:
             InputError: a promise that the set cannot serve, or classes of which nothing is known.
         """
+        scores = self.stored.scores if self.stored is not None else None
         return Monitor(
-            self.classes.counts if by_class else self.n,
+            self.classes.scores if by_class else self.n if scores is None else scores,
             alpha=alpha,
             run_length=run_length,
             layers=self.layers.names if layers and self.layers is not None else (),
