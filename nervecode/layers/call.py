@@ -30,6 +30,7 @@ class Arguments:
         # Most models have no such argument: no call of theirs is searched for one.
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self.may_be_masked = anything or any(name in self.names for name in MASKS)
+        self.decodes = any(name in self.names for name in DECODED)
 
     def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchShape:
         """How many inputs a call has, and which of their positions are real.
@@ -70,6 +71,18 @@ class Arguments:
         named = self.by_name(args, kwargs)
         return any(named.get(name) is not None for name in MEMORIES)
 
+    def shifts_its_text(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether an encoder-decoder is given nothing to decode, and so reads its text there too.
+
+        BART and T5 of Transformers shift the text by one place; as many places of it are real.
+        """
+        if not self.decodes:
+            return False
+        named = self.by_name(args, kwargs)
+        labels = named.get("labels")  # of a text, which is decoded then
+        texts = isinstance(labels, Tensor) and labels.ndim > 1
+        return not texts and all(named.get(name) is None for name in DECODED)
+
 
 def real_positions(mask: Tensor) -> Tensor:
     """True at the real positions of a mask that is 1 there, or of one that is added to logits.
@@ -98,6 +111,9 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {
 
 MEMORIES = ("memory", "encoder_hidden_states")
 """Arguments of a decoder that are what an encoder made of another sequence."""
+
+DECODED = ("decoder_input_ids", "decoder_inputs_embeds")
+"""Arguments of an encoder-decoder that are what its decoder reads."""
 
 MASKED = (
     nn.TransformerEncoder, nn.TransformerDecoder, nn.TransformerEncoderLayer,

@@ -128,11 +128,11 @@ class _Seen(Reading):
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """Read what a layer returns; how many inputs there are, a graph leaves open."""
-        name = numbered(name, self.readings)
+        mask, name = self.call.of(name).mask, numbered(name, self.readings)
         coder, calibration = coder_of(self.watched.coders, name), self.watched.calibration
         if coder is not None and calibration is not None and name in calibration.layers:
             activation = coder.activation(inputs, output)
-            self.readings[name] = self.read(coder, activation, BatchShape(mask=self.batch.mask))
+            self.readings[name] = self.read(coder, activation, BatchShape(mask=mask))
 
 
 def _projected(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Reduced:

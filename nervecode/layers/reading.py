@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import BatchShape, CodingTrace
-from nervecode.core.batch import UNKNOWN
 from nervecode.errors import NervecodeError
 from nervecode.layers.call import agreed_size
+from nervecode.layers.call_batch import CallBatch
 from nervecode.layers.coder import Coder
 from nervecode.layers.fitted_coder import price_together
 from nervecode.layers.names import key_of, numbered
@@ -46,40 +46,35 @@ class Reading:
     ) -> None:
         self.watched = watched
         self.coders = watched.coders  # another thread may replace them
-        self.readings, self.read, self.mask = readings, read, mask
-        self.call = self.batch = BatchShape(mask=mask)
+        self.readings, self.read = readings, read
+        self.call = CallBatch(watched._arguments, mask)
         self.grad = torch.is_grad_enabled()
+
+    @property
+    def batch(self) -> BatchShape:
+        """What is known of the batch by now."""
+        return self.call.now
 
     def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model, or a part of it that may be told of padding, is called."""
-        arguments = self.watched._arguments[name]
-        try:
-            if not name:
-                self.watched._last.forget()
-                self.call = self._masked(arguments.batch(args, kwargs))
-                self.batch = self.call
-            elif not arguments.attends_elsewhere(args, kwargs):
-                another = arguments.reads_another(args, kwargs)
-                told = self.call._replace(mask=None) if another else self.call
-                self.batch = self._masked(told, arguments.mask(args, kwargs))
-        except Exception:
-            self.batch = UNKNOWN
+        if not name:
+            self.watched._last.forget()
+        self.call.begin(name, args, kwargs)
 
-    def _masked(self, batch: BatchShape, mask: Tensor | None = None) -> BatchShape:
-        """A batch with the mask that was given, or else a new one, or else its own."""
-        known = next((m for m in (self.mask, mask) if m is not None), batch.mask)
-        return batch._replace(mask=known)
+    def end(self) -> None:
+        """A call of the model has ended."""
+        self.call.end()
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """A tapped module has run."""
-        name = numbered(name, self.readings)
+        batch, name = self.call.of(name), numbered(name, self.readings)
         coder = coder_of(self.coders, name)
         if coder is None:
             return
         try:
             with apart(grad=self.grad):
                 activation = coder.activation(inputs, output)
-                self.readings[name] = self.read(coder, activation, self.batch)
+                self.readings[name] = self.read(coder, activation, batch)
         except Exception as error:
             self.skip(name, reason(error))
         if self.grad and not torch.is_grad_enabled() and coder.teaches_the_model:

@@ -29,6 +29,9 @@ class Visitor(Protocol):
     def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model, of no name, or an entered part of it is called with these arguments."""
 
+    def end(self) -> None:
+        """A call of the model that began has ended, or failed."""
+
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """A tapped module was given `inputs` and returned `output`."""
 
@@ -52,7 +55,7 @@ class TapSet:
         self._handles: dict[str, RemovableHandle | _Stand | None] = {}
         self._entries: list[RemovableHandle | _Stand] = []
         if not isinstance(model, torch.jit.ScriptModule):
-            self._entries = [self._enter("", model)]
+            self._entries = [self._enter("", model), self._leave(model)]
 
     def enter(self, parts: Mapping[str, nn.Module]) -> None:
         """Hear what some parts of the model are called with."""
@@ -63,6 +66,12 @@ class TapSet:
         if module in self._fused:
             return _Stand(module, before=entry)
         return module.register_forward_pre_hook(entry, with_kwargs=True)
+
+    def _leave(self, model: nn.Module) -> RemovableHandle | _Stand:
+        leaving = _Exit("", self._channel)
+        if model in self._fused:
+            return _Stand(model, last=leaving)
+        return model.register_forward_hook(leaving, always_call=True)
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
         """Tap further modules; names that are tapped already are left alone."""
@@ -158,6 +167,16 @@ class _Entry(_Hook):
             visitor.begin(self.name, args, rest[0] if rest else {})
 
 
+class _Exit(_Hook):
+    """What follows the forward of the model, also one that fails."""
+
+    def __call__(self, *_: Any) -> None:
+        """Its arguments are those of any forward hook."""
+        visitor = self.channel.visitor()
+        if visitor is not None:
+            visitor.end()
+
+
 def fused_parts(model: nn.Module) -> set[nn.Module]:
     """The modules on which a hook would change the kernel: Transformer layers, with their parts.
 
@@ -175,14 +194,21 @@ class _Stand:
         module: the module.
         before: called with what it is given.
         after: called with what it is given and returns.
+        last: called at the end, also where the module fails.
     """
 
     def __init__(
-        self, module: nn.Module, *, before: _Entry | None = None, after: _Tap | None = None
+        self,
+        module: nn.Module,
+        *,
+        before: _Entry | None = None,
+        after: _Tap | None = None,
+        last: _Exit | None = None,
     ) -> None:
         self.module = module
         self.before = before
         self.after = after
+        self.last = last
         self.own: Callable[..., Any] | None = vars(module).get("forward")
         module.forward = self
 
@@ -190,10 +216,14 @@ class _Stand:
         """Run the module's own forward."""
         if self.before is not None:
             self.before(self.module, args, kwargs)
-        if self.own is not None:
-            output = self.own(*args, **kwargs)
-        else:
-            output = type(self.module).forward(self.module, *args, **kwargs)
+        try:
+            if self.own is not None:
+                output = self.own(*args, **kwargs)
+            else:
+                output = type(self.module).forward(self.module, *args, **kwargs)
+        finally:
+            if self.last is not None:
+                self.last()
         if self.after is not None:
             self.after(self.module, args, kwargs, output)
         return output
@@ -203,7 +233,7 @@ class _Stand:
 
         Under what another put there, all that it can is to be silent from now on.
         """
-        self.before = self.after = None
+        self.before = self.after = self.last = None
         top = vars(self.module).get("forward")
         if top is not self:
             while isinstance(top, _Stand) and top.own is not self:

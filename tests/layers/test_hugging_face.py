@@ -104,3 +104,38 @@ def test_tokens_of_a_causal_model_one_by_one() -> None:
     with torch.no_grad():
         _, surprise = wrapped.score(**batch(5, 9))
     assert surprise.p_value.shape == (5, 8)
+
+
+@pytest.mark.parametrize("kind", ["Bart", "T5"])
+def test_an_encoder_decoder_that_shifts_its_text_reads_no_padding(kind: str) -> None:
+    torch.manual_seed(0)
+    sizes = {
+        "Bart": {
+            "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
+            "bos_token_id": 1,
+        },
+        "T5": {"d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2},
+    }  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=WORDS, d_model=16, num_labels=3, pad_token_id=0, eos_token_id=2,
+        decoder_start_token_id=1, **sizes[kind],
+    )  # fmt: skip
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+
+    def ended(number: int, seed: int, padding: int = 0) -> dict[str, Tensor]:
+        texts = batch(number, seed, padding=padding)
+        ids, ends = texts["input_ids"], texts["attention_mask"].sum(1, keepdim=True) - 1
+        ids = torch.where(ids == 2, 3, ids)
+        return {**texts, "input_ids": ids.scatter(1, ends, 2)}
+
+    wrapped = nervecode.wrap(model)
+    wrapped.fit([{**ended(40, s), "labels": torch.arange(40) % 3} for s in range(3)])
+    wrapped.calibrate([ended(40, s) for s in range(3, 6)])
+    assert any("decoder" in name for name in wrapped.layer_names)
+    with torch.no_grad():
+        output, expected = wrapped.score(**ended(10, 9))
+        padded, found = wrapped.score(**ended(10, 9, padding=10))
+    torch.testing.assert_close(padded.logits, output.logits)
+    torch.testing.assert_close(found.by_layer, expected.by_layer, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found.p_value, expected.p_value)

@@ -281,3 +281,78 @@ def test_a_decoder_has_the_padding_of_its_own_sequence(kind: str, told: bool) ->
     for layer, mask in padded.items():
         rows = [row[~hidden].mean(0) for row, hidden in zip(outputs[layer], mask, strict=True)]
         torch.testing.assert_close(traces[layer].vector, torch.stack(rows), rtol=1e-4, atol=1e-5)
+
+
+class TwoTexts(nn.Module):
+    """Reads a question and a document, of as many words, with the same parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.first = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, question: Tensor, document: Tensor) -> Tensor:
+        read = [
+            self.encoder(self.first(self.words(text)), src_key_padding_mask=padding)
+            for text, padding in ((question, None), (document, document == 0), (question, None))
+        ]
+        return torch.stack([x.mean(1) for x in read]).prod(0)
+
+
+def test_what_reads_another_text_after_one_has_not_its_padding() -> None:
+    """A layer that ran before a part was told of padding reads what that part was not told of."""
+    model = TwoTexts().eval()
+    wrapped = nervecode.wrap(model, ["first", "encoder"])
+    question, document = texts(40, 8, 0), texts(40, 8, 1)
+    wrapped.fit([{"question": question, "document": document}], reduce="mean", length_power=1.0)
+    outputs: list[Tensor] = []
+    for part in (model.first, model.encoder):
+        part.register_forward_hook(lambda module, args, output: outputs.append(output))
+    with torch.no_grad():
+        traces = wrapped.forward_with_trace(question=question, document=document)[1]
+    real = (document != 0).unsqueeze(2)
+    masked = (outputs[3] * real).sum(1) / real.sum(1)
+    expected = [outputs[0].mean(1), outputs[1].mean(1), outputs[2].mean(1), masked]
+    expected += [outputs[4].mean(1), outputs[5].mean(1)]
+    for (name, trace), vector in zip(traces.items(), expected, strict=True):
+        torch.testing.assert_close(trace.vector, vector, rtol=1e-4, atol=1e-5, msg=name)
+
+
+class Shifting(Summary):
+    """Decodes its own text, shifted by one place, unless it is given another: as BART and T5 do."""
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        decoder_input_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        states = self.encoder(self.words(input_ids))
+        if decoder_input_ids is None:
+            text = input_ids if labels is None or labels.ndim == 1 else labels
+            decoder_input_ids = text.roll(1, 1).index_fill(1, torch.tensor(0), 1)
+        return self.decoder(decoder_input_ids, encoder_hidden_states=states)
+
+
+@pytest.mark.parametrize("given", ["nothing", "classes", "text", "labels"])
+def test_a_decoder_that_reads_the_text_itself_has_its_padding(given: str) -> None:
+    model = Shifting().eval()
+    wrapped = nervecode.wrap(model, ["decoder.layer"])
+    words = texts(40, 8, 0)
+    told = {"input_ids": words, "attention_mask": 1 * (words != 0)}
+    wrapped.fit([told], reduce="mean", length_power=1.0)
+    extra = {
+        "classes": {"labels": torch.zeros(40, dtype=torch.long)},
+        "text": {"decoder_input_ids": texts(40, 8, 1)},
+        "labels": {"labels": texts(40, 8, 1)},
+    }
+    outputs: list[Tensor] = []
+    model.decoder.layer.register_forward_hook(lambda module, args, out: outputs.append(out))
+    with torch.no_grad():
+        traces = wrapped.forward_with_trace(**told, **extra.get(given, {}))[1]
+    real = (words != 0) if given in ("nothing", "classes") else torch.ones_like(words)
+    expected = (outputs[0] * real.unsqueeze(2)).sum(1) / real.sum(1, keepdim=True)
+    torch.testing.assert_close(traces["decoder.layer"].vector, expected, rtol=1e-4, atol=1e-5)
