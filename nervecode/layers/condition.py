@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -35,18 +36,18 @@ class Condition:
     def __init__(self, digest: str | None = None, codes: str | None = None) -> None:
         self.digest = digest
         self.codes = codes or secrets.token_hex(8)
-        self._look: Look | None = None
-        self._holds = True
-        self._hashed = True  # the weights as they were looked at last
-        self._rests = 0  # calls since the weights changed last
+        self._known: tuple[Look, bool] | None = None  # the weights as looked at, and as judged
+        self._lock = threading.Lock()
+        self._rests: int | None = None  # calls since the weights changed; None once they are hashed
         self._misses = 0  # hashes since they last held
 
     @classmethod
     def of(cls, model: nn.Module, codes: str | None = None) -> Condition:
         """That of a model as it is."""
         condition = cls(codes=codes)
-        condition._look = Look(model)
+        look = Look(model)
         condition.digest = weights_digest(model)
+        condition._known = look, True
         return condition
 
     def complaint(self, model: nn.Module, *, surely: bool = False) -> str:
@@ -55,14 +56,14 @@ class Condition:
         `surely` is as in `has_weights_of`.
         """
         if torch.compiler.is_compiling():
-            if self._look is None:  # as after a state dict was loaded
+            if self._known is None:  # as after a state dict was loaded
                 return TRAINING if model.training else ""
-            moody = self._look.guarded
+            moody = self._known[0].guarded
         elif not self.has_weights_of(model, surely=surely):
             return CHANGED
         else:
-            assert self._look is not None
-            moody = self._look.moody
+            assert self._known is not None
+            moody = self._known[0].moody
         for module in moody:  # each call does this: no generator
             if module.training:
                 return moody[module]
@@ -75,36 +76,43 @@ class Condition:
             model: the model.
             surely: hash them, however they look.
         """
-        if surely:
-            self._look = Look(model)
-            return self._hash(model)
-        if self._look is not None and self._look.is_current():
-            return self._holds if self._hashed else self._rest(model)
+        known = self._known
+        if known and known[0].is_current() and self._rests is None and not surely:
+            return known[1]
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return False  # within a transform: the weights are arguments, and have no values
-        self._look, self._hashed, self._rests = Look(model), False, -1
-        return self._rest(model)
+        with self._lock:  # until they are judged, which no other thread guesses
+            return self._judge(model, surely=surely)
 
-    def _rest(self, model: nn.Module) -> bool:
+    def _judge(self, model: nn.Module, *, surely: bool) -> bool:
         """Hash weights that have rested long enough: in training they change at each step.
 
         At most one hash more is made in vain than there are calls between two changes.
         """
-        self._rests += 1
-        return self._hash(model) if self._rests >= self._misses - 1 else self._holds
+        known = self._known
+        look = known[0] if known and known[0].is_current() and not surely else None
+        if known and look and self._rests is None:  # as another thread has found meanwhile
+            return known[1]
+        self._rests = 0 if look is None or self._rests is None else self._rests + 1
+        look = look or Look(model)  # before the hash: what moves meanwhile is looked at again
+        if surely or self._rests >= self._misses - 1:
+            self._known = look, self._hash(model)
+            self._rests = None
+        else:
+            self._known = look, False
+        return self._known[1]
 
     def _hash(self, model: nn.Module) -> bool:
-        self._hashed = True
         try:
-            self._holds = self.digest is None or weights_digest(model) == self.digest
+            holds = self.digest is None or weights_digest(model) == self.digest
         except Exception:  # what cannot be read comes between no model and its answer
-            self._holds = False
-        self._misses = 0 if self._holds else self._misses + 1
-        return self._holds
+            holds = False
+        self._misses = 0 if holds else self._misses + 1
+        return holds
 
     def remarks(self) -> Iterator[str]:
         """What calls cannot notice of this model, in words."""
-        if self._look is not None and (number := len(self._look.uncounted)):
+        if self._known is not None and (number := len(self._known[0].uncounted)):
             yield (
                 f"{number} of the model's weights were made in inference mode, where PyTorch "
                 "counts no changes: calls do not notice other ones, only save, export and "

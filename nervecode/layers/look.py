@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from nervecode.layers.mode import Heed, heed_of
-from nervecode.layers.weights import weights_of
+from nervecode.layers.weights import empty_places, places_of, weights_of
 
 TRAINING = "the model is in training mode, and was calibrated in evaluation mode; call eval()"
 UNKNOWN = (
@@ -49,6 +49,10 @@ class Look:
             for module in model.modules()
             if module._modules and not isinstance(module, torch.jit.ScriptModule)
         )
+        # How much each module keeps, and where it has room for a weight that it lacks.
+        places = [where for module in model.modules() for where in places_of(module)]
+        self._sizes = tuple((where, len(where)) for where in places)
+        self._empty = tuple(empty_places(model))
         self.moody = dict(_moody(model))
         self.guarded = {} if hasattr(model, "dynamo_ctx") else self.moody
         self.stepped = False
@@ -63,7 +67,13 @@ class Look:
         for within, modules in self._parts:  # each call does this: no generator
             if tuple(within.values()) != modules:
                 return False
+        for where, size in self._sizes:
+            if len(where) != size:
+                return False
         try:
+            for where, name in self._empty:
+                if where[name] is not None:
+                    return False
             for where, name, tensor, version, ask, place in self._counted:
                 if where[name] is not tensor or tensor._version != version or ask() != place:
                     return False

@@ -11,16 +11,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+Place = Mapping[str, Tensor | None]
 
-def weights_of(model: nn.Module) -> Iterator[tuple[Mapping[str, Tensor | None], str, Tensor]]:
+
+def weights_of(model: nn.Module) -> Iterator[tuple[Place, str, Tensor]]:
     """Every parameter and persistent buffer, and where its module keeps it."""
+    for where, name, tensor in _weights(model):
+        if tensor is not None:
+            yield where, name, tensor
+
+
+def empty_places(model: nn.Module) -> Iterator[tuple[Place, str]]:
+    """Where modules have a name for a weight that they lack, such as a bias."""
+    return ((where, name) for where, name, tensor in _weights(model) if tensor is None)
+
+
+def places_of(module: nn.Module) -> tuple[Place, Place]:
+    """Where a module keeps its parameters, and its buffers."""
+    places = (module._parameters, module._buffers)
+    if isinstance(module, torch.jit.ScriptModule):  # whose mappings cannot be asked by name
+        return dict(places[0].items()), dict(places[1].items())
+    return places
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[Place, str, Tensor | None]]:
     for module in model.modules():
-        places: tuple[Mapping[str, Tensor | None], ...] = (module._parameters, module._buffers)
-        if isinstance(module, torch.jit.ScriptModule):  # whose mappings cannot be asked by name
-            places = tuple(dict(where.items()) for where in places)
-        for where in places:
+        for where in places_of(module):
             for name, tensor in where.items():
-                if tensor is not None and name not in module._non_persistent_buffers_set:
+                if name not in module._non_persistent_buffers_set:
                     yield where, name, tensor
 
 

@@ -233,6 +233,112 @@ def test_a_counter_is_a_weight_where_it_is_persistent(persistent: bool) -> None:
     assert wrapped.score(X)[1].valid.all() != persistent
 
 
+# What was not there before
+
+
+class Bare(nn.Module):
+    """A network with places for weights that it lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(6, 6, bias=False)
+        self.norm = nn.BatchNorm1d(6, affine=False)
+        self.head = nn.Linear(6, 3)
+        self.register_parameter("scale", None)
+        self.register_buffer("shift", None)
+        self.register_buffer("cache", None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.linear(x))
+        h = h if self.scale is None else h * self.scale
+        h = h if self.shift is None else h + self.shift
+        return self.head(h + getattr(self, "late", 0))
+
+
+FILLED = {
+    "a bias": lambda m: setattr(m.linear, "bias", nn.Parameter(torch.ones(6))),
+    "a weight of a norm": lambda m: setattr(m.norm, "weight", nn.Parameter(3 * torch.ones(6))),
+    "a parameter": lambda m: setattr(m, "scale", nn.Parameter(3 * torch.ones(6))),
+    "a buffer": lambda m: setattr(m, "shift", torch.ones(6)),
+    "a new parameter": lambda m: m.register_parameter("late", nn.Parameter(torch.ones(6))),
+    "a new buffer": lambda m: m.register_buffer("late", torch.ones(6)),
+    "none any more": lambda m: setattr(m.head, "bias", None),
+}
+
+
+@pytest.mark.parametrize("kind", FILLED)
+def test_weights_where_there_were_none_are_other_weights(kind: str) -> None:
+    model = Bare().eval()
+    wrapped = nervecode.wrap(model, "all_linear").fit(batches(0)).calibrate(batches(1))
+    assert wrapped.score(X)[1].valid.all()
+    FILLED[kind](model)
+    output, surprise = wrapped.score(X)
+    assert torch.equal(output, model(X))
+    assert_refused(surprise, OTHER_WEIGHTS)
+
+
+def test_a_cache_that_is_filled_is_no_weight() -> None:
+    model = Bare().eval()
+    wrapped = nervecode.wrap(model, "all_linear").fit(batches(0)).calibrate(batches(1))
+    model.cache = torch.ones(6)
+    assert wrapped.score(X)[1].valid.all()
+
+
+# Several threads
+
+
+def test_no_thread_is_answered_before_changed_weights_are_hashed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrapped = ready(network())
+    begun, go_on, digest = Event(), Event(), nervecode.layers.condition.weights_digest
+
+    def slow(model: nn.Module) -> str:
+        begun.set()
+        assert go_on.wait(30)
+        return digest(model)
+
+    monkeypatch.setattr(nervecode.layers.condition, "weights_digest", slow)
+    with torch.no_grad():
+        wrapped.model[2].weight.mul_(5)
+    answers: list[AggregatedSurprise] = []
+    threads = [Thread(target=lambda: answers.append(wrapped.score(X)[1])) for _ in range(3)]
+    threads[0].start()
+    assert begun.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    threads[1].join(0.2)
+    assert not answers  # the others wait for the hash, or make it too
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert len(answers) == 3
+    for surprise in answers:
+        assert_refused(surprise, OTHER_WEIGHTS)
+
+
+def test_weights_that_change_while_they_are_hashed_are_hashed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = network()
+    wrapped = ready(model)
+    digest = nervecode.layers.condition.weights_digest
+
+    def overtaken(model: nn.Module) -> str:
+        hashed = digest(model)
+        monkeypatch.setattr(nervecode.layers.condition, "weights_digest", digest)
+        with torch.no_grad():
+            model[2].weight.mul_(5)
+        return hashed
+
+    monkeypatch.setattr(nervecode.layers.condition, "weights_digest", overtaken)
+    with torch.no_grad():
+        model[2].weight.mul_(1)
+    wrapped.score(X)  # of weights that were hashed before they changed
+    assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+
+
 # What moves no version counter
 
 
