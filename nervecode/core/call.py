@@ -13,6 +13,7 @@ class Call(NamedTuple):
     Attributes:
         size: B; None where nothing tells.
         mask: (B, ...) true at the real positions of the call, where it tells.
+        masked: whether the call told of padding, of all its sequences or of one.
         predicted: (B,) classes, where the calibration needs them from the output.
         remark: why the codes did not hold for the call, in words; empty where they did, as far as
             was looked.
@@ -23,6 +24,7 @@ class Call(NamedTuple):
 
     size: int | None = None
     mask: Tensor | None = None
+    masked: bool = False
     predicted: Tensor | None = None
     remark: str = ""
     codes: str = ""

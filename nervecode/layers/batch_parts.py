@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.errors import InputError
-from nervecode.layers.call import real_positions
+from nervecode.layers.call import given_positions
 from nervecode.layers.inputs import as_tensor, kind, kinds
 
 LABEL_KEYS = ("labels", "label")
@@ -27,7 +27,7 @@ def given_mask(mask: Any) -> Tensor:
     """
     if not isinstance(mask, TENSORS):
         raise InputError(f"mask: found {kind(mask)}, allowed: (B, ...), 1 at real positions")
-    return real_positions(as_tensor(mask))
+    return given_positions(as_tensor(mask))
 
 
 def split(batch: Any, *, takes_list: bool = False) -> tuple[Any, Any]:

@@ -40,11 +40,13 @@ class Readings(NamedTuple):
         layers: layer -> `readings`, of the layers that were coded in every batch.
         predicted: (n,) predicted classes; None where the output does not tell.
         weights: (n,) importance weights; None where none are asked for.
+        masked: whether every batch came with a mask of real positions.
     """
 
     layers: Mapping[str, Tensor]
     predicted: Tensor | None
     weights: Tensor | None
+    masked: bool = False
 
 
 def calibrate(
@@ -91,7 +93,12 @@ def calibrate(
     if before is None:
         calibrate_on(watched, rows, method, by_class)
     else:
-        _set(watched, with_more(before, *rows), watched.condition)
+        if before.masked and not rows.masked:
+            raise InputError(
+                "calibrate add, mask: found batches without one, allowed: a mask of real positions "
+                "with each, as before"
+            )
+        _set(watched, with_more(before, *rows[:3]), watched.condition)
         for remark in remarks_on_addition(before, rows.layers):
             watched._remarks.tell(f"calibrate add: {remark}", again=True)
     remarks = [
@@ -111,7 +118,12 @@ def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class:
     method = method or _default_method(watched)
     with torch.inference_mode(False):
         calibration = LayerCalibration(
-            rows.layers, method, by_class=by_class, predicted=rows.predicted, weights=rows.weights
+            rows.layers,
+            method,
+            by_class=by_class,
+            predicted=rows.predicted,
+            weights=rows.weights,
+            masked=rows.masked,
         )
     condition = Condition.of(watched.model, watched.condition.codes)
     if watched.condition.digest not in (None, condition.digest):
@@ -134,12 +146,13 @@ def read_calibration(
     watched: Watched, batches: Iterable[Batch], weights: Weights | None
 ) -> Readings:
     """The readings of all inputs."""
-    rows, predicted, weighed, sample = [], [], [], PositionSample(1, seed=1)
+    rows, predicted, weighed, masked, sample = [], [], [], [], PositionSample(1, seed=1)
     for batch in batches:
         output, traces = traced(watched, batch.run, batch.mask)
         layers = one_place_each(traces.layers, traces.call.mask, sample)
         rows.append({name: readings(name, trace) for name, trace in layers.items()})
         predicted.append(predicted_classes(output))
+        masked.append(traces.call.masked)
         if weights is not None:
             weighed.append(_weights_of(batch, weights))
     told = [classes for classes in predicted if classes is not None]
@@ -149,6 +162,7 @@ def read_calibration(
         whole,
         torch.cat(told) if told and sum(map(len, told)) == number else None,
         torch.cat(weighed) if weights is not None else None,
+        all(masked),
     )
 
 

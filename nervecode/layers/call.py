@@ -96,6 +96,17 @@ def real_positions(mask: Tensor) -> Tensor:
     return torch.where((mask > 0).any(), mask > 0, mask == 0)
 
 
+def given_positions(mask: Tensor) -> Tensor:
+    """True at the real positions of a mask that is 1 there, as a caller is asked for.
+
+    An input of zeros alone has none, whatever the others of its batch are. A mask with numbers
+    below 0 is one that is added to logits.
+    """
+    if not mask.is_floating_point():
+        return mask.bool()
+    return torch.where((mask < 0).any(), mask == 0, mask > 0)
+
+
 def _is_zero(mask: Tensor) -> Tensor:
     """Of booleans true is padding, of numbers what is added to the logits of attention."""
     return mask == 0

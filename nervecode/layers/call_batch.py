@@ -26,6 +26,7 @@ class CallBatch:
 
     Attributes:
         now: what was told last.
+        masked: whether any of it was of padding.
     """
 
     def __init__(self, arguments: Mapping[str, Arguments], mask: Tensor | None = None) -> None:
@@ -33,6 +34,7 @@ class CallBatch:
         self._mask = mask
         self._depth = 0  # of the model's calls in progress
         self._call = self.now = BatchShape(mask=mask)
+        self.masked = mask is not None
         self._part: str | None = None  # that was told last
         self._before: set[str] = set()  # layers that ran before a part was told
         self._shifts = False  # the text of the call into its decoder
@@ -64,7 +66,7 @@ class CallBatch:
         return self.now
 
     def _begin(self, model: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._part, self._before = None, set()
+        self._part, self._before, self.masked = None, set(), False
         self._shifts = model.shifts_its_text(args, kwargs)
         self._call = self.now = self._masked(model.batch(args, kwargs))
 
@@ -80,6 +82,7 @@ class CallBatch:
     def _masked(self, batch: BatchShape, mask: Tensor | None = None) -> BatchShape:
         """A batch with the mask that was given, or else a new one, or else its own."""
         known = next((m for m in (self._mask, mask) if m is not None), batch.mask)
+        self.masked = self.masked or known is not None
         return batch._replace(mask=known)
 
 

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from nervecode import __version__
 from nervecode.errors import InputError, NotReadyError, did_you_mean, need_extra
 from nervecode.files import replacing
+from nervecode.layers.batch_parts import given_mask
 from nervecode.layers.graph import CodesGraph, Graph, layer_inputs
 from nervecode.layers.program import refused_example, to_onnx, trace, try_out
 from nervecode.layers.watched import Watched
@@ -36,6 +37,7 @@ class ExportOptions(TypedDict, total=False):
 
     dynamic_batch: bool
     codes_only: bool
+    mask: Tensor | None
     metadata: Mapping[str, Any] | None
 
 
@@ -46,13 +48,14 @@ def export(
     *,
     dynamic_batch: bool = True,
     codes_only: bool = False,
+    mask: Tensor | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a model, its codes and their calibration as one graph: inputs to flag.
 
     The graph takes `input`, or several inputs by the names that the model gives them, and `alpha`,
     () float64; it gives `output`, `surprise`, `percentile`, `p_value`, `by_layer`, `flag` and
-    `smallest_alpha`.
+    `smallest_alpha`. With `mask` it takes that too, where the model is not told of padding.
 
     Args:
         watched: the calibrated model.
@@ -60,6 +63,7 @@ def export(
         example: a batch of the model's inputs: a tensor, a tuple, or a mapping by name.
         dynamic_batch: the graph takes any number of inputs; False as many as the example.
         codes_only: without the model: the graph takes what the watched layers return.
+        mask: (B, ...) 1 at the real positions of the example, where the model is not told of them.
         metadata: further JSON values to write into the file, by names that it has not itself.
 
     Returns:
@@ -68,21 +72,25 @@ def export(
     Raises:
         NotReadyError: before calibration.
         InputError: an unknown suffix, codes by position, an example that the model refuses or
-            whose codes are not finite, an operation that has no form in the graph, metadata that is
-            not JSON, or for ONNX more than 2 GB or bfloat16.
+            whose codes are not finite, or that tells of no padding where calibration did, an
+            operation that has no form in the graph, metadata that is not JSON, or for ONNX more
+            than 2 GB or bfloat16.
         MissingExtraError: ONNX is not installed.
     """
     path = Path(path)
     check_format(path)
     _check_ready(watched)
-    inputs = named_inputs(watched.model, example)
+    if codes_only and mask is not None:
+        raise InputError("export codes_only=True: the codes alone take no mask=")
+    inputs = named_inputs(watched.model, example, mask)
     if dynamic_batch:  # a batch of one is doubled: a graph takes a size of 1 for a constant
         inputs = {name: torch.cat([x, x]) if len(x) == 1 else x for name, x in inputs.items()}
     given = inputs
-    graph = Graph(watched, inputs)
+    graph = Graph(watched, inputs, masked=mask is not None)
     if codes_only:
         with refused_example(given):
             inputs = layer_inputs(graph, inputs)
+        _check_places(watched, inputs)
         graph = CodesGraph(watched, inputs)
     about = _with(_about(watched, inputs), metadata or {})
     if path.suffix == ".onnx":
@@ -141,11 +149,26 @@ def _check_onnx(graph: Graph, inputs: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
-def named_inputs(model: nn.Module, example: Example) -> dict[str, Tensor]:
+def _check_places(watched: Watched, layers: Mapping[str, Tensor]) -> None:
+    """Refuse codes alone that would read padding as if it were real."""
+    assert watched.calibration is not None
+    name = next((name for name, activation in layers.items() if activation.ndim > 2), None)
+    if watched.calibration.masked and name is not None:
+        raise InputError(
+            "export codes_only=True: every calibration batch came with a mask of real positions, "
+            f"which codes alone do not take, and layer {name!r} has positions; export the model too"
+        )
+
+
+def named_inputs(
+    model: nn.Module, example: Example, mask: Tensor | None = None
+) -> dict[str, Tensor]:
     """The inputs of a graph by name: `input`, the model's own names of several, or the given ones.
 
+    The real positions, where the model is not told of them, are `mask`.
+
     Raises:
-        InputError: no tensors, or inputs of different batches.
+        InputError: no tensors, inputs of different batches, or two of the name `mask`.
     """
     if isinstance(example, Mapping):
         inputs = dict(example)
@@ -165,6 +188,10 @@ def named_inputs(model: nn.Module, example: Example) -> dict[str, Tensor]:
             f"export example: found {wrong or list(inputs)}, allowed: a tensor, a tuple of tensors "
             "or a mapping of them, with another name than 'alpha'"
         )
+    if mask is not None:
+        if "mask" in inputs:
+            raise InputError("export: found an input and an option 'mask', allowed: one of them")
+        inputs["mask"] = given_mask(mask).to(next(iter(inputs.values())).device)
     sizes = {name: tuple(value.shape[:1]) for name, value in inputs.items()}
     if len(set(sizes.values())) > 1 or () in sizes.values() or (0,) in sizes.values():
         raise InputError(f"export example: found batches {sizes}, allowed: one size, at least 1")

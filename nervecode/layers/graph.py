@@ -18,6 +18,10 @@ from nervecode.layers.names import numbered
 from nervecode.layers.reading import Read, Reading, coder_of
 from nervecode.layers.watched import Watched, answer_of, device_of, predicted_classes, uncompiled
 
+UNMASKED = (
+    "every calibration batch came with a mask of real positions, and the example tells of none; "
+    "add the model's own, or pass mask=MASK for a graph that takes `mask`"
+)
 OUTPUTS = ("output", "surprise", "percentile", "p_value", "by_layer", "flag", "smallest_alpha")
 
 
@@ -27,13 +31,15 @@ class Graph(nn.Module):
     Args:
         watched: a calibrated model.
         names: of the model's inputs.
+        masked: one of them, `mask`, tells the real positions, and is not the model's.
     """
 
     smallest: Tensor  # () float64, of another name than the output: ONNX refuses a name twice
 
-    def __init__(self, watched: Watched, names: Iterable[str]) -> None:
+    def __init__(self, watched: Watched, names: Iterable[str], *, masked: bool = False) -> None:
         super().__init__()
         self.watched = watched
+        self.masked = masked
         self.forward = _named(self.answer, (*names, "alpha"))
         assert watched.calibration is not None
         smallest = torch.tensor(watched.calibration.smallest_alpha, dtype=torch.float64)
@@ -41,22 +47,26 @@ class Graph(nn.Module):
 
     def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
         """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
-        output, layers = self.run(inputs, _projected)
+        output, seen = self.run(inputs, _projected)
+        calibration = self.watched.calibration
+        if calibration is not None and calibration.masked and not seen.call.masked:
+            raise InputError(UNMASKED)
         returned = answer_of(output)
         if not isinstance(returned, Tensor):
             raise InputError(f"export: the model returns {type(output).__name__}, without a tensor")
-        return {"output": returned, **self.scored(layers, alpha, predicted_classes(output))}
+        return {"output": returned, **self.scored(seen.readings, alpha, predicted_classes(output))}
 
     def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
         """The keyword arguments of `forward`."""
         return {**inputs, "alpha": alpha}
 
-    def run(self, inputs: Mapping[str, Tensor], read: Read) -> tuple[Any, dict[str, Any]]:
-        """What the model returns, and layer -> what `read` makes of it as the model runs."""
-        seen = _Seen(self.watched, {}, read)
+    def run(self, inputs: Mapping[str, Tensor], read: Read) -> tuple[Any, Reading]:
+        """What the model returns, and what `read` makes of its layers as it runs."""
+        given = dict(inputs)
+        seen = _Seen(self.watched, {}, read, given.pop("mask") if self.masked else None)
         with self.watched._taps.watched(seen):
-            output = _called(self.watched.model, inputs)
-        return output, seen.readings
+            output = _called(self.watched.model, given)
+        return output, seen
 
     def scored(
         self,
@@ -149,7 +159,7 @@ def _copied(coder: Coder, activation: Any, batch: BatchShape) -> Any:
 def layer_inputs(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inputs of a `CodesGraph`: layer -> activation, NAME:label/0 and /1 of a label code."""
     with torch.no_grad():
-        _, layers = graph.run(inputs, _copied)
+        layers = graph.run(inputs, _copied)[1].readings
     flat: dict[str, Tensor] = {}
     for name, activation in layers.items():
         if isinstance(activation, tuple):

@@ -40,6 +40,8 @@ def header_of(watched: Any) -> dict[str, Any]:
     if watched.calibration is not None:
         header["method"] = watched.calibration.method
         header["layers"] = list(watched.calibration.layers)
+        if watched.calibration.masked:
+            header["masked"] = True
     return header
 
 
@@ -81,6 +83,7 @@ def stored_calibration(
         by_class=predicted is not None,
         predicted=predicted,
         weights=tensors.get("calibration_weights"),
+        masked=header.get("masked", False),  # files from before do not tell
     )
 
 

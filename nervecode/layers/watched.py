@@ -159,7 +159,9 @@ def watched_call(
     known = call_of(watched)
     output, traces = compiled(run)(*args, **kwargs)
     call = traces.call
-    known = known._replace(size=call.size, mask=call.mask, predicted=call.predicted)
+    known = known._replace(
+        size=call.size, mask=call.mask, masked=call.masked, predicted=call.predicted
+    )
     return output, Traces(traces.layers, known._replace(remark=call.remark or known.remark))
 
 
@@ -196,8 +198,9 @@ def traced(
     known = watched.calibration
     predicted = predicted_classes(output) if known and known.needs_predictions else None
     size = reading.size(layers, output)
+    mask, masked = reading.batch.mask, reading.call.masked
     return output, Traces(
-        layers, call._replace(size=size, mask=reading.batch.mask, predicted=predicted)
+        layers, call._replace(size=size, mask=mask, masked=masked, predicted=predicted)
     )
 
 

@@ -31,6 +31,10 @@ UNTRACED = (
 )
 
 REPLACED = "the codes were replaced since the call"
+UNMASKED = (
+    "every calibration batch came with a mask of real positions, and this call with none; give it "
+    "too, as mask= of score or as in calibration, all 1 where nothing is padded"
+)
 EARLIER = "the calibration is of other weights than the call, or later than it"
 
 if TYPE_CHECKING:
@@ -275,6 +279,8 @@ def _misfit(wrapped: WrappedModel, call: Call) -> str:
         return REPLACED
     if call.weights != condition.digest:
         return EARLIER
+    if wrapped.calibration is not None and wrapped.calibration.masked and not call.masked:
+        return UNMASKED
     if call.remark or call.looked or torch.compiler.is_compiling():
         return call.remark
     return "" if condition.has_weights_of(wrapped.model) else CHANGED

@@ -76,6 +76,7 @@ def with_more(
         by_class=calibration.by_class,
         predicted=predicted,
         weights=weights,
+        masked=calibration.masked,
     )
 
 

@@ -35,6 +35,7 @@ class LayerCalibration:
             of these.
         predicted: (N,) predicted classes of all calibration inputs; None without `by_class`.
         weights: (N,) their importance weights; None where all weigh the same.
+        masked: as given.
 
     Args:
         layers: name -> `readings` of the calibration inputs.
@@ -43,6 +44,7 @@ class LayerCalibration:
         by_class: p-values within the predicted class, see `Mondrian`.
         predicted: (N,) predicted classes, where no layer is a label code.
         weights: (N,) importance weights, above 0, see `Mondrian`.
+        masked: whether every input came with a mask of its real positions.
 
     Raises:
         InputError: an unknown method, fewer than two finite inputs, no predicted classes, or
@@ -58,6 +60,7 @@ class LayerCalibration:
         by_class: bool = False,
         predicted: Tensor | None = None,
         weights: Tensor | None = None,
+        masked: bool = False,
     ) -> None:
         if method not in METHODS:
             allowed = did_you_mean(method, METHODS)
@@ -65,7 +68,7 @@ class LayerCalibration:
         if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
             raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
-        self.method = method
+        self.method, self.masked = method, masked
         known = LayerReadings.read(_finite_rows(self.layers))
         self._tables = Tables.of(known, method)
         self._placed: dict[torch.device, Tables] = {}

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -372,6 +373,103 @@ def test_a_model_that_cannot_be_traced_is_told_about_its_codes(
         wrapped.export(tmp_path / "model.pt2", data(2, 2))
     assert capfd.readouterr() == ("", "")  # torch writes the graph and logs
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+class Steps(nn.Module):
+    """Reads padded series, of whose lengths it may be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.head = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        states = self.rnn(x)[0]
+        if attention_mask is None:
+            return self.head(states.mean(1))
+        return self.head((states * attention_mask.unsqueeze(2)).sum(1))
+
+
+def series(number: int, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.arange(9) < torch.randint(2, 10, (number, 1), generator=generator)
+    x = torch.randn(number, 9, 4, generator=generator) * real.unsqueeze(2)
+    return {"x": x, "attention_mask": real}
+
+
+def read(path: Path, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a file answers: by torch, or by ONNX Runtime."""
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()(**inputs, alpha=ALPHA)  # type: ignore[no-any-return]
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(path))
+    given = {name: tensor.numpy() for name, tensor in {**inputs, "alpha": ALPHA}.items()}
+    names = [output.name for output in session.get_outputs()]
+    return {
+        name: torch.from_numpy(np.asarray(value))
+        for name, value in zip(names, session.run(None, given), strict=True)
+    }
+
+
+FORMATS = [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_graph_takes_the_mask_that_calibration_had(suffix: str, tmp_path: Path) -> None:
+    def real(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"x": batch["x"], "real": batch["attention_mask"]}
+
+    wrapped = nervecode.wrap(Steps().eval(), ["rnn", "head"])
+    wrapped.fit([real(series(99, 0))], mask="real").calibrate([real(series(150, 1))], mask="real")
+    path, example, batch = tmp_path / f"model{suffix}", series(1, 2), series(40, 3)
+    with pytest.raises(InputError, match=r"came with a mask of real positions, .* mask=MASK"):
+        wrapped.export(path, example["x"])
+    assert not path.exists()
+    about = wrapped.export(path, example["x"], mask=example["attention_mask"].long())
+    assert about["inputs"] == {"input": [None, 9, 4], "mask": [None, 9]}
+    found = read(path, {"input": batch["x"], "mask": batch["attention_mask"]})
+    with torch.no_grad():
+        expected = wrapped.score(batch["x"], mask=batch["attention_mask"])[1]
+    torch.testing.assert_close(found["by_layer"], expected.by_layer, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found["p_value"], expected.p_value, rtol=0, atol=1.01 / 151)
+
+
+def test_a_graph_of_a_model_that_is_told_itself_needs_no_mask(tmp_path: Path) -> None:
+    wrapped = nervecode.wrap(Steps().eval(), ["rnn", "head"])
+    wrapped.fit([series(99, 0)]).calibrate([series(150, 1)])
+    path, batch = tmp_path / "model.pt2", series(40, 3)
+    with pytest.raises(InputError, match="came with a mask of real positions"):
+        wrapped.export(path, series(5, 2)["x"])
+    wrapped.export(path, series(5, 2))
+    found = read(path, batch)
+    with torch.no_grad():
+        expected = wrapped.score(**batch)[1]
+    torch.testing.assert_close(found["p_value"], expected.p_value, rtol=0, atol=1.01 / 151)
+
+
+def test_codes_alone_are_told_of_no_padding(tmp_path: Path) -> None:
+    for layers, refused in ((["rnn", "head"], True), (["head"], False)):
+        wrapped = nervecode.wrap(Steps().eval(), layers)
+        wrapped.fit([series(99, 0)]).calibrate([series(150, 1)])
+        path = tmp_path / "codes.pt2"
+        if refused:
+            with pytest.raises(InputError, match=r"codes_only=True: .* layer 'rnn' has positions"):
+                wrapped.export(path, series(5, 2), codes_only=True)
+            assert not path.exists()
+        else:
+            wrapped.export(path, series(5, 2), codes_only=True)
+
+
+def test_a_mask_of_a_graph_is_checked(tmp_path: Path, wrapped: WrappedModel) -> None:
+    path = tmp_path / "model.pt2"
+    with pytest.raises(InputError, match=r"mask: found str, allowed: \(B, ...\), 1 at real"):
+        wrapped.export(path, data(2, 0), mask="all")
+    with pytest.raises(InputError, match=r"found batches .*'mask': \(3,\)"):
+        wrapped.export(path, data(2, 0), mask=torch.ones(3, 8))
+    with pytest.raises(InputError, match="found an input and an option 'mask', allowed: one"):
+        wrapped.export(path, {"mask": data(2, 0)}, mask=torch.ones(2, 8))
+    with pytest.raises(InputError, match="codes_only=True: the codes alone take no mask="):
+        wrapped.export(path, data(2, 0), mask=torch.ones(2, 8), codes_only=True)
 
 
 def test_inputs_have_the_names_of_the_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -356,3 +357,75 @@ def test_a_decoder_that_reads_the_text_itself_has_its_padding(given: str) -> Non
     real = (words != 0) if given in ("nothing", "classes") else torch.ones_like(words)
     expected = (outputs[0] * real.unsqueeze(2)).sum(1) / real.sum(1, keepdim=True)
     torch.testing.assert_close(traces["decoder.layer"].vector, expected, rtol=1e-4, atol=1e-5)
+
+
+def masked() -> nervecode.WrappedModel:
+    """Calibrated on batches that all have a mask."""
+    wrapped = nervecode.wrap(Untold(), ["words", "mlp"])
+    data = [{"words": texts(60, 8, s), "real": texts(60, 8, s) != 0} for s in range(3)]
+    return wrapped.fit(data[:1], mask="real").calibrate(data[1:], mask="real")
+
+
+def test_a_call_without_the_mask_that_calibration_had_is_not_valid(tmp_path: Path) -> None:
+    words = texts(20, 8, 5)
+    wrapped = masked()
+    wrapped.save(tmp_path / "codes.safetensors")
+    state = wrapped.state_dict()
+    fresh = nervecode.wrap(Untold(), ["words"])
+    fresh.load_state_dict(state)
+    loaded = nervecode.load(tmp_path / "codes.safetensors", wrapped.unwrap())
+    for again in (masked(), loaded, fresh):
+        with pytest.warns(UserWarning, match="came with a mask .* this call with none; give it"):
+            surprise = again.score(words)[1]
+        assert not surprise.valid.any()
+        assert surprise.flag(0.05).all()
+        assert again.score(words, mask=words != 0)[1].valid.all()
+        assert again.score(words, mask=torch.ones_like(words))[1].valid.all()
+        traces = again.forward_with_trace(words)[1]
+        assert not again.aggregate(traces).valid.any()
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_call_that_tells_as_in_calibration_is_valid(name: str) -> None:
+    wrapped, told = fitted(name)
+    assert wrapped.calibration is not None
+    assert wrapped.calibration.masked
+    with torch.no_grad():
+        assert wrapped.score(**told(texts(20, 8, 5)))[1].valid.all()
+
+
+class MayBeTold(Untold):
+    def forward(self, words: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return super().forward(words)
+
+
+def test_a_calibration_of_which_a_batch_had_no_mask_asks_for_none() -> None:
+    wrapped = nervecode.wrap(MayBeTold(), ["words"])
+    masked, plain = texts(60, 8, 1), texts(60, 8, 2)
+    told = {"words": masked, "attention_mask": masked != 0}
+    wrapped.fit([told]).calibrate([told, {"words": plain}])
+    assert wrapped.score(texts(20, 8, 5))[1].valid.all()
+
+
+def test_inputs_without_a_mask_are_not_added_to_those_with_one() -> None:
+    wrapped = masked()
+    before = wrapped.calibration
+    with pytest.raises(InputError, match=r"calibrate add, mask: found batches without one, al"):
+        wrapped.calibrate([texts(60, 8, 7)], add=True)
+    assert wrapped.calibration is before
+    more = {"words": texts(60, 8, 7), "real": texts(60, 8, 7) != 0}
+    wrapped.calibrate([more], mask="real", add=True)
+    assert wrapped.calibration is not None
+    assert wrapped.calibration.masked
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.long, torch.float16, torch.float64])
+def test_an_input_without_a_real_position_is_so_alone_and_in_a_batch(dtype: torch.dtype) -> None:
+    wrapped, words = masked(), texts(5, 8, 5)
+    real = (words != 0).to(dtype)
+    real[0] = 0
+    together, alone = wrapped.score(words, mask=real)[1], wrapped.score(words[:1], mask=real[:1])[1]
+    assert together.p_value[0] == alone.p_value[0] == wrapped.calibration.smallest_alpha
+    added = torch.zeros(5, 8).masked_fill(words == 0, -torch.inf)  # to logits
+    expected = wrapped.score(words, mask=words != 0)[1]
+    assert torch.equal(wrapped.score(words, mask=added)[1].p_value, expected.p_value)
