@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from nervecode.core import BatchShape, Reducer
 from nervecode.core.batch import UNKNOWN
-from nervecode.core.moments import check_labels
 from nervecode.core.positions import PositionSample
 from nervecode.core.reduce import fitting_mask
 from nervecode.errors import InputError
@@ -78,23 +77,41 @@ class BatchFit:
         if isinstance(steps, Tensor) and steps.ndim == 3:
             self._rows.append(steps.shape[1])
 
-    def size(self, labels: Tensor | None, num_classes: int) -> int:
+    def size(self, labels: Tensor | None) -> int:
         """How many inputs the batch had: by its labels, its arguments, and most of the layers.
 
         Raises:
-            InputError: labels that are not one for each input, and below the number of classes.
+            InputError: labels that are not one for each input.
         """
         sizes = self.batch.sizes
         if labels is not None:
-            with naming(f"fit: batch {self.number}"):
-                if sizes and len(labels) not in sizes:
-                    what = f"labels: found {len(labels)}, in a call of {self.batch} inputs"
-                    raise InputError(what)
-                check_labels(labels, num_classes)
+            if sizes and len(labels) not in sizes:
+                raise InputError(f"labels: found {len(labels)}, in a call of {self.batch} inputs")
             return len(labels)
         rows = self._rows + [len(z) for z in self.vectors.values() if isinstance(z, Tensor)]
         rows = [number for number in rows if not sizes or number in sizes]
         return Counter(rows).most_common(1)[0][0] if rows else sizes[0] if sizes else 0
+
+
+def settled_vectors(vectors: Vectors, reducer: Reducer, size: int) -> Tensor:
+    """The vectors of a layer; where its reducer leaves the batch open, now it is settled.
+
+    Raises:
+        InputError: they are not one for each of `size` inputs, or it cannot be told.
+    """
+    if isinstance(vectors, InputError):
+        raise vectors
+    if isinstance(vectors, Tensor):
+        boxes = reducer.positions and vectors.ndim == 2
+        if len(vectors) != size and not boxes:
+            raise InputError(f"found {len(vectors)} rows, in a call of {size} inputs")
+        return vectors
+    fitting = [dim for dim in (0, 1) if len(vectors[dim]) == size]
+    if len(fitting) != 1:
+        which = "both dimensions" if fitting else "neither dimension"
+        raise InputError(f"{which} of {tuple(map(len, vectors))} could be its {size} inputs")
+    reducer.batch_dim = fitting[0]
+    return vectors[fitting[0]]
 
 
 @contextmanager

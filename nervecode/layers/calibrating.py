@@ -11,13 +11,14 @@ from torch import Tensor
 
 from nervecode.core.positions import PositionSample
 from nervecode.errors import InputError, NotReadyError
+from nervecode.layers.answer import predicted_classes
 from nervecode.layers.batches import Batch
 from nervecode.layers.condition import CHANGED, Condition
 from nervecode.layers.fitted_coder import FittedCoder
 from nervecode.layers.learned_coder import LearnedCoder
 from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.sketch import InputSketch
-from nervecode.layers.watched import Watched, eager, predicted_classes, traced
+from nervecode.layers.watched import Watched, eager, traced
 from nervecode.scoring.grid import one_place_each
 from nervecode.scoring.growth import remarks_on_addition, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
@@ -151,7 +152,7 @@ def read_calibration(
         output, traces = traced(watched, batch.run, batch.mask)
         layers = one_place_each(traces.layers, traces.call.mask, sample)
         rows.append({name: readings(name, trace) for name, trace in layers.items()})
-        predicted.append(predicted_classes(output))
+        predicted.append(predicted_classes(output, watched.answer_path))
         masked.append(traces.call.masked)
         if weights is not None:
             weighed.append(_weights_of(batch, weights))

@@ -14,7 +14,8 @@ from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
-from nervecode.layers.batch_fit import BatchFit, Vectors, naming
+from nervecode.layers.answer_fit import AnswerFit
+from nervecode.layers.batch_fit import BatchFit, Vectors, naming, settled_vectors
 from nervecode.layers.coder import Coder, UnseenCoder
 from nervecode.layers.condition import Condition
 from nervecode.layers.fitted_coder import FittedCoder
@@ -51,13 +52,13 @@ class CodeFitter:
             one. A smaller rank is quicker.
         codes_per_class: centres per class, at most, by k-means on the whitened vectors of a
             sample: the first 4096 / K of each class, so the data should be shuffled.
-        label_code: code the label of the head too, where the model ends in a linear layer of
-            `num_classes` outputs and labels are given; see `nervecode.core.LabelCode`.
+        label_code: code the label of the head too, where a linear layer gives the model's logits
+            and labels are given; see `nervecode.core.LabelCode`.
         by_position: code every token, pixel or place by itself, fitted to at most 256 of each
             input, drawn at random, and no label of the head.
 
-    Use: `with fitter.watching(): model(x)`, then `fitter.update(labels, num_classes)`, for every
-    batch; `fitter.finish()` after the last.
+    Use: `with fitter.watching(): model(x)`, then `fitter.update(labels)`, for every batch;
+    `fitter.finish()` after the last.
 
     Raises:
         InputError: a rank or a number of codes below 1.
@@ -87,6 +88,7 @@ class CodeFitter:
             if not name.endswith(LABEL)
         }
         self.head = HeadFit(watched.model, rank) if label_code and not by_position else None
+        self.answer = AnswerFit(watched.model, eager(watched.model))
         self.sample = PositionSample(POSITIONS)
         self.inputs = InputSketch()
         self._layers: dict[str, LayerFit] = {}
@@ -117,6 +119,7 @@ class CodeFitter:
 
         with ExitStack() as stack:
             stack.enter_context(self.inputs.watching(eager(self.watched.model)))
+            stack.enter_context(self.answer.watching())
             vectors = stack.enter_context(self.watched.recording(read, mask=mask))
             if any(reducer.batch_dim is None for reducer in self.reducers.values()):
                 stack.enter_context(last.watching_steps())
@@ -125,26 +128,36 @@ class CodeFitter:
             yield
         last.vectors = {name: z for name, z in vectors.items() if z is not None}
 
-    def update(self, labels: Tensor | None, num_classes: int) -> None:
+    def update(
+        self, labels: Tensor | None, num_classes: int | None = None, *, output: Any = None
+    ) -> None:
         """Add the batch that was watched last.
 
         Args:
-            labels: (B,) classes below `num_classes`; None codes without classes.
-            num_classes: K.
+            labels: (B,) classes below `num_classes`, of every batch or of none, which codes without
+                classes.
+            num_classes: K; None takes the width of the model's logits.
+            output: what the call gave, where that is not what the model returned.
+
+        Raises:
+            InputError: labels that are not one for each input, or not below K; no K.
         """
-        for name, z in self._fitting(self._last.size(labels, num_classes)).items():
+        with naming(f"fit: batch {self._last.number}"):
+            size = self._last.size(labels)
+            classes = self.answer.classes(labels, num_classes, output)
+        for name, z in self._fitting(size).items():
             with naming(f"layer {name!r}"):
                 z, groups = self._last.rows(z, labels, self.sample)
-                self._layer(name, num_classes, z).update(z, groups)
+                self._layer(name, classes, z).update(z, groups)
         if self.head is not None:
-            self.head.update(None if labels is None else num_classes)
+            self.head.update(None if labels is None else classes, self.answer.heads)
 
     def _fitting(self, size: int) -> dict[str, Tensor]:
         """The vectors of the layers that fit a batch of `size` inputs, and one another."""
         settled: dict[str, Tensor] = {}
         for name, vectors in self._last.vectors.items():
             try:
-                settled[name] = self._settled(name, vectors, size)
+                settled[name] = settled_vectors(vectors, self._reducer(name), size)
             except InputError as error:
                 self._refuse(name, str(error))
         places = {name: tuple(z.shape[1:-1]) for name, z in settled.items()}
@@ -153,26 +166,6 @@ class CodeFitter:
             if len(own) != len(most):
                 self._refuse(name, f"found positions of shape {own}, of other layers {most}")
         return {name: z for name, z in settled.items() if name not in self._refused}
-
-    def _settled(self, name: str, vectors: Vectors, size: int) -> Tensor:
-        """The vectors of a layer; where its reducer leaves the batch open, now it is settled.
-
-        Raises:
-            InputError: they are not one for each of `size` inputs, or it cannot be told.
-        """
-        if isinstance(vectors, InputError):
-            raise vectors
-        if isinstance(vectors, Tensor):
-            boxes = self._reducer(name).positions and vectors.ndim == 2
-            if len(vectors) != size and not boxes:
-                raise InputError(f"found {len(vectors)} rows, in a call of {size} inputs")
-            return vectors
-        fitting = [dim for dim in (0, 1) if len(vectors[dim]) == size]
-        if len(fitting) != 1:
-            which = "both dimensions" if fitting else "neither dimension"
-            raise InputError(f"{which} of {tuple(map(len, vectors))} could be its {size} inputs")
-        self._reducer(name).batch_dim = fitting[0]
-        return vectors[fitting[0]]
 
     def _refuse(self, name: str, why: str) -> None:
         """A layer that does not fit one batch is not coded, whatever the others were."""
@@ -197,6 +190,7 @@ class CodeFitter:
         states = {f"layers.{name}": layer.state_dict() for name, layer in self._layers.items()}
         if self.head is not None:
             states[f"head.{self.head.name}"] = self.head.state_dict()
+        states["answer"] = self.answer.state_dict()
         states["inputs"] = {"hashes": self.inputs.hashes}
         return {f"{owner}.{key}": t for owner, state in states.items() for key, t in state.items()}
 
@@ -216,6 +210,8 @@ class CodeFitter:
                 self._layer(name, len(own["counts"]), own["means"]).merge(own)
             elif kind == "inputs":
                 self.inputs.add(own["hashes"])
+            elif kind == "answer":
+                self.answer.merge(own)
             elif self.head is not None:
                 self.head.merge(name, own)
 
@@ -252,7 +248,10 @@ class CodeFitter:
                 f"fit: layer {name!r} did not run, or could not be coded, and has no code; what "
                 "runs within a fused or compiled module is not seen"
             )
+        for remark in self.answer.remarks(next(iter(self._layers.values())).counts):
+            self.watched._remarks.tell(remark, again=True)
         self.watched.replace_coders(coders | heads)
+        self.watched.answer_path = self.answer.path
         self.watched.fit_inputs = self.inputs
         self.watched.condition = Condition.of(self.watched.model)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from nervecode.errors import InputError
 from nervecode.layers.batches import Call, Labels
 from nervecode.layers.fitter import CodeFitter, FitOptions
 from nervecode.layers.passes import PassOptions, one_pass
-from nervecode.layers.watched import Watched, answer_of
+from nervecode.layers.watched import Watched
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,7 +39,7 @@ def fit(
     Args:
         watched: the model whose layers are watched.
         loader: ID training data, in batches; see `nervecode.layers.batches.read_batches`.
-        num_classes: number of classes; None takes the width of the model's output.
+        num_classes: number of classes; None takes the width of the model's logits.
         call: as in `PassOptions`.
         labels: as in `PassOptions`.
         mask: as in `PassOptions`.
@@ -64,17 +62,8 @@ def fit(
         for batch in batches:
             with fitter.watching(batch.mask):
                 output = batch.run()
-            if batch.labels is not None:
-                num_classes = num_classes or _width(output)
-            elif not told:
+            if batch.labels is None and not told:
                 watched._remarks.tell(CLASSLESS)
                 told = True
-            fitter.update(batch.labels, num_classes or 1)
+            fitter.update(batch.labels, num_classes, output=output)
     fitter.finish()
-
-
-def _width(output: Any) -> int:
-    logits = answer_of(output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise InputError("fit: the model's output is not (B, classes); pass num_classes")
-    return logits.shape[1]

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.batch import UNKNOWN
 from nervecode.errors import InputError
+from nervecode.layers.answer import answer_of, predicted_classes
 from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.fitted_coder import price_together
 from nervecode.layers.names import numbered
 from nervecode.layers.reading import Read, Reading, coder_of
-from nervecode.layers.watched import Watched, answer_of, device_of, predicted_classes, uncompiled
+from nervecode.layers.watched import Watched, device_of, uncompiled
 
 UNMASKED = (
     "every calibration batch came with a mask of real positions, and the example tells of none; "
@@ -48,13 +49,14 @@ class Graph(nn.Module):
     def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
         """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
         output, seen = self.run(inputs, _projected)
-        calibration = self.watched.calibration
+        calibration, path = self.watched.calibration, self.watched.answer_path
         if calibration is not None and calibration.masked and not seen.call.masked:
             raise InputError(UNMASKED)
-        returned = answer_of(output)
+        returned = answer_of(output, path)
         if not isinstance(returned, Tensor):
             raise InputError(f"export: the model returns {type(output).__name__}, without a tensor")
-        return {"output": returned, **self.scored(seen.readings, alpha, predicted_classes(output))}
+        predicted = predicted_classes(output, path)
+        return {"output": returned, **self.scored(seen.readings, alpha, predicted)}
 
     def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
         """The keyword arguments of `forward`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
@@ -24,8 +24,9 @@ from nervecode.scoring.readings import LABEL
 class HeadFit:
     """The moments of the head's features.
 
-    The head is the last linear layer to run that gives one number per class, once per batch and
-    from (B, D). Which layer runs last only a forward tells: modules are registered in any order.
+    The head is the linear layer that gives the model's logits, once per batch and from (B, D), or
+    the last to run that has as many outputs, where the model returns no logits. Which layer runs
+    last only a forward tells: modules are registered in any order.
     """
 
     def __init__(self, model: nn.Module, rank: int) -> None:
@@ -63,12 +64,18 @@ class HeadFit:
         rows = features if isinstance(features, Tensor) and features.ndim == 2 else None
         self._seen.setdefault(name, []).append(None if rows is None else rows.clone())
 
-    def update(self, num_classes: int | None) -> None:
-        """Add what was seen; without labels, or a classifier's head, nothing is coded."""
+    def update(self, num_classes: int | None, heads: Collection[str] | None = None) -> None:
+        """Add what was seen; without labels, or a classifier's head, nothing is coded.
+
+        Args:
+            num_classes: K; None without labels.
+            heads: the layers that gave the logits; None where that is not known.
+        """
         ran = {
             name: calls[0]
             for name, calls in self._seen.items()
-            if self.candidates[name].out_features == num_classes
+            if (heads is None or name in heads)
+            and self.candidates[name].out_features == num_classes
             and len(calls) == 1
             and calls[0] is not None
         }

@@ -51,6 +51,11 @@ class LayerFit:
         if self.reservoir is not None:
             self.reservoir.add(state["sample"], state["sample_classes"])
 
+    @property
+    def counts(self) -> Tensor:
+        """(K,) vectors of each class so far."""
+        return self.stream.moments.counts
+
     def codes(self) -> GaussianCode:
         """The codes of all vectors so far."""
         moments, codes = self.stream.moments, None

@@ -35,6 +35,8 @@ ROUNDED = "codes of lower precision than they were fitted in, so that p-values a
 def header_of(watched: Any) -> dict[str, Any]:
     """What rebuilds the coders and the calibration of a `Watched`, as plain JSON values."""
     header: dict[str, Any] = {"coders": coder_specs(watched.coders)}
+    if watched.answer_path is not None:
+        header["answer"] = list(watched.answer_path)
     if watched.condition.digest is not None:
         header["weights"] = watched.condition.digest
     if watched.calibration is not None:
@@ -66,6 +68,7 @@ def tensors_of(watched: Any) -> dict[str, Tensor]:
 def restore_state(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Give a `Watched` what `header_of` and `tensors_of` tell beside the coders."""
     watched.condition = Condition(header.get("weights"))
+    watched.answer_path = tuple(header["answer"]) if "answer" in header else None
     watched.fit_inputs = InputSketch(tensors[HASHES]) if HASHES in tensors else None
     watched.calibration = stored_calibration(header, tensors)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, Call, CodingTrace
 from nervecode.core.call import UNKNOWN
 from nervecode.errors import InputError, did_you_mean
+from nervecode.layers.answer import Path, predicted_classes
 from nervecode.layers.bypass import Bypass
 from nervecode.layers.call import Arguments, masked_parts
 from nervecode.layers.coder import Coder, Reduced
@@ -25,7 +26,7 @@ from nervecode.layers.reading import Read, Reading, coder_of
 from nervecode.layers.remarks import Remarks
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
-from nervecode.layers.taps import TapSet, activation_of
+from nervecode.layers.taps import TapSet
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 COMPILED = (
@@ -46,6 +47,7 @@ class Watched(nn.Module):
         layer_names: the watched layers, in the model's order.
         coding_enabled: set by `enable_coding` and `disable_coding`.
         calibration: what the coders were calibrated to; None before.
+        answer_path: where in the model's output the logits are; None where no fit has told.
         fit_inputs: which inputs the coders were fitted to; None where that is not known.
         condition: the state of the model in which codes and calibration hold.
     """
@@ -98,6 +100,7 @@ class Watched(nn.Module):
         self.coders = nn.ModuleDict({key_of(n): c for n, c in coders.items()}).to(device)
         self.layer_names = tuple(coders)
         self.fit_inputs: InputSketch | None = None
+        self.answer_path: Path | None = None
         self.condition = Condition()
         modules = dict(self.model.named_modules())
         # `name#2` shares the tap of `name`.
@@ -195,28 +198,13 @@ def traced(
     with watched._taps.watched(reading):
         output = run()
     layers = reading.traces(output)
-    known = watched.calibration
-    predicted = predicted_classes(output) if known and known.needs_predictions else None
+    known, path = watched.calibration, watched.answer_path
+    predicted = predicted_classes(output, path) if known and known.needs_predictions else None
     size = reading.size(layers, output)
     mask, masked = reading.batch.mask, reading.call.masked
     return output, Traces(
         layers, call._replace(size=size, mask=mask, masked=masked, predicted=predicted)
     )
-
-
-def answer_of(output: Any) -> Any:
-    """What a model answers: the tensor `logits` of a mapping, or else its first tensor, or None."""
-    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
-        return output["logits"]
-    return activation_of(output)
-
-
-def predicted_classes(output: Any) -> Tensor | None:
-    """(B,) classes that a model's output predicts; None where it is no (B, K) logits."""
-    logits = answer_of(output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
-        return None
-    return logits.detach().argmax(1)
 
 
 def call_of(watched: Watched) -> Call:

@@ -52,7 +52,7 @@ def test_the_label_code_reads_the_heads_input_and_output() -> None:
 def test_fitting_leaves_no_hook_of_its_own_and_unwrap_takes_all() -> None:
     model = mlp()
     wrapped = fitted(model)
-    assert hooks(model) == 4  # the model, two layers, and the head once more for its label
+    assert hooks(model) == 5  # two of the model, two layers, and the head once more for its label
     wrapped.unwrap()
     assert hooks(model) == 0
 

@@ -1,0 +1,194 @@
+"""The answer in a model's output: fits, label codes, predictions and graphs agree on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import nervecode
+from nervecode.errors import InputError
+from nervecode.layers import CodeFitter, WrappedModel
+from nervecode.layers.answer import answer_of, predicted_classes
+from nervecode.layers.graph import Graph
+
+pytestmark = pytest.mark.filterwarnings("ignore:calibrate: ")
+RANDOM = torch.Generator().manual_seed(0)
+Y = torch.arange(400) % 4
+X = torch.randn(400, 8, generator=RANDOM) + 3 * torch.eye(4, 8)[Y]
+NEW = torch.randn(40, 8, generator=RANDOM) + 3 * torch.eye(4, 8)[Y[:40]]
+
+
+class Two(NamedTuple):
+    features: Tensor
+    scores: Tensor
+
+
+@dataclass
+class Said:
+    features: Tensor
+    scores: Tensor
+
+
+class Net(nn.Module):
+    """A classifier into 4 classes, which names them well, beside layers that others read."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.h = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+        self.aux, self.project = nn.Linear(16, 4), nn.Linear(16, 32)
+        self.answer = answer
+        with torch.no_grad():
+            for layer in (self.a, self.b, self.h, self.aux):
+                layer.weight.mul_(0.02).add_(torch.eye(*layer.weight.shape))
+                layer.bias.zero_()
+
+    def forward(self, x: Tensor) -> Any:
+        z = self.b(self.a(x).relu())
+        aux = self.aux(z)
+        return self.answer(self, z, aux, self.h(z.relu()))
+
+
+ANSWERS: dict[str, Callable[..., Any]] = {
+    "features before": lambda net, z, aux, logits: (z, logits),
+    "features behind": lambda net, z, aux, logits: (logits, z),
+    "named tuple": lambda net, z, aux, logits: Two(z, logits),
+    "dataclass": lambda net, z, aux, logits: Said(z, logits),
+    "mapping": lambda net, z, aux, logits: {"z": z, "y": logits},
+    "within": lambda net, z, aux, logits: {"all": [z, {"y": logits}], "loss": z.sum()},
+    "auxiliary head before": lambda net, z, aux, logits: (-aux, logits),
+    "auxiliary head behind": lambda net, z, aux, logits: (logits, aux),
+    "projection that runs last": lambda net, z, aux, logits: (net.project(z), logits),
+    "log-probabilities": lambda net, z, aux, logits: (z, logits.log_softmax(1)),
+    "by their name": lambda net, z, aux, logits: {"y": z, "logits": logits, "x": aux},
+    "loss before": lambda net, z, aux, logits: (z.mean(), logits),
+}
+
+
+def logits_of(net: Net) -> Tensor:
+    return net.h(net.b(net.a(NEW).relu()).relu())
+
+
+def fitted(answer: Callable[..., Any], **options: Any) -> WrappedModel:
+    return nervecode.wrap(Net(answer).eval(), ["a", "b"]).fit([(X, Y)], **options)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_classes_label_codes_predictions_and_graphs_are_those_of_the_logits(
+    name: str, tmp_path: Path
+) -> None:
+    wrapped = fitted(ANSWERS[name])
+    assert wrapped.layer_names == ("a", "b", "h:label")
+    assert wrapped.coder("a").codes.num_classes == 4
+    expected = logits_of(wrapped.model).argmax(1)
+    plain = fitted(ANSWERS[name], label_code=False).calibrate([X], by_class=True)
+    nervecode.layers.storage.save(plain, tmp_path / "codes")
+    for one in (plain, nervecode.load(tmp_path / "codes", plain.model)):
+        one(NEW)
+        assert torch.equal(one._last.get().call.predicted, expected)
+    graph = Graph(plain, ["input"])
+    output = graph(input=NEW, alpha=torch.tensor(0.1, dtype=torch.float64))["output"]
+    assert torch.equal(output.argmax(1), expected)
+
+
+def test_states_carry_where_the_logits_are_and_new_coders_forget_it() -> None:
+    wrapped = fitted(ANSWERS["features before"], label_code=False)
+    other = nervecode.wrap(Net(ANSWERS["features before"]).eval(), "a")
+    other.load_state_dict(wrapped.state_dict())
+    assert other.answer_path == wrapped.answer_path == (1,)
+    other.replace_coders({})
+    assert other.answer_path is None
+
+
+def test_a_call_that_picks_the_answer_tells_which_it_is() -> None:
+    pick = {"call": lambda model, batch: model(batch[0])[0], "labels": lambda batch: batch[1]}
+    wrapped = nervecode.wrap(Net(ANSWERS["features before"]).eval(), ["a"])
+    with pytest.warns(UserWarning, match="fit: 12 of 16 classes had no input$"):
+        wrapped.fit([(X, Y)], **pick)
+    assert wrapped.layer_names == ("a", "b:label")
+
+
+def test_num_classes_tells_the_width() -> None:
+    answer = ANSWERS["features before"]
+    assert fitted(answer, num_classes=4).layer_names[-1] == "h:label"
+    with pytest.warns(UserWarning, match=r"12 of 16 classes had no input; they are those of outp"):
+        assert fitted(answer, num_classes=16).layer_names[-1] == "b:label"
+
+
+def test_a_layer_as_wide_as_the_logits_is_no_head() -> None:
+    class Convolution(nn.Module):
+        """Its logits come from a convolution; a linear layer of 4 outputs weighs channels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Conv1d(1, 4, 1), nn.Conv1d(4, 4, 1)
+            self.squeeze = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.body(x.unsqueeze(1))
+            return self.head(z * self.squeeze(-z.mean(2)).unsqueeze(2)).mean(2)
+
+    torch.manual_seed(3)
+    model = Convolution().eval()
+    agree = model(X).argmax(1) == model.squeeze(-model.body(X.unsqueeze(1)).mean(2)).argmax(1)
+    assert agree.float().mean() < 0.5
+    assert nervecode.wrap(model, "body").fit([(X, Y)]).layer_names == ("body",)
+
+
+def test_a_single_logit_predicts_no_class() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1)).eval()
+    assert predicted_classes(model(X)) is None
+    wrapped = nervecode.wrap(model, ["0"]).fit([(X, Y % 2)], num_classes=2, label_code=False)
+    with pytest.raises(InputError, match="found no predicted classes"):
+        wrapped.calibrate([X], by_class=True)
+
+
+def test_without_a_fit_it_is_the_named_or_the_first_part() -> None:
+    one, two = torch.rand(3, 4), torch.rand(3, 5)
+    assert answer_of((one.mean(), (one,), two)) is two
+    assert answer_of({"x": one, "logits": two}) is two
+    assert answer_of({"x": [one], "y": [two]}) is one
+    assert answer_of(one, (7, "x")) is one
+    assert answer_of((one, two), (7, "x")) is one
+    assert answer_of("text") is None
+
+
+def test_few_inputs_of_a_class_are_told() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    with pytest.warns(UserWarning) as caught:
+        nervecode.wrap(model, "0").fit([(X[:6], Y[:6] * (Y[:6] < 3))])
+    assert [str(w.message) for w in caught] == [
+        "fit: 1 of 4 classes had no input",
+        "fit: 1 of 4 classes had a single input, which tells nothing of the spread within them",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nervecode.wrap(model, "0").fit([(X, Y)])
+        nervecode.wrap(model, "0").fit([X[:2]])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_labels_are_in_all_batches_or_in_none(first: bool) -> None:
+    batches = [(X, Y), X] if first else [X, (X, Y)]
+    words = "no labels, in earlier batches labels" if first else "labels, in earlier batches none"
+    with pytest.raises(InputError, match=f"^fit: batch 1: found {words}; allowed: in all or none"):
+        nervecode.wrap(Net(ANSWERS["loss before"]).eval(), "a").fit(batches)
+
+
+def test_shards_tell_where_the_logits_are() -> None:
+    models = [Net(ANSWERS["features before"]).eval() for _ in range(2)]
+    one, two = (CodeFitter(nervecode.wrap(model, "a")) for model in models)
+    with torch.no_grad(), one.watching():
+        models[0](X)
+    one.update(Y)
+    two.load_state_dict(one.state_dict())
+    two.finish()
+    assert two.watched.answer_path == (1,)
+    assert two.watched.layer_names == ("a", "h:label")
