@@ -9,6 +9,7 @@ import numpy as np
 
 from nervecode.errors import InputError
 from nervecode.monitor.checks import as_array
+from nervecode.monitor.ties import seed_of
 
 
 class LayerRanks:
@@ -20,7 +21,7 @@ class LayerRanks:
 
     Args:
         surprise: layer -> (n,) surprise of the calibration inputs, of as many in each.
-        seed: of the draws, which depend on it and on the input's number alone.
+        seed: of the draws, which depend on it, on the calibration inputs and on the input's number.
 
     Raises:
         InputError: no layer, values that are not finite numbers, or a seed below 0.
@@ -37,7 +38,8 @@ class LayerRanks:
             found = ", ".join(str(each.shape) for each in values)
             raise InputError(f"calibration layers: found shapes {found}, allowed: (n,)")
         self.n = shape[0]
-        drawn = np.random.default_rng([self.seed]).random((len(values), self.n))
+        self._seeds = [self.seed, seed_of(*values)]
+        drawn = np.random.default_rng(self._seeds).random((len(values), self.n))
         order = [np.lexsort(pair) for pair in zip(drawn, values, strict=True)]
         self._ordered = [each[at] for each, at in zip(values, order, strict=True)]
         self._drawn = [each[at] for each, at in zip(drawn, order, strict=True)]
@@ -64,7 +66,7 @@ class LayerRanks:
         )
         tied = np.flatnonzero(upto > below).tolist()
         if tied:
-            drawn = np.random.default_rng([self.seed, number]).random(len(self.names))
+            drawn = np.random.default_rng([*self._seeds, number]).random(len(self.names))
             for i in tied:
                 among = self._drawn[i][below[i] : upto[i]]
                 upto[i] = below[i] + among.searchsorted(drawn[i])

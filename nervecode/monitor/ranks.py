@@ -49,7 +49,9 @@ class StreamRanks:
         self.n = np.array(counts or [settings.n_calibration])  # of each row
         self.n_layers = np.array(settings.n_calibration)
         self._counts = self.n.tolist()
-        self._ties = TieBreaker(settings.ties, self.n) if any(settings.ties) else None
+        self._ties: TieBreaker | None = None
+        if any(settings.ties):
+            self._ties = TieBreaker(settings.ties, self.n, settings.seed)
 
     def one(self, p_value: Any, layers: Any, predicted: Any, *, number: int, salt: int) -> Ranked:
         """The input of that number."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from nervecode.errors import InputError
 from nervecode.monitor.checks import Label, as_array, as_label, brief
-from nervecode.monitor.ties import Ties, ties_among
+from nervecode.monitor.ties import MASK, Ties, seed_of, ties_among
 
 ALPHA = 0.01
 MOST = 1e300  # inputs of a run length, which a float holds
@@ -28,6 +28,7 @@ class MonitorSettings:
         layers: names of the layers.
         calibration: name or hash of the calibration set.
         ties: equal calibration scores, of each class or of all; none where only n is known.
+        seed: of the draws among these, made of the scores; 0 where there are none.
     """
 
     n_calibration: int
@@ -37,6 +38,7 @@ class MonitorSettings:
     layers: tuple[str, ...]
     calibration: str
     ties: tuple[Ties, ...]
+    seed: int
 
     @classmethod
     def checked(
@@ -49,15 +51,18 @@ class MonitorSettings:
         """
         labels = _labels(behind) if isinstance(behind, Mapping) else ()
         each = [_behind(part) for part in (behind.values() if labels else [behind])]
-        counts = [n for n, _ in each]
+        counts = [n for n, _, _ in each]
         if sum(counts) < 1:
             raise InputError(f"n_calibration: found {brief(behind)}, {ALLOWED}")
         if not isinstance(calibration, str):
             raise InputError(f"calibration: found {calibration!r}, allowed: a text")
         alpha, run_length = _promise(alpha, run_length)
         classes = tuple(zip(labels, counts, strict=bool(labels)))
-        ties = tuple(equal for _, equal in each)
-        return cls(sum(counts), classes, alpha, run_length, _names(layers), str(calibration), ties)
+        ties = tuple(equal for _, equal, _ in each)
+        seed = sum(seed for _, _, seed in each) & MASK
+        return cls(
+            sum(counts), classes, alpha, run_length, _names(layers), str(calibration), ties, seed
+        )
 
     @property
     def threshold(self) -> float:
@@ -77,6 +82,7 @@ class MonitorSettings:
             "layers": list(self.layers),
             "calibration": self.calibration,
             "ties": [[list(pair) for pair in equal] for equal in self.ties],
+            "seed": self.seed,
         }
 
 
@@ -86,15 +92,16 @@ ALLOWED = (
 )
 
 
-def _behind(given: Any) -> tuple[int, Ties]:
-    """How many calibration inputs there are, and which of their scores are equal."""
+def _behind(given: Any) -> tuple[int, Ties, int]:
+    """How many calibration inputs there are, which scores are equal, and a seed for these."""
     if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 0:
-        return int(given), ()
+        return int(given), (), 0
     if isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 1:
         scores = as_array("n_calibration", given)
         if scores.ndim == 1 and not np.isnan(scores).any():
             scores = scores[np.isfinite(scores)]  # infinite ones are no part of a calibration set
-            return len(scores), ties_among(scores)
+            ties = ties_among(scores)
+            return len(scores), ties, seed_of(scores) if ties else 0
     raise InputError(f"n_calibration: found {brief(given)}, {ALLOWED}")
 
 

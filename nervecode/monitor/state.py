@@ -75,7 +75,7 @@ def _check_settings(stored: Any, wanted: dict[str, Any], where: str) -> None:
             kinds = [_promise(held) for held in (stored, wanted)]
             raise InputError(f"{where}: found {kinds[0]}, allowed: {kinds[1]}")
         if stored[key] != value:
-            if key == "ties":
+            if key in ("ties", "seed"):
                 raise InputError(f"{where}: found other equal calibration scores, allowed: these")
             raise InputError(
                 f"{where}: {key}: found {_brief(stored[key])}, allowed: {_brief(value)}"

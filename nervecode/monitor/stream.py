@@ -60,6 +60,13 @@ class StreamState:
 
     def step(self, ranked: Ranked) -> float:
         """Take one input; ln of the evidence after it. Whatever goes wrong, nothing is changed."""
+        try:
+            return self._step(ranked)
+        except FloatingPointError:  # where NumPy was told to raise: wealths differ by hundreds
+            with np.errstate(under="ignore"):
+                return self._step(ranked)
+
+    def _step(self, ranked: Ranked) -> float:
         p, row, by_layer, salt = ranked
         stake, number = 0.0, self.inputs + 1
         if self.settings.alpha is not None:
@@ -67,21 +74,20 @@ class StreamState:
         if number % BLOCK == 0:
             self._check_room()
         paid = prices(p)
-        paid_by_layer = None if by_layer is None else prices(by_layer)
-        with np.errstate(under="ignore"):  # of wealths that differ by hundreds of nats
-            log_e = self.reference.e_values(row, paid)
-            score = self.score.after(0, log_e, stake, number)
-            if self.settings.classes:
-                own = self.classes.after(row, log_e, stake, number)
-            if paid_by_layer is not None:
-                log_e = self.layer_reference.e_values(ALL, paid_by_layer)
-                layers = self.layers.after(ALL, log_e, stake, number)
+        log_e = self.reference.e_values(row, paid)
+        score = self.score.after(0, log_e, stake, number)
+        if self.settings.classes:
+            own = self.classes.after(row, log_e, stake, number)
+        if by_layer is not None:
+            paid_by_layer = prices(by_layer)
+            log_e = self.layer_reference.e_values(ALL, paid_by_layer)
+            layers = self.layers.after(ALL, log_e, stake, number)
         self.inputs, self.salt = number, (self.salt + salt) & MASK
         self.reference.take(row, paid)
         self.score.put(0, score)
         if self.settings.classes:
             self.classes.put(row, own)
-        if paid_by_layer is not None:
+        if by_layer is not None:
             self.layer_reference.take(ALL, paid_by_layer)
             self.layers.put(ALL, layers)
         return self.log_evidence()

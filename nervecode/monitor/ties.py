@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,18 @@ import numpy as np
 Ties = tuple[tuple[int, int], ...]  # (rank, how many calibration scores are equal there), ascending
 MASK = (1 << 64) - 1
 SPREAD = 0xD1342543DE82EF95  # odd, so that a salt and the number beside it do not meet
+
+
+def seed_of(*values: np.ndarray) -> int:
+    """A seed for the draws among ties: another for each calibration set.
+
+    A promise is an average over calibration sets and draws, so that draws which are the same for
+    all sets could be unlucky for all of them.
+    """
+    digest = hashlib.sha256()
+    for each in values:
+        digest.update(np.sort(each).astype("<f8").tobytes())
+    return int.from_bytes(digest.digest()[:8], "little")
 
 
 def ties_among(scores: np.ndarray) -> Ties:
@@ -30,14 +43,16 @@ class TieBreaker:
     Args:
         ties: those of each row.
         counts: n of each row.
+        seed: of the draws.
     """
 
-    def __init__(self, ties: tuple[Ties, ...], counts: np.ndarray) -> None:
+    def __init__(self, ties: tuple[Ties, ...], counts: np.ndarray, seed: int) -> None:
+        self._seed = ~seed & MASK  # of the stream's draws
         self._base = int(counts.max()) + 2
         pairs = [(row * self._base + k, c) for row, each in enumerate(ties) for k, c in each]
         keys, sizes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         block = np.repeat(np.arange(len(sizes)), sizes)
-        drawn = uniform(np.arange(len(block), dtype=np.uint64))
+        drawn = uniform(np.arange(len(block), dtype=np.uint64) + np.uint64(seed))
         self._keys = keys
         self._places = np.sort(block + drawn)
         self._starts = sizes.cumsum() - sizes
@@ -48,7 +63,7 @@ class TieBreaker:
         block = self._block.get(row * self._base + rank)
         if block is None:
             return rank
-        place = block + uniform(number * SPREAD + salt)
+        place = block + uniform(number * SPREAD + salt + self._seed)
         return rank - int(self._places.searchsorted(place) - self._starts[block])
 
     def many(
@@ -59,7 +74,8 @@ class TieBreaker:
         block = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
         tied = np.flatnonzero(self._keys[block] == keys)
         block = block[tied]
-        drawn = uniform(numbers[tied].astype(np.uint64) * SPREAD + salts[tied])
+        numbers = numbers[tied].astype(np.uint64) * SPREAD
+        drawn = uniform(numbers + salts[tied] + np.uint64(self._seed))
         broken = ranks.copy()
         broken[tied] -= self._places.searchsorted(block + drawn) - self._starts[block]
         return broken

@@ -61,7 +61,7 @@ def test_a_change_of_a_tied_score_is_seen() -> None:
     monitor = Monitor(calibration, alpha=0.01)
     stream = np.concatenate([rng.integers(0, 4, 300), rng.integers(2, 4, 100)]).astype(float)
     monitor.update_many(p_values(calibration, stream))
-    assert monitor.alarm is not None and 300 < monitor.alarm.input < 340
+    assert monitor.alarm is not None and 300 < monitor.alarm.input < 380
 
 
 def test_ties_among_scores_against_counting() -> None:
@@ -75,13 +75,23 @@ def test_ties_among_scores_against_counting() -> None:
     assert ties_among(np.arange(5.0)) == ()
 
 
+def test_each_calibration_set_has_draws_of_its_own() -> None:
+    """Draws that were the same for all sets could be unlucky for all of them."""
+    first, second = np.repeat([0.0, 1.0], 50), np.repeat([0.0, 2.0], 50)
+    monitors = [Monitor(scores) for scores in (first, second, first[::-1])]
+    p = [m._ranks.many(np.ones(500), None, None, number=1, salt=0).p for m in monitors]
+    assert (p[0] == p[1]).mean() < 0.1 and (p[0] == p[2]).all()
+    layers = [LayerRanks({"a": scores}) for scores in (first, second)]
+    equal = [layers[0].p_values([0.0], i) == layers[1].p_values([0.0], i) for i in range(200)]
+    assert np.mean(equal) < 0.1
+
+
 def test_broken_ties_follow_the_urn() -> None:
     """Two inputs after three calibration inputs, all equal: equal ranks as Polya has it, 2/5."""
     equal, ranks = 0, np.zeros(4)
     for start in range(4000):
-        breaker = TieBreaker((((4, 3),),), np.array([3]))
-        breaker._places = np.sort(uniform(np.arange(3, dtype=np.uint64) + np.uint64(10**6 + start)))
-        first, second = (breaker.one(4, 0, number, 1000 * start) for number in (1, 2))
+        breaker = TieBreaker((((4, 3),),), np.array([3]), seed=1000 * start)
+        first, second = (breaker.one(4, 0, number, 0) for number in (1, 2))
         equal += first == second
         ranks[first - 1] += 1
     assert equal / 4000 == pytest.approx(2 / 5, abs=4 * np.sqrt(0.24 / 4000))
@@ -92,7 +102,7 @@ def test_one_and_many_break_ties_alike_and_elsewhere_not_at_all() -> None:
     rng = np.random.default_rng(0)
     ties = (ties_among(rng.integers(0, 5, 40).astype(float)), (), ((5, 2),))
     counts = np.array([40, 30, 10])
-    breaker = TieBreaker(ties, counts)
+    breaker = TieBreaker(ties, counts, seed=(1 << 64) - 5)
     rows = rng.integers(0, 3, 500)
     ranks = np.array([rng.integers(1, counts[row] + 2) for row in rows])
     ranks[:100] = [ties[0][i % 5][0] if row == 0 else 5 for i, row in enumerate(rows[:100])]
