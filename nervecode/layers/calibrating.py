@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from nervecode.core.positions import PositionSample
 from nervecode.errors import InputError, NotReadyError
-from nervecode.layers.answer import predicted_classes
-from nervecode.layers.batches import Batch
+from nervecode.layers.calibration_readings import Readings, Weights, read_calibration
 from nervecode.layers.condition import CHANGED, Condition
 from nervecode.layers.fitted_coder import FittedCoder
 from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.order import Order
 from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.sketch import InputSketch
-from nervecode.layers.watched import Watched, eager, traced
-from nervecode.scoring.grid import one_place_each
+from nervecode.layers.watched import Watched, eager
 from nervecode.scoring.growth import remarks_on_addition, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
-from nervecode.scoring.readings import readings
 from nervecode.scoring.tables import CODE_LENGTH
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Weights = Callable[[Any], Tensor]
-
 OVERLAP = 0.05  # the share of calibration inputs that `fit` may have seen, as duplicates are
 REPEATED = 0.05  # the share of them that may be repetitions of others
-
-
-class Readings(NamedTuple):
-    """What calibration keeps of its inputs.
-
-    Attributes:
-        layers: layer -> `readings`, of the layers that were coded in every batch.
-        predicted: (n,) predicted classes; None where the output does not tell.
-        weights: (n,) importance weights; None where none are asked for.
-        masked: whether every batch came with a mask of real positions.
-    """
-
-    layers: Mapping[str, Tensor]
-    predicted: Tensor | None
-    weights: Tensor | None
-    masked: bool = False
 
 
 def calibrate(
@@ -84,12 +61,11 @@ def calibrate(
             f"calibrate weights: found {type(weights).__name__}, allowed: a function of a batch"
         )
     before = extended(watched, method, by_class) if add else None
-    inputs = InputSketch()
-    with (
-        inputs.watching(eager(watched.model)),
-        one_pass(watched, loader, "calibrate", **options) as batches,
-    ):
-        rows = read_calibration(watched, batches, weights)
+    inputs, order = InputSketch(), Order()
+    with one_pass(watched, loader, "calibrate", **options) as batches:
+        with inputs.watching(eager(watched.model)):
+            rows = read_calibration(watched, batches, weights, order)
+        rows = _without(watched, rows, order.broken(watched), before)
     watched._last.forget()
     if before is None:
         calibrate_on(watched, rows, method, by_class)
@@ -143,60 +119,21 @@ def _default_method(watched: Watched) -> str:
     return "mean" if learned else CODE_LENGTH
 
 
-def read_calibration(
-    watched: Watched, batches: Iterable[Batch], weights: Weights | None
+def _without(
+    watched: Watched, rows: Readings, broken: list[str], before: LayerCalibration | None
 ) -> Readings:
-    """The readings of all inputs."""
-    rows, predicted, weighed, masked, sample = [], [], [], [], PositionSample(1, seed=1)
-    for batch in batches:
-        output, traces = traced(watched, batch.run, batch.mask)
-        layers = one_place_each(traces.layers, traces.call.mask, sample)
-        rows.append({name: readings(name, trace) for name, trace in layers.items()})
-        predicted.append(predicted_classes(output, watched.answer_path))
-        masked.append(traces.call.masked)
-        if weights is not None:
-            weighed.append(_weights_of(batch, weights))
-    told = [classes for classes in predicted if classes is not None]
-    whole = _whole(watched, rows)
-    number = len(next(iter(whole.values()), ()))  # fewer than inputs, where some are all padding
-    return Readings(
-        whole,
-        torch.cat(told) if told and sum(map(len, told)) == number else None,
-        torch.cat(weighed) if weights is not None else None,
-        all(masked),
-    )
-
-
-def _weights_of(batch: Batch, weights: Weights) -> Tensor:
-    """(B,) float64 the weights of a batch."""
-    given = weights(batch.given)
-    try:
-        values = torch.as_tensor(given).detach().double().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"calibrate weights: found {type(given).__name__} for a batch, allowed: (B,) numbers"
-        ) from None
-    if values.ndim != 1:
-        raise InputError(
-            f"calibrate weights: found shape {tuple(values.shape)} for a batch, allowed: (B,), a "
-            "weight for each input"
+    """The readings without layers whose rows are of other inputs, or that were left out before."""
+    for name in broken:
+        watched._remarks.tell(
+            f"calibrate: layer {name!r} is left out of the score: its rows are in another order "
+            "than the inputs, as in a model that sorts its batch",
+            again=True,
         )
-    return values
-
-
-def _whole(watched: Watched, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Layer -> the readings of all batches; layers that some batches lack are left out, by name."""
-    if not any(rows):
-        raise NotReadyError("calibrate: no watched layer ran, or coding is disabled")
-    for name in dict.fromkeys([*watched.layer_names, *chain(*rows)]):
-        number = sum(name in row for row in rows)
-        if number < len(rows):
-            watched._remarks.tell(
-                f"calibrate: layer {name!r} was coded in {number} of {len(rows)} batches, and is "
-                "left out of the score"
-            )
-    whole = [name for name in rows[0] if all(name in row for row in rows)]
-    return {name: torch.cat([row[name] for row in rows]) for name in whole}
+    out = {*broken, *(() if before is None else rows.layers.keys() - before.layers.keys())}
+    layers = {name: pair for name, pair in rows.layers.items() if name not in out}
+    if broken and not layers:
+        raise NotReadyError("calibrate: no watched layer has its rows in the order of the inputs")
+    return rows._replace(layers=layers)
 
 
 def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalibration:

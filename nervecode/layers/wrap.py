@@ -13,7 +13,8 @@ from nervecode.core import Call, CodingTrace, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
 from nervecode.layers.batch_parts import given_mask
-from nervecode.layers.calibrating import Readings, Weights, calibrate, calibrate_on
+from nervecode.layers.calibrating import calibrate, calibrate_on
+from nervecode.layers.calibration_readings import Readings, Weights
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.fresh import fresh_coders
 from nervecode.layers.last import Traces
