@@ -19,16 +19,19 @@ LOGITS = "logits"
 def answer_of(output: Any, path: Path | None = None) -> Tensor | None:
     """What a model answers: a tensor, or the part of its output that `path` leads to.
 
-    Where nothing is there, the part that is called `logits`, or else the first tensor.
+    Where no tensor is there it is the part that is called `logits`, if any; without a path, the
+    first tensor else.
     """
     if isinstance(output, Tensor):
         return output
     if path is not None and isinstance(part := _at(output, path), Tensor):
         return part
-    parts = [(path, part) for path, part in parts_of(output) if part.ndim]  # a loss is none
-    outermost = [(path[-1], part) for path, part in parts if len(path) == len(parts[0][0])]
+    parts = [(keys, part) for keys, part in parts_of(output) if part.ndim]  # a loss is none
+    outermost = [(keys[-1], part) for keys, part in parts if len(keys) == len(parts[0][0])]
     named = [part for name, part in outermost if name == LOGITS]
-    return next(iter(named or [part for _, part in outermost]), None)
+    if path is None:
+        named += [part for _, part in outermost]
+    return named[0] if named else None
 
 
 def predicted_classes(output: Any, path: Path | None = None) -> Tensor | None:

@@ -17,6 +17,11 @@ from nervecode.layers.answer import Path, chosen, logits_in, parts_of, same
 from nervecode.layers.select import watchable
 from nervecode.layers.taps import fused_parts
 
+SINGLE = (
+    "; of a single logit for two classes pass num_classes=2, of a regression "
+    "labels=lambda batch: None"
+)
+
 
 class AnswerFit:
     """Finds the logits in what the model returns for the first batch with labels.
@@ -95,7 +100,10 @@ class AnswerFit:
             self._forget()
         if self.num_classes is None:
             raise InputError("the model's output is not (B, classes); pass num_classes")
-        check_labels(labels, self.num_classes)
+        try:
+            check_labels(labels, self.num_classes)
+        except InputError as error:
+            raise InputError(f"{error}{SINGLE if self.num_classes == 1 else ''}") from None
         return self.num_classes
 
     def _settle(self, labels: Tensor, num_classes: int | None, given: Any) -> None:

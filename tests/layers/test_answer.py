@@ -148,6 +148,28 @@ def test_a_single_logit_predicts_no_class() -> None:
     wrapped = nervecode.wrap(model, ["0"]).fit([(X, Y % 2)], num_classes=2, label_code=False)
     with pytest.raises(InputError, match="found no predicted classes"):
         wrapped.calibrate([X], by_class=True)
+    with pytest.raises(
+        InputError, match=r"0 to 1, allowed: 0 to 0; of a single logit .* num_classes=2"
+    ):
+        wrapped.fit([(X, Y % 2)])
+
+
+def test_a_model_that_answers_otherwise_than_it_was_fitted_has_no_predictions() -> None:
+    wrapped = fitted(ANSWERS["features before"], label_code=False).calibrate([X], by_class=True)
+    assert wrapped.score(NEW)[1].valid.all()
+    wrapped.model.answer = ANSWERS["mapping"]
+    with pytest.warns(UserWarning, match="the predicted classes are not known"):
+        assert not wrapped.score(NEW)[1].valid.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dataclass", "within"])
+def test_a_compiled_graph_reads_the_same_part(name: str) -> None:
+    wrapped = fitted(ANSWERS[name], label_code=False).calibrate([X], by_class=True)
+    expected = wrapped.score(NEW)[1].p_value
+    torch._dynamo.reset()
+    compiled = torch.compile(wrapped.score, backend="eager")
+    torch.testing.assert_close(compiled(NEW)[1].p_value, expected)
 
 
 def test_without_a_fit_it_is_the_named_or_the_first_part() -> None:
@@ -156,7 +178,8 @@ def test_without_a_fit_it_is_the_named_or_the_first_part() -> None:
     assert answer_of({"x": one, "logits": two}) is two
     assert answer_of({"x": [one], "y": [two]}) is one
     assert answer_of(one, (7, "x")) is one
-    assert answer_of((one, two), (7, "x")) is one
+    assert answer_of((one, two), (7, "x")) is answer_of((one, two), ("logits",)) is None
+    assert answer_of({"x": one, "logits": two}, (1,)) is two
     assert answer_of("text") is None
 
 
