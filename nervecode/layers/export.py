@@ -92,14 +92,14 @@ def export(
             inputs = layer_inputs(graph, inputs)
         _check_places(watched, inputs)
         graph = CodesGraph(watched, inputs)
-    about = _with(_about(watched, inputs), metadata or {})
+    about = _with(_about(watched, graph, inputs), metadata or {})
     if path.suffix == ".onnx":
         _check_onnx(graph, inputs, path)
     try_out(graph, inputs, given)
     program = trace(graph, inputs, dynamic_batch)
     if path.suffix == ".onnx":
         properties = {f"nervecode.{key}": json.dumps(value) for key, value in about.items()}
-        content = to_onnx(program, inputs, properties, dynamic_batch)
+        content = to_onnx(program, graph, inputs, properties, dynamic_batch)
     else:
         content = _pt2(program, about)
     with replacing(path) as temporary:
@@ -204,7 +204,7 @@ def _parameter_names(model: nn.Module) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind not in several]
 
 
-def _about(watched: Watched, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+def _about(watched: Watched, graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
     """What a file says of itself, as plain JSON values."""
     calibration = watched.calibration
     assert calibration is not None
@@ -217,8 +217,13 @@ def _about(watched: Watched, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         "method": calibration.method,
         "layers": list(calibration.layers),
         "weights": watched.condition.digest,
-        "inputs": {name: [None, *x.shape[1:]] for name, x in inputs.items()},
+        "inputs": {name: _open_shape(x, graph.batch_dim(name)) for name, x in inputs.items()},
     }
+
+
+def _open_shape(x: Tensor, batch_dim: int) -> list[int | None]:
+    """The shape of an input, with None for the batch."""
+    return [None if dim == batch_dim else size for dim, size in enumerate(x.shape)]
 
 
 def _with(about: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:

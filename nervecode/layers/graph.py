@@ -35,6 +35,7 @@ class Graph(nn.Module):
         masked: one of them, `mask`, tells the real positions, and is not the model's.
     """
 
+    subject = "model"  # that is traced, for errors
     smallest: Tensor  # () float64, of another name than the output: ONNX refuses a name twice
 
     def __init__(self, watched: Watched, names: Iterable[str], *, masked: bool = False) -> None:
@@ -61,6 +62,10 @@ class Graph(nn.Module):
     def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
         """The keyword arguments of `forward`."""
         return {**inputs, "alpha": alpha}
+
+    def batch_dim(self, name: str) -> int:
+        """Which dimension of an input is the batch."""
+        return 0
 
     def run(self, inputs: Mapping[str, Tensor], read: Read) -> tuple[Any, Reading]:
         """What the model returns, and what `read` makes of its layers as it runs."""
@@ -96,6 +101,8 @@ class Graph(nn.Module):
 class CodesGraph(Graph):
     """Activations of the layers and alpha by name -> outputs by name, but for the model's own."""
 
+    subject = "codes"
+
     def __init__(self, watched: Watched, names: Iterable[str]) -> None:
         super().__init__(watched, ["activations"])  # layers have names that are no words of Python
         del self.watched  # as a part of this module, it would bring the model into the file
@@ -114,6 +121,11 @@ class CodesGraph(Graph):
             assert coder is not None
             projected[name] = _projected(coder, activation, UNKNOWN)
         return self.scored(projected, alpha)
+
+    def batch_dim(self, name: str) -> int:
+        """1 of a layer that has its steps first."""
+        coder = coder_of(self.coders, name)
+        return 0 if coder is None else coder.reducer.batch_dim or 0
 
     def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:
         """The keyword arguments of `forward`."""

@@ -62,16 +62,23 @@ def trace(graph: Graph, inputs: dict[str, Tensor], dynamic_batch: bool) -> Expor
     Raises:
         InputError: an operation that cannot be traced.
     """
-    batch = {0: Dim(BATCH)} if dynamic_batch else None
-    open_dims = graph.arguments(dict.fromkeys(inputs, batch), None)
+    batch = Dim(BATCH)
+    dims = {name: {graph.batch_dim(name): batch} if dynamic_batch else None for name in inputs}
+    open_dims = graph.arguments(dims, None)
     given = _arguments(graph, inputs)
     try:
         with _quiet(), torch.no_grad():
             return torch.export.export(graph, (), given, dynamic_shapes=open_dims, strict=False)
     except Exception as error:
         raise InputError(
-            f"export: the model cannot be traced{_place(error)}: {_line(error)}; {ALONE}"
+            f"export: the {graph.subject} cannot be traced{_place(error)}: {_line(error)}"
+            + _advice(graph)
         ) from error
+
+
+def _advice(graph: Graph) -> str:
+    """What else can be exported, where it is not the codes alone that failed."""
+    return f"; {ALONE}" if graph.subject == "model" else ""
 
 
 def _arguments(graph: Graph, inputs: dict[str, Tensor]) -> dict[str, Any]:
@@ -81,6 +88,7 @@ def _arguments(graph: Graph, inputs: dict[str, Tensor]) -> dict[str, Any]:
 
 def to_onnx(
     program: ExportedProgram,
+    graph: Graph,
     inputs: Mapping[str, Tensor],
     properties: Mapping[str, str],
     dynamic_batch: bool,
@@ -91,21 +99,21 @@ def to_onnx(
         InputError: an operation that has no form in ONNX.
     """
     outputs = [name for name in OUTPUTS if name in program.call_spec.out_spec.context]
-    batch = {0: BATCH} if dynamic_batch else None
+    dims = {name: {graph.batch_dim(name): BATCH} if dynamic_batch else None for name in inputs}
     try:
         with _quiet():
             converted = torch.onnx.export(
                 program,
                 input_names=[*inputs, "alpha"],
                 output_names=outputs,
-                dynamic_shapes={**dict.fromkeys(inputs, batch), "alpha": None},
+                dynamic_shapes={**dims, "alpha": None},
                 dynamo=True,
                 verbose=False,
             )
     except Exception as error:
         cause = _deepest(error)
         raise InputError(
-            f"export: ONNX has no form of the model: {_line(cause)}; {ALONE}"
+            f"export: ONNX has no form of the {graph.subject}: {_line(cause)}{_advice(graph)}"
         ) from error
     assert converted is not None
     converted.model.metadata_props.update(properties)

@@ -472,6 +472,53 @@ def test_a_mask_of_a_graph_is_checked(tmp_path: Path, wrapped: WrappedModel) -> 
         wrapped.export(path, data(2, 0), mask=torch.ones(2, 8), codes_only=True)
 
 
+class StepsFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.head = nn.LSTM(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x.transpose(0, 1))[0][-1])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_codes_alone_of_layers_with_steps_first(suffix: str, tmp_path: Path) -> None:
+    """Their batch is the second dimension, of which a graph takes any number."""
+    model = StepsFirst().eval()
+    wrapped = nervecode.wrap(model, ["rnn", "head"])
+    x = torch.randn(300, 6, 4, generator=torch.Generator().manual_seed(0))
+    wrapped.fit([(x[:150], torch.arange(150) % 3)]).calibrate([x[150:]])
+    path = tmp_path / f"codes{suffix}"
+    about = wrapped.export(path, x[:5], codes_only=True)
+    assert about["inputs"] == {
+        "rnn": [6, None, 8], "head": [None, 3], "head:label/0": [None, 8], "head:label/1": [None, 3]
+    }  # fmt: skip
+    batch = x[:9] + 0.3
+    with torch.no_grad():
+        states = model.rnn(batch.transpose(0, 1))[0]
+        logits, expected = wrapped.score(batch)
+    layers = {
+        "rnn": states, "head": logits, "head:label/0": states[-1], "head:label/1": logits,
+    }  # fmt: skip
+    found = read(path, layers if suffix == ".onnx" else {"activations": layers})  # type: ignore[dict-item]
+    torch.testing.assert_close(found["by_layer"], expected.by_layer, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found["p_value"], expected.p_value, rtol=0, atol=1.01 / 151)
+
+
+def test_codes_alone_that_cannot_be_traced_are_not_advised_to_be(
+    wrapped: WrappedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr(torch.export, "export", fails)
+    with pytest.raises(InputError, match=r"^export: the codes cannot be traced .*: no graph$"):
+        wrapped.export(tmp_path / "codes.pt2", data(2, 0), codes_only=True)
+    with pytest.raises(InputError, match=r"^export: the model cannot be traced .* codes_only="):
+        wrapped.export(tmp_path / "model.pt2", data(2, 0))
+
+
 def test_inputs_have_the_names_of_the_model() -> None:
     class Two(nn.Module):
         def forward(self, left: Tensor, right: Tensor) -> Tensor:
