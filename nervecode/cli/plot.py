@@ -13,7 +13,10 @@ from nervecode.cli.show import next_step, say
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 
 ALL = "all"
-OWN = {"sample": "trace", "scored": "stream"}  # option -> the one kind that has it
+OWN = {  # option -> the one kind that has it
+    "sample": "trace",
+    **dict.fromkeys(("scored", "alpha", "run-length", "by-class"), "stream"),
+}
 KIND_HELP = (
     "layerwise, heat, trace, roc, scores, matrix, calibration, training, codebooks, stream, or all."
 )
@@ -38,6 +41,13 @@ def plot(
     scored: Annotated[
         Path | None, typer.Option(help="Of --kind stream: a file that `score` wrote.")
     ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Of --kind stream: as of `watch`.")] = None,
+    run_length: Annotated[
+        float | None, typer.Option(help="Of --kind stream: as of `watch`.")
+    ] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="Of --kind stream: as of `watch`.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="FILE.png, .svg or .pdf.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
@@ -53,13 +63,19 @@ def plot(
     if not run.is_dir():
         raise InputError(f"{run}: no such run directory")
     own = {
-        name: value for name, value in (("sample", sample), ("scored", scored)) if value is not None
+        "sample": sample,
+        "scored": scored,
+        "alpha": alpha,
+        "run-length": run_length,
+        "by-class": by_class or None,
     }
+    own = {name: value for name, value in own.items() if value is not None}
     for name in own:
         if kind != OWN[name]:
             raise InputError(
                 f"--{name}: found with --kind {kind}, allowed: with --kind {OWN[name]}"
             )
+    options = {name.replace("-", "_"): value for name, value in own.items()}
     chosen = [name.strip() for name in ood.split(",")] if ood else None
     if kind == ALL and output is not None:
         raise InputError("--output: found with --kind all, allowed: with one kind")
@@ -67,7 +83,7 @@ def plot(
         if kind == ALL:
             _plot_all(run, enter, seed=seed, ood=chosen)
         else:
-            path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force, **own)
+            path = KINDS[kind](run, seed=seed, ood=chosen, output=output, force=force, **options)
             enter(path)
             typer.echo(path)
     if kind == ALL:

@@ -13,7 +13,8 @@ import typer
 
 from nervecode.cli.log import printable
 from nervecode.cli.options import command_line
-from nervecode.cli.show import on_terminal, quiet, say
+from nervecode.cli.show import complain, on_terminal, quiet, say
+from nervecode.errors import NervecodeError
 from nervecode.lab.machine.interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def watch(
         str, typer.Argument(help="FILE.csv or .jsonl as `score` writes it, or - for a pipe.")
     ],
     calibration: Annotated[
-        int | None, typer.Option(min=1, help="How many calibration inputs are behind the p-values.")
+        int | None, typer.Option(help="How many calibration inputs are behind the p-values.")
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="The run that scored: its calibration set, and its layers.")
@@ -52,6 +53,9 @@ def watch(
     ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Go on after an alarm; else the first one stays.")
+    ] = False,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="First clear the alarm that --state has kept.")
     ] = False,
     state: Annotated[
         Path | None, typer.Option(help="FILE.json in which it goes on where it stood.")
@@ -82,30 +86,46 @@ def watch(
 
     job = WatchJob(
         source, calibration, run, seed, by_class, alpha, run_length, follow,
-        until_alarm=fail, restart=restart, state=state, metrics=metrics, time=time_column,
-        ids=ids, skip_bad=skip_bad,
+        until_alarm=fail, restart=restart, acknowledge=acknowledge, state=state,
+        metrics=metrics, time=time_column, ids=ids, skip_bad=skip_bad,
     )  # fmt: skip
 
     raised, status = False, _StatusLine()
+    # An alarm is acknowledged once, not by the command that goes on.
+    again = command_line().replace(" --acknowledge", "")
 
     def tell(event: AlarmEvent) -> None:
         nonlocal raised
         raised = True
         status.clear()
-        print(json.dumps(event.plain()) if as_json else event, flush=True)
+        _print(json.dumps(event.plain()) if as_json else str(event))
 
     try:
         watcher = job.work(Heard(tell, status.notice, status.moment))
+        if as_json:
+            _print(json.dumps({"event": "end", **_counts(watcher)}))
     except Interrupted as stop:
-        stop.command = None if state is None else command_line()
+        stop.command = None if state is None else again
         raise
+    except NervecodeError as error:
+        if not (fail and raised):
+            raise
+        complain(str(error))  # what could not be written hides no alarm
+        raise typer.Exit(ALARMED) from None
     finally:
         status.clear()
-    if as_json:
-        print(json.dumps({"event": "end", **_counts(watcher)}), flush=True)
     say(_line(watcher))
     if fail and (raised or watcher.monitor.alarm is not None):
         raise typer.Exit(ALARMED)
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError as error:  # its reader has gone, or its disk is full
+        raise NervecodeError(
+            f"standard output: cannot be written ({error.strerror or error})"
+        ) from None
 
 
 class _StatusLine:
@@ -149,8 +169,9 @@ def _line(watcher: Watcher) -> str:
         alarm = f"alarms: {watcher.alarms}"
     skipped = f", {watcher.skipped} skipped" if watcher.skipped else ""
     inputs = "1 input" if monitor.inputs == 1 else f"{monitor.inputs:,} inputs"
+    flagged = "" if watcher.flagged is None else f", {watcher.flagged:,} flagged"
     return (
-        f"{inputs}, {watcher.flagged:,} flagged{skipped}; evidence "
+        f"{inputs}{flagged}{skipped}; evidence "
         f"10^{monitor.log10_evidence:.1f} of 10^{monitor.log10_threshold:.1f}; {alarm}"
     )
 

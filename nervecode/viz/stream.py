@@ -11,9 +11,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nervecode.errors import InputError
 from nervecode.lab.watch.calibration import BITS, CalibrationSet
-from nervecode.lab.watch.tail import Tail
-from nervecode.lab.watch.watcher import FLAG, P_VALUE, POOLED, TRUE, input_of
-from nervecode.monitor import Monitor
+from nervecode.lab.watch.job import Heard, WatchJob
+from nervecode.lab.watch.watcher import FLAG, P_VALUE, PREDICTION, Watcher
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved
 from nervecode.viz.style import ID_COLOUR, STYLES, colour, new_figure
@@ -27,103 +26,118 @@ POWERS = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
 
 
 @dataclass(frozen=True)
+class Promise:
+    """What `watch` is asked for by the options of these names."""
+
+    alpha: float | None
+    run_length: float | None
+    by_class: bool
+
+
 class Stream:
-    """N inputs in order.
+    """What a watcher said after each of N inputs.
 
     Attributes:
-        p_values: (N,).
-        predicted: N classes that these are within; None where they are of all classes.
-        flags: (N,).
-        layers: (N, L) layers' p-values.
+        words: what the stream is.
         change: the number of the input at which it changes, where that is known.
-        words: what it is.
+        evidence: N powers of ten.
+        by_layer: N lists of L of them.
+        monitor: as it stands at the end.
     """
 
-    p_values: np.ndarray
-    predicted: list[int] | None
-    flags: np.ndarray
-    layers: np.ndarray | None
-    change: int | None
-    words: str
+    def __init__(self, words: str, change: int | None = None) -> None:
+        self.words, self.change = words, change
+        self.evidence: list[float] = []
+        self.by_layer: list[list[float]] = []
+        self._flagged: list[int | None] = []
+
+    def note(self, watcher: Watcher) -> None:
+        """Note how a watcher stands, once an input."""
+        self.monitor = watcher.monitor
+        if self.monitor.inputs > len(self.evidence):
+            self.evidence.append(self.monitor.log10_evidence)
+            self.by_layer.append(list(self.monitor.layers.values()))
+            self._flagged.append(watcher.flagged)
+
+    @property
+    def flags(self) -> np.ndarray | None:
+        """(N,) whether each was flagged; None where that is not known of all."""
+        if None in self._flagged:
+            return None
+        return np.diff(np.array(self._flagged), prepend=0)
 
 
 @plot("stream")
-def plot_stream(saved: Saved, *, scored: Path | None = None) -> Picture:
-    """A scored file; without one a rehearsal: ID test, then the first of the OOD sets."""
-    calibrated = CalibrationSet.of_run(saved.run.root, seed=saved.seed)
-    stream = _rehearsal(saved, calibrated) if scored is None else _of_file(scored, calibrated)
-    monitor = calibrated.monitor(
-        alpha=None, run_length=None,
-        layers=stream.layers is not None, by_class=stream.predicted is not None,
-    )  # fmt: skip
-    by_layer = []
-    evidence = np.empty(len(stream.p_values))
-    for i, p in enumerate(stream.p_values.tolist()):
-        monitor.update(
-            p,
-            layers=None if stream.layers is None else stream.layers[i],
-            predicted=None if stream.predicted is None else stream.predicted[i],
-        )
-        evidence[i] = monitor.log10_evidence
-        by_layer.append(list(monitor.layers.values()))
-    height = 2.2 if stream.layers is None else 3.3
-    figure = new_figure(9, 1.6 + height * 1.6)
-    rows = figure.subplots(2 if stream.layers is None else 3, 1, sharex=True)
-    _draw_evidence(rows[0], monitor, evidence)
-    _draw_flags(rows[1], stream)
-    if stream.layers is not None:
-        _draw_layers(rows[2], monitor, np.array(by_layer))
-    for axes in rows:
-        _mark(axes, stream, monitor)
+def plot_stream(
+    saved: Saved,
+    *,
+    scored: Path | None = None,
+    alpha: float | None = None,
+    run_length: float | None = None,
+    by_class: bool = False,
+) -> Picture:
+    """A scored file as `watch` sees it; without one a rehearsal: ID test, then the first OOD set.
+
+    Args:
+        saved: the run that scored.
+        scored: the file.
+        alpha: as of `watch`.
+        run_length: as of `watch`.
+        by_class: as of `watch`.
+    """
+    promise = Promise(alpha, run_length, by_class)
+    stream = _rehearsal(saved, promise) if scored is None else _of_file(saved, scored, promise)
+    parts = [_draw_evidence]
+    if stream.flags is not None:
+        parts.append(_draw_flags)
+    if stream.monitor.settings.layers:
+        parts.append(_draw_layers)
+    figure = new_figure(9, 1.6 + 1.6 * 1.1 * len(parts))
+    rows = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
+    for draw, axes in zip(parts, rows, strict=True):
+        draw(axes, stream)
+        _mark(axes, stream)
     rows[-1].set_xlabel("input")
-    rows[-1].set_xlim(1, len(evidence))
-    return Picture(figure, "a monitored stream", _caption(saved, stream, calibrated, monitor))
+    rows[-1].set_xlim(1, len(stream.evidence))
+    return Picture(figure, "a monitored stream", _caption(saved, stream))
 
 
-def _rehearsal(saved: Saved, calibrated: CalibrationSet) -> Stream:
+def _rehearsal(saved: Saved, promise: Promise) -> Stream:
     if not saved.ood:
         raise InputError("stream: the run has no OOD set; name a scored file with --scored")
     splits, method = ("id_test", f"ood_{saved.ood[0]}"), saved.meta["primary_method"]
-    known = saved.scores("id_calibration")[method]
+    known = np.sort(saved.scores("id_calibration")[method].astype(float))
     scores = [saved.scores(split)[method] for split in splits]
-    ordered = np.sort(known.astype(float))
-    below = ordered.searchsorted(np.concatenate(scores).astype(float))
-    p = (1 + len(ordered) - below) / (len(ordered) + 1)
-    bits = np.concatenate([saved.layerwise(split)["surprise"] for split in splits])
-    layers = _layers(calibrated, bits)
-    words = f"ID test, then {saved.ood[0]} from the dotted line on"
-    return Stream(p, None, p <= FLAGGED, layers, len(scores[0]), words)
+    below = known.searchsorted(np.concatenate(scores).astype(float))
+    p_values = (1 + len(known) - below) / (len(known) + 1)
+    layerwise = [saved.layerwise(split) for split in splits]
+    bits = np.concatenate([part["surprise"] for part in layerwise]).tolist()
+    predicted = [0] * len(bits)
+    if promise.by_class:
+        predicted = np.concatenate([part["predictions"] for part in layerwise]).tolist()
+    calibrated = CalibrationSet.of_run(saved.run.root, seed=saved.seed)
+    assert calibrated.layers is not None
+    columns = [BITS + name for name in calibrated.layers.names]
+    watcher = Watcher(calibrated, calibrated.monitor(**vars(promise), layers=True))
+    stream = Stream(f"ID test, then {saved.ood[0]} from the dotted line on", len(scores[0]))
+    for p, label, row in zip(p_values.tolist(), predicted, bits, strict=True):
+        values = {P_VALUE: p, FLAG: p <= FLAGGED, PREDICTION: label}
+        watcher.take(values | dict(zip(columns, row, strict=True)), "stream")
+        stream.note(watcher)
+    return stream
 
 
-def _of_file(path: Path, calibrated: CalibrationSet) -> Stream:
-    tail = Tail(str(path))
-    rows = [tail.parse(record) for record in tail.records() if record is not None]
-    if not rows:
-        raise InputError(f"{path}: holds no record")
-    try:
-        by_class = POOLED in rows[0]
-        inputs = [input_of(row, calibrated, str(path), by_class=by_class) for row in rows]
-        flags = np.array([row[FLAG] in TRUE if FLAG in row else float(row[P_VALUE]) <= FLAGGED
-                          for row in rows])  # fmt: skip
-        layers = None
-        if calibrated.layers is not None and calibrated.has_layers(rows[0]):
-            names = [BITS + name for name in calibrated.layers.names]
-            bits = np.array([[float(row[name]) for name in names] for row in rows])
-            layers = _layers(calibrated, bits)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is no file of scored inputs ({error})") from None
-    p = np.array([p_value for p_value, _ in inputs])
-    predicted = [of_class for _, of_class in inputs if of_class is not None] if by_class else None
-    return Stream(p, predicted, flags, layers, None, path.name)
+def _of_file(saved: Saved, path: Path, promise: Promise) -> Stream:
+    stream = Stream(path.name)
+    job = WatchJob(str(path), run=saved.run.root, seed=saved.seed, **vars(promise))
+    watcher = job.work(Heard(lambda _: None, lambda _: None, stream.note))
+    if watcher.monitor.inputs < 2:
+        raise InputError(f"{path}: found 1 input, allowed: 2 and more, for a picture")
+    return stream
 
 
-def _layers(calibrated: CalibrationSet, bits: np.ndarray) -> np.ndarray:
-    ranks = calibrated.layers
-    assert ranks is not None
-    return np.stack([ranks.p_values(row, i) for i, row in enumerate(bits.tolist())])
-
-
-def _draw_evidence(axes: Axes, monitor: Monitor, evidence: np.ndarray) -> None:
+def _draw_evidence(axes: Axes, stream: Stream) -> None:
+    monitor, evidence = stream.monitor, stream.evidence
     axes.plot(np.arange(1, len(evidence) + 1), evidence, lw=1.4, color=ID_COLOUR)
     axes.axhline(monitor.log10_threshold, ls="--", lw=1, color=MARK)
     _powers(axes, monitor.log10_threshold)
@@ -131,6 +145,7 @@ def _draw_evidence(axes: Axes, monitor: Monitor, evidence: np.ndarray) -> None:
 
 
 def _draw_flags(axes: Axes, stream: Stream) -> None:
+    assert stream.flags is not None
     n = len(stream.flags)
     window = min(n, max(WINDOW, n // WINDOW))
     rate = np.convolve(stream.flags, np.ones(window) / window, mode="valid")
@@ -139,7 +154,8 @@ def _draw_flags(axes: Axes, stream: Stream) -> None:
     axes.set_ylabel(f"flagged (%)\nof the last {window}")
 
 
-def _draw_layers(axes: Axes, monitor: Monitor, by_layer: np.ndarray) -> None:
+def _draw_layers(axes: Axes, stream: Stream) -> None:
+    monitor, by_layer = stream.monitor, np.array(stream.by_layer)
     names = monitor.settings.layers
     for number, name in enumerate(names):
         style = STYLES[number // 8 % len(STYLES)]
@@ -164,22 +180,29 @@ def _powers(axes: Axes, threshold: float) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
 
 
-def _mark(axes: Axes, stream: Stream, monitor: Monitor) -> None:
+def _mark(axes: Axes, stream: Stream) -> None:
+    alarm = stream.monitor.alarm
     if stream.change is not None:
         axes.axvline(stream.change + 0.5, ls=":", lw=1, color="#777777")
-    if monitor.alarm is not None:
-        axes.axvspan(monitor.alarm.since, monitor.alarm.input, color=MARK, alpha=0.15, lw=0)
-        axes.axvline(monitor.alarm.input, lw=1, color=MARK)
+    if alarm is not None:
+        axes.axvspan(alarm.since, alarm.input, color=MARK, alpha=0.15, lw=0)
+        axes.axvline(alarm.input, lw=1, color=MARK)
 
 
-def _caption(saved: Saved, stream: Stream, calibrated: CalibrationSet, monitor: Monitor) -> str:
-    alarm = monitor.alarm
-    said = f"{alarm!s}".capitalize() if alarm is not None else "No alarm"
-    named = ", ".join(monitor.named_layers) or "none"
-    layers = "" if stream.layers is None else f" Layers named at the end: {named}."
-    return (
-        f"{stream.words}; {len(stream.p_values):,} inputs, {calibrated.n:,} calibration inputs, "
-        f"seed {saved.seed}. {said}. The shade leads from the estimated beginning to the alarm; "
-        f"the dashed line is passed by chance, ever, with probability {monitor.settings.alpha:g} "
-        f"at most.{layers}"
-    )
+def _caption(saved: Saved, stream: Stream) -> str:
+    settings, alarm = stream.monitor.settings, stream.monitor.alarm
+    said = f"{stream.words}; {len(stream.evidence):,} inputs, "
+    said += f"{settings.n_calibration:,} calibration inputs, seed {saved.seed}. "
+    if alarm is None:
+        said += "No alarm. "
+    else:
+        said += f"There is an {alarm}. The shade leads from the estimated beginning to the alarm. "
+    if settings.run_length is None:
+        said += f"The dashed line is passed by chance, ever, with probability {settings.alpha:g} "
+        said += "at most."
+    else:
+        said += f"The dashed line is passed by chance after {settings.run_length:,.0f} inputs, on "
+        said += "average, at the earliest."
+    if settings.layers:
+        said += f" Layers named at the end: {', '.join(stream.monitor.named_layers) or 'none'}."
+    return said + (" Predicted classes are watched too." if settings.classes else "")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,10 +21,13 @@ from sklearn import metrics
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.results.statistics import auroc
+from nervecode.lab.watch.job import Heard, WatchJob
+from nervecode.monitor import Monitor
 from nervecode.viz import KINDS, curves, layerwise, picture
 from nervecode.viz.layerwise import main
 from nervecode.viz.panels import label_panels, panels
 from nervecode.viz.saved import Saved
+from nervecode.viz.stream import Stream, _caption
 from nervecode.viz.style import deviations, name_layers
 
 from .conftest import finish_run, write_run
@@ -361,23 +366,53 @@ def test_the_module_runs_as_a_command(
     assert main([str(tmp_path / "nothing")]) == 2
 
 
-def test_a_stream_is_drawn_from_a_scored_file(run: Path, tmp_path: Path) -> None:
-    scored, output = tmp_path / "scored.csv", tmp_path / "a.svg"
+def drawn_stream(run: Path, rows: list[str], **options: object) -> str:
+    """The words of the picture of a file with these rows."""
+    scored, output = run.parent / "scored.csv", run.parent / "a.svg"
+    scored.write_text("\n".join(rows) + "\n")
+    KINDS["stream"](run, scored=scored, output=output, force=True, **options)
+    return " ".join(" ".join(re.findall(r">([^<>]+)<", output.read_text())).split())
+
+
+def test_a_stream_is_drawn_from_a_scored_file(run: Path) -> None:
     rows = [f"{i},{p / 81},{p < 5}" for i, p in enumerate([40, 80, *[1] * 60])]
-    scored.write_text("\n".join(["id,p_value,flag", *rows]) + "\n")
-    KINDS["stream"](run, scored=scored, output=output)
-    words = " ".join(output.read_text().split())
+    words = drawn_stream(run, ["id,p_value,flag", *rows])
     assert "scored.csv; 62 inputs, 80 calibration inputs" in words
-    assert "Alarm at input" in words and "Layers named" not in words
+    assert "There is an alarm at input" in words and "Layers named" not in words
+    assert "with probability 0.01 at most" in words and "flagged (%)" in words
+
+
+def test_the_picture_of_a_stream_is_that_of_the_watch(run: Path) -> None:
+    rows = ["p_value", *[f"{p / 81}" for p in [40, 80, *[1] * 60]]]
+    plain = drawn_stream(run, rows)
+    assert "flagged (%)" not in plain  # as `watch` counts none where the file has no flags
+    late = drawn_stream(run, rows, run_length=1e6)
+    assert "is passed by chance after 1,000,000 inputs, on average, at the earliest" in late
+    at = [int(words.split("alarm at input ")[1].split(":")[0]) for words in (plain, late)]
+    assert at[0] < at[1]
+    job = WatchJob(str(run.parent / "scored.csv"), run=run, run_length=1e6)
+    alarm = job.work(Heard(lambda _: None, lambda _: None, lambda _: None)).monitor.alarm
+    assert alarm is not None and alarm.input == at[1]
+
+
+def test_names_of_layers_keep_their_letters(run: Path) -> None:
+    stream = Stream("A.csv")
+    watcher = SimpleNamespace(monitor=Monitor(80, layers=["Conv_A"]), flagged=0)
+    for _ in range(40):
+        watcher.monitor.update(1 / 81, layers=[1 / 81])
+        stream.note(watcher)  # type: ignore[arg-type]
+    assert "layers: Conv_A)" in _caption(Saved(run), stream)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,p_value\n", "holds no record"),
-        ("id,score\n1,2\n", "is no file of scored inputs"),
-        ("id,p_value\n1,x\n", "is no file of scored inputs"),
-        ("id,p_value\n1,0.02\n", "never give"),
+        ("id,p_value\n", "scored.csv: holds no record"),
+        ("id,score\n1,2\n", "scored.csv, line 2: no 'p_value'"),
+        ("id,p_value\n1,x\n", "scored.csv, line 2: p_value: found 'x', allowed: a number"),
+        ("id,p_value\n1,0.02\n", "scored.csv, line 2: p_value: found 0.02, which 80 .* never give"),
+        ("id,p_value\n1,nan\n", "scored.csv, line 2: p_value: found nan"),
+        ("id,p_value\n1,1\n", "scored.csv: found 1 input, allowed: 2 and more, for a picture"),
     ],
 )
 def test_a_stream_that_cannot_be_drawn(run: Path, tmp_path: Path, text: str, message: str) -> None:

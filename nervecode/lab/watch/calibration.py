@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nervecode.errors import InputError
+from nervecode.errors import InputError, did_you_mean
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.watch.stored import StoredCalibration, read_calibration
 from nervecode.monitor import ClassRanks, LayerRanks, Monitor
+from nervecode.monitor.checks import as_rank
 
 BITS = "bits:"  # and the layer: a column of a scored file
+SLACK = 1e-3  # of a score: what float32, or a graph, may be off
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,61 @@ class CalibrationSet:
             calibration=self.identity,
         )
 
-    def has_layers(self, columns: Mapping[str, Any]) -> bool:
-        """Whether a record has the surprise of every layer."""
-        return self.layers is not None and all(BITS + name in columns for name in self.layers.names)
+    def has_layers(self, columns: Iterable[str]) -> bool:
+        """Whether a record has the surprise of every layer; False where it has that of none.
+
+        Raises:
+            InputError: it has that of other layers, as of another run.
+        """
+        named = {name for name in columns if name.startswith(BITS)}
+        if self.run is None or self.layers is None or not named:
+            return False
+        wanted = [BITS + name for name in self.layers.names]
+        for name in [*wanted, *sorted(named)]:
+            if name not in named:
+                raise InputError(
+                    f"no {name!r}, a layer of {self.run.root}; {did_you_mean(name, named)}"
+                )
+            if name not in wanted:
+                raise InputError(
+                    f"{name!r} is no layer of {self.run.root}; {did_you_mean(name, wanted)}"
+                )
+        return True
+
+    def check(self, p_value: float, surprise: float, *, predicted: int | None = None) -> None:
+        """Refuse a p-value that the score beside it does not have among these inputs.
+
+        Args:
+            p_value: of all classes together, or within the predicted class.
+            surprise: the score.
+            predicted: the class that the p-value is within.
+
+        Raises:
+            InputError: it does not, as where another run or seed scored.
+        """
+        if self._ordered is None or self.run is None:
+            return
+        score = math.inf if math.isnan(surprise) else surprise
+        off = SLACK * (1 + abs(score)) if math.isfinite(score) else 0.0
+        higher = len(self._ordered) - self._ordered.searchsorted([score + off, score - off])
+        low, high = ((1 + higher) / (len(self._ordered) + 1)).tolist()
+        n = self.n
+        if predicted is not None:
+            low, high = (self.classes.p_value(p, predicted) for p in (low, high))
+            n = self.classes.counts[predicted]
+        if not as_rank("", low, n) <= as_rank("p_value", p_value, n) <= as_rank("", high, n):
+            raise InputError(
+                f"p_value: found {p_value:g}, but a surprise of {surprise:g} bits has {low:g} "
+                f"among the calibration inputs of {self.run.root}, seed {self.seed}; "
+                "allowed: the run and the seed that scored"
+            )
+
+    @cached_property
+    def _ordered(self) -> np.ndarray | None:
+        """(n,) calibration scores, sorted; None where they are not known."""
+        if self.stored is None or self.stored.scores is None:
+            return None
+        return np.sort(self.stored.scores)
 
 
 def _of_bench(run: RunDir, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import ArtifactError, InputError
-from nervecode.files import read_json, write_json, write_text
+from nervecode.errors import InputError, NervecodeError
+from nervecode.files import write_text
 from nervecode.lab.machine.interrupt import deferred
-from nervecode.lab.watch.calibration import CalibrationSet
+from nervecode.lab.watch.blocks import WAIT
+from nervecode.lab.watch.calibration import BITS, CalibrationSet
 from nervecode.lab.watch.metrics import metrics_text
 from nervecode.lab.watch.outputs import check_outputs
-from nervecode.lab.watch.tail import PIPE, WAIT, Place, Record, Tail
+from nervecode.lab.watch.state_file import StateFile
+from nervecode.lab.watch.tail import PIPE, Place, Record, Tail
 from nervecode.lab.watch.watcher import POOLED, AlarmEvent, Watcher
 
 SAVED_EVERY = 5.0  # seconds
-FORMAT = 1
+MAX_CALIBRATION = 10_000_000  # as many take some seconds to be looked at
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class WatchJob:
         follow: wait for more at the end of the file.
         until_alarm: end at an alarm.
         restart: collect evidence anew after each alarm.
+        acknowledge: first clear the alarm that the state has latched.
         state: the file in which the job goes on where it stood.
         metrics: the file of counters.
         time: the column of times.
@@ -68,6 +71,7 @@ class WatchJob:
     follow: bool = False
     until_alarm: bool = False
     restart: bool = False
+    acknowledge: bool = False
     state: Path | None = None
     metrics: Path | None = None
     time: str | None = None
@@ -77,7 +81,8 @@ class WatchJob:
     def work(self, heard: Heard) -> Watcher:
         """Watch to the end of the source, to an alarm, or until interrupted.
 
-        Records before a bad one count; where it goes on next is before the bad one.
+        Records before a bad one count; where it goes on next is before the bad one. Only whole
+        steps are saved: whatever ends a step within it, the state is as before.
 
         Raises:
             InputError: a source, a record, an output, a calibration set or a promise that cannot
@@ -85,46 +90,9 @@ class WatchJob:
             ArtifactError: the run or the state is damaged.
         """
         check_outputs(self.source, state=self.state, metrics=self.metrics)
-        calibrated = self._calibrated()
-        stored = None if self.state is None or not self.state.exists() else read_json(self.state)
-        tail = Tail(
-            self.source,
-            follow=self.follow,
-            place=self._place(stored),
-            finished=self.state is None or self.source == PIPE,
-            notice=heard.notice,
-        )
-        watcher = None if stored is None else self._resumed(stored, calibrated)
-        before = 0 if watcher is None else watcher.alarms
-        saved, place = time.monotonic(), tail.place
-        with deferred() as stopping:
-            try:
-                for record in tail.records():
-                    if record is not None and not self._is_done(watcher, before):
-                        watcher = self._take(record, tail, calibrated, watcher, heard)
-                        place = tail.place
-                    if watcher is not None:
-                        heard.moment(watcher)
-                        if time.monotonic() - saved > SAVED_EVERY:
-                            self._save(watcher, place)
-                            saved = time.monotonic()
-                    if stopping() or self._is_done(watcher, before):
-                        break
-                    if record is None and self.source != PIPE:
-                        time.sleep(WAIT)
-            finally:
-                if watcher is not None:
-                    self._save(watcher, place)
-        if watcher is None:
-            skipped = f" that can be read: {tail.given} skipped" if tail.given else ""
-            raise InputError(f"{self.source}: holds no record{skipped}")
-        return watcher
-
-    def _is_done(self, watcher: Watcher | None, before: int) -> bool:
-        """Whether there is an alarm to end at: one of now, or one that a state has latched."""
-        if not self.until_alarm or watcher is None:
-            return False
-        return watcher.monitor.alarm is not None or watcher.alarms > before
+        if self.acknowledge and self.state is None:
+            raise InputError("--acknowledge: found without --state, allowed: with --state FILE")
+        return _Work(self, self._calibrated(), heard).done()
 
     def _calibrated(self) -> CalibrationSet:
         if (self.run is None) == (self.calibration is None):
@@ -139,99 +107,135 @@ class WatchJob:
             name = "--by-class" if self.by_class else "--seed"
             raise InputError(f"{name}: found without --run, allowed: with --run RUN")
         assert self.calibration is not None
+        if not 1 <= self.calibration <= MAX_CALIBRATION:
+            raise InputError(
+                f"--calibration: found {self.calibration}, allowed: 1 to {MAX_CALIBRATION:,} inputs"
+            )
         return CalibrationSet(self.calibration)
 
-    def _watcher(self, calibrated: CalibrationSet, *, layers: bool, by_class: bool) -> Watcher:
-        monitor = calibrated.monitor(
-            alpha=self.alpha,
-            run_length=self.run_length,
-            layers=layers,
-            by_class=self.by_class or by_class,
+
+class _Work:
+    """A job at work.
+
+    Attributes:
+        watcher: None before the first record that can be read.
+        place: how far the source was read when the last step was whole.
+    """
+
+    def __init__(self, job: WatchJob, calibrated: CalibrationSet, heard: Heard) -> None:
+        self.job, self.calibrated, self.heard = job, calibrated, heard
+        self.state = None if job.state is None else StateFile(job.state, job.source)
+        self.watcher, place = self._resumed()
+        self.before = 0 if self.watcher is None else self.watcher.alarms
+        self.tail = Tail(
+            job.source,
+            follow=job.follow,
+            place=place,
+            finished=job.state is None or job.source == PIPE,
+            notice=heard.notice,
         )
-        return Watcher(calibrated, monitor, time=self.time, ids=self.ids, restart=self.restart)
+        self.place, self.saved = self.tail.place, time.monotonic()
+        self.has_metrics = job.metrics is not None
 
-    def _take(
-        self,
-        record: Record,
-        tail: Tail,
-        calibrated: CalibrationSet,
-        watcher: Watcher | None,
-        heard: Heard,
-    ) -> Watcher | None:
-        where = f"{self.source}, line {record.line}"
-        try:
-            values = tail.parse(record)
-        except InputError as error:
-            return self._skip(error, watcher, heard)
-        taking = watcher or self._first(values, tail, calibrated)
-        try:
-            event = taking.take(values, where)
-        except InputError as error:
-            return self._skip(error, watcher, heard)
-        if event is not None:
-            heard.alarm(event)
-            self._save(taking, tail.place)
-        return taking
-
-    def _first(self, values: dict[str, Any], tail: Tail, calibrated: CalibrationSet) -> Watcher:
-        """The watcher of a source whose first readable record this may be: its columns decide."""
-        watcher = self._watcher(
-            calibrated, layers=calibrated.has_layers(values), by_class=POOLED in values
-        )
-        watcher.skipped = tail.given - 1
-        return watcher
-
-    def _skip(self, error: InputError, watcher: Watcher | None, heard: Heard) -> Watcher | None:
-        if not self.skip_bad:
-            raise error
-        heard.notice(f"skipped: {error}")
-        if watcher is not None:
-            watcher.skipped += 1
-        return watcher
-
-    def _place(self, stored: Any) -> Place | None:
-        if stored is None:
-            return None
-        assert self.state is not None
-        try:
-            if stored["format"] != FORMAT:
-                raise InputError(f"{self.state}: is the state of another version of watch")
-            if stored["source"] != self._identity():
-                raise InputError(
-                    f"{self.state}: is of {stored['source']}, allowed: {self._identity()}; "
-                    "give each source a state of its own"
-                )
-            place = Place(**stored["place"])
-            bytes.fromhex(place.known)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
+    def done(self) -> Watcher:
+        """The watcher, when all was done."""
+        with deferred() as stopping:
+            try:
+                for record in self.tail.records():
+                    if record is not None and not self._is_done():
+                        self._step(record)
+                    if self.watcher is not None:
+                        self.heard.moment(self.watcher)
+                        if time.monotonic() - self.saved > SAVED_EVERY:
+                            self._save()
+                    if stopping() or self._is_done():
+                        break
+                    if record is None and self.job.source != PIPE:
+                        time.sleep(WAIT)
+            except InputError:
+                self._save()
                 raise
-            raise ArtifactError(f"{self.state}: is damaged ({error})") from None
-        return None if self.source == PIPE else place
+            self._save()
+        if self.watcher is None:
+            given = self.tail.given
+            skipped = f" that can be read: {given} skipped" if given else ""
+            raise InputError(f"{self.job.source}: holds no record{skipped}")
+        return self.watcher
 
-    def _resumed(self, stored: Any, calibrated: CalibrationSet) -> Watcher:
+    def _is_done(self) -> bool:
+        """Whether there is an alarm to end at: one of now, or one that a state has latched."""
+        if not self.job.until_alarm or self.watcher is None:
+            return False
+        return self.watcher.monitor.alarm is not None or self.watcher.alarms > self.before
+
+    def _step(self, record: Record) -> None:
+        event = None
         try:
-            settings = stored["watcher"]["monitor"]["settings"]
-            layers, by_class = bool(settings["layers"]), bool(settings["classes"])
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{self.state}: is damaged ({error})") from None
-        watcher = self._watcher(calibrated, layers=layers, by_class=by_class)
-        watcher.load_state_dict(stored["watcher"], str(self.state))
-        if self.restart and watcher.monitor.alarm is not None:
-            watcher.monitor.restart()
+            values = self.tail.parse(record)
+            watcher = self.watcher or self._first(values, record)
+            event = watcher.take(values, self.tail.where(record.line))
+            self.watcher = watcher
+        except InputError as error:
+            if not self.job.skip_bad:
+                raise
+            self.heard.notice(f"skipped: {error}")
+            if self.watcher is not None:
+                self.watcher.skipped += 1
+        if event is not None:
+            self.heard.alarm(event)
+        self.place = self.tail.place
+        if event is not None:
+            self._save()
+
+    def _first(self, values: dict[str, Any], record: Record) -> Watcher:
+        """The watcher of a source whose first readable record this may be: its columns decide."""
+        try:
+            layers = self.calibrated.has_layers(values)
+        except InputError as error:
+            raise InputError(f"{self.tail.where(record.line)}: {error}") from None
+        if self.calibrated.layers is not None and not layers:
+            self.heard.notice(f"{self.job.source}: no {BITS!r} columns; no layers are watched")
+        watcher = self._made(layers=layers, by_class=POOLED in values)
+        watcher.skipped = self.tail.given - 1
         return watcher
 
-    def _identity(self) -> str:
-        return PIPE if self.source == PIPE else str(Path(self.source).resolve())
+    def _made(self, *, layers: bool, by_class: bool) -> Watcher:
+        job = self.job
+        monitor = self.calibrated.monitor(
+            alpha=job.alpha,
+            run_length=job.run_length,
+            layers=layers,
+            by_class=job.by_class or by_class,
+        )
+        return Watcher(self.calibrated, monitor, time=job.time, ids=job.ids, restart=job.restart)
 
-    def _save(self, watcher: Watcher, place: Place) -> None:
+    def _resumed(self) -> tuple[Watcher | None, Place | None]:
+        job, watcher, place = self.job, None, None
+        if self.state is not None and self.state.path.exists():
+            watcher, place = self.state.read(self._made)
+        alarm = None if watcher is None else watcher.monitor.alarm
+        if watcher is not None and alarm is not None and (job.acknowledge or job.restart):
+            watcher.monitor.restart()
+        if job.acknowledge:
+            said = "no alarm to acknowledge" if alarm is None else f"acknowledged: {alarm}"
+            self.heard.notice(f"{job.state}: {said}")
+        return watcher, place
+
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        if self.watcher is None:
+            return
         if self.state is not None:
-            held = {
-                "format": FORMAT,
-                "source": self._identity(),
-                "place": asdict(place),
-                "watcher": watcher.state_dict(),
-            }
-            write_json(self.state, held)
-        if self.metrics is not None:
-            write_text(self.metrics, metrics_text(watcher))
+            self.state.write(self.watcher, self.place)
+        if self.job.metrics is not None:
+            self._write_metrics(self.job.metrics, self.watcher)
+
+    def _write_metrics(self, path: Path, watcher: Watcher) -> None:
+        """Write the counters; where that fails it is said, once, and the watch goes on."""
+        try:
+            write_text(path, metrics_text(watcher))
+            self.has_metrics = True
+        except NervecodeError as error:
+            if self.has_metrics:
+                self.heard.notice(f"--metrics: {error}")
+            self.has_metrics = False

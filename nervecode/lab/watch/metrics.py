@@ -17,10 +17,12 @@ def metrics_text(watcher: Watcher) -> str:
         lines.extend(f"{PREFIX}_{name}{labels} {value:.10g}" for labels, value in values.items())
 
     metric("inputs_total", "counter", "Inputs taken.", {"": monitor.inputs})
-    metric("flagged_total", "counter", "Inputs whose flag was set.", {"": watcher.flagged})
+    if watcher.flagged is not None:
+        metric("flagged_total", "counter", "Inputs whose flag was set.", {"": watcher.flagged})
     metric("skipped_total", "counter", "Unreadable records left out.", {"": watcher.skipped})
     metric("alarms_total", "counter", "Alarms raised.", {"": watcher.alarms})
-    metric("alarm", "gauge", "1 while an alarm is latched.", {"": monitor.alarm is not None})
+    if not watcher.restart:  # where none latches, 0 would say that there was none
+        metric("alarm", "gauge", "1 while an alarm is latched.", {"": monitor.alarm is not None})
     evidence = {"": monitor.log10_evidence}
     metric("evidence_log10", "gauge", "Evidence of a change, power of ten.", evidence)
     threshold = {"": monitor.log10_threshold}

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import select
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import absent
+from nervecode.lab.watch.blocks import KNOWN, MAX_RECORD, GrowingFile, Line, Lines, Pipe
 
 SUFFIXES = (".csv", ".jsonl")
 PIPE = "-"
-MAX_RECORD = 1 << 20  # bytes
-KNOWN = 64  # bytes before a place by which it is known again
-WAIT = 0.2  # seconds
+MAX_LINES = 100  # of one record, whose quoted fields may hold ends of lines
+BOM = b"\xef\xbb\xbf"  # of spreadsheets
 
 
 @dataclass(frozen=True)
@@ -30,25 +27,32 @@ class Place:
 
     Attributes:
         offset: bytes.
-        line: records, the header among them.
+        line: lines.
         known: the last bytes before it, hexadecimal.
+        columns: the header of a CSV file.
     """
 
     offset: int = 0
     line: int = 0
     known: str = ""
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """One whole record, not yet looked into."""
+    """One whole record, from a line on.
 
-    data: bytes
+    Attributes:
+        line: its first, from 1.
+        data: its bytes.
+        fields: those of a CSV record.
+        fault: why it cannot be read; else empty.
+    """
+
     line: int
-
-
-class _Lines(Protocol):
-    def readline(self) -> bytes: ...
+    data: bytes
+    fields: tuple[str, ...] = ()
+    fault: str = ""
 
 
 class Tail:
@@ -62,7 +66,7 @@ class Tail:
         follow: wait for more at the end of the file.
         place: where to go on, if the bytes before it are still those.
         finished: take a last record without an end of line, where nothing will follow.
-        notice: told of a rotation, a truncation, or a last record that is not taken.
+        notice: told of a rotation, a truncation, or records that are not taken.
 
     Attributes:
         given: how many records were given.
@@ -83,8 +87,9 @@ class Tail:
         self.source, self.follow, self.finished, self.notice = source, follow, finished, notice
         self.path = None if source == PIPE else Path(source)
         self.place, self.given = place or Place(), 0
-        self.columns: list[str] | None = None
         self.is_csv: bool | None = None if self.path is None else self.path.suffix == ".csv"
+        self._lines, self._held = Lines(), list[Line]()
+        self._told = 0  # the last line that was said to be held
         if self.path is None:
             return
         if self.path.suffix not in SUFFIXES:
@@ -94,122 +99,167 @@ class Tail:
             raise InputError(absent(self.path))
 
     def records(self) -> Iterator[Record | None]:
-        """The records; None where there is no new one for a moment."""
+        """The records; None where there is no new one for a moment.
+
+        Raises:
+            InputError: a header or a file that cannot be read.
+        """
         if self.path is None:
-            yield from self._whole(_Pipe(sys.stdin.fileno()))
+            yield from self._whole(Pipe())
             return
         while True:
+            known = bytes.fromhex(self.place.known)
             try:
-                file = self.path.open("rb")
+                file = GrowingFile(self.path, self.place.offset, known, follow=self.follow)
             except FileNotFoundError:  # between a rotation's two steps
                 yield None
                 continue
-            with file:
-                if self.place.offset and not self._seek(file):
+            except OSError as error:
+                raise InputError(f"{self.source}: cannot be read ({error.strerror})") from None
+            with file.file:
+                if file.is_same():
+                    yield from self._whole(file)
+                else:
                     self.notice(f"{self.source}: is another file now; read from its beginning")
-                    self.place, self.columns = Place(), None
-                    file.seek(0)
-                yield from self._whole(file)
-            if not self.follow:
+            if file.ended:
                 return
-            self.place, self.columns = Place(), None
+            self.place = Place()
 
     def parse(self, record: Record) -> dict[str, Any]:
         """Column -> value of a record; those of a CSV are texts.
 
         Raises:
-            InputError: it is no JSON object, has a name twice, or not as many fields as the header.
+            InputError: it cannot be read, is no JSON object, has a name twice, or not as many
+                fields as the header.
         """
-        where = f"{self.source}, line {record.line}"
-        if not self.is_csv:
-            try:
-                values = json.loads(record.data, object_pairs_hook=partial(_once, where))
-            except InputError:
-                raise
-            except (ValueError, RecursionError):
-                values = None
-            if not isinstance(values, dict):
-                raise InputError(f"{where}: is no JSON object")
-            return values
-        assert self.columns is not None
-        fields = _fields(record.data)
-        if len(fields) != len(self.columns):
-            raise InputError(f"{where}: found {len(fields)} fields, allowed: {len(self.columns)}")
-        return dict(zip(self.columns, fields, strict=True))
-
-    def _seek(self, file: Any) -> bool:
-        """Go to the place, the header being read again; False where it is not this file's."""
-        known = bytes.fromhex(self.place.known)
-        if self.is_csv:
-            self.columns = _fields(file.readline())
-        file.seek(max(0, self.place.offset - len(known)))
-        return bool(file.read(len(known)) == known)
-
-    def _whole(self, lines: _Lines) -> Iterator[Record | None]:
-        data, leaving = b"", False
-        while True:
-            line = lines.readline()
-            data += line
-            if len(data) > MAX_RECORD:
+        where = self.where(record.line)
+        if record.fault:
+            raise InputError(f"{where}: {record.fault}")
+        columns = self.place.columns
+        if columns is not None:
+            if len(record.fields) != len(columns):
                 raise InputError(
-                    f"{self.source}, line {self.place.line + 1}: longer than {MAX_RECORD:,} bytes"
+                    f"{where}: found {len(record.fields)} fields, allowed: {len(columns)}"
                 )
-            if line.endswith(b"\n") and self._ends(data):
-                yield from self._advance(data)
-                data = b""
-            elif not line.endswith(b"\n"):
-                if self._is_over(lines):
-                    if data and self.finished:
-                        yield from self._advance(data)
-                    elif data.strip():
-                        self.notice(
-                            f"{self.source}, line {self.place.line + 1}: has no end of line, as "
-                            "if half-written; it is taken when it has one"
-                        )
-                    return
-                if not line and leaving:
-                    return
-                leaving = not line and self._has_changed(lines)
-                if not leaving:
-                    yield None
-
-    def _ends(self, data: bytes) -> bool:
-        """Whether a record ends at this end of line; a CSV's may lie within quotes."""
-        if self.is_csv is None:
-            self.is_csv = not data.lstrip().startswith(b"{")
-        return not self.is_csv or data.count(b'"') % 2 == 0
-
-    def _advance(self, data: bytes) -> Iterator[Record]:
-        known = (bytes.fromhex(self.place.known) + data)[-KNOWN:].hex()
-        self.place = Place(self.place.offset + len(data), self.place.line + 1, known)
-        if self.is_csv and self.columns is None:
-            self.columns = _fields(data)
-            named = [(name, None) for name in self.columns if name]
-            _once(f"{self.source}, line {self.place.line}", named)
-        elif data.strip():
-            self.given += 1
-            yield Record(data, self.place.line)
-
-    def _is_over(self, lines: _Lines) -> bool:
-        return lines.ended if isinstance(lines, _Pipe) else not self.follow
-
-    def _has_changed(self, file: Any) -> bool:
-        """Whether the file that is open has lost its name, or bytes that were read."""
-        if isinstance(file, _Pipe):
-            return False
-        assert self.path is not None
-        ours = os.fstat(file.fileno())
-        if ours.st_size < file.tell():
-            self.notice(f"{self.source}: was truncated; read from its beginning")
-            return True
+            return dict(zip(columns, record.fields, strict=True))
         try:
-            named = self.path.stat()
-        except FileNotFoundError:
-            return False
-        if (named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino):
-            self.notice(f"{self.source}: was rotated; read from its beginning")
-            return True
-        return False
+            values = json.loads(record.data, object_pairs_hook=partial(_once, where))
+        except InputError:
+            raise
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: is no JSON object")
+        return values
+
+    def where(self, line: int) -> str:
+        """What errors call a line."""
+        return f"{self.source}, line {line}"
+
+    def _whole(self, source: Pipe | GrowingFile) -> Iterator[Record | None]:
+        """The records of a source, up to its end or to where it is another's."""
+        self._lines, self._held, self._told = Lines(), [], 0
+        change = ""
+        while True:
+            block = source.read()
+            for line in self._lines.of(block):
+                self._hold(line)
+                yield from self._ended(last=False)
+            if block:
+                continue
+            if source.ended or change:
+                yield from self._end(change)
+                return
+            change = source.change()
+            if change:  # once more: what was written before that
+                self.notice(f"{self.source}: {change}; read from its beginning")
+                continue
+            self._say_held()
+            yield None
+
+    def _end(self, change: str) -> Iterator[Record]:
+        """What there is to take after the last end of line."""
+        rest = self._lines.rest
+        if rest.size and self.finished and not change:
+            self._hold(rest)
+        elif rest.data.strip():
+            where = self.where(self.place.line + len(self._held) + 1)
+            then = "it is left out" if change else "it is taken when it has one"
+            self.notice(f"{where}: has no end of line, as if half-written; {then}")
+        if self.finished or change:
+            yield from self._ended(last=True)
+        self._say_held()
+
+    def _hold(self, line: Line) -> None:
+        """Hold a line until its record has ended; the first one says what it is of."""
+        if not self.place.offset and not self._held:
+            line = line._replace(data=line.data.removeprefix(BOM))
+        if self.is_csv is None and line.data.strip():
+            self.is_csv = not line.data.lstrip().startswith(b"{")
+        self._held.append(line)
+
+    def _ended(self, *, last: bool) -> Iterator[Record]:
+        """The records that end in the lines held; `last` where no line will follow."""
+        while self._held:
+            count, fields, fault = self._first(last=last)
+            if not count:
+                return
+            lines, self._held = self._held[:count], self._held[count:]
+            data, line = b"".join(line.data for line in lines), self.place.line + 1
+            self._advance(data, sum(line.size for line in lines), count)
+            if not fault and not data.strip():
+                continue
+            if self.is_csv and self.place.columns is None:
+                self._head(line, fields, fault)
+                continue
+            self.given += 1
+            yield Record(line, data, fields, fault)
+
+    def _first(self, *, last: bool) -> tuple[int, tuple[str, ...], str]:
+        """Of the first record held: how many lines, 0 if it goes on; CSV fields; its fault."""
+        if sum(line.size for line in self._held) > MAX_RECORD:
+            return 1, (), f"longer than {MAX_RECORD:,} bytes"
+        if not self.is_csv:
+            return 1, (), ""
+        texts = [line.data.decode("utf-8", "surrogateescape") for line in self._held]
+        reader = csv.reader([*texts, ""])  # which takes the last one if a quoted field goes on
+        try:
+            fields = tuple(next(reader))
+        except csv.Error as error:
+            return 1, (), _words(error)
+        if reader.line_num <= len(texts):
+            return reader.line_num, fields, ""
+        if last or len(texts) >= MAX_LINES:
+            return 1, (), f"a quoted field that begins here does not end within {len(texts)} lines"
+        return 0, (), ""
+
+    def _advance(self, data: bytes, size: int, lines: int) -> None:
+        place = self.place
+        known = (bytes.fromhex(place.known) + data)[-KNOWN:].hex()
+        self.place = Place(place.offset + size, place.line + lines, known, place.columns)
+
+    def _head(self, line: int, columns: tuple[str, ...], fault: str) -> None:
+        if fault:
+            raise InputError(f"{self.where(line)}: {fault}")
+        _once(self.where(line), [(name, None) for name in columns if name])
+        place = self.place
+        self.place = Place(place.offset, place.line, place.known, columns)
+
+    def _say_held(self) -> None:
+        """Say, once, that lines wait for the end of a quoted field."""
+        line = self.place.line + 1
+        if self._held and self._told != line:
+            self._told = line
+            self.notice(
+                f"{self.where(line)}: a quoted field that begins here has no end yet; "
+                f"held until it has, {MAX_LINES} lines at most"
+            )
+
+
+def _words(error: csv.Error) -> str:
+    if "new-line" in str(error):
+        return r"found a carriage return within a line, allowed: lines that end in \n or \r\n"
+    return str(error)
 
 
 def _once(where: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -219,33 +269,3 @@ def _once(where: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
         raise InputError(f"{where}: found {name!r} {count} times, allowed: once")
     return values
-
-
-def _fields(data: bytes) -> list[str]:
-    text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # of spreadsheets
-    return next(csv.reader([text]), [])
-
-
-class _Pipe:
-    """Lines of a pipe, without waiting for long: what is there of one comes back without its end.
-
-    Attributes:
-        ended: whether nothing more will come.
-    """
-
-    def __init__(self, handle: int) -> None:
-        self.handle, self.held, self.ended = handle, b"", False
-
-    def readline(self) -> bytes:
-        """A line, the part of one that is there, or nothing."""
-        while b"\n" not in self.held:
-            if not select.select([self.handle], [], [], WAIT)[0]:
-                break
-            block = os.read(self.handle, 1 << 16)
-            self.ended = not block
-            self.held += block
-            if self.ended or len(self.held) > MAX_RECORD:
-                break
-        line, end, rest = self.held.partition(b"\n")
-        self.held = rest
-        return line + end

@@ -8,13 +8,13 @@ from typing import Any
 
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 from nervecode.lab.watch.calibration import BITS, CalibrationSet
-from nervecode.lab.watch.times import InputTimes
+from nervecode.lab.watch.marks import InputMarks, Mark
 from nervecode.monitor import Alarm, Monitor
 
-P_VALUE, FLAG, PREDICTION, ID = "p_value", "flag", "prediction", "id"
+P_VALUE, SURPRISE, FLAG = "p_value", "surprise", "flag"
+PREDICTION, ID = "prediction", "id"
 POOLED = "pooled"  # only where p-values are within the predicted class: it is that of all classes
-TRUE = ("True", "true", "1", True, 1)
-FALSE = ("False", "false", "0", False, 0)
+TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,33 @@ class AlarmEvent:
 
     Attributes:
         alarm: what the monitor says.
-        id: of the input that raised it, where there is such a column.
-        time: of that input, and `since_time` of about the first of the change.
+        mark: the input that raised it.
+        since: about the first of the change: the last input noted up to it.
     """
 
     alarm: Alarm
-    id: str | None
-    time: str | None
-    since_time: str | None
+    mark: Mark
+    since: Mark | None
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
-        own = {"id": self.id, "time": self.time, "since_time": self.since_time}
-        return {"event": "alarm", **asdict(self.alarm), **own}
+        since = self.since or Mark(0, None, None)
+        return {
+            "event": "alarm",
+            **asdict(self.alarm),
+            "id": self.mark.id,
+            "time": self.mark.time,
+            "since_id": since.id,
+            "since_time": since.time,
+        }
 
     def __str__(self) -> str:
-        times = "" if self.time is None else f"; at {self.time}, since about {self.since_time}"
-        return f"{self.alarm}{times}"
+        words = str(self.alarm)
+        for word, name in (("id", "id"), ("at", "time")):
+            here, then = getattr(self.mark, name), getattr(self.since, name, None)
+            if here is not None:
+                words += f"; {word} {here}, since about {then}"
+        return words
 
 
 class Watcher:
@@ -51,6 +61,12 @@ class Watcher:
         time: the column of times.
         ids: whether the column `id` must ascend.
         restart: collect evidence anew after each alarm.
+
+    Attributes:
+        flagged: how many inputs were flagged; None where one had no flag.
+        skipped: how many records were left out.
+        alarms: how many were raised.
+        last_id: where ids must ascend, that of the last input.
     """
 
     def __init__(
@@ -64,9 +80,10 @@ class Watcher:
     ) -> None:
         self.calibrated, self.monitor = calibrated, monitor
         self.time, self.ids, self.restart = time, ids, restart
-        self.flagged = self.skipped = self.alarms = 0
+        self.skipped = self.alarms = 0
+        self.flagged: int | None = 0
         self.last_id: str | None = None
-        self.times = InputTimes()
+        self.marks = InputMarks()
 
     def take(self, values: Mapping[str, Any], where: str) -> AlarmEvent | None:
         """Take a record; the alarm that it raises.
@@ -78,18 +95,18 @@ class Watcher:
         name = str(values[ID]) if values.get(ID) is not None else None
         if self.ids:
             self._check_order(str(_column(values, ID, where)), where)
+        flag = flag_of(values, where)
         alarm = self._update(values, where)
         self.last_id = name if self.ids else None
-        self.flagged += values.get(FLAG) in TRUE
-        number = self.monitor.inputs
-        if time is not None:
-            self.times.tick(number, time)
+        self.flagged = None if flag is None or self.flagged is None else self.flagged + flag
+        mark = Mark(self.monitor.inputs, name, time)
+        self.marks.note(mark)
         if alarm is None:
             return None
         self.alarms += 1
         if self.restart:
             self.monitor.restart()
-        return AlarmEvent(alarm, name, time, self.times.at(alarm.since) if time else None)
+        return AlarmEvent(alarm, mark, self.marks.at(alarm.since))
 
     def _update(self, values: Mapping[str, Any], where: str) -> Alarm | None:
         monitor, layers = self.monitor, None
@@ -107,19 +124,17 @@ class Watcher:
     def _check_order(self, name: str, where: str) -> None:
         if self.last_id is None:
             return
-        last, this = (int(x) if x.isdecimal() else x for x in (self.last_id, name))
-        if type(last) is not type(this):
-            last, this = self.last_id, name
+        last, this = _order(self.last_id), _order(name)
         if this == last:
             raise InputError(f"{where}: id {name!r} comes twice")
-        if this < last:  # type: ignore[operator]
+        if this < last:
             raise InputError(f"{where}: id {name!r} comes after {self.last_id!r}, out of order")
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as JSON holds it."""
         return {
             "monitor": self.monitor.state_dict(),
-            "times": self.times.state_dict(),
+            "marks": self.marks.state_dict(),
             "last_id": self.last_id,
             "flagged": self.flagged,
             "skipped": self.skipped,
@@ -135,9 +150,12 @@ class Watcher:
         """
         try:
             counts = [state[name] for name in ("flagged", "skipped", "alarms")]
-            if not all(type(count) is int and count >= 0 for count in counts):
+            known = counts if counts[0] is not None else counts[1:]
+            if not all(type(count) is int and count >= 0 for count in known):
                 raise ValueError(f"flagged, skipped and alarms are {counts}")
-            self.times.load_state_dict(state["times"])
+            if not isinstance(state["last_id"], str | None):
+                raise ValueError("last_id: an id is a text")
+            self.marks.load_state_dict(state["marks"])
             self.monitor.load_state_dict(state["monitor"], where=where)
             self.last_id = state["last_id"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -159,29 +177,49 @@ def input_of(
         InputError: a column is missing or holds what cannot be.
     """
     p = _number(values, P_VALUE, where)
-    if not by_class:
-        if POOLED in values:
-            raise InputError(
-                f"{where}: found a p-value within the predicted class (column {POOLED!r}), "
-                "allowed: those of all classes together, as before"
-            )
-        return p, None
-    predicted = _number(values, PREDICTION, where)
-    if not predicted.is_integer():
-        raise InputError(f"{where}: {PREDICTION}: found {predicted}, allowed: a class")
-    if POOLED in values and not _truth(values, POOLED, where):
-        return p, int(predicted)
+    predicted, within = None, False
+    if by_class:
+        number = _number(values, PREDICTION, where)
+        if not number.is_integer():
+            raise InputError(f"{where}: {PREDICTION}: found {number}, allowed: a class")
+        predicted = int(number)
+        within = POOLED in values and not _truth(values, POOLED, where)
+    elif POOLED in values:
+        raise InputError(
+            f"{where}: found a p-value within the predicted class (column {POOLED!r}), "
+            "allowed: those of all classes together, as before"
+        )
     try:
-        return calibrated.classes.p_value(p, int(predicted)), int(predicted)
+        if values.get(SURPRISE) is not None:
+            surprise = _number(values, SURPRISE, where)
+            calibrated.check(p, surprise, predicted=predicted if within else None)
+        if predicted is not None and not within:
+            p = calibrated.classes.p_value(p, predicted)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    return p, predicted
+
+
+def flag_of(values: Mapping[str, Any], where: str) -> bool | None:
+    """Whether a record is flagged; None where it does not say.
+
+    Raises:
+        InputError: it says something else.
+    """
+    return None if values.get(FLAG) in (None, "") else _truth(values, FLAG, where)
 
 
 def _truth(values: Mapping[str, Any], name: str, where: str) -> bool:
     value = _column(values, name, where)
-    if value not in (*TRUE, *FALSE):
+    truth = TRUTH.get(str(value).lower())
+    if truth is None:
         raise InputError(f"{where}: {name}: found {value!r}, allowed: True or False")
-    return value in TRUE
+    return truth
+
+
+def _order(name: str) -> tuple[bool, int, list[str]]:
+    """What ids ascend by: numbers first, then paths, folder by folder as `score` sorts them."""
+    return (False, int(name), []) if name.isdecimal() else (True, 0, name.split("/"))
 
 
 def _column(values: Mapping[str, Any], name: str, where: str) -> Any:
