@@ -5,28 +5,33 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
-from nervecode.layers.look import TRAINING, Look
+from nervecode.layers.hooks import Hooks
+from nervecode.layers.look import TRAINING, Look, mood_of
 from nervecode.layers.weights import weights_digest
 
 CHANGED = "the model has other weights than its codes were made for; fit and calibrate again"
+REBUILT = (
+    "the model runs other modules or forwards than its codes were made for; fit and calibrate again"
+)
 
 
 class Condition:
-    """In evaluation mode, and with the weights that the codes were made for.
+    """In evaluation mode, with the weights, modules and forwards that the codes were made for.
 
     Weights are told by a hash, which reads all of them. A call only looks whether modules,
     parameters and buffers are still the same objects, at the same place and version, and whether an
-    optimiser of theirs has made a step, and hashes again where that is so. That misses what counts
-    no version: writes through `.data` or through memory shared with NumPy, collectives of
-    `torch.distributed`, kernels of one's own, replays of CUDA graphs, optimisers that keep copies
-    of the weights and write them back so, and writes to tensors made in inference mode. It also
-    misses modules without weights in the place of others, and whatever a module keeps outside
-    parameters and persistent buffers, as quantised modules do. While `torch.compile` traces, only
-    the mode is looked at, on which the graph then depends.
+    optimiser of theirs has made a step, and hashes again where something moved; other threads wait
+    for the hash. That misses what counts no version: writes through `.data` or through memory
+    shared with NumPy, collectives of `torch.distributed`, kernels of one's own, replays of CUDA
+    graphs, optimisers that keep copies of the weights and write them back so, and writes to tensors
+    made in inference mode. It also misses whatever a module keeps outside parameters and persistent
+    buffers, as quantised modules do, and as adapters keep whether they are on. While
+    `torch.compile` traces, only the mode is looked at, on which the graph then depends.
 
     Args:
         digest: the hash of the weights; None where it is not known.
@@ -36,6 +41,8 @@ class Condition:
     def __init__(self, digest: str | None = None, codes: str | None = None) -> None:
         self.digest = digest
         self.codes = codes or secrets.token_hex(8)
+        self._runs: tuple[Any, ...] = ()  # the forwards that the codes were made for
+        self._hooks: Hooks | None = None  # and the hooks
         self._known: tuple[Look, bool] | None = None  # the weights as looked at, and as judged
         self._lock = threading.Lock()
         self._rests: int | None = None  # calls since the weights changed; None once they are hashed
@@ -47,6 +54,7 @@ class Condition:
         condition = cls(codes=codes)
         look = Look(model)
         condition.digest = weights_digest(model)
+        condition._remember(model, look)
         condition._known = look, True
         return condition
 
@@ -59,18 +67,27 @@ class Condition:
             if self._known is None:  # as after a state dict was loaded
                 return TRAINING if model.training else ""
             moody = self._known[0].guarded
-        elif not self.has_weights_of(model, surely=surely):
-            return CHANGED
-        else:
-            assert self._known is not None
-            moody = self._known[0].moody
-        for module in moody:  # each call does this: no generator
+            return next((moody[module] for module in moody if module.training), "")
+        holds, known = self.has_weights_of(model, surely=surely), self._known
+        if known is None or not holds:
+            return REBUILT if known and known[1] else CHANGED
+        look = known[0]
+        for module in look.moody:  # each call does this: no generator
             if module.training:
-                return moody[module]
+                look.see_call()
+                return look.moody[module]
+        for module in look.calm:
+            if module.training and (mood := mood_of(module)):
+                return mood  # as of dropout whose rate was 0
         return ""
 
+    def see_call(self) -> None:
+        """Note that the model has run while nobody watched."""
+        if self._known is not None:
+            self._known[0].see_call()
+
     def has_weights_of(self, model: nn.Module, *, surely: bool = False) -> bool:
-        """Whether the codes were made for a model's weights; True where that is not known.
+        """Whether the codes were made for a model's weights and what it runs, as far as is known.
 
         Args:
             model: the model.
@@ -78,7 +95,7 @@ class Condition:
         """
         known = self._known
         if known and known[0].is_current() and self._rests is None and not surely:
-            return known[1]
+            return self._runs_as(known)
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return False  # within a transform: the weights are arguments, and have no values
         with self._lock:  # until they are judged, which no other thread guesses
@@ -92,15 +109,25 @@ class Condition:
         known = self._known
         look = known[0] if known and known[0].is_current() and not surely else None
         if known and look and self._rests is None:  # as another thread has found meanwhile
-            return known[1]
+            return self._runs_as(known)
         self._rests = 0 if look is None or self._rests is None else self._rests + 1
         look = look or Look(model)  # before the hash: what moves meanwhile is looked at again
         if surely or self._rests >= self._misses - 1:
+            if self._hooks is None:
+                self._remember(model, look)
             self._known = look, self._hash(model)
             self._rests = None
         else:
             self._known = look, False
-        return self._known[1]
+        return self._runs_as(self._known)
+
+    def _runs_as(self, known: tuple[Look, bool]) -> bool:
+        """Whether what was looked at has the weights, and runs what the codes were made for."""
+        return known[1] and known[0].runs == self._runs
+
+    def _remember(self, model: nn.Module, look: Look) -> None:
+        """Take what a model runs for what its codes were made for."""
+        self._runs, self._hooks = look.runs, Hooks(model)
 
     def _hash(self, model: nn.Module) -> bool:
         try:
@@ -109,6 +136,10 @@ class Condition:
             holds = False
         self._misses = 0 if holds else self._misses + 1
         return holds
+
+    def remark_on_hooks(self) -> str:
+        """Which module has other hooks now, in words; empty where none has, as far as is known."""
+        return "" if self._hooks is None else self._hooks.remark()
 
     def remarks(self) -> Iterator[str]:
         """What calls cannot notice of this model, in words."""

@@ -28,6 +28,7 @@ class LastTraces:
     """The traces of each thread's last call; a copy or a pickle has none."""
 
     def __init__(self) -> None:
+        self.ran_unwatched = False  # the model, in any thread, since somebody asked
         self._local = threading.local()  # which torch.compile writes to as eager mode does
 
     def get(self) -> Traces:
@@ -42,6 +43,11 @@ class LastTraces:
     def forget(self) -> None:
         """Drop them."""
         self._local.traces = NONE
+
+    def unwatched(self) -> None:
+        """The model, or a part of it, runs while nobody watches."""
+        self.ran_unwatched = True
+        self.forget()
 
     def __reduce__(self) -> tuple[type[LastTraces], tuple[()]]:
         return LastTraces, ()

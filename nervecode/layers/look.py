@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from nervecode.layers.callables import is_known
 from nervecode.layers.mode import Heed, heed_of
+from nervecode.layers.taps import forward_of
 from nervecode.layers.weights import empty_places, places_of, weights_of
 
 TRAINING = "the model is in training mode, and was calibrated in evaluation mode; call eval()"
@@ -34,8 +36,10 @@ class Look:
             whose modules Dynamo refuses to reach by two ways.
         uncounted: weights made in inference mode, which count no versions: their contents may
             change unseen.
-        stepped: whether an optimiser of these weights has made a step since. Fused ones count no
-            version.
+        calm: the other modules.
+        runs: the forward of each module, to compare with that of another look.
+        moved: whether something has happened since that counts no version: a step of a fused
+            optimiser, or a call that may have written statistics.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -50,25 +54,36 @@ class Look:
             if module._modules and not isinstance(module, torch.jit.ScriptModule)
         )
         # How much each module keeps, and where it has room for a weight that it lacks.
-        places = [where for module in model.modules() for where in places_of(module)]
-        self._sizes = tuple((where, len(where)) for where in places)
+        self._places = [where for module in model.modules() for where in places_of(module)]
+        self._sizes = tuple(map(len, self._places))
         self._empty = tuple(empty_places(model))
+        self._own = tuple((own, own.get("forward")) for own in map(vars, model.modules()))
+        kinds: set[Any] = set(map(type, model.modules()))
+        self._kinds = tuple((kind, kind.forward) for kind in kinds)
+        self.runs = tuple(map(_run_by, model.modules()))
         self.moody = dict(_moody(model))
+        self.calm = tuple(module for module in model.modules() if module not in self.moody)
+        self._keeps_statistics = any(map(_keeps_statistics, self.moody))
         self.guarded = {} if hasattr(model, "dynamo_ctx") else self.moody
-        self.stepped = False
+        self.moved = False
         self._ids = frozenset(id(tensor) for _, _, tensor in weights)
         with _LOCK:
             _LOOKS.add(self)
 
     def is_current(self) -> bool:
         """Whether nothing moved since; a write that counts no version is not seen."""
-        if self.stepped:
+        if self.moved:
             return False
         for within, modules in self._parts:  # each call does this: no generator
             if tuple(within.values()) != modules:
                 return False
-        for where, size in self._sizes:
-            if len(where) != size:
+        if tuple(map(len, self._places)) != self._sizes:
+            return False
+        for own, forward in self._own:
+            if own.get("forward") is not forward:
+                return False
+        for kind, forward in self._kinds:
+            if kind.forward is not forward:
                 return False
         try:
             for where, name in self._empty:
@@ -84,20 +99,45 @@ class Look:
             return False
         return True
 
+    def see_call(self) -> None:
+        """Note a call in training, or one that nobody watched: `F.batch_norm` counts no version."""
+        self.moved = self.moved or self._keeps_statistics
+
     def see_step(self, optimizer: Optimizer) -> None:
         """Note that an optimiser has made a step, if any of these weights are its own."""
         groups = getattr(optimizer, "param_groups", ())
         if any(id(tensor) in self._ids for group in groups for tensor in group["params"]):
-            self.stepped = True
+            self.moved = True
+
+
+def mood_of(module: nn.Module) -> str:
+    """What is to be said of a module in training; empty where that changes nothing."""
+    heed = heed_of(module)
+    if heed is Heed.UNKNOWN:
+        return UNKNOWN.format(type(module).__name__)
+    return TRAINING if heed is Heed.YES else ""
+
+
+def _run_by(module: nn.Module) -> Any:
+    """The function that a module's forward is."""
+    if isinstance(module, torch.jit.ScriptModule):  # which makes its methods anew
+        return type(module)
+    forward = forward_of(module)
+    return getattr(forward, "__func__", forward)
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    """Whether a module may write to its buffers in training, where it counts no such calls."""
+    if is_known(type(module)) and getattr(module, "num_batches_tracked", None) is not None:
+        return False
+    written = module._buffers.keys() - module._non_persistent_buffers_set
+    return any(module._buffers[name] is not None for name in written)
 
 
 def _moody(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Those that heed the mode come first: what is said of them is more."""
-    heeds = [(heed_of(module), module) for module in model.modules()]
-    yield from ((module, TRAINING) for heed, module in heeds if heed is Heed.YES)
-    for heed, module in heeds:
-        if heed is Heed.UNKNOWN:
-            yield module, UNKNOWN.format(type(module).__name__)
+    moods = [(module, mood) for module in model.modules() if (mood := mood_of(module))]
+    yield from sorted(moods, key=lambda pair: pair[1] != TRAINING)
 
 
 def _seen(where: Mapping[str, Tensor | None], name: str, tensor: Tensor) -> Seen:

@@ -60,7 +60,7 @@ class Watched(nn.Module):
         self._remarks, self._last = Remarks(), LastTraces()
         parts = masked_parts(eager(model))
         self._arguments = {name: Arguments(m) for name, m in {"": eager(model), **parts}.items()}
-        self._taps = TapSet(eager(model), self._last.forget)
+        self._taps = TapSet(eager(model), self._last.unwatched)
         self._taps.enter(parts)
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
@@ -88,7 +88,7 @@ class Watched(nn.Module):
         The mapping that the block gets is filled as the model runs; clear it between forwards:
         layer name -> CodingTrace, or what `read(coder, activation, batch)` returns.
         """
-        self._last.forget()
+        self._last.unwatched()  # what `read` is given, nobody judges
         readings: dict[str, Any] = {}
         with self._taps.watched(Reading(self, readings, read or partial(_code, self), mask)):
             yield readings
@@ -210,13 +210,25 @@ def traced(
 def call_of(watched: Watched) -> Call:
     """What is known of a call that is made now; within a graph the weights are not looked at."""
     condition = watched.condition
-    known = watched.calibration is not None or condition.digest is not None
     return Call(
-        remark=condition.complaint(watched.model) if known else "",
+        remark=_complaint(watched, condition),
         codes=condition.codes,
         weights=condition.digest,
         looked=not torch.compiler.is_compiling(),
     )
+
+
+def _complaint(watched: Watched, condition: Condition) -> str:
+    """Why the codes do not hold now, in words; empty where they do, or nobody can tell."""
+    if watched.calibration is None and condition.digest is None:
+        return ""
+    if not torch.compiler.is_compiling():
+        if watched._last.ran_unwatched:
+            watched._last.ran_unwatched = False
+            condition.see_call()
+        if remark := condition.remark_on_hooks():
+            watched._remarks.tell(remark, about="hooks")
+    return condition.complaint(watched.model)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -153,11 +153,20 @@ def test_given_traces_know_the_predicted_classes_of_their_call() -> None:
     assert torch.equal(wrapped.aggregate(returned(wrapped)).p_value, expected.p_value)
 
 
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Graphs of other tests count towards no limit here, and these towards none there."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
 def whole(wrapped: WrappedModel) -> Callable[[Tensor], Tensor]:
     compiled: Callable[[Tensor], Tensor] = torch.compile(wrapped, backend="eager", fullgraph=True)
     return compiled
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("made", ["whole", "whole of a state dict", "within"])
 def test_a_compiled_call_in_training_is_refused_afterwards(made: str) -> None:
     if made == "within":
@@ -179,6 +188,7 @@ def test_a_compiled_call_in_training_is_refused_afterwards(made: str) -> None:
     assert wrapped.surprise().valid.all()
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_weights_that_a_graph_cannot_look_at_are_looked_at_when_it_is_asked_about() -> None:
     wrapped = ready()
     call = torch.compile(wrapped.forward_with_trace, backend="eager", fullgraph=True)

@@ -1,0 +1,46 @@
+"""Hooks: the forward hooks of a model as they were, to know whether others came or went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+OWN = ("nervecode.", "torch.")  # whose hooks look on, or change weights
+
+
+class Hooks:
+    """The forward hooks of a model as they were, by others than PyTorch and what watches here.
+
+    Whether a hook changes what a module is given or returns cannot be told by looking at it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # A module's name, its hooks, their numbers, and those of them that are of others.
+        self._seen = tuple(
+            (name, before, after, (*before, *after), _others(before, after))
+            for name, module in model.named_modules()
+            if not isinstance(module, torch.jit.ScriptModule)
+            for before, after in [(module._forward_pre_hooks, module._forward_hooks)]
+        )
+
+    def remark(self) -> str:
+        """Which module has other hooks now, in words; empty where none has."""
+        for name, before, after, numbers, others in self._seen:  # each call does this
+            if (*before, *after) != numbers and _others(before, after) != others:
+                module = f"module {name!r}" if name else "the model"
+                return (
+                    f"{module} has other forward hooks than when its codes were made: if "
+                    "they change what it is given or returns, fit and calibrate again"
+                )
+        return ""
+
+
+def _others(*hooks: Mapping[int, Any]) -> list[int]:
+    return [number for part in hooks for number, hook in part.items() if not _is_own(hook)]
+
+
+def _is_own(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", None)).startswith(OWN)

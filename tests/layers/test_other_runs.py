@@ -1,0 +1,264 @@
+"""What a model runs beside its weights: forwards, modules, hooks, rates, uncounted statistics."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import nervecode
+from nervecode.errors import InputError
+from nervecode.layers import WrappedModel
+from nervecode.scoring import AggregatedSurprise
+
+OTHER_RUN = "the model runs other modules or forwards than its codes were made for"
+OTHER_WEIGHTS = "the model has other weights than its codes were made for"
+pytestmark = pytest.mark.filterwarnings(f"ignore:{OTHER_RUN}|{OTHER_WEIGHTS}|the model is in train")
+X = torch.linspace(-1, 1, 30).view(5, 6)
+
+
+class Norm(nn.Module):
+    """Batch normalisation by hand, which counts nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("var", torch.ones(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.mean, self.var, training=self.training)
+
+
+def counted() -> nn.Module:
+    return nn.BatchNorm1d(6)
+
+
+def uncounted() -> nn.Module:
+    norm = nn.BatchNorm1d(6)
+    norm.num_batches_tracked = None
+    return norm
+
+
+def network(norm: Callable[[], nn.Module] = nn.Identity) -> nn.Sequential:
+    torch.manual_seed(0)
+    body = nn.Linear(6, 6), norm(), nn.ReLU(), nn.Dropout(0.0)
+    return nn.Sequential(*body, nn.Linear(6, 3)).eval()
+
+
+def batches(seed: int) -> list[tuple[Tensor, Tensor]]:
+    random = torch.Generator().manual_seed(seed)
+    return [(torch.randn(120, 6, generator=random), torch.arange(120) % 3)]
+
+
+def ready(model: nn.Module) -> WrappedModel:
+    return nervecode.wrap(model, "all_linear").fit(batches(0)).calibrate(batches(1))
+
+
+def assert_refused(surprise: AggregatedSurprise, why: str) -> None:
+    assert why in surprise.remark
+    assert not surprise.valid.any() and surprise.p_value.isnan().all() and surprise.flag(0.5).all()
+
+
+# Forwards and modules
+
+
+def patched(model: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(model[2], "forward", torch.tanh, raising=False)
+
+
+def patched_root(model: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    own = model.forward
+    patch.setattr(model, "forward", lambda x: own(2 * x))
+
+
+def patched_class(model: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(nn.ReLU, "forward", lambda self, x: x.tanh())
+
+
+def replaced(model: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(model._modules, "2", nn.Tanh())
+
+
+def left_out(model: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(model._modules, "2", nn.Identity())
+
+
+def added(model: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(model._modules, "5", nn.Softmax(-1))
+
+
+@pytest.mark.parametrize("how", [patched, patched_root, patched_class, replaced, left_out, added])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_other_modules_and_forwards_are_refused(
+    how: Callable[..., None], loaded: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = network()
+    wrapped = ready(model)
+    if loaded:
+        wrapped.save(tmp_path / "codes.safetensors")
+        wrapped.unwrap()
+        wrapped = nervecode.load(tmp_path / "codes.safetensors", model)
+    expected = wrapped.score(X)[1].p_value
+    assert not expected.isnan().any()
+    with monkeypatch.context() as patch:
+        how(model, patch)
+        output, surprise = wrapped.score(X)
+        assert torch.equal(output, model(X))
+        assert_refused(surprise, OTHER_RUN)
+        with pytest.raises(InputError, match=f"export: {OTHER_RUN}"):
+            wrapped.export(tmp_path / "graph.pt2", X)
+    assert torch.equal(wrapped.score(X)[1].p_value, expected)
+
+
+def test_another_forward_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    wrapped = ready(model)
+    patched(model, monkeypatch)
+    assert wrapped.calibrate(batches(1)).score(X)[1].valid.all()
+
+
+def test_a_module_of_the_same_kind_is_the_same() -> None:
+    model = network()
+    wrapped = ready(model)
+    expected = wrapped.score(X)[1].p_value
+    model[2] = nn.ReLU(inplace=True)
+    assert torch.equal(wrapped.score(X)[1].p_value, expected)
+
+
+@pytest.mark.filterwarnings("ignore:fit. layer|.*nested tensor")
+def test_watching_twice_is_no_other_run() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    x = torch.randn(130, 4, 8, generator=torch.Generator().manual_seed(1))
+    wrapped = nervecode.wrap(model, ["layers.0", "layers.1"]).fit([x]).calibrate([x + 0.1])
+    expected = wrapped.score(x)[1].p_value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nervecode.wrap(model, ["layers.0"])
+        assert torch.equal(wrapped.score(x)[1].p_value, expected)
+        assert torch.equal(copy.deepcopy(wrapped).score(x)[1].p_value, expected)
+
+
+# Hooks
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_that_came_later_are_told_once(kind: str) -> None:
+    model = network()
+    wrapped = ready(model)
+    handle = getattr(model[2], kind)(lambda *args: None)
+    with pytest.warns(UserWarning, match="module '2' has other forward hooks than when its codes"):
+        assert wrapped.score(X)[1].valid.all()  # it may only look on
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped.score(X)
+        handle.remove()
+        wrapped.score(X)
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_that_are_gone_are_told(kind: str) -> None:
+    model = network()
+    handle = getattr(model[2], kind)(lambda *args: None)
+    wrapped = ready(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped.score(X)
+        nervecode.wrap(model)  # whose hooks only look on
+        wrapped.score(X)
+    handle.remove()
+    with pytest.warns(UserWarning, match="module '2' has other forward hooks than when its codes"):
+        wrapped.score(X)
+
+
+# Rates
+
+
+def test_a_dropout_that_is_switched_on_heeds_the_mode() -> None:
+    model = network()
+    wrapped = ready(model)
+    assert wrapped.train().score(X)[1].valid.all()
+    model[3].p = 0.5
+    assert_refused(wrapped.score(X)[1], "training mode")
+    assert wrapped.eval().score(X)[1].valid.all()
+
+
+# Statistics that count no version
+
+
+def bare(wrapped: WrappedModel, x: Tensor) -> None:
+    wrapped.model(x)
+
+
+def scored(wrapped: WrappedModel, x: Tensor) -> None:
+    assert_refused(wrapped.score(x)[1], "training mode")
+
+
+def recorded(wrapped: WrappedModel, x: Tensor) -> None:
+    with wrapped.recording():
+        wrapped.model(x)
+
+
+def read(wrapped: WrappedModel, x: Tensor) -> None:
+    with wrapped.recording(lambda *_: None):
+        wrapped.model(x)
+
+
+def bypassed(wrapped: WrappedModel, x: Tensor) -> None:
+    with wrapped.bypass():
+        wrapped(x)
+
+
+def of_another_wrapper(wrapped: WrappedModel, x: Tensor) -> None:
+    nervecode.wrap(wrapped.model)(x)
+
+
+CALLS = [bare, scored, recorded, read, bypassed, of_another_wrapper]
+
+
+@pytest.mark.parametrize("norm", [Norm, uncounted, counted])
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("call", CALLS)
+def test_statistics_of_a_call_in_training_are_other_weights(
+    norm: Callable[[], nn.Module], alone: bool, call: Callable[..., None]
+) -> None:
+    model = network(norm)
+    wrapped = ready(model)
+    assert wrapped.score(X)[1].valid.all()
+    (model[1] if alone else model).train()
+    call(wrapped, 3 * batches(2)[0][0] + 5)
+    model.eval()
+    assert_refused(wrapped.score(X)[1], OTHER_WEIGHTS)
+
+
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The models that are hashed from now on."""
+    hashed: list[Any] = []
+    digest = nervecode.layers.condition.weights_digest
+    monkeypatch.setattr(
+        nervecode.layers.condition, "weights_digest", lambda m: hashed.append(m) or digest(m)
+    )
+    return hashed
+
+
+@pytest.mark.parametrize(("norm", "number"), [(nn.Identity, 0), (counted, 0), (Norm, 1)])
+def test_calls_that_nobody_watched_cost_a_hash_where_statistics_count_nothing(
+    norm: Callable[[], nn.Module], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(norm)
+    wrapped = ready(model)
+    hashed = hashes(monkeypatch)
+    for _ in range(3):
+        wrapped.score(X)
+    model(X)
+    for _ in range(3):
+        assert wrapped.score(X)[1].valid.all()
+    assert len(hashed) == number
