@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 import nervecode
+from nervecode.core.call import UNKNOWN
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import WrappedModel
 from nervecode.scoring import conformal_p_values
@@ -65,11 +67,16 @@ def test_a_class_has_its_own_share_of_false_alarms() -> None:
         assert 0.02 < rate < 0.09
 
 
-def test_traces_alone_do_not_tell_the_class() -> None:
+def test_traces_tell_the_classes_of_their_call() -> None:
     wrapped = fitted(label_code=False).calibrate(data(1, (120, 120, 120)), by_class=True)
-    _, traces = wrapped.forward_with_trace(data(2)[0][0])
+    x = data(2)[0][0]
+    _, traces = wrapped.forward_with_trace(x)
+    found = wrapped.aggregate(traces)
+    assert found.valid.all()
+    assert torch.equal(found.p_value, wrapped.score(x)[1].p_value)
+    strangers = {name: replace(trace, call=UNKNOWN) for name, trace in traces.items()}
     with pytest.warns(UserWarning, match="the predicted classes are not known"):
-        found = wrapped.aggregate(traces)
+        found = wrapped.aggregate(strangers)
     assert not found.valid.any() and found.flag().all() and found.pooled.all()
 
 
