@@ -40,7 +40,7 @@ def calibrate(
     from nervecode.lab.stages.bench import prepare
 
     opened = open_shared(run)
-    if add:
+    if add is not None:
         _extend(opened, only("--add", add))
         return
     require_stage(opened, "train")
@@ -74,13 +74,14 @@ def _extend(run: RunDir, source: str) -> None:
     with progress() as shown:
         new, changed, doubted = extend(run, source, command=command_line(), progress=shown)
     body = [
-        [str(seed), f"{c.alpha:g}", f"{c.before:.2f}", f"{c.after:.2f}", f"{100 * c.flagged:.1f}"]
+        [str(seed), f"{c.alpha:g}", *(f"{100 * share:.1f}" for share in c[1:])]
         for seed, rows in changed.items()
         for c in rows
     ]
-    header = ["seed", "alpha", "threshold (bits)", "now", "of those added, flagged before (%)"]
-    caption = "about 100 alpha % is usual in the last column; more says that they are other inputs"
-    show_table(Table("Thresholds", header, body, caption=caption))
+    header = ["seed", "alpha", "added, before (%)", "added, now (%)", "those of before, now (%)"]
+    caption = "about 100 alpha % is usual; more of those added, before, says that they are other "
+    caption += "inputs, and far fewer now that such inputs are let pass from here on"
+    show_table(Table("Flagged", header, body, caption=caption))
     if doubted:
         say("what follows holds only if the remarks on the added inputs do not apply:")
     _say_promises(new)

@@ -24,19 +24,20 @@ LOOKED_AT = 2048  # inputs that are looked for among those of a calibration
 class Change(NamedTuple):
     """What more calibration inputs change at one alpha.
 
+    Fractions are by weight where inputs have weights, and near alpha for inputs that are alike.
+    Thresholds would compare two scales: scores are standardised anew on all inputs.
+
     Attributes:
         alpha: what p-values are flagged up to.
-        before: the score above which inputs were flagged, in bits; infinite where none was.
-        after: the score above which they are flagged now; standardised on all inputs, as scores
-            are now.
-        flagged: the fraction of the inputs added that was flagged before, by weight where they
-            have weights; near alpha for inputs like those of before.
+        added_before: the fraction of the inputs added that the calibration of before flags.
+        added: the fraction of them that the new one flags.
+        known: the fraction of the calibration inputs of before that the new one flags.
     """
 
     alpha: float
-    before: float
-    after: float
-    flagged: float
+    added_before: float
+    added: float
+    known: float
 
 
 def with_more(
@@ -119,12 +120,22 @@ def _neighbours(rows: Tensor, known: Tensor) -> Tensor:
 def changes(before: LayerCalibration, after: LayerCalibration) -> list[Change]:
     """What `with_more` has changed, at usual rates of false alarms."""
     number = len(next(iter(before.layers.values())))
-    added = {name: known[number:] for name, known in after.layers.items()}
-    scores = before.aggregate(added)
-    weights = torch.ones_like(scores) if after.weights is None else after.weights[number:]
+    scores = before.aggregate({name: known[number:] for name, known in after.layers.items()})
+    weights = torch.ones_like(after.scores) if after.weights is None else after.weights
+
+    def flagged(scores: Tensor, threshold: float, part: slice) -> float:
+        return float(weights[part][scores > threshold].sum() / weights[part].sum())
+
+    old, new = slice(number), slice(number, None)
     found = []
     for alpha in ALPHAS:
-        threshold = before.threshold(alpha)
-        flagged = weights[scores > threshold].sum() / weights.sum()
-        found.append(Change(alpha, threshold, after.threshold(alpha), float(flagged)))
+        threshold = after.threshold(alpha)
+        found.append(
+            Change(
+                alpha,
+                flagged(scores, before.threshold(alpha), new),
+                flagged(after.scores[new], threshold, new),
+                flagged(after.scores[old], threshold, old),
+            )
+        )
     return found

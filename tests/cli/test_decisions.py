@@ -239,7 +239,7 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
     assert tree(run_copy) == before
     new = RunDir(found.out.strip().splitlines()[-1])
     assert new.root.parent == run_copy.parent
-    assert "threshold (bits)" in found.out and "flagged before" in found.out
+    assert "added, before (%)" in found.out and "those of before, now (%)" in found.out
     old = load_calibration(RunDir(run_copy), 1)
     grown = load_calibration(new, 1)
     assert grown.num_samples == old.num_samples + 150
@@ -265,11 +265,30 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
 
 def test_bad_additions_make_no_run(cli: Any, run_copy: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.zeros((3, 9, 9), dtype=np.uint8))
-    for source, text in (("wide.npy", "allowed: (N, 1, 8, 8)"), ("none.npy", "no such file")):
-        found = cli("calibrate", run_copy, "--add", tmp_path / source)
+    np.save(tmp_path / "nan.npy", np.full((3, 1, 8, 8), np.nan, dtype=np.float32))
+    for source, text in (
+        (tmp_path / "wide.npy", "allowed: (N, 1, 8, 8)"),
+        (tmp_path / "none.npy", "no such file"),
+        (tmp_path / "nan.npy", "allowed: finite float32 values; score --skip-bad leaves it out"),
+        ("nix", "Error: --add nix: neither a path nor a data set"),
+        ("", "Error: --add: found '', allowed: a path or the name of a data set"),
+        (" ", "Error: --add: found ' ', allowed: a path or the name of a data set"),
+        ("array:", "Error: --add: found '', allowed: a path or the name of a data set"),
+    ):
+        found = cli("calibrate", run_copy, "--add", source)
         assert found.status == 2
-        assert text in found.err
+        assert text in " ".join(found.err.split())
     assert list(run_copy.parent.iterdir()) == [run_copy]
+
+
+def test_what_the_codes_were_fitted_to_is_noticed_and_promises_are_doubted(
+    cli: Any, run_copy: Path, tmp_path: Path
+) -> None:
+    data = load_config(run_copy / "config.yaml").data
+    np.save(tmp_path / "train.npy", build_splits(data).train.inputs.numpy()[:100])
+    told = " ".join(cli("calibrate", run_copy, "--add", tmp_path / "train.npy").err.split())
+    assert "100% of the inputs were fitted to" in told
+    assert "what follows holds only if the remarks on the added inputs do not apply" in told
 
 
 def test_additions_that_are_ood_are_noticed(cli: Any, run_copy: Path, tmp_path: Path) -> None:

@@ -47,12 +47,26 @@ def test_changes_are_those_of_the_scores() -> None:
     before = LayerCalibration({"a": torch.arange(99.0)[:, None]}, "mean")
     after = with_more(before, {"a": torch.tensor([[97.0], [98.5], [3.0], [200.0]])})
     tenth, twentieth, hundredth = changes(before, after)
-    assert tenth == (0.1, 89.0, 92.0, 0.75)
-    assert twentieth == (0.05, 94.0, 97.0, 0.75)
-    assert hundredth == (0.01, 98.0, 200.0, 0.5)
+    # 10, 5 and 1 of 104 may be as surprising: scores above 92, 97 and 200 are flagged now.
+    assert tenth == (0.1, 0.75, 0.75, pytest.approx(6 / 99))
+    assert twentieth == (0.05, 0.75, 0.5, pytest.approx(1 / 99))
+    assert hundredth == (0.01, 0.5, 0.0, 0.0)
     assert before.threshold(0.009) == math.inf
     with pytest.raises(InputError, match="threshold alpha: found 0, allowed: between"):
         before.threshold(0)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_a_kind_that_is_added_is_flagged_less_from_then_on(by_class: bool) -> None:
+    known, more = readings(400, 0), readings(200, 1)
+    more["a"] += 4
+    before = LayerCalibration(known, "code_length", by_class=by_class)
+    after = with_more(before, more)
+    scores, threshold = after.scores.numpy(), after.threshold(0.05)
+    change = changes(before, after)[1]
+    assert change.added_before > 0.9
+    assert change.added == pytest.approx((scores[400:] > threshold).mean()) and change.added < 0.2
+    assert change.known == pytest.approx((scores[:400] > threshold).mean()) and change.known < 0.05
 
 
 @pytest.mark.parametrize("method", ["mean", "code_length", "simes"])
@@ -97,8 +111,11 @@ def test_changes_of_weighted_inputs_are_by_weight() -> None:
     before = LayerCalibration(known, "mean", weights=weights)
     assert before.threshold(0.1) == 77  # (4 + 21) / 253 from 78 on
     after = with_more(before, {"a": torch.tensor([[77.5], [70.0]])}, None, torch.tensor([1.0, 3]))
-    assert changes(before, after)[0][:2] == (0.1, 77.0)
-    assert changes(before, after)[0].flagged == 0.25
+    change = changes(before, after)[0]
+    assert change.added_before == 0.25
+    flagged = after.scores > after.threshold(0.1)
+    assert change.known == pytest.approx(float(weights[flagged[:99]].sum() / weights.sum()))
+    assert change.added == pytest.approx(float((flagged[99:] * torch.tensor([0.25, 0.75])).sum()))
 
 
 def test_weights_of_inputs_that_are_left_out_do_not_count() -> None:

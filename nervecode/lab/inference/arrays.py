@@ -71,7 +71,7 @@ class ArrayInputs(Source):
         wrong = self._faults(values, array, start)
         bad = list(wrong.values())
         if bad and not self.skip_bad:
-            raise InputError(f"{bad[0]}; --skip-bad leaves it out")
+            raise InputError(f"{bad[0]}; score --skip-bad leaves it out")
         right = [row for row in range(len(values)) if row not in wrong]
         yield Inputs(values[right], [str(start + row) for row in right], tuple(bad))
 

@@ -49,7 +49,7 @@ def extend(
         progress: told what is done, and what speaks against adding these inputs.
 
     Returns:
-        The new run, seed -> how its thresholds changed, and whether anything speaks against it.
+        The new run, seed -> what that changes, and whether anything speaks against it.
 
     Raises:
         InputError: inputs that cannot be read or do not fit.
@@ -62,7 +62,7 @@ def extend(
     with recalling(run.meta.get("packages", {})):
         splits, device = build_splits(config.data), choose_device(config.device)
     shape, encoder = tuple(splits.train.inputs.shape[1:]), read_columns(run)
-    inputs = open_inputs(source, shape, encoder=encoder, resize=config.data.resize)
+    inputs = open_inputs(source, shape, option="--add", encoder=encoder, resize=config.data.resize)
     for remark in inputs.remarks:
         progress.tell(remark)
     grown: dict[int, Trained] = {}
@@ -126,9 +126,10 @@ def _grow(
     before, after = trained.calibrations, {}
     for name, calibration in before.items():
         after[name] = trained.signals[name].calibration = with_more(calibration, layers[name])
-    for remark in overlap(trained.signals[PRIMARY], sketch):
-        progress.tell(f"--add: {remark}")
-    doubts = remarks_on_addition(before[PRIMARY], layers[PRIMARY])
+    doubts = [
+        *overlap(trained.signals[PRIMARY], sketch),
+        *remarks_on_addition(before[PRIMARY], layers[PRIMARY]),
+    ]
     for remark in doubts:
         progress.tell(f"--add: {remark}")
     return changes(before[PRIMARY], after[PRIMARY]), bool(doubts)

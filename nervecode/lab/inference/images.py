@@ -83,7 +83,7 @@ def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor
         reason = unreadable(name, error)
         if skip_bad:
             return reason
-        raise InputError(f"{reason}; --skip-bad leaves it out") from None
+        raise InputError(f"{reason}; score --skip-bad leaves it out") from None
 
 
 def fitted(file: Path | IO[bytes], shape: Shape, *, resize: int | None = None) -> Tensor:

@@ -53,6 +53,7 @@ def open_inputs(
     source: str,
     shape: Shape,
     *,
+    option: str = "--input",
     encoder: TableEncoder | None = None,
     skip_bad: bool = False,
     workers: int = 1,
@@ -65,6 +66,7 @@ def open_inputs(
             file, tar files in WebDataset's layout and notation (`x-{000..099}.tar`), or the name of
             a data set. An `.npy` file is mapped, an `.npz` or `.ts` file or a set held in memory.
         shape: (C, H, W) or (D,) of one input. Images are resized; arrays must fit.
+        option: what errors call it.
         encoder: of the columns of a table, where the model was trained on one.
         skip_bad: leave unreadable images and rows with NaN or infinity out, rather than refuse all.
         workers: threads that decode images.
@@ -75,6 +77,8 @@ def open_inputs(
         MissingExtraError: tar files or a table, without the extra that reads them.
     """
     source = source.partition(":")[2] if is_own(source) else source
+    if not source.strip():
+        raise InputError(f"{option}: found {source!r}, allowed: a path or the name of a data set")
     path = Path(source).expanduser()
     if path.is_dir():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
@@ -98,16 +102,16 @@ def open_inputs(
         return TableInputs(path, shape, encoder, skip_bad=skip_bad)
     if path.is_file():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
-    return _named(source, shape, resize)
+    return _named(source, shape, resize, option)
 
 
-def _named(source: str, shape: Shape, resize: int | None) -> ArrayInputs:
+def _named(source: str, shape: Shape, resize: int | None, option: str) -> ArrayInputs:
     names = [*DATASETS, *IMAGE_SETS, "list", *OUTLIERS]
     if source.partition(":")[0] not in names:
         path = Path(source)
         near = nearest(path.name, [*names, *names_beside(path, Path.exists)])
         hint = did_you_mean(source, names) if near in [*names, None] else f"did you mean {near!r}?"
-        raise InputError(f"--input {source}: neither a path nor a data set; {hint}")
+        raise InputError(f"{option} {source}: neither a path nor a data set; {hint}")
     generator, seen = torch.Generator().manual_seed(0), Seen()
     if source in OUTLIERS:
         inputs = OUTLIERS[source](shape, generator)
