@@ -57,9 +57,10 @@ class Look:
         self._places = [where for module in model.modules() for where in places_of(module)]
         self._sizes = tuple(map(len, self._places))
         self._empty = tuple(empty_places(model))
-        self._own = tuple((own, own.get("forward")) for own in map(vars, model.modules()))
-        kinds: set[Any] = set(map(type, model.modules()))
-        self._kinds = tuple((kind, kind.forward) for kind in kinds)
+        # As they stand in the modules and in their classes, whose attributes may make them anew.
+        kinds = dict.fromkeys(kind for module in model.modules() for kind in type(module).__mro__)
+        held: list[Mapping[str, Any]] = [*map(vars, model.modules()), *map(vars, kinds)]
+        self._forwards = tuple((own, own.get("forward")) for own in held)
         self.runs = tuple(map(_run_by, model.modules()))
         self.moody = dict(_moody(model))
         self.calm = tuple(module for module in model.modules() if module not in self.moody)
@@ -79,11 +80,8 @@ class Look:
                 return False
         if tuple(map(len, self._places)) != self._sizes:
             return False
-        for own, forward in self._own:
+        for own, forward in self._forwards:
             if own.get("forward") is not forward:
-                return False
-        for kind, forward in self._kinds:
-            if kind.forward is not forward:
                 return False
         try:
             for where, name in self._empty:

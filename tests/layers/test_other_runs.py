@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -262,3 +263,19 @@ def test_calls_that_nobody_watched_cost_a_hash_where_statistics_count_nothing(
     for _ in range(3):
         assert wrapped.score(X)[1].valid.all()
     assert len(hashed) == number
+
+
+class _Bound(nn.Linear):
+    forward = functools.partialmethod(nn.Linear.forward)
+
+
+@pytest.mark.parametrize("kind", ["scripted", "partial method"])
+def test_a_forward_that_is_made_anew_at_each_look_is_the_same(kind: str) -> None:
+    torch.manual_seed(0)
+    layer = torch.jit.script(nn.Linear(8, 16)) if kind == "scripted" else _Bound(8, 16)
+    model = nn.Sequential(nn.Linear(8, 8), layer, nn.ReLU(), nn.Linear(16, 3)).eval()
+    wrapped = nervecode.wrap(model).fit([(torch.randn(60, 8), torch.arange(60) % 3)])
+    wrapped.calibrate([torch.randn(60, 8)])
+    look = wrapped.condition._known[0]
+    assert wrapped.score(torch.randn(4, 8))[1].valid.all()
+    assert wrapped.condition._known[0] is look and look.is_current()  # nothing was hashed again
