@@ -127,7 +127,7 @@ class Condition:
 
     def _remember(self, model: nn.Module, look: Look) -> None:
         """Take what a model runs for what its codes were made for."""
-        self._runs, self._hooks = look.runs, Hooks(model)
+        self._runs, self._hooks = self._runs or look.runs, Hooks(model)
 
     def _hash(self, model: nn.Module) -> bool:
         try:
@@ -149,6 +149,11 @@ class Condition:
                 "counts no changes: calls do not notice other ones, only save, export and "
                 "calibrate do"
             )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Condition:
+        twin = Condition(self.digest, self.codes)
+        twin._runs = self._runs  # of functions and classes, which a copied model shares
+        return twin
 
     def __reduce__(self) -> tuple[type[Condition], tuple[str | None, str]]:
         return Condition, (self.digest, self.codes)

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-OWN = ("nervecode.", "torch.")  # whose hooks look on, or change weights
+OWN = (  # whose hooks look on, or change weights
+    "nervecode.",
+    "torch.",
+    "transformers.utils.output_capturing",
+)
 
 
 class Hooks:

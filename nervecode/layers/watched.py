@@ -243,4 +243,5 @@ def _project(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | 
 
 def _code(watched: Watched, coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace:
     trace: CodingTrace = coder(activation, batch)
-    return replace(trace, call=call_of(watched))
+    told = call_of(watched)._replace(mask=batch.mask, masked=batch.mask is not None)
+    return replace(trace, call=told)

@@ -31,7 +31,7 @@ UNTRACED = (
     "the model runs otherwise; score(x) gives output and surprise of one call"
 )
 
-REPLACED = "the codes were replaced since the call"
+REPLACED = "the codes were replaced since the call, or are another wrapper's, also of the same file"
 UNMASKED = (
     "every calibration batch came with a mask of real positions, and this call with none; give it "
     "too, as mask= of score or as in calibration, all 1 where nothing is padded"
@@ -246,6 +246,8 @@ def _asked(wrapped: WrappedModel, traces: Traces, method: str | None) -> Aggrega
 def _given(wrapped: WrappedModel, traces: Mapping[str, CodingTrace]) -> Traces:
     """Traces with the first of their calls that speaks against them, if one does."""
     calls = [trace.call for trace in traces.values()]
+    masked = any(call.masked for call in calls)  # layers before a masked part know nothing of it
+    calls = [call._replace(masked=masked) for call in calls]
     if wrapped.calibration is not None:
         calls.sort(key=lambda call: not _misfit(wrapped, call))
     return Traces(dict(traces), *calls[:1])

@@ -61,7 +61,9 @@ class CodeLengthScore(NamedTuple):
 
 
 def _means(z_scores: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) means over layers of (N, L, 2) z(B) and z(R)."""
+    """(N,) means over layers of (N, L, 2) z(B) and z(R); 0 where only the label is coded."""
+    if not z_scores.shape[1]:
+        return z_scores.new_zeros(len(z_scores)), z_scores.new_zeros(len(z_scores))
     lengths, regrets = z_scores.mean(1).unbind(1)
     return lengths, regrets
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.scoring.false_alarms import is_within, rank_of
-from nervecode.scoring.mondrian import ALL, Mondrian, check_weights
+from nervecode.scoring.mondrian import ALL, Mondrian, check_weights, is_class
 from nervecode.scoring.over_layers import AGGREGATIONS, remark_on, stack_layers
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps
@@ -126,14 +126,16 @@ class LayerCalibration:
                 None for that of all calibration inputs.
 
         Raises:
-            InputError: an alpha outside (0, 1).
+            InputError: an alpha outside (0, 1), or a class where p-values are of all inputs.
         """
         if not is_within(alpha):
             raise InputError(f"threshold alpha: found {alpha!r}, allowed: between 0 and 1")
+        if predicted is not None and not (self.by_class and is_class(predicted)):
+            allowed = "a class from 0 on" if self.by_class else "None without by_class"
+            raise InputError(f"threshold predicted: found {predicted!r}, allowed: {allowed}")
         groups = self._tables.groups
         if groups is not None:
-            own = predicted is not None and self.by_class
-            group = int(groups.group(torch.tensor(predicted))) if own else ALL
+            group = ALL if predicted is None else int(groups.group(torch.tensor(predicted)))
             return groups.threshold(alpha, group)
         rank = rank_of(self.num_samples, alpha)
         return float(self._state.scores[-rank]) if rank else math.inf

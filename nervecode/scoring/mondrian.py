@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -102,6 +103,13 @@ class Mondrian(NamedTuple):
     def smallest(self) -> float:
         """The smallest p-value that every group can give."""
         return float((self.heaviest / (self.heaviest + self.totals)).max())
+
+
+def is_class(value: object) -> bool:
+    """Whether something is a class: a whole number from 0 on."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, Integral) and int(value) >= 0
 
 
 def effective_size(weights: Tensor) -> float:

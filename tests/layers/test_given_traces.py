@@ -197,3 +197,19 @@ def test_weights_that_a_graph_cannot_look_at_are_looked_at_when_it_is_asked_abou
     with torch.no_grad():
         wrapped.model[1].weight.mul_(2)
     assert refused(wrapped.aggregate(call(X)[1]), "the model has other weights")
+
+
+def test_recorded_traces_tell_of_the_mask_of_their_call() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.Sequential(nn.Linear(4, 8), layer).eval()
+    mask = torch.ones(50, 5, dtype=torch.bool)
+    wrapped = nervecode.wrap(model, ["0", "1"]).fit([torch.randn(50, 5, 4)], mask=lambda b: mask)
+    wrapped.calibrate([torch.randn(50, 5, 4)], mask=lambda b: mask)
+    x, real = torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.bool)
+    with wrapped.recording(mask=real) as traces:
+        model(x)
+    assert wrapped.aggregate(traces).valid.all()
+    with wrapped.recording() as traces:
+        model(x)
+    assert not wrapped.aggregate(traces).valid.any()

@@ -279,3 +279,12 @@ def test_a_forward_that_is_made_anew_at_each_look_is_the_same(kind: str) -> None
     look = wrapped.condition._known[0]
     assert wrapped.score(torch.randn(4, 8))[1].valid.all()
     assert wrapped.condition._known[0] is look and look.is_current()  # nothing was hashed again
+
+
+def test_a_copy_knows_what_its_codes_were_made_for() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    wrapped = nervecode.wrap(model, ["2"]).fit([(torch.randn(60, 6), torch.arange(60) % 3)])
+    wrapped.calibrate([torch.randn(60, 6)])
+    same, other = copy.deepcopy(wrapped), copy.deepcopy(wrapped)
+    other.model[1] = nn.Tanh()
+    assert same.score(X)[1].valid.all() and not other.score(X)[1].valid.any()

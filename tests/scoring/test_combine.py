@@ -234,6 +234,18 @@ def test_a_few_broken_inputs_among_others_keep_alpha(n: int, share: float, far: 
     assert 0.05 < rate < 0.1 + 2 * error
 
 
+def test_the_label_alone_is_a_score() -> None:
+    generator = torch.Generator().manual_seed(0)
+    regrets = torch.rand(2, 400, generator=generator) ** 3
+    classes = torch.arange(400) % 3
+    known, new = ({"head:label": torch.stack([r, classes], 1)} for r in regrets)
+    calibration = LayerCalibration(known, "code_length")
+    scores = calibration.aggregate(new)
+    assert scores.isfinite().all()
+    assert torch.equal(scores.argsort(), rarity(regrets[0], regrets[1]).argsort())
+    assert 0.02 < (calibration.calibrator.p_values(scores) <= 0.05).double().mean() < 0.09
+
+
 def test_what_is_within_reach_is_left_as_it_is() -> None:
     scores = torch.randn(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert torch.equal(within_reach(scores), scores)

@@ -106,6 +106,17 @@ def test_flagged_by_class_and_weight_is_what_exceeds_the_threshold(
                 assert (p <= alpha) == (score > threshold)
 
 
+def test_the_threshold_of_what_is_no_class() -> None:
+    known = readings(400, 0)
+    by_class = LayerCalibration(known, "code_length", by_class=True)
+    for value in (1.5, "1", -1, True):
+        with pytest.raises(InputError, match=f"threshold predicted: found {value!r}, allowed: a c"):
+            by_class.threshold(0.1, predicted=value)
+    assert by_class.threshold(0.1, predicted=np.int64(1)) == by_class.threshold(0.1, predicted=1)
+    with pytest.raises(InputError, match="found 1, allowed: None without by_class"):
+        LayerCalibration(known, "code_length").threshold(0.1, predicted=1)
+
+
 def test_changes_of_weighted_inputs_are_by_weight() -> None:
     known, weights = {"a": torch.arange(99.0)[:, None]}, torch.where(torch.arange(99) < 50, 4.0, 1)
     before = LayerCalibration(known, "mean", weights=weights)
