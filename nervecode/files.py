@@ -60,7 +60,7 @@ def check_new(
         force: it may exist.
 
     Raises:
-        InputError: another suffix, no such folder, a folder, or a file that exists.
+        InputError: another suffix, no such folder, a folder, a device, or a file that exists.
     """
     if suffixes and not path.name.endswith(tuple(suffixes)):
         hint = did_you_mean(path.suffix, suffixes)
@@ -69,8 +69,15 @@ def check_new(
         raise InputError(f"{what} {path}: no such folder {path.parent}")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"{what} {path}: cannot be written")
+    if is_special(path):
+        raise InputError(f"{what} {path}: is no regular file, which it would replace")
     if path.exists() and not force:
         raise InputError(f"{what} {path}: exists; --force replaces it")
+
+
+def is_special(path: Path) -> bool:
+    """Whether a device, a pipe or the like is there, in whose place no file may be put."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @contextmanager
@@ -80,8 +87,11 @@ def replacing(path: Path) -> Iterator[Path]:
     After a crash at any moment, `path` holds the old bytes or the new ones, never some of each.
 
     Raises:
-        NervecodeError: the folder cannot be written, or the disk is full.
+        NervecodeError: the folder cannot be written, the disk is full, or a device or a pipe is
+            in its place.
     """
+    if is_special(path):
+        raise NervecodeError(f"{path}: is no regular file, which it would replace")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         _make_folder(path.parent)

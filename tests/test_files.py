@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +169,13 @@ def test_an_output_that_must_not_be_written_is_refused(
     assert str(caught.value) == told.format(path, path.parent)
     check_new(tmp_path / "there.tar.gz", (".tar.gz",), force=True)
     check_new(tmp_path / "anything")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name here")
+def test_nothing_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (lambda: check_new(pipe, force=True), lambda: write_text(pipe, "x")):
+        with pytest.raises(NervecodeError, match="pipe: is no regular file, which it would repl"):
+            write()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

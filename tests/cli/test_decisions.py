@@ -258,8 +258,10 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
     assert load_calibration(RunDir(again.out.strip().splitlines()[-1]), 0).num_samples == (
         old.num_samples + 300
     )
+    meta = (new.root / "meta.json").read_bytes()
     bench = cli("bench", new.root)
     assert bench.status == 2
+    assert (new.root / "meta.json").read_bytes() == meta
     assert f"serves `nervecode score`; the benchmark is that of {run_copy.name}" in bench.err
 
 

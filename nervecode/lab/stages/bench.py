@@ -35,7 +35,7 @@ from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import user_code
 from nervecode.lab.run.paths import GATE_FAILED
 from nervecode.lab.schema import Config
-from nervecode.lab.stages.calibrate import calibrate_seed
+from nervecode.lab.stages.calibrate import calibrate_seed, refuse_extended
 from nervecode.lab.stages.columns import write_columns
 from nervecode.lab.stages.same_data import note_data, refuse_other_data, refuse_unlike_ranks
 from nervecode.lab.stages.score import score_seed
@@ -90,9 +90,12 @@ def prepare(config: Config, run: RunDir | None = None, *, trains: bool = True) -
     Raises:
         InputError: no such device, class, or layer; weights that do not fit, code that nobody
             trusts, a network that cannot be trained; data by path that are not those that the run
-            was trained on.
+            was trained on; a run that inputs were added to.
         ArtifactError: code that is not what the run was trained with.
     """
+    if run is not None:
+        for seed in config.seeds:
+            refuse_extended(run, seed)
     check_unchanged(config.model.name, None if run is None else user_code(run.meta))
     device = choose_device(config.device)
     check_devices(device)
