@@ -16,30 +16,45 @@ DEPTH = 4  # of mappings and tuples in one another
 LOGITS = "logits"
 
 
-def answer_of(output: Any, path: Path | None = None) -> Tensor | None:
+def answer_of(output: Any, path: Path | None = None, width: int | None = None) -> Tensor | None:
     """What a model answers: a tensor, or the part of its output that `path` leads to.
 
     Where no tensor is there it is the part that is called `logits`, if any; without a path, the
-    first tensor else.
+    first tensor else. Where the `width` of the logits is known, a part of another is none, and the
+    only part of that width is the answer where nothing else is.
     """
     if isinstance(output, Tensor):
         return output
-    if path is not None and isinstance(part := _at(output, path), Tensor):
+    part = None if path is None else _at(output, path)
+    if isinstance(part, Tensor) and _has(part, width):
         return part
     parts = [(keys, part) for keys, part in parts_of(output) if part.ndim]  # a loss is none
     outermost = [(keys[-1], part) for keys, part in parts if len(keys) == len(parts[0][0])]
-    named = [part for name, part in outermost if name == LOGITS]
-    if path is None:
-        named += [part for _, part in outermost]
-    return named[0] if named else None
+    named = [part for name, part in outermost if name == LOGITS and _has(part, width)]
+    if named:
+        return named[0]
+    if width is not None:
+        wide = [part for _, part in parts if _has(part, width)]
+        return wide[0] if len(wide) == 1 else None
+    return outermost[0][1] if outermost and path is None else None
 
 
-def predicted_classes(output: Any, path: Path | None = None) -> Tensor | None:
-    """(B,) classes that a model's output predicts; None where it has no (B, K) logits, K > 1."""
-    logits = answer_of(output, path)
-    if logits is None or not _may_be_logits(logits) or logits.shape[1] < 2:
+def predicted_classes(
+    output: Any, path: Path | None = None, width: int | None = None
+) -> Tensor | None:
+    """(B,) classes that a model's output predicts; None where it has no (B, K) logits, K > 1.
+
+    `width` is K where that is known.
+    """
+    logits = answer_of(output, path, width)
+    if logits is None or not _may_be_logits(logits) or not _has(logits, width):
         return None
-    return logits.detach().argmax(1)
+    return logits.detach().argmax(1) if logits.shape[1] > 1 else None
+
+
+def _has(part: Tensor, width: int | None) -> bool:
+    """Whether a part of an output may be logits of a width, where that is known."""
+    return width is None or (_may_be_logits(part) and part.shape[1] == width)
 
 
 def parts_of(output: Any) -> Iterator[tuple[Path, Tensor]]:

@@ -32,6 +32,7 @@ class AnswerFit:
 
     Attributes:
         path: where they are; None before, and where there are none.
+        width: how many columns they have, where there are any.
         heads: the linear layers that gave them, in the order in which they ran; None where nothing
             tells.
         num_classes: K, as soon as it is known.
@@ -47,6 +48,7 @@ class AnswerFit:
             if isinstance(module, nn.Linear) and module not in fused
         }
         self.path: Path | None = None
+        self.width: int | None = None
         self.heads: tuple[str, ...] | None = None
         self.num_classes: int | None = None
         self._labelled: bool | None = None
@@ -117,7 +119,8 @@ class AnswerFit:
         width = logits[path].shape[1]
         if num_classes not in (None, width):
             return
-        self.path, self.num_classes, self._several = path, width, len(logits) > 1
+        self.path, self.width, self._several = path, width, len(logits) > 1
+        self.num_classes = width
         self.heads = tuple(self._heads_of(logits[path]))
 
     def _heads_of(self, logits: Tensor) -> list[str]:
@@ -152,9 +155,11 @@ class AnswerFit:
         if self.path is None:
             return {}
         content = bytearray(json.dumps(self.path).encode())
-        return {"path": torch.frombuffer(content, dtype=torch.uint8)}
+        path = torch.frombuffer(content, dtype=torch.uint8)
+        return {"path": path, "width": torch.tensor(self.width)}
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
         """Take what the fit of another shard found, where this one found nothing."""
         if self.path is None:
             self.path = tuple(json.loads(bytes(state["path"].tolist())))
+            self.width = int(state["width"]) if "width" in state else None

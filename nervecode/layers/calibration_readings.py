@@ -14,7 +14,8 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.answer import answer_of, predicted_classes
 from nervecode.layers.batches import Batch
 from nervecode.layers.order import Order
-from nervecode.layers.watched import Watched, traced
+from nervecode.layers.own_call import OwnCall
+from nervecode.layers.watched import Watched, eager, traced
 from nervecode.scoring.grid import one_place_each
 from nervecode.scoring.readings import readings
 
@@ -42,12 +43,17 @@ def read_calibration(
 ) -> Readings:
     """The readings of all inputs; `order` keeps one of the batches."""
     rows, predicted, weighed, masked, sample = [], [], [], [], PositionSample(1, seed=1)
+    where = watched.answer_path, watched.answer_width
     for batch in batches:
-        output, traces = traced(watched, batch.run, batch.mask)
-        order.keep(batch, answer_of(output, watched.answer_path), traces)
+        call = OwnCall()
+        with call.watching(eager(watched.model)):
+            given, traces = traced(watched, batch.run, batch.mask)
+        output = call.output if call.number == 1 else given
+        order.keep(call, batch.mask, answer_of(output, *where), traces)
         layers = one_place_each(traces.layers, traces.call.mask, sample)
         rows.append({name: readings(name, trace) for name, trace in layers.items()})
-        predicted.append(predicted_classes(output, watched.answer_path))
+        classes = predicted_classes(output, *where)
+        predicted.append(predicted_classes(given, *where) if classes is None else classes)
         masked.append(traces.call.masked)
         if weights is not None:
             weighed.append(_weights_of(batch, weights))

@@ -251,7 +251,7 @@ class CodeFitter:
         for remark in self.answer.remarks(next(iter(self._layers.values())).counts):
             self.watched._remarks.tell(remark, again=True)
         self.watched.replace_coders(coders | heads)
-        self.watched.answer_path = self.answer.path
+        self.watched.answer_path, self.watched.answer_width = self.answer.path, self.answer.width
         self.watched.fit_inputs = self.inputs
         self.watched.condition = Condition.of(self.watched.model)
 

@@ -50,13 +50,15 @@ class Graph(nn.Module):
     def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
         """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
         output, seen = self.run(inputs, _projected)
-        calibration, path = self.watched.calibration, self.watched.answer_path
+        calibration = self.watched.calibration
+        where = self.watched.answer_path, self.watched.answer_width
         if calibration is not None and calibration.masked and not seen.call.masked:
             raise InputError(UNMASKED)
-        returned = answer_of(output, path)
+        returned = answer_of(output, *where)
         if not isinstance(returned, Tensor):
-            raise InputError(f"export: the model returns {type(output).__name__}, without a tensor")
-        predicted = predicted_classes(output, path)
+            wanted = "a tensor" if where[1] is None else f"logits of {where[1]} classes"
+            raise InputError(f"export: the model returns {type(output).__name__}, without {wanted}")
+        predicted = predicted_classes(output, *where)
         return {"output": returned, **self.scored(seen.readings, alpha, predicted)}
 
     def arguments(self, inputs: dict[str, Any], alpha: Any) -> dict[str, Any]:

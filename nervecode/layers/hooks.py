@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as every
 
 OWN = (  # whose hooks look on, or change weights
     "nervecode.",
@@ -40,6 +41,14 @@ class Hooks:
                     "they change what it is given or returns, fit and calibrate again"
                 )
         return ""
+
+
+def has_others(model: nn.Module) -> bool:
+    """Whether others have forward hooks on a model, a part of it, or all modules."""
+    own = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
+    pairs = [(module._forward_pre_hooks, module._forward_hooks) for module in own]
+    pairs.append((every._global_forward_pre_hooks, every._global_forward_hooks))
+    return any(_others(*hooks) for hooks in pairs)
 
 
 def _others(*hooks: Mapping[int, Any]) -> list[int]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.errors import InputError
 from nervecode.layers.answer import answer_of
-from nervecode.layers.batches import Batch
+from nervecode.layers.hooks import has_others
 from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
-from nervecode.layers.restored import restored
+from nervecode.layers.own_call import OwnCall
+from nervecode.layers.restored import PLAIN, restored
 from nervecode.layers.watched import Watched, device_of, eager
 
 ALIKE = 0.01  # of the spread of the rows: what is nearer is the same but for rounding
@@ -32,37 +31,43 @@ class Order:
     """
 
     def __init__(self) -> None:
-        self._batch: Batch | None = None
+        self._call: OwnCall | None = None
+        self._mask: Tensor | None = None
         self._size = 0
         self._answer: Tensor | None = None
         self._rows: dict[str, Tensor] = {}
 
-    def keep(self, batch: Batch, answer: Tensor | None, traces: Traces) -> None:
-        """Keep a batch that was calibrated on, and what the model answered, if it is the first."""
+    def keep(
+        self, call: OwnCall, mask: Tensor | None, answer: Tensor | None, traces: Traces
+    ) -> None:
+        """Keep the call of a batch that was calibrated on, and its answer, if it is the first."""
         size = traces.call.size or 0
-        if self._batch is not None or size < 2:
+        if self._call is not None or size < 2 or call.number != 1:
             return
-        self._batch, self._size, self._answer = batch, size, answer
+        self._call, self._mask, self._size, self._answer = call, mask, size, answer
         self._rows = _rows(traces.layers, size)
 
     def broken(self, watched: Watched) -> list[str]:
         """The layers whose rows are those of other inputs.
 
-        The batch is run once more, in reverse, which changes neither random numbers nor the model.
-        Nothing is said where the model cannot run so, or where its own answer does not follow.
+        The model is called once more, with its arguments in reverse, which changes neither random
+        numbers nor the model. Nothing is said where the model cannot run so, where its own answer
+        does not follow, where it holds what `restored` cannot put back, or where others have
+        hooks, which would see that call.
         """
-        if self._batch is None:
-            return []
-        mask = None if self._batch.mask is None else self._batch.mask.flip(0)
         model = eager(watched.model)
+        if self._call is None or has_others(model):
+            return []
+        mask = None if self._mask is None else self._mask.flip(0)
         try:
             with (
                 own_random_numbers(device_of(model)),
                 restored(model),
-                _backwards(model, self._size),
                 watched.recording(mask=mask) as layers,
             ):
-                answer = answer_of(self._batch.run(), watched.answer_path)
+                args = backwards(self._call.args, self._size)
+                output = model(*args, **backwards(self._call.kwargs, self._size))
+                answer = answer_of(output, watched.answer_path, watched.answer_width)
             if not _follows(self._answer, answer, self._size):
                 return []
             after = _rows(layers, self._size)
@@ -110,35 +115,17 @@ def _spread(rows: Tensor) -> Tensor:
     return distances.mean()
 
 
-@contextmanager
-def _backwards(model: nn.Module, size: int) -> Iterator[None]:
-    """Within it, this thread's calls of a model have their inputs in reverse."""
-    thread = threading.get_ident()
-
-    def turn(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if threading.get_ident() != thread:
-            return None
-        return backwards(args, size), backwards(kwargs, size)
-
-    # First of all hooks: what watches the call is told of the inputs as they are then.
-    handle = model.register_forward_pre_hook(turn, with_kwargs=True, prepend=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def backwards(value: Any, size: int) -> Any:
     """Arguments of a call with their `size` inputs in reverse.
 
     Raises:
-        InputError: a packed or nested sequence.
+        InputError: a packed or nested sequence, or an object, which the call may change.
     """
     if isinstance(value, PackedSequence) or (isinstance(value, Tensor) and value.is_nested):
         raise InputError("found a ragged sequence, whose inputs are not turned round")
     if isinstance(value, Tensor):
         dim = next((dim for dim in (0, 1) if value.shape[dim : dim + 1] == (size,)), None)
-        return value if dim is None else value.flip(dim)
+        return value.clone() if dim is None else value.flip(dim)
     if isinstance(value, Mapping):
         return {key: backwards(part, size) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
@@ -146,6 +133,8 @@ def backwards(value: Any, size: int) -> Any:
             return type(value)(reversed(value))
         parts = [backwards(part, size) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if not isinstance(value, PLAIN):
+        raise InputError(f"found {type(value).__name__}, which is not turned round")
     return value
 
 

@@ -37,6 +37,8 @@ def header_of(watched: Any) -> dict[str, Any]:
     header: dict[str, Any] = {"coders": coder_specs(watched.coders)}
     if watched.answer_path is not None:
         header["answer"] = list(watched.answer_path)
+    if watched.answer_width is not None:
+        header["answer_width"] = watched.answer_width
     if watched.condition.digest is not None:
         header["weights"] = watched.condition.digest
     if watched.calibration is not None:
@@ -69,6 +71,7 @@ def restore_state(watched: Any, header: Mapping[str, Any], tensors: Mapping[str,
     """Give a `Watched` what `header_of` and `tensors_of` tell beside the coders."""
     watched.condition = Condition(header.get("weights"))
     watched.answer_path = tuple(header["answer"]) if "answer" in header else None
+    watched.answer_width = header.get("answer_width")  # files from before do not tell
     watched.fit_inputs = InputSketch(tensors[HASHES]) if HASHES in tensors else None
     watched.calibration = stored_calibration(header, tensors)
 

@@ -47,7 +47,7 @@ class Watched(nn.Module):
         layer_names: the watched layers, in the model's order.
         coding_enabled: set by `enable_coding` and `disable_coding`.
         calibration: what the coders were calibrated to; None before.
-        answer_path: where in the model's output the logits are; None where no fit has told.
+        answer_path, answer_width: where the output has its K logits, and K; None: no fit told.
         fit_inputs: which inputs the coders were fitted to; None where that is not known.
         condition: the state of the model in which codes and calibration hold.
     """
@@ -101,6 +101,7 @@ class Watched(nn.Module):
         self.layer_names = tuple(coders)
         self.fit_inputs: InputSketch | None = None
         self.answer_path: Path | None = None
+        self.answer_width: int | None = None
         self.condition = Condition()
         modules = dict(self.model.named_modules())
         # `name#2` shares the tap of `name`.
@@ -198,8 +199,8 @@ def traced(
     with watched._taps.watched(reading):
         output = run()
     layers = reading.traces(output)
-    known, path = watched.calibration, watched.answer_path
-    predicted = predicted_classes(output, path) if known and known.needs_predictions else None
+    known, where = watched.calibration, (watched.answer_path, watched.answer_width)
+    predicted = predicted_classes(output, *where) if known and known.needs_predictions else None
     size = reading.size(layers, output)
     mask, masked = reading.batch.mask, reading.call.masked
     return output, Traces(

@@ -72,8 +72,8 @@ ANSWERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def logits_of(net: Net) -> Tensor:
-    return net.h(net.b(net.a(NEW).relu()).relu())
+def logits_of(net: Net, x: Tensor = NEW) -> Tensor:
+    return net.h(net.b(net.a(x).relu()).relu())
 
 
 def fitted(answer: Callable[..., Any], **options: Any) -> WrappedModel:
@@ -105,6 +105,56 @@ def test_states_carry_where_the_logits_are_and_new_coders_forget_it() -> None:
     assert other.answer_path == wrapped.answer_path == (1,)
     other.replace_coders({})
     assert other.answer_path is None
+
+
+class Trained(Net):
+    """Returns a loss too where it has labels."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Any:
+        z = self.b(self.a(x).relu())
+        logits = self.h(z.relu())
+        return (logits, z) if labels is None else (logits.mean(), logits, z)
+
+
+def of_trained() -> WrappedModel:
+    wrapped = nervecode.wrap(Trained(ANSWERS["mapping"]).eval(), ["a"])
+    options = {"call": lambda model, b: model(*b), "labels": lambda batch: batch[1]}
+    return wrapped.fit([(X, Y)], label_code=False, **options)
+
+
+def test_a_part_of_another_width_is_not_the_answer() -> None:
+    wrapped = of_trained()
+    assert (wrapped.answer_path, wrapped.answer_width) == ((1,), 4)
+    expected = wrapped.model(NEW)[0]
+    for _ in range(2):
+        wrapped.calibrate([X], by_class=True)
+        wrapped(NEW)
+        assert torch.equal(wrapped._last.get().call.predicted, expected.argmax(1))
+        graph = Graph(wrapped, ["input"])
+        output = graph(input=NEW, alpha=torch.tensor(0.1, dtype=torch.float64))["output"]
+        assert torch.equal(output, expected)
+        state, wrapped = wrapped.state_dict(), of_trained()
+        wrapped.replace_coders({})
+        wrapped.load_state_dict(state)
+        assert wrapped.answer_width == 4
+
+
+def test_calibration_reads_what_the_model_returns_as_the_fit_does() -> None:
+    wrapped = fitted(lambda net, z, aux, logits: (aux.mean(), logits, z), label_code=False)
+    assert wrapped.answer_path == (1,)
+    wrapped.calibrate([X], by_class=True, call=lambda model, x: model(x)[1:])
+    assert wrapped.calibration is not None
+    assert torch.equal(wrapped.calibration.predicted, logits_of(wrapped.model, X).argmax(1))
+
+
+def test_the_answer_is_the_only_part_of_its_width_or_none() -> None:
+    narrow, wide = torch.rand(3, 4), torch.rand(3, 16)
+    assert answer_of((narrow, wide), (1,), 4) is narrow
+    assert answer_of({"logits": narrow, "aux": narrow + 1, "z": wide}, ("z",), 4) is narrow
+    assert answer_of((narrow, narrow + 1, wide), (2,), 4) is None
+    assert answer_of((wide, wide), (1,), 4) is None
+    assert answer_of(wide, (1,), 4) is wide
+    assert predicted_classes(wide, (), 4) is None
 
 
 def test_a_call_that_picks_the_answer_tells_which_it_is() -> None:
@@ -157,9 +207,14 @@ def test_a_single_logit_predicts_no_class() -> None:
 def test_a_model_that_answers_otherwise_than_it_was_fitted_has_no_predictions() -> None:
     wrapped = fitted(ANSWERS["features before"], label_code=False).calibrate([X], by_class=True)
     assert wrapped.score(NEW)[1].valid.all()
+    graph = Graph(wrapped, ["input"])
     wrapped.model.answer = ANSWERS["mapping"]
+    assert wrapped.score(NEW)[1].valid.all()  # one part alone has a column for each class
+    wrapped.model.answer = lambda net, z, aux, logits: {"z": z, "wide": net.project(z)}
     with pytest.warns(UserWarning, match="the predicted classes are not known"):
         assert not wrapped.score(NEW)[1].valid.any()
+    with pytest.raises(InputError, match="export: the model returns dict, without logits of 4 cl"):
+        graph(input=NEW, alpha=torch.tensor(0.1, dtype=torch.float64))
 
 
 @pytest.mark.slow

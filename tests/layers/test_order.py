@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import warnings
+from collections import Counter, defaultdict, deque
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -181,6 +185,112 @@ def test_the_check_leaves_nothing_behind() -> None:
     assert model.seen == [60] * (before + 2)
     assert model.last is not None
     assert torch.equal(model.last, data[3])
+
+
+class Drawn(Plain):
+    """Draws from generators of its own and of Python and NumPy, and counts in what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.numpy = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        self.others: dict[str, Any] = {"python": [random.Random(0)], "old": np.random.RandomState()}
+        self.ema, self.counts = {"n": torch.zeros(())}, {"n": [0]}
+        self.queue: deque[int] = deque(maxlen=3)
+        self.by_size: defaultdict[int, list[int]] = defaultdict(list)
+        self.sizes: Counter[int] = Counter()
+        self.meter = SimpleNamespace(total=0, parts=([0],))
+        self.array = np.zeros(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.rand(1, generator=self.own)
+        self.numpy.random()
+        self.others["python"][0].random()
+        self.others["old"].rand()
+        random.random()
+        np.random.rand()
+        self.ema["n"].add_(1)
+        self.counts["n"][0] += 1
+        self.queue.append(self.counts["n"][0])
+        self.by_size[len(x)].append(self.counts["n"][0])
+        self.sizes[len(x)] += 1
+        self.meter.total += 1
+        self.meter.parts[0][0] += 1
+        self.array += 1
+        return super().forward(x)
+
+    def held(self) -> list[Any]:
+        """What the next call depends on, as plain values."""
+        return [
+            self.own.get_state().tolist(),
+            self.numpy.bit_generator.state,
+            self.others["python"][0].getstate(),
+            self.others["old"].get_state()[1].tolist(),
+            self.others["old"].get_state()[2],
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            np.random.get_state()[2],
+            self.ema["n"].item(),
+            self.counts,
+            list(self.queue),
+            self.by_size,
+            self.sizes,
+            vars(self.meter),
+            self.array.tolist(),
+        ]
+
+
+def test_generators_and_what_is_within_containers_are_as_without_the_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def held(model: nn.Module) -> Any:
+        random.seed(0)
+        np.random.seed(0)
+        model.others["old"].seed(0)
+        data = batches(60, 8)
+        nervecode.wrap(model, ["a"]).fit(data[:2]).calibrate(data[2:])
+        return model.held()
+
+    checked = held(Drawn().eval())
+    monkeypatch.setattr("nervecode.layers.order.Order.broken", lambda *_: [])
+    assert checked == held(Drawn().eval())
+
+
+def rows_of(model: nn.Module, **options: Any) -> int:
+    """How many rows a model is called with as it is calibrated, by its own count."""
+    data = batches(60, 8)
+    wrapped = nervecode.wrap(model, ["a"]).fit(data[:1])
+    calls: list[int] = []
+    run = type(model).forward
+    model.forward = lambda x: (calls.append(len(x)), run(model, x))[1]
+    wrapped.calibrate(data[1:], **options)
+    return sum(calls)
+
+
+def test_neither_call_nor_hooks_of_others_see_the_check() -> None:
+    seen: list[int] = []
+
+    def call(model: nn.Module, batch: Tensor) -> Any:
+        seen.append(len(batch))
+        return model(batch)
+
+    assert rows_of(Plain().eval(), call=call) == 240  # the check ran
+    assert sum(seen) == 180
+    model, seen = Plain().eval(), []
+    model.a.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    assert rows_of(model) == 180
+    assert sum(seen) == 240  # one batch of the fit among them
+    handle = nn.modules.module.register_module_forward_pre_hook(lambda module, args: None)
+    assert rows_of(Plain().eval()) == 180
+    handle.remove()
+
+
+def test_models_that_hold_what_is_not_put_back_are_not_checked() -> None:
+    model = Plain().eval()
+    model.numbers = {"next": itertools.count()}
+    assert rows_of(model) == 180
+    model = Plain().eval()
+    model.much = [[] for _ in range(20_000)]
+    assert rows_of(model) == 180
 
 
 def test_lists_of_inputs_and_steps_first_are_turned_round() -> None:
