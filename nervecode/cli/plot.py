@@ -15,7 +15,7 @@ from nervecode.errors import ArtifactError, InputError, did_you_mean
 ALL = "all"
 OWN = {  # option -> the one kind that has it
     "sample": "trace",
-    **dict.fromkeys(("scored", "alpha", "run-length", "by-class"), "stream"),
+    **dict.fromkeys(("scored", "alpha", "run-length", "by-class", "skip-bad"), "stream"),
 }
 KIND_HELP = (
     "layerwise, heat, trace, roc, scores, matrix, calibration, training, codebooks, stream, or all."
@@ -48,6 +48,9 @@ def plot(
     by_class: Annotated[
         bool, typer.Option("--by-class", help="Of --kind stream: as of `watch`.")
     ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Of --scored: as of `watch`.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="FILE.png, .svg or .pdf.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
@@ -68,6 +71,7 @@ def plot(
         "alpha": alpha,
         "run-length": run_length,
         "by-class": by_class or None,
+        "skip-bad": skip_bad or None,
     }
     own = {name: value for name, value in own.items() if value is not None}
     for name in own:

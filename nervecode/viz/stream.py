@@ -75,6 +75,7 @@ def plot_stream(
     alpha: float | None = None,
     run_length: float | None = None,
     by_class: bool = False,
+    skip_bad: bool = False,
 ) -> Picture:
     """A scored file as `watch` sees it; without one a rehearsal: ID test, then the first OOD set.
 
@@ -84,9 +85,15 @@ def plot_stream(
         alpha: as of `watch`.
         run_length: as of `watch`.
         by_class: as of `watch`.
+        skip_bad: of the file, as of `watch`.
     """
     promise = Promise(alpha, run_length, by_class)
-    stream = _rehearsal(saved, promise) if scored is None else _of_file(saved, scored, promise)
+    if scored is not None:
+        stream = _of_file(saved, scored, promise, skip_bad=skip_bad)
+    elif skip_bad:
+        raise InputError("--skip-bad: found without --scored, allowed: with --scored FILE")
+    else:
+        stream = _rehearsal(saved, promise)
     parts = [_draw_evidence]
     if stream.flags is not None:
         parts.append(_draw_flags)
@@ -127,10 +134,14 @@ def _rehearsal(saved: Saved, promise: Promise) -> Stream:
     return stream
 
 
-def _of_file(saved: Saved, path: Path, promise: Promise) -> Stream:
+def _of_file(saved: Saved, path: Path, promise: Promise, *, skip_bad: bool) -> Stream:
     stream = Stream(path.name)
-    job = WatchJob(str(path), run=saved.run.root, seed=saved.seed, **vars(promise))
+    job = WatchJob(
+        str(path), run=saved.run.root, seed=saved.seed, skip_bad=skip_bad, **vars(promise)
+    )
     watcher = job.work(Heard(lambda _: None, lambda _: None, stream.note))
+    if watcher.skipped:
+        stream.words += f" without {watcher.skipped:,} unreadable records"
     if watcher.monitor.inputs < 2:
         raise InputError(f"{path}: found 1 input, allowed: 2 and more, for a picture")
     return stream

@@ -342,6 +342,24 @@ def test_a_state_by_class_goes_on(cli: Any, blobs: Path, within: dict[str, Path]
     assert events(found.out)[-1] == expected
 
 
+def test_a_state_of_other_classes_is_told_as_that(
+    cli: Any, blobs: Path, within: dict[str, Path], tmp_path: Path
+) -> None:
+    state = tmp_path / "plain.json"
+    base = ("watch", within["plain"], "--run", blobs, "--state")
+    assert cli(*base, state).status == 0
+    before = state.read_bytes()
+    found = cli(*base, state, "--by-class")
+    assert found.status == 2
+    assert "was begun without --by-class; leave it out, or give another" in found.err
+    assert state.read_bytes() == before
+    state = tmp_path / "classes.json"
+    said = "classes go on being watched, as it was begun"
+    for options, told in ((("--by-class",), False), (("--by-class",), False), ((), True)):
+        found = cli(*base, state, *options)
+        assert found.status == 0 and (said in found.err) == told, found.err
+
+
 @pytest.mark.parametrize(
     ("replace", "message"),
     [

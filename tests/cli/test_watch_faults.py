@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nervecode.errors import InputError
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.watch.calibration import CalibrationSet
+from nervecode.lab.watch.stored import StoredCalibration
 from tests.cli.test_watch import ROOT, N, events, rows, scored, text
 
 
@@ -99,6 +102,24 @@ def test_a_p_value_that_the_run_does_not_give_is_refused(
     assert bad.status == status and (not status or "line 3: p_value" in bad.err)
 
 
+@pytest.mark.parametrize("digits", [0, 1, 2])
+@pytest.mark.parametrize("predicted", [None, 0])
+def test_a_rounded_surprise_is_told_as_that(
+    finished: Path, digits: int, predicted: int | None
+) -> None:
+    ordered = np.linspace(0, 1, 1000)
+    stored = StoredCalibration({}, ordered, np.zeros(1000, dtype=int))
+    calibrated = CalibrationSet(1000, run=RunDir(finished), stored=stored)
+    score = 0.3438
+    p = (1 + int((ordered >= score).sum())) / 1001
+    calibrated.check(p, score, predicted=predicted)
+    with pytest.raises(InputError, match=rf"rounded to {digits} digits: give all of them, or none"):
+        calibrated.check(p, round(score, digits), predicted=predicted)
+    for other in (0.9, 0.91, 0.9123456):
+        with pytest.raises(InputError, match="allowed: the run and the seed that scored"):
+            calibrated.check(p, other, predicted=predicted)
+
+
 def test_another_seed_than_the_one_that_scored_is_refused(
     cli: Any, finished: Path, tmp_path: Path
 ) -> None:
@@ -154,7 +175,7 @@ def test_the_command_that_goes_on_acknowledges_nothing(changed: Path, tmp_path: 
 
 
 def test_options_of_a_stream_are_of_no_other_picture(cli: Any, finished: Path) -> None:
-    for option in (("--alpha", 0.1), ("--run-length", 99), ("--by-class",)):
+    for option in (("--alpha", 0.1), ("--run-length", 99), ("--by-class",), ("--skip-bad",)):
         found = cli("plot", finished, "--kind", "roc", *option)
         assert found.status == 2
         assert f"{option[0]}: found with --kind roc, allowed: with --kind stream" in found.err

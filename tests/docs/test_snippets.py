@@ -63,6 +63,11 @@ def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run(page)
 
 
+@pytest.mark.parametrize("block", PAGES["docs/monitoring.md"])
+def test_each_block_on_monitoring_runs_alone(block: str) -> None:
+    exec(compile(block, "docs/monitoring.md", "exec"), {"__name__": "snippet"})
+
+
 def test_the_pages_that_must_have_snippets_have_them() -> None:
     pages = {"api", "diagnostics", "integrations", "monitoring"}
     assert {"README.md", *(f"docs/{page}.md" for page in pages)} <= set(PAGES)

@@ -395,6 +395,17 @@ def test_the_picture_of_a_stream_is_that_of_the_watch(run: Path) -> None:
     assert alarm is not None and alarm.input == at[1]
 
 
+def test_unreadable_records_are_left_out_of_a_picture_where_that_is_asked_for(run: Path) -> None:
+    rows = ["p_value", *[f"{p / 81}" for p in [40, 80, *[1] * 60]]]
+    rows[2:2] = ["x", "0.5,1"]
+    with pytest.raises(InputError, match="line 3: p_value: found 'x'"):
+        drawn_stream(run, rows)
+    words = drawn_stream(run, rows, skip_bad=True)
+    assert "scored.csv without 2 unreadable records; 62 inputs, 80 calibration inputs" in words
+    with pytest.raises(InputError, match="--skip-bad: found without --scored"):
+        KINDS["stream"](run, output=run.parent / "b.svg", skip_bad=True)
+
+
 def test_names_of_layers_keep_their_letters(run: Path) -> None:
     stream = Stream("A.csv")
     watcher = SimpleNamespace(monitor=Monitor(80, layers=["Conv_A"]), flagged=0)

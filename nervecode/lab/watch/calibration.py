@@ -18,6 +18,7 @@ from nervecode.monitor.checks import as_rank
 
 BITS = "bits:"  # and the layer: a column of a scored file
 SLACK = 1e-3  # of a score: what float32, or a graph, may be off
+FEW = 4  # digits: with more, what rounding takes away is within the slack
 
 
 @dataclass(frozen=True)
@@ -136,18 +137,35 @@ class CalibrationSet:
             return
         score = math.inf if math.isnan(surprise) else surprise
         off = SLACK * (1 + abs(score)) if math.isfinite(score) else 0.0
-        higher = len(self._ordered) - self._ordered.searchsorted([score + off, score - off])
-        low, high = ((1 + higher) / (len(self._ordered) + 1)).tolist()
-        n = self.n
-        if predicted is not None:
-            low, high = (self.classes.p_value(p, predicted) for p in (low, high))
-            n = self.classes.counts[predicted]
-        if not as_rank("", low, n) <= as_rank("p_value", p_value, n) <= as_rank("", high, n):
-            raise InputError(
-                f"p_value: found {p_value:g}, but a surprise of {surprise:g} bits has {low:g} "
-                f"among the calibration inputs of {self.run.root}, seed {self.seed}; "
-                "allowed: the run and the seed that scored"
+        ranks = self._ranks(self._ordered, score, off, predicted)
+        n = self.n if predicted is None else self.classes.counts[predicted]
+        rank = as_rank("p_value", p_value, n)
+        if rank in ranks:
+            return
+        hint = "allowed: the run and the seed that scored"
+        digits = next((d for d in range(FEW) if round(score, d) == score), None)
+        if digits is not None:
+            off += 10.0**-digits / 2
+            if rank in self._ranks(self._ordered, score, off, predicted):
+                hint = f"the surprise looks rounded to {digits} digits: give all of them, or none"
+        raise InputError(
+            f"p_value: found {p_value:g}, but a surprise of {surprise:g} bits has "
+            f"{ranks[0] / (n + 1):g} among the calibration inputs of {self.run.root}, "
+            f"seed {self.seed}; {hint}"
+        )
+
+    def _ranks(self, ordered: np.ndarray, score: float, off: float, predicted: int | None) -> range:
+        """The ranks k of the p-values k / (n + 1) of a score that is off by so much at most."""
+        higher = len(ordered) - ordered.searchsorted([score + off, score - off])
+        if predicted is None:
+            low, high = (1 + higher).tolist()
+        else:
+            p_values = ((1 + higher) / (len(ordered) + 1)).tolist()
+            n = self.classes.counts
+            low, high = (
+                as_rank("", self.classes.p_value(p, predicted), n[predicted]) for p in p_values
             )
+        return range(low, high + 1)
 
     @cached_property
     def _ordered(self) -> np.ndarray | None:

@@ -136,6 +136,7 @@ class _Work:
         )
         self.place, self.saved = self.tail.place, time.monotonic()
         self.has_metrics = job.metrics is not None
+        self._clear()
 
     def done(self) -> Watcher:
         """The watcher, when all was done."""
@@ -213,13 +214,23 @@ class _Work:
         job, watcher, place = self.job, None, None
         if self.state is not None and self.state.path.exists():
             watcher, place = self.state.read(self._made)
-        alarm = None if watcher is None else watcher.monitor.alarm
-        if watcher is not None and alarm is not None and (job.acknowledge or job.restart):
-            watcher.monitor.restart()
-        if job.acknowledge:
-            said = "no alarm to acknowledge" if alarm is None else f"acknowledged: {alarm}"
-            self.heard.notice(f"{job.state}: {said}")
+            if watcher.monitor.settings.classes and not job.by_class:
+                self.heard.notice(f"{job.state}: classes go on being watched, as it was begun")
         return watcher, place
+
+    def _clear(self) -> None:
+        """Clear the alarm that the state has latched, where that is asked for."""
+        alarm = None if self.watcher is None else self.watcher.monitor.alarm
+        if (
+            self.watcher is not None
+            and alarm is not None
+            and (self.job.acknowledge or self.job.restart)
+        ):
+            self.watcher.monitor.restart()
+        if self.job.acknowledge:
+            self._save()  # what is said is kept, whatever becomes of the source
+            said = "no alarm to acknowledge" if alarm is None else f"acknowledged: {alarm}"
+            self.heard.notice(f"{self.job.state}: {said}")
 
     def _save(self) -> None:
         self.saved = time.monotonic()

@@ -87,6 +87,10 @@ class StateFile:
                 f"{self.path}: was begun with {stored['n_calibration']} calibration inputs, here "
                 f"are {ours['n_calibration']}; give the same calibration set, or another --state"
             )
+        if ours["classes"] and not stored["classes"]:
+            raise InputError(
+                f"{self.path}: was begun without --by-class; leave it out, or give another --state"
+            )
         if any(stored[name] != ours[name] for name in ("classes", "layers", "calibration", "ties")):
             raise InputError(
                 f"{self.path}: was begun with another calibration set; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ SUFFIXES = (".csv", ".jsonl")
 PIPE = "-"
 MAX_LINES = 100  # of one record, whose quoted fields may hold ends of lines
 BOM = b"\xef\xbb\xbf"  # of spreadsheets
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how it begins
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,8 @@ class Tail:
     def _hold(self, line: Line) -> None:
         """Hold a line until its record has ended; the first one says what it is of."""
         if not self.place.offset and not self._held:
+            if line.data.startswith(UTF_16):
+                raise InputError(f"{self.source}: found UTF-16, allowed: UTF-8")
             line = line._replace(data=line.data.removeprefix(BOM))
         if self.is_csv is None and line.data.strip():
             self.is_csv = not line.data.lstrip().startswith(b"{")
@@ -222,13 +226,14 @@ class Tail:
         if not self.is_csv:
             return 1, (), ""
         texts = [line.data.decode("utf-8", "surrogateescape") for line in self._held]
-        reader = csv.reader([*texts, ""])  # which takes the last one if a quoted field goes on
+        # Strict: else a quote that is missing joins the lines up to the next quoted field.
+        reader = csv.reader([*texts, ""], strict=True)  # takes "" if a quoted field goes on
         try:
             fields = tuple(next(reader))
-        except csv.Error as error:
-            return 1, (), _words(error)
-        if reader.line_num <= len(texts):
             return reader.line_num, fields, ""
+        except csv.Error as error:
+            if reader.line_num <= len(texts):
+                return 1, (), _words(error, self.place.line + reader.line_num)
         if last or len(texts) >= MAX_LINES:
             return 1, (), f"a quoted field that begins here does not end within {len(texts)} lines"
         return 0, (), ""
@@ -241,6 +246,11 @@ class Tail:
     def _head(self, line: int, columns: tuple[str, ...], fault: str) -> None:
         if fault:
             raise InputError(f"{self.where(line)}: {fault}")
+        if len(columns) == 1 and (other := re.search(r"[;\t]", columns[0])):
+            raise InputError(
+                f"{self.where(line)}: found columns between {other[0]!r}, allowed: "
+                "between ',', and numbers such as 0.5"
+            )
         _once(self.where(line), [(name, None) for name in columns if name])
         place = self.place
         self.place = Place(place.offset, place.line, place.known, columns)
@@ -256,9 +266,14 @@ class Tail:
             )
 
 
-def _words(error: csv.Error) -> str:
+def _words(error: csv.Error, line: int) -> str:
     if "new-line" in str(error):
         return r"found a carriage return within a line, allowed: lines that end in \n or \r\n"
+    if "expected after" in str(error):
+        return (
+            "a quoted field that begins here ends with a quote within a word, "
+            f"in line {line}: a quote is missing, or is not doubled"
+        )
     return str(error)
 
 

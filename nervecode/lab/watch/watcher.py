@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 from nervecode.errors import ArtifactError, InputError, did_you_mean
@@ -14,6 +16,7 @@ from nervecode.monitor import Alarm, Monitor
 P_VALUE, SURPRISE, FLAG = "p_value", "surprise", "flag"
 PREDICTION, ID = "prediction", "id"
 POOLED = "pooled"  # only where p-values are within the predicted class: it is that of all classes
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")  # 9.0 is 9, of a column that has had gaps
 TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -217,9 +220,11 @@ def _truth(values: Mapping[str, Any], name: str, where: str) -> bool:
     return truth
 
 
-def _order(name: str) -> tuple[bool, int, list[str]]:
+def _order(name: str) -> tuple[bool, Decimal, list[str]]:
     """What ids ascend by: numbers first, then paths, folder by folder as `score` sorts them."""
-    return (False, int(name), []) if name.isdecimal() else (True, 0, name.split("/"))
+    if NUMBER.fullmatch(name):
+        return False, Decimal(name), []
+    return True, Decimal(), name.split("/")
 
 
 def _column(values: Mapping[str, Any], name: str, where: str) -> Any:

@@ -104,6 +104,30 @@ def test_an_alarm_is_acknowledged_once(path: Path, state: Path) -> None:
     assert second.mark.id == str(second.alarm.input - 1)
 
 
+def test_what_is_said_to_be_acknowledged_is_kept(path: Path, state: Path) -> None:
+    work(path, state=state)
+    away, ears = path.with_name("away.csv"), Ears()
+    path.rename(away)
+    with pytest.raises(InputError, match=r"scores\.csv: no such file"):
+        work(path, ears, state=state, acknowledge=True)
+    assert ears.notices == []
+    path.mkdir()
+    with pytest.raises(InputError):
+        work(path, ears, state=state, acknowledge=True)
+    assert ears.notices == []
+    path.rmdir()
+    away.rename(path)
+
+    def killed(_: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        WatchJob(str(path), N, state=state, acknowledge=True).work(
+            Heard(ears.alarms.append, killed, lambda _: None)
+        )
+    assert work(path, state=state).monitor.alarm is None
+
+
 def test_what_there_is_to_acknowledge(path: Path, state: Path) -> None:
     ears = Ears()
     work(path, ears, state=state, acknowledge=True)
@@ -207,6 +231,28 @@ def test_flags_that_are_not_understood_are_refused(tmp_path: Path, flag: str) ->
 
 def test_a_file_without_flags_has_none_counted(path: Path) -> None:
     assert work(path).flagged is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "fault"),
+    [
+        (["9.0", "10.0", "10.5"], ""),
+        ([9.0, 10.0], ""),
+        ([-2, -1, 0, 9, "10.0", "a"], ""),
+        (["9", "9.0"], "'9.0' comes twice"),
+        (["10.0", "9.0"], "'9.0' comes after '10.0'"),
+        ([-1, -2], "'-2' comes after '-1'"),
+        (["9" * 5000, "8" * 5000], "out of order"),
+    ],
+)
+def test_numbers_ascend_as_numbers(tmp_path: Path, ids: list[Any], fault: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"id": i, "p_value": 0.5}) + "\n" for i in ids))
+    if not fault:
+        assert work(file, ids=True).monitor.inputs == len(ids)
+    else:
+        with pytest.raises(InputError, match=fault):
+            work(file, ids=True)
 
 
 def test_ids_ascend_as_score_sorts_paths(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def test_a_place_in_another_file_is_not_gone_on_from(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", "a.jsonl, line 1: is no JSON object"),
         ("a.jsonl", '{"id"\n', "line 1: is no JSON object"),
         ("a.csv", "id,p_value\n" + "x" * (MAX_RECORD + 1) + "\n", "line 2: longer than"),
+        ("a.csv", "id;p_value\na;0,5\n", "line 1: found columns between ';', allowed: between ','"),
+        ("a.csv", "id\tp_value\na\t0.5\n", r"line 1: found columns between '\\t', all"),
         ("a.txt", "", "unknown suffix '.txt'; Allowed: .csv, .jsonl"),
     ],
 )
@@ -136,6 +138,15 @@ def test_what_cannot_be_read_is_told(name: str, text: str, message: str, tmp_pat
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         ids(Tail(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_another_encoding_is_named(suffix: str, encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / f"a.{suffix}"
+    file.write_bytes("\ufeffid,p_value\na,1.0\n".encode(encoding))
+    with pytest.raises(InputError, match=rf"a\.{suffix}: found UTF-16, allowed: UTF-8"):
+        ids(Tail(str(file)))
 
 
 def test_no_such_file(tmp_path: Path) -> None:
@@ -181,6 +192,20 @@ def test_a_quoted_field_without_an_end_costs_its_own_line_alone(tmp_path: Path) 
     assert [record.line for record in taken] == [i + 2 for i in range(len(rows)) if i != 50]
     (fault,) = faults
     with pytest.raises(InputError, match="line 52: a quoted field that begins here does not end w"):
+        tail.parse(fault)
+
+
+def test_a_lost_closing_quote_takes_no_line_up_to_the_next_quoted_field(tmp_path: Path) -> None:
+    file, rows = tmp_path / "a.csv", [f"{i}," for i in range(200)]
+    rows[50], rows[140] = '50,"died he', '140,"ok"'
+    file.write_text("\n".join(["id,note", *rows]) + "\n")
+    tail, taken, faults = Tail(str(file)), [], []
+    for record in tail.records():
+        assert record is not None
+        (faults if record.fault else taken).append(record)
+    assert [tail.parse(record)["id"] for record in taken] == [str(i) for i in range(200) if i != 50]
+    (fault,) = faults
+    with pytest.raises(InputError, match=r"line 52: a quoted field .* in line 142: a quote is mis"):
         tail.parse(fault)
 
 
