@@ -141,7 +141,7 @@ def _of_file(saved: Saved, path: Path, promise: Promise, *, skip_bad: bool) -> S
     )
     watcher = job.work(Heard(lambda _: None, lambda _: None, stream.note))
     if watcher.skipped:
-        stream.words += f" without {watcher.skipped:,} unreadable records"
+        stream.words += f", {watcher.skipped:,} skipped"
     if watcher.monitor.inputs < 2:
         raise InputError(f"{path}: found 1 input, allowed: 2 and more, for a picture")
     return stream

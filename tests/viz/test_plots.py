@@ -401,7 +401,7 @@ def test_unreadable_records_are_left_out_of_a_picture_where_that_is_asked_for(ru
     with pytest.raises(InputError, match="line 3: p_value: found 'x'"):
         drawn_stream(run, rows)
     words = drawn_stream(run, rows, skip_bad=True)
-    assert "scored.csv without 2 unreadable records; 62 inputs, 80 calibration inputs" in words
+    assert "scored.csv, 2 skipped; 62 inputs, 80 calibration inputs" in words
     with pytest.raises(InputError, match="--skip-bad: found without --scored"):
         KINDS["stream"](run, output=run.parent / "b.svg", skip_bad=True)
 
