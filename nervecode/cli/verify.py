@@ -52,6 +52,7 @@ def verify(
     """
     from nervecode.lab.config.packages import changes
     from nervecode.lab.run.directory import RunDir
+    from nervecode.lab.run.meta import added_to
     from nervecode.lab.run.verify import LOGS, verify_run
 
     for option, given in (("--expect", expect), ("--expect-derived", expect_derived)):
@@ -86,7 +87,9 @@ def verify(
     say(f"digest of its pictures and page: {verdict.derived}")
     for remark in changes(opened.meta.get("packages", {})):
         say(remark)
-    if opened.status not in ("complete", "gate_failed"):
+    if (origin := added_to(opened.meta)) is not None:
+        say(f"inputs were added to the calibration of {origin}: the run serves `nervecode score`")
+    elif opened.status not in ("complete", "gate_failed"):
         say(f"the run is {opened.status}: `nervecode bench {opened.root}` goes on")
     if expect is None:
         next_step("verify", run, "--expect", verdict.digest)

@@ -75,7 +75,8 @@ def calibrate(
                 "calibrate add, mask: found batches without one, allowed: a mask of real positions "
                 "with each, as before"
             )
-        _set(watched, with_more(before, *rows[:3]), watched.condition)
+        grown = with_more(before, rows.layers, rows.predicted, rows.weights)
+        _set(watched, grown, watched.condition)
         for remark in remarks_on_addition(before, rows.layers):
             watched._remarks.tell(f"calibrate add: {remark}", again=True)
     remarks = [
@@ -110,6 +111,7 @@ def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class:
 
 def _set(watched: Watched, calibration: LayerCalibration, condition: Condition) -> None:
     watched.calibration, watched.condition = calibration, condition
+    watched._codebooks = None  # looked at anew
     for remark in [*calibration.remarks(), *condition.remarks()]:
         watched._remarks.tell(f"calibrate: {remark}", again=True)
 

@@ -69,7 +69,7 @@ def tensors_of(watched: Any) -> dict[str, Tensor]:
 
 def restore_state(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Give a `Watched` what `header_of` and `tensors_of` tell beside the coders."""
-    watched.condition = Condition(header.get("weights"))
+    watched.condition, watched._codebooks = Condition(header.get("weights")), None
     watched.answer_path = tuple(header["answer"]) if "answer" in header else None
     watched.answer_width = header.get("answer_width")  # files from before do not tell
     watched.fit_inputs = InputSketch(tensors[HASHES]) if HASHES in tensors else None

@@ -36,6 +36,7 @@ COMPILED = (
 
 
 DISABLED = "coding is disabled or bypassed"
+TRAINED_ON = "the codebooks have changed since calibration; calibrate again"
 
 
 class Watched(nn.Module):
@@ -103,6 +104,7 @@ class Watched(nn.Module):
         self.answer_path: Path | None = None
         self.answer_width: int | None = None
         self.condition = Condition()
+        self._codebooks: Condition | None = None  # learned ones, as they were calibrated
         modules = dict(self.model.named_modules())
         # `name#2` shares the tap of `name`.
         self._taps.add({(tap := n.split("#")[0]): modules[module_name(tap)] for n in coders})
@@ -229,7 +231,17 @@ def _complaint(watched: Watched, condition: Condition) -> str:
             condition.see_call()
         if remark := condition.remark_on_hooks():
             watched._remarks.tell(remark, about="hooks")
-    return condition.complaint(watched.model)
+    return condition.complaint(watched.model) or _trained_on(watched)
+
+
+def _trained_on(watched: Watched) -> str:
+    """Whether learned codebooks have changed since they were calibrated or loaded, in words."""
+    if watched.calibration is None or torch.compiler.is_compiling():
+        return ""
+    if next(watched.coders.parameters(), None) is None:  # fitted codes learn nothing
+        return ""
+    watched._codebooks = watched._codebooks or Condition.of(watched.coders)
+    return "" if watched._codebooks.has_weights_of(watched.coders) else TRAINED_ON
 
 
 def device_of(model: nn.Module) -> torch.device:

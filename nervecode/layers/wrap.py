@@ -6,37 +6,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
-from nervecode.core import Call, CodingTrace, SoftAssignment
+from nervecode.core import CodingTrace, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
+from nervecode.layers.aggregating import asked, given, surprise_of
 from nervecode.layers.batch_parts import given_mask
 from nervecode.layers.calibrating import calibrate, calibrate_on
 from nervecode.layers.calibration_readings import Readings, Weights
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.fresh import fresh_coders
-from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
-from nervecode.layers.reading import reason
 from nervecode.layers.select import Selector, need_module
 from nervecode.layers.watched import Watched, watched_call
-from nervecode.scoring.aggregate import aggregate
 from nervecode.scoring.over_layers import stack_layers
-from nervecode.scoring.surprise import AggregatedSurprise, unknown_surprise
-
-UNTRACED = (
-    "surprise: no trace; run a forward of the wrapped model with coding enabled, and ask before "
-    "the model runs otherwise; score(x) gives output and surprise of one call"
-)
-
-REPLACED = "the codes were replaced since the call, or are another wrapper's, also of the same file"
-UNMASKED = (
-    "every calibration batch came with a mask of real positions, and this call with none; give it "
-    "too, as mask= of score or as in calibration, all 1 where nothing is padded"
-)
-EARLIER = "the calibration is of other weights than the call, or later than it"
+from nervecode.scoring.surprise import AggregatedSurprise
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -164,7 +149,7 @@ class WrappedModel(Watched):
         positions = None if mask is None else given_mask(mask)
         output, traces = watched_call(self, args, kwargs, positions)
         self._last.keep(traces)
-        return output, _surprise(self, traces)
+        return output, surprise_of(self, traces)
 
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
         """The surprise of the last call of this thread, one number per input.
@@ -177,13 +162,13 @@ class WrappedModel(Watched):
                 calibration.
             InputError: an unknown method.
         """
-        return _asked(self, self._last.get(), method)
+        return asked(self, self._last.get(), method)
 
     def aggregate(
         self, traces: Mapping[str, CodingTrace], method: str | None = None
     ) -> AggregatedSurprise:
         """The surprise of given traces; see `surprise`."""
-        return _asked(self, _given(self, traces), method)
+        return asked(self, given(self, traces), method)
 
     def export(
         self, path: str | Path, example: Any, **options: Unpack[ExportOptions]
@@ -234,68 +219,3 @@ def restore(
         ArtifactError: a header and tensors that do not fit each other.
     """
     return storage.unpack(header, tensors, model, WrappedModel, source=source)
-
-
-def _asked(wrapped: WrappedModel, traces: Traces, method: str | None) -> AggregatedSurprise:
-    """The surprise that a caller asks for, after a call that left traces."""
-    if not traces.layers:
-        raise NotReadyError(UNTRACED)
-    return _aggregate(wrapped, traces, method)
-
-
-def _given(wrapped: WrappedModel, traces: Mapping[str, CodingTrace]) -> Traces:
-    """Traces with the first of their calls that speaks against them, if one does."""
-    calls = [trace.call for trace in traces.values()]
-    masked = any(call.masked for call in calls)  # layers before a masked part know nothing of it
-    calls = [call._replace(masked=masked) for call in calls]
-    if wrapped.calibration is not None:
-        calls.sort(key=lambda call: not _misfit(wrapped, call))
-    return Traces(dict(traces), *calls[:1])
-
-
-def _aggregate(
-    wrapped: WrappedModel, traces: Traces, method: str | None = None
-) -> AggregatedSurprise:
-    """The surprise of some traces; what is to be remarked on is told."""
-    calibration, call = wrapped.calibration, traces.call
-    # Asked last: a fit drops the calibration first.
-    remark = call.remark if calibration is None else _misfit(wrapped, call)
-    surprise = aggregate(
-        traces.layers,
-        calibration,
-        method,
-        size=call.size,
-        predicted=call.predicted,
-        remark=remark,
-    )
-    if surprise.remark and not torch.compiler.is_compiling():  # a whole graph cannot warn
-        wrapped._remarks.tell(surprise.remark, about=surprise.remark.partition(":")[0])
-    return surprise
-
-
-def _misfit(wrapped: WrappedModel, call: Call) -> str:
-    """Why the codes, as they are calibrated, are not those of a call, in words."""
-    condition = wrapped.condition
-    if not call.codes:
-        return condition.complaint(wrapped.model)
-    if call.codes != condition.codes:
-        return REPLACED
-    if call.weights != condition.digest:
-        return EARLIER
-    if wrapped.calibration is not None and wrapped.calibration.masked and not call.masked:
-        return UNMASKED
-    if call.remark or call.looked or torch.compiler.is_compiling():
-        return call.remark
-    return "" if condition.has_weights_of(wrapped.model) else CHANGED
-
-
-def _surprise(wrapped: WrappedModel, traces: Traces) -> AggregatedSurprise:
-    """The surprise of a call, whatever went wrong."""
-    try:
-        return _aggregate(wrapped, traces)
-    except Exception as error:
-        wrapped._remarks.tell(f"score: {reason(error)}")
-        calibration, size = wrapped.calibration, traces.call.size or 0
-        if calibration is None:
-            return unknown_surprise(size, reason(error))
-        return calibration.score({}, size=size, remark=reason(error))

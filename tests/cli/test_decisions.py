@@ -249,7 +249,9 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     ranks = np.array([line["p_value"] for line in lines]) * (grown.num_samples + 1)
     np.testing.assert_allclose(ranks, ranks.round(), atol=1e-6)
-    assert cli("verify", new.root).status == 0
+    verified = cli("verify", new.root)
+    assert verified.status == 0
+    assert f"added to the calibration of {run_copy.name}: the run serves `nervecode" in verified.err
     assert "seem to be in the calibration already" not in " ".join(found.err.split())
     again = cli("calibrate", new.root, "--add", source)
     told = " ".join(again.err.split())

@@ -550,3 +550,27 @@ def test_the_hash_is_that_of_all_bytes_in_order() -> None:
 
 def flat(tensor: Tensor) -> Tensor:
     return tensor.contiguous().reshape(-1).clone()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_codebooks_that_are_trained_on_are_noticed(fused: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    wrapped = nervecode.wrap(model, "all_linear", detach=True)
+    x = torch.randn(50, 6)
+    wrapped(x)
+    wrapped.calibrate([x])
+    twin = copy.deepcopy(wrapped)
+    optimizer = torch.optim.SGD(wrapped.coders.parameters(), lr=0.1, fused=fused)
+    for _ in range(3):
+        wrapped.score(x)
+        wrapped(x)
+        optimizer.zero_grad()
+        wrapped.coding_loss().backward()
+        optimizer.step()
+    for _ in range(5):  # it is hashed once it rests
+        found = wrapped.score(x)[1]
+    assert not found.valid.any()
+    assert found.remark.startswith("the codebooks have changed since calibration")
+    assert twin.score(x)[1].valid.all()
+    assert wrapped.calibrate([x]).score(x)[1].valid.all()

@@ -13,6 +13,7 @@ import torch
 
 from nervecode.errors import ArtifactError, InputError
 from nervecode.monitor import ClassRanks, LayerRanks, Monitor
+from tests.monitor.edits import edited
 
 LAYERS = ("stem", "body", "head")
 N = 200
@@ -352,33 +353,24 @@ def test_there_is_no_evidence_before_the_first_input(promise: dict[str, float]) 
         monitor.restart()
 
 
-def _edit(*path: str | int, value: object) -> Callable[[Any], None]:
-    def edit(state: Any) -> None:
-        for key in path[:-1]:
-            state = state[key]
-        state[path[-1]] = value
-
-    return edit
-
-
 @pytest.mark.parametrize(
     "edit",
     [
-        _edit("inputs", value=-1),
-        _edit("inputs", value=True),
-        _edit("inputs", value=3.5),
-        _edit("restarted", value=51),
-        _edit("reference", "sums", 0, 0, value=-1),
-        _edit("reference", "sums", 0, 0, value=1),
-        _edit("reference", "sums", 0, 0, value=1.5),
-        _edit("reference", "seen", 0, value=-7),
-        _edit("reference", "seen", 0, value=10**9),
-        _edit("score", "wealth", 0, 0, value=1e308),
-        _edit("score", "wealth", 0, 0, value=-1e308),
-        _edit("score", "wealth", 0, 0, value="x"),
-        _edit("score", "means", 0, value=-1e300),
-        _edit("score", "gain", 0, 0, value=1e308),
-        _edit("score", "began", 0, 0, value=-3),
+        edited("inputs", value=-1),
+        edited("inputs", value=True),
+        edited("inputs", value=3.5),
+        edited("restarted", value=51),
+        edited("reference", "sums", 0, 0, value=-1),
+        edited("reference", "sums", 0, 0, value=1),
+        edited("reference", "sums", 0, 0, value=1.5),
+        edited("reference", "seen", 0, value=-7),
+        edited("reference", "seen", 0, value=10**9),
+        edited("score", "wealth", 0, 0, value=1e308),
+        edited("score", "wealth", 0, 0, value=-1e308),
+        edited("score", "wealth", 0, 0, value="x"),
+        edited("score", "means", 0, value=-1e300),
+        edited("score", "gain", 0, 0, value=1e308),
+        edited("score", "began", 0, 0, value=-3),
     ],
 )
 def test_a_state_that_no_stream_has_is_refused(edit: Callable[[Any], None]) -> None:

@@ -12,6 +12,7 @@ from nervecode.errors import ArtifactError, InputError
 from nervecode.monitor import Monitor
 from nervecode.monitor.reference import FULL
 from nervecode.monitor.stream import BLOCK
+from tests.monitor.edits import edited
 
 LAYERS = ("a", "b")
 
@@ -101,39 +102,30 @@ def test_an_update_that_fails_half_way_changes_nothing(monkeypatch: pytest.Monke
     assert monitor.state_dict() == before
 
 
-def _set(*path: str | int, value: object) -> Callable[[Any], None]:
-    def edit(state: Any) -> None:
-        for key in path[:-1]:
-            state = state[key]
-        state[path[-1]] = value
-
-    return edit
-
-
 @pytest.mark.parametrize(
     "edit",
     [
-        _set("alarm", "log10_evidence", value="x"),
-        _set("alarm", "log10_evidence", value=float("nan")),
-        _set("alarm", "log10_evidence", value=True),
-        _set("alarm", "layers", value=[1]),
-        _set("alarm", "layers", value=["c"]),
-        _set("alarm", "layers", value=None),
-        _set("alarm", "input", value="x"),
-        _set("alarm", "input", value=10**6),
-        _set("alarm", "since", value=-5),
-        _set("alarm", "since", value=1.5),
-        _set("alarm", "kind", value="boom"),
-        _set("alarm", "predicted", value=3),
-        _set("alarm", "predicted", value=[]),
-        _set("alarm", value=3),
-        _set("merged", value=-1),
-        _set("merged", value=10**6),
-        _set("salt", value=-1),
-        _set("score", "began", 0, 0, value=10**6),
-        _set("reference", "sums", 0, 0, value=1 << 62),
-        _set("layer_reference", "seen", 1, value=10**6),
-        _set("settings", "alpha", value=[0.01]),
+        edited("alarm", "log10_evidence", value="x"),
+        edited("alarm", "log10_evidence", value=float("nan")),
+        edited("alarm", "log10_evidence", value=True),
+        edited("alarm", "layers", value=[1]),
+        edited("alarm", "layers", value=["c"]),
+        edited("alarm", "layers", value=None),
+        edited("alarm", "input", value="x"),
+        edited("alarm", "input", value=10**6),
+        edited("alarm", "since", value=-5),
+        edited("alarm", "since", value=1.5),
+        edited("alarm", "kind", value="boom"),
+        edited("alarm", "predicted", value=3),
+        edited("alarm", "predicted", value=[]),
+        edited("alarm", value=3),
+        edited("merged", value=-1),
+        edited("merged", value=10**6),
+        edited("salt", value=-1),
+        edited("score", "began", 0, 0, value=10**6),
+        edited("reference", "sums", 0, 0, value=1 << 62),
+        edited("layer_reference", "seen", 1, value=10**6),
+        edited("settings", "alpha", value=[0.01]),
     ],
 )
 def test_a_state_edited_by_hand_is_refused(edit: Callable[[Any], None]) -> None:

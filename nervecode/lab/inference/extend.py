@@ -23,10 +23,10 @@ from nervecode.lab.models.signals import TraceRecorder
 from nervecode.lab.ranks.job import current
 from nervecode.lab.run.adopt import take_trainings
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import ADDED
 from nervecode.lab.run.records import require_stage
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import (
-    ADDED,
     Trained,
     load_calibrated,
     write_calibration,

@@ -20,6 +20,7 @@ from nervecode.lab.run.paths import CACHE, SHARED
 from nervecode.lab.schema import PRIMARY, Config
 
 SCHEMA_VERSION = 1
+ADDED = "added"  # in the record of a calibration: what was added, and to which run's
 
 Meta = dict[str, Any]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -102,6 +103,12 @@ def user_code(meta: Mapping[str, Any]) -> dict[str, str] | None:
     trained = (s["inputs"] for key, s in meta["stages"].items() if key.startswith("train/"))
     codes = [inputs["code"] for inputs in trained if "code" in (inputs or {})]
     return codes[0] if codes else None
+
+
+def added_to(meta: Mapping[str, Any]) -> str | None:
+    """The run to whose calibration that of this one adds inputs that no split has, if one."""
+    added = (stage["inputs"].get(ADDED) for stage in meta["stages"].values())
+    return next((str(about["run"]) for about in added if about), None)
 
 
 def lasting(meta: Mapping[str, Any]) -> dict[str, str]:

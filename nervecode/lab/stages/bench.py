@@ -94,8 +94,7 @@ def prepare(config: Config, run: RunDir | None = None, *, trains: bool = True) -
         ArtifactError: code that is not what the run was trained with.
     """
     if run is not None:
-        for seed in config.seeds:
-            refuse_extended(run, seed)
+        refuse_extended(run)
     check_unchanged(config.model.name, None if run is None else user_code(run.meta))
     device = choose_device(config.device)
     check_devices(device)

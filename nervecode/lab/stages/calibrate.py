@@ -14,8 +14,9 @@ from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals
 from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.meta import added_to
 from nervecode.lab.schema import SignalConfig
-from nervecode.lab.stages.checkpoint import ADDED, load_checkpoint, write_calibration
+from nervecode.lab.stages.checkpoint import load_checkpoint, write_calibration
 from nervecode.lab.stages.same_data import refuse_other_training
 from nervecode.lab.stages.trial import Trial
 from nervecode.layers import WrappedModel
@@ -28,7 +29,7 @@ def calibrate_seed(trial: Trial) -> bool:
     The features of ID train and calibration are kept for the detectors, which need them too.
     """
     run, seed, config = trial.run, trial.seed, trial.config
-    refuse_extended(run, seed)
+    refuse_extended(run)
     checkpoint = run.verified(run.paths.checkpoint(seed))
     refuse_other_training(run, seed)
     signals = {name: s.model_dump() for name, s in config.signals.items()}
@@ -48,17 +49,16 @@ def calibrate_seed(trial: Trial) -> bool:
     return run.stage("calibrate", seed, inputs, work)
 
 
-def refuse_extended(run: RunDir, seed: int) -> None:
+def refuse_extended(run: RunDir) -> None:
     """Refuse a run whose calibration holds inputs that no split has.
 
     Raises:
         InputError: it is such a run.
     """
-    record = run.meta["stages"].get(f"calibrate/seed_{seed}", {"inputs": {}})
-    if ADDED in record["inputs"]:
+    if (origin := added_to(run.meta)) is not None:
         raise InputError(
             f"{run.root}: inputs were added to its calibration, so that it serves "
-            f"`nervecode score`; the benchmark is that of {record['inputs'][ADDED]['run']}"
+            f"`nervecode score`; the benchmark is that of {origin}"
         )
 
 

@@ -28,7 +28,6 @@ from nervecode.scoring.layer_calibration import LayerCalibration
 
 FORMAT = "nervecode-checkpoint-1"
 CALIBRATION_FORMAT = "nervecode-calibration-1"
-ADDED = "added"  # in the record of the stage: what was added, and to which run's calibration
 
 
 @dataclass(frozen=True)
