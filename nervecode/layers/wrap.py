@@ -158,8 +158,7 @@ class WrappedModel(Watched):
         p-values come with the calibrated method alone.
 
         Raises:
-            NotReadyError: before any call, after one of the model itself, or `code_length` before
-                calibration.
+            NotReadyError: no call, one of the model itself, or `code_length` before calibration.
             InputError: an unknown method.
         """
         return asked(self, self._last.get(), method)
