@@ -118,7 +118,7 @@ def layers(repeats: int) -> None:
             rates = []
             for _ in range(repeats):
                 calibration = LayerCalibration(drawn(n, broken), "code_length")
-                scores = calibration.aggregate(drawn(200, broken))
+                scores = calibration.scores_of(drawn(200, broken))
                 p_values = calibration.calibrator.p_values(scores)
                 rates.append(float((p_values <= alpha).double().mean()))
             cells.append(with_error(rates))
@@ -139,11 +139,11 @@ def digits(repeats: int) -> None:
         order = torch.from_numpy(rng.permutation(total))
         calibration = LayerCalibration(rows(known, order[:size]), "code_length")
         p_values = calibration.calibrator.p_values
-        p = p_values(calibration.aggregate(rows(known, order[size:])))
+        p = p_values(calibration.scores_of(rows(known, order[size:])))
         rates["plain"].append(float((p <= ALPHA).double().mean()))
         rates["covered"].append(float(rates["plain"][-1] <= most))
         drawn = torch.from_numpy(rng.choice(len(near), UNSEEN, replace=False))
-        unseen = p_values(calibration.aggregate(rows(outliers, drawn)))
+        unseen = p_values(calibration.scores_of(rows(outliers, drawn)))
         chosen = select(torch.cat([unseen, p[:BATCH]]), RATE)
         rates["false"].append(float(chosen[UNSEEN:].sum() / chosen.sum().clamp_min(1)))
         rates["found"].append(float(chosen[:UNSEEN].double().mean()))

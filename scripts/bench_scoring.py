@@ -54,7 +54,7 @@ def works(run: RunDir, seed: int, inputs: int) -> tuple[dict[str, Callable[[], o
         watching = [recorder.watching for recorder in recorders.values()]
         found = extract(trained.model, samples, title="", watching=watching, progress=quiet)
         for name, recorder in recorders.items():
-            trained.signals[name].calibration.aggregate(recorder.layers())
+            trained.signals[name].calibration.scores_of(recorder.layers())
         return found
 
     def score() -> None:

@@ -123,7 +123,7 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> Tensor:
         check_is_fitted(self, "codes_")
         rows = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.calibration_.aggregate(self._readings(rows))
+        return self.calibration_.scores_of(self._readings(rows))
 
     def _readings(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Readings, without the last digits, which depend on the size of a batch.

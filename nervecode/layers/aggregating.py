@@ -31,7 +31,7 @@ def asked(watched: Watched, traces: Traces, method: str | None) -> AggregatedSur
     """The surprise that a caller asks for, after a call that left traces."""
     if not traces.layers:
         raise NotReadyError(UNTRACED)
-    return _aggregate(watched, traces, method)
+    return _judged(watched, traces, method)
 
 
 def given(watched: Watched, traces: Mapping[str, CodingTrace]) -> Traces:
@@ -44,7 +44,7 @@ def given(watched: Watched, traces: Mapping[str, CodingTrace]) -> Traces:
     return Traces(dict(traces), *calls[:1])
 
 
-def _aggregate(watched: Watched, traces: Traces, method: str | None = None) -> AggregatedSurprise:
+def _judged(watched: Watched, traces: Traces, method: str | None = None) -> AggregatedSurprise:
     """The surprise of some traces; what is to be remarked on is told."""
     calibration, call = watched.calibration, traces.call
     # Asked last: a fit drops the calibration first.
@@ -81,7 +81,7 @@ def _misfit(watched: Watched, call: Call) -> str:
 def surprise_of(watched: Watched, traces: Traces) -> AggregatedSurprise:
     """The surprise of a call, whatever went wrong."""
     try:
-        return _aggregate(watched, traces)
+        return _judged(watched, traces)
     except Exception as error:
         watched._remarks.tell(f"score: {reason(error)}")
         calibration, size = watched.calibration, traces.call.size or 0

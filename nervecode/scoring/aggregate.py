@@ -11,7 +11,7 @@ from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.scoring.grid import grid_of, on_grid
 from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
-from nervecode.scoring.over_layers import AGGREGATIONS
+from nervecode.scoring.over_layers import OVER_LAYERS, combined
 from nervecode.scoring.surprise import AggregatedSurprise, unknown_surprise
 
 
@@ -43,10 +43,10 @@ def aggregate(
     size = None if size is None else size * math.prod(grid)
     if predicted is not None and grid:
         predicted = predicted.repeat_interleave(math.prod(grid))
-    return _aggregate(traces, calibration, method, size, predicted, remark).at(grid)
+    return _of_rows(traces, calibration, method, size, predicted, remark).at(grid)
 
 
-def _aggregate(
+def _of_rows(
     traces: Mapping[str, CodingTrace],
     calibration: LayerCalibration | None,
     method: str | None,
@@ -59,9 +59,9 @@ def _aggregate(
         return calibration.score(traces, size=size, predicted=predicted, remark=remark)
     if method is not None and method not in METHODS:
         raise InputError(f"surprise method: found {method!r}; {did_you_mean(method, METHODS)}")
-    if method not in (None, *AGGREGATIONS):
+    if method not in (None, *OVER_LAYERS):
         raise NotReadyError(
             f"surprise: {method} is not calibrated; call calibrate(loader, method={method!r})"
         )
-    result = AGGREGATIONS[method or "mean"](traces)
+    result = combined(traces, method or "mean")
     return unknown_surprise(size or 0, remark or "no layer was coded") if result is None else result

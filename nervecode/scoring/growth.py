@@ -86,7 +86,7 @@ def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tens
     state = calibration.calibrator.state
     assert state is not None
     # Without weights, which say how a stream differs from what is added here.
-    p_values = p_values_among(state.scores, calibration.aggregate(layers))
+    p_values = p_values_among(state.scores, calibration.scores_of(layers))
     return [
         *remarks_on_selection(p_values, calibration.num_samples),
         *remarks_on_twins(share_known(calibration.layers, layers)),
@@ -120,7 +120,7 @@ def _neighbours(rows: Tensor, known: Tensor) -> Tensor:
 def changes(before: LayerCalibration, after: LayerCalibration) -> list[Change]:
     """What `with_more` has changed, at usual rates of false alarms."""
     number = len(next(iter(before.layers.values())))
-    scores = before.aggregate({name: known[number:] for name, known in after.layers.items()})
+    scores = before.scores_of({name: known[number:] for name, known in after.layers.items()})
     weights = torch.ones_like(after.scores) if after.weights is None else after.weights
 
     def flagged(scores: Tensor, threshold: float, part: slice) -> float:

@@ -12,7 +12,7 @@ from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.scoring.false_alarms import is_within, rank_of
 from nervecode.scoring.mondrian import ALL, Mondrian, check_weights, is_class
-from nervecode.scoring.over_layers import AGGREGATIONS, remark_on, stack_layers
+from nervecode.scoring.over_layers import OVER_LAYERS, remark_on, stack_layers
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps
 from nervecode.scoring.readings import LABEL, LayerReadings, finite_readings
@@ -20,7 +20,7 @@ from nervecode.scoring.remarks import remarks_on_classes, remarks_on_number, rem
 from nervecode.scoring.surprise import AggregatedSurprise, Calibrated
 from nervecode.scoring.tables import CODE_LENGTH, Tables, moved
 
-METHODS = (CODE_LENGTH, *AGGREGATIONS, *COMBINERS)
+METHODS = (CODE_LENGTH, *OVER_LAYERS, *COMBINERS)
 
 
 class LayerCalibration:
@@ -178,7 +178,7 @@ class LayerCalibration:
         tables = self._on(by_layer.device)
         with torch.no_grad():
             readings = LayerReadings.of(known, by_layer.detach())
-            scores = tables.aggregate(readings, self.method)
+            scores = tables.scores(readings, self.method)
             calibrated = self._calibrated(tables, readings, scores, predicted)
         return AggregatedSurprise(
             scores.to(by_layer),
@@ -227,10 +227,10 @@ class LayerCalibration:
             remark=f"{remark}: no p-value is given",
         )
 
-    def aggregate(self, pairs: Mapping[str, Tensor]) -> Tensor:
+    def scores_of(self, pairs: Mapping[str, Tensor]) -> Tensor:
         """(N,) float64 scores from `readings` of every calibrated layer; infinite for NaN."""
         readings = LayerReadings.read({name: pairs[name].cpu() for name in self.layers})
-        return self._tables.aggregate(readings, self.method)
+        return self._tables.scores(readings, self.method)
 
     def _on(self, device: torch.device) -> Tables:
         """The tables where the scores are, so that neither waits for the other."""

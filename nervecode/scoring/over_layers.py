@@ -71,17 +71,17 @@ OVER_LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def mean_surprise(traces: Traces) -> AggregatedSurprise | None:
     """The mean over layers; None where there are no layers."""
-    return _aggregate("mean", traces, OVER_LAYERS["mean"])
+    return combined(traces, "mean")
 
 
 def max_surprise(traces: Traces) -> AggregatedSurprise | None:
     """The largest over layers; None where there are no layers."""
-    return _aggregate("max", traces, OVER_LAYERS["max"])
+    return combined(traces, "max")
 
 
 def total_surprise(traces: Traces) -> AggregatedSurprise | None:
     """The sum over layers, since bits add; None where there are no layers."""
-    return _aggregate("total", traces, OVER_LAYERS["total"])
+    return combined(traces, "total")
 
 
 def weighted_surprise(traces: Traces, weights: Mapping[str, float]) -> AggregatedSurprise | None:
@@ -97,18 +97,16 @@ def weighted_surprise(traces: Traces, weights: Mapping[str, float]) -> Aggregate
             raise InputError(f"weights[{name!r}]: found {weight}, allowed: a finite number")
     chosen = {name: trace for name, trace in traces.items() if name in weights}
     values = [float(weights[name]) for name in chosen]
-    return _aggregate("weighted", chosen, lambda by_layer: by_layer @ by_layer.new_tensor(values))
+    return _reduced(chosen, "weighted", lambda by_layer: by_layer @ by_layer.new_tensor(values))
 
 
-AGGREGATIONS: dict[str, Callable[[Traces], AggregatedSurprise | None]] = {
-    "mean": mean_surprise,
-    "max": max_surprise,
-    "total": total_surprise,
-}
+def combined(traces: Traces, method: str) -> AggregatedSurprise | None:
+    """By a method of `OVER_LAYERS`; None where there are no layers."""
+    return _reduced(traces, method, OVER_LAYERS[method])
 
 
-def _aggregate(
-    method: str, traces: Traces, reduce: Callable[[Tensor], Tensor]
+def _reduced(
+    traces: Traces, method: str, reduce: Callable[[Tensor], Tensor]
 ) -> AggregatedSurprise | None:
     if not traces:
         return None

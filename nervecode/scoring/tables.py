@@ -52,13 +52,13 @@ class Tables(NamedTuple):
         if self.code_length is not None:
             return self.code_length.held_out(readings)
         if self.by_layer is None:
-            return self.aggregate(readings, method)
+            return self.scores(readings, method)
         # As many as are as surprising, itself among them; on the grid on which new inputs lie.
         n = self.by_layer.shape[1]
         as_surprising = n - number_below(self.by_layer, readings.surprise.T.double())
         return _bits(COMBINERS[method]((as_surprising.double() / (n + 1)).T))
 
-    def aggregate(self, readings: LayerReadings, method: str) -> Tensor:
+    def scores(self, readings: LayerReadings, method: str) -> Tensor:
         """(N,) float64 scores; infinite where a reading is not finite."""
         if self.code_length is not None:
             return self.code_length(readings)

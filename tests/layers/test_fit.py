@@ -114,6 +114,6 @@ def test_p_values_of_each_layer_are_counted() -> None:
     calibration = LayerCalibration(
         {n: torch.tensor(known[:, [i]]) for i, n in enumerate("ab")}, "simes"
     )
-    found = calibration.aggregate({n: torch.tensor(new[:, [i]]) for i, n in enumerate("ab")})
+    found = calibration.scores_of({n: torch.tensor(new[:, [i]]) for i, n in enumerate("ab")})
     p = np.sort([[(1 + (known[:, i] >= row[i]).sum()) / 41 for i in (0, 1)] for row in new])
     np.testing.assert_allclose(found, -np.log2(np.minimum(2 * p[:, 0], p[:, 1])))

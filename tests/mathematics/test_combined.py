@@ -107,7 +107,7 @@ def test_code_length_and_its_p_values(broken: int) -> None:
     new["head:label"][5:8, 1] = CLASSES  # a class that calibration never showed
     scores, held_out = code_lengths(known, new)
     calibration = LayerCalibration(tensors(known), "code_length")
-    found = calibration.aggregate(tensors(new))
+    found = calibration.scores_of(tensors(new))
     np.testing.assert_allclose(found, scores, rtol=1e-8)
     state = calibration.calibrator.state
     assert state is not None
@@ -139,4 +139,4 @@ def test_the_other_methods(method: str) -> None:
                 math.exp(-x) * sum(x**k / math.factorial(k) for k in range(size))
             ),
         }[method])  # fmt: skip
-    np.testing.assert_allclose(calibration.aggregate(tensors(new)), expected, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(calibration.scores_of(tensors(new)), expected, rtol=1e-8, atol=1e-9)

@@ -198,7 +198,7 @@ def test_new_inputs_are_as_surprising_as_those_of_a_small_calibration_set(method
     rates = []
     for _ in range(60):
         calibration = LayerCalibration(drawn(199), method)
-        p = calibration.calibrator.p_values(calibration.aggregate(drawn(2000)))
+        p = calibration.calibrator.p_values(calibration.scores_of(drawn(2000)))
         rates.append((p <= 0.1).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.085 < rate < 0.1 + 2 * error
@@ -212,7 +212,7 @@ def test_layers_that_know_nothing_of_one_another_keep_alpha(n: int, alpha: float
         layers = torch.randn(n + 200, 6, 2, generator=generator).exp()
         known, new = ({str(i): p[:, i] for i in range(6)} for p in (layers[:n], layers[n:]))
         calibration = LayerCalibration(known, "code_length")
-        p = calibration.calibrator.p_values(calibration.aggregate(new))
+        p = calibration.calibrator.p_values(calibration.scores_of(new))
         rates.append((p <= alpha).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.4 * alpha < rate < alpha + 2 * error
@@ -228,7 +228,7 @@ def test_a_few_broken_inputs_among_others_keep_alpha(n: int, share: float, far: 
         layers[torch.rand(n + 200, generator=generator) < share] += far
         known, new = ({str(i): p[:, i] for i in range(3)} for p in (layers[:n], layers[n:]))
         calibration = LayerCalibration(known, "code_length")
-        p = calibration.calibrator.p_values(calibration.aggregate(new))
+        p = calibration.calibrator.p_values(calibration.scores_of(new))
         rates.append((p <= 0.1).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.05 < rate < 0.1 + 2 * error
@@ -240,7 +240,7 @@ def test_the_label_alone_is_a_score() -> None:
     classes = torch.arange(400) % 3
     known, new = ({"head:label": torch.stack([r, classes], 1)} for r in regrets)
     calibration = LayerCalibration(known, "code_length")
-    scores = calibration.aggregate(new)
+    scores = calibration.scores_of(new)
     assert scores.isfinite().all()
     assert torch.equal(scores.argsort(), rarity(regrets[0], regrets[1]).argsort())
     assert 0.02 < (calibration.calibrator.p_values(scores) <= 0.05).double().mean() < 0.09
@@ -263,7 +263,7 @@ def test_common_values_are_no_surprise_beside_few_others() -> None:
     known[:2] = 1
     calibration = LayerCalibration({"0": known, "1": known.roll(2, 0)}, "code_length")
     new = {name: torch.zeros(5, 2) for name in "01"}
-    assert (calibration.calibrator.p_values(calibration.aggregate(new)) == 1).all()
+    assert (calibration.calibrator.p_values(calibration.scores_of(new)) == 1).all()
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -330,12 +330,12 @@ def test_rows_that_are_not_finite_are_left_out_of_a_calibration(method: str) -> 
     calibration = LayerCalibration(odd, method)
     assert calibration.num_samples == 200 and calibration.smallest_alpha == 1 / 201
     assert calibration.remarks() == ["1 of 201 inputs have NaN or infinity, and are left out"]
-    assert torch.equal(calibration.aggregate(new), plain.aggregate(new))
-    assert calibration.aggregate(odd)[0] == torch.inf
+    assert torch.equal(calibration.scores_of(new), plain.scores_of(new))
+    assert calibration.scores_of(odd)[0] == torch.inf
 
     new["a"][3, 1] = torch.nan
-    assert plain.aggregate(new)[3] == torch.inf
-    assert plain.aggregate(new)[[0, 1, 2, 4, 5]].isfinite().all()
+    assert plain.scores_of(new)[3] == torch.inf
+    assert plain.scores_of(new)[[0, 1, 2, 4, 5]].isfinite().all()
 
 
 @pytest.mark.parametrize(("n", "told"), [(16, True), (98, True), (99, False)])

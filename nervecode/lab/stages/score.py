@@ -111,7 +111,7 @@ def _surprises(trained: Trained, split: str, layers: Layers) -> Arrays:
     """Signal -> (N,) scores; of the calibration inputs, each as if it were new."""
     if split == "id_calibration":
         return {name: calibration.scores for name, calibration in trained.calibrations.items()}
-    return {n: c.aggregate(layers[n]) for n, c in trained.calibrations.items()}
+    return {n: c.scores_of(layers[n]) for n, c in trained.calibrations.items()}
 
 
 def _baselines(fitted: Mapping[str, Score], failures: dict[str, str], features: Features) -> Arrays:
