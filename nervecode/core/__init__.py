@@ -1,7 +1,6 @@
 """Mathematics on tensors: codebooks, codes, traces, moments, reducers. Imports torch only."""
 
-from nervecode.core.batch import BatchShape
-from nervecode.core.call import Call
+from nervecode.core.call import BatchShape, Call
 from nervecode.core.code import SoftCode
 from nervecode.core.codebook import MIXTURE, Codebook, SoftAssignment
 from nervecode.core.gaussian import GaussianCode

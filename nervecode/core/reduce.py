@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nervecode.core.batch import UNKNOWN, BatchShape
+from nervecode.core.call import UNKNOWN_SHAPE, BatchShape
 from nervecode.core.over_places import REDUCERS
 from nervecode.core.ragged import padded
 from nervecode.errors import InputError, did_you_mean
@@ -75,7 +75,7 @@ class Reducer(nn.Module):
         self.ndim = ndim
         self.positions = positions
 
-    def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> Tensor:
+    def forward(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> Tensor:
         """(B, ...) or (T, B, C) -> (B, D), float32 or float64; (B, ..., C) by position.
 
         By position, the rows of (N, C) may be anything, such as the boxes of all inputs.
@@ -112,7 +112,7 @@ class Reducer(nn.Module):
         scaled: Tensor = vector * torch.where(length < math.inf, scale, math.nan)
         return scaled
 
-    def settle(self, activation: Any, batch: BatchShape = UNKNOWN) -> None:
+    def settle(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> None:
         """Look for the channels, from now on, where this activation has them: `fit` is to decide.
 
         One with as many places as channels is read as `forward` does and leaves it open.

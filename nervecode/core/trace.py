@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nervecode.core.call import UNKNOWN, Call
+from nervecode.core.call import UNKNOWN_CALL, Call
 from nervecode.core.code import SoftCode
 
 
@@ -31,7 +31,7 @@ class CodingTrace:
     vector: Tensor
     regret: Tensor | None = None
     places: tuple[int, ...] = ()
-    call: Call = UNKNOWN
+    call: Call = UNKNOWN_CALL
 
     @property
     def inputs(self) -> int:

@@ -12,7 +12,7 @@ from torch import nn
 
 from nervecode.errors import InputError
 from nervecode.layers import WrappedModel, wrap
-from nervecode.layers.batches import Call, Labels
+from nervecode.layers.batches import Labels, RunBatch
 from nervecode.layers.passes import one_pass
 from nervecode.layers.select import Selector
 
@@ -37,7 +37,7 @@ class CodesAfterTraining:
     held_out: Iterable[Any]
     layers: Selector = "all_blocks"
     alpha: float = 0.05
-    call: Call | None = None
+    call: RunBatch | None = None
     labels: Labels | None = None
     fit_options: dict[str, Any] = field(default_factory=dict)
     wrapped: WrappedModel | None = None

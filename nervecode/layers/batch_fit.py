@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import BatchShape, Reducer
-from nervecode.core.batch import UNKNOWN
+from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.core.positions import PositionSample
 from nervecode.core.reduce import fitting_mask
 from nervecode.errors import InputError
@@ -37,7 +37,7 @@ class BatchFit:
         self.model = model
         self.number = number
         self.vectors: dict[str, Vectors] = {}
-        self.batch = UNKNOWN
+        self.batch = UNKNOWN_SHAPE
         self._rows: list[int] = []
 
     def read(self, reducer: Reducer, activation: Any, batch: BatchShape) -> Vectors:

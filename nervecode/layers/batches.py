@@ -23,7 +23,7 @@ from nervecode.layers.batch_parts import (
 )
 from nervecode.layers.inputs import is_whole, kind, kinds, moved, place, whole_labels
 
-Call = Callable[[nn.Module, Any], Any]
+RunBatch = Callable[[nn.Module, Any], Any]
 Labels = Callable[[Any], Any] | str
 
 ITERABLE = "allowed: an iterable of batches, such as a DataLoader or a list"
@@ -49,7 +49,7 @@ def read_batches(
     loader: Iterable[Any],
     model: nn.Module,
     *,
-    call: Call | None = None,
+    call: RunBatch | None = None,
     labels: Labels | None = None,
     mask: Labels | None = None,
     stage: str = "fit",
@@ -117,7 +117,7 @@ class BatchReader:
     """Reads batches for a model; see `read_batches`."""
 
     model: nn.Module
-    call: Call | None = None
+    call: RunBatch | None = None
     labels: Labels | None = None
     mask: Labels | None = None
 

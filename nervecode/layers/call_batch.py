@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nervecode.core import BatchShape
-from nervecode.core.batch import UNKNOWN
+from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.layers.call import Arguments
 
 
@@ -49,7 +49,7 @@ class CallBatch:
             else:
                 self._tell(name, self._arguments[name], args, kwargs)
         except Exception:
-            self.now = UNKNOWN
+            self.now = UNKNOWN_SHAPE
 
     def end(self) -> None:
         """A call of the model has ended."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 KNOWN = frozenset({"torch", "numpy", *sys.stdlib_module_names})  # whose helpers are told the mode
-PLAIN = (bool, int, float, complex, str, bytes, type(None), Tensor, nn.Module, ModuleType)
+CODELESS = (bool, int, float, complex, str, bytes, type(None), Tensor, nn.Module, ModuleType)
 GATHERED: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
 MOST = 1024  # values that are read, at most
 
@@ -42,7 +42,7 @@ def read_code(values: Iterable[Any]) -> CodeNames:
     whole = True
     while due and len(seen) < MOST:
         value = due.popleft()
-        if id(value) in seen or isinstance(value, PLAIN):
+        if id(value) in seen or isinstance(value, CODELESS):
             continue
         seen[id(value)] = value
         if isinstance(value, FunctionType):

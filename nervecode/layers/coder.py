@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.core import BatchShape, CodingTrace, GaussianCode, Reducer
-from nervecode.core.batch import UNKNOWN
+from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.errors import InputError
 from nervecode.layers.taps import activation_of
 
@@ -51,7 +51,7 @@ class Coder(nn.Module, ABC):
             return activation.dequantize()
         return activation
 
-    def reduce(self, activation: Any, batch: BatchShape = UNKNOWN) -> Tensor:
+    def reduce(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> Tensor:
         """(B, D) vectors, and their gradients, that no later in-place operation changes."""
         reducer = self.reducer
         if _is_saved(activation, reducer):
@@ -59,14 +59,14 @@ class Coder(nn.Module, ABC):
         vector: Tensor = reducer(activation, batch)
         return vector.clone() if vector is activation else vector
 
-    def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:
+    def forward(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> CodingTrace:
         """Code a batch of activations; `batch` is what is known of their call."""
         with without_autocast(device_type(activation)):
             vector = self.reduce(activation, batch)
             trace = self.code(vector.flatten(0, -2))
         return replace(trace, places=tuple(vector.shape[1:-1])) if vector.ndim > 2 else trace
 
-    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace | Reduced:
+    def project(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> CodingTrace | Reduced:
         """Code a batch of activations, or as much of it as needs the activations themselves.
 
         `price_together` does the rest, for all layers of a forward at once.

@@ -21,7 +21,7 @@ from nervecode.layers.graph import CodesGraph, Graph, layer_inputs
 from nervecode.layers.program import refused_example, to_onnx, trace, try_out
 from nervecode.layers.watched import Watched
 
-SUFFIXES = (".onnx", ".pt2")
+GRAPH_SUFFIXES = (".onnx", ".pt2")
 MAX_ONNX = 2**31 - 2**20  # bytes of weights: the format's limit, less what else is in a file
 METADATA = "nervecode.json"  # its name in a .pt2 file; .onnx files have properties
 ONNX_TYPES = (
@@ -109,10 +109,9 @@ def export(
 
 def check_format(path: Path) -> None:
     """Refuse a file of a kind that is not, or cannot be, written; errors as `export`."""
-    if path.suffix not in SUFFIXES:
-        raise InputError(
-            f"export {path}: unknown suffix {path.suffix!r}; {did_you_mean(path.suffix, SUFFIXES)}"
-        )
+    if path.suffix not in GRAPH_SUFFIXES:
+        allowed = did_you_mean(path.suffix, GRAPH_SUFFIXES)
+        raise InputError(f"export {path}: unknown suffix {path.suffix!r}; {allowed}")
     if path.suffix == ".onnx":
         for package in ("onnxscript", "onnx", "onnx_ir"):
             need_extra("export to ONNX", package, "export")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nervecode.core import BatchShape, CodingTrace, GaussianCode, Reducer
-from nervecode.core.batch import UNKNOWN
+from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.core.price import Price, price
 from nervecode.layers.coder import Coder, Reduced, device_type, without_autocast
 
@@ -29,7 +29,7 @@ class FittedCoder(Coder):
         """Code (B, D) reduced vectors, in bits."""
         return _trace(vector, self.codes(vector))
 
-    def project(self, activation: Any, batch: BatchShape = UNKNOWN) -> Reduced:
+    def project(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> Reduced:
         """Reduce a batch of activations; `price_together` prices it."""
         with without_autocast(device_type(activation)):
             vector = self.reduce(activation, batch)

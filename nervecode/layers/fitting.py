@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nervecode.errors import InputError
-from nervecode.layers.batches import Call, Labels
+from nervecode.layers.batches import Labels, RunBatch
 from nervecode.layers.fitter import CodeFitter, FitOptions
 from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.watched import Watched
@@ -28,7 +28,7 @@ def fit(
     loader: Iterable[Any],
     *,
     num_classes: int | None = None,
-    call: Call | None = None,
+    call: RunBatch | None = None,
     labels: Labels | None = None,
     mask: Labels | None = None,
     progress: bool = False,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import BatchShape, CodingTrace
-from nervecode.core.batch import UNKNOWN
+from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.errors import InputError
 from nervecode.layers.answer import answer_of, predicted_classes
 from nervecode.layers.coder import Coder, Reduced
@@ -121,7 +121,7 @@ class CodesGraph(Graph):
         for name, activation in layers.items():
             coder = coder_of(self.coders, name)
             assert coder is not None
-            projected[name] = _projected(coder, activation, UNKNOWN)
+            projected[name] = _projected(coder, activation, UNKNOWN_SHAPE)
         return self.scored(projected, alpha)
 
     def batch_dim(self, name: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from nervecode.core import BatchShape, CodingTrace, LabelCode, Reducer
-from nervecode.core.batch import UNKNOWN
+from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.core.label import LabelDistribution
 from nervecode.errors import InputError
 from nervecode.layers.coder import Coder, without_autocast
@@ -32,7 +32,7 @@ class LabelCoder(Coder):
             raise InputError("a label code needs a head that takes (B, D) and returns (B, classes)")
         return given[0], output
 
-    def forward(self, activation: Any, batch: BatchShape = UNKNOWN) -> CodingTrace:
+    def forward(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> CodingTrace:
         """Code a batch of (features, logits)."""
         features, logits = activation
         with without_autocast(features.device.type):

@@ -6,7 +6,7 @@ import threading
 from typing import NamedTuple
 
 from nervecode.core import Call, CodingTrace
-from nervecode.core.call import UNKNOWN
+from nervecode.core.call import UNKNOWN_CALL
 
 
 class Traces(NamedTuple):
@@ -18,7 +18,7 @@ class Traces(NamedTuple):
     """
 
     layers: dict[str, CodingTrace]
-    call: Call = UNKNOWN
+    call: Call = UNKNOWN_CALL
 
 
 NONE = Traces({})

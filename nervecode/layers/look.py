@@ -17,7 +17,7 @@ from nervecode.layers.taps import forward_of
 from nervecode.layers.weights import empty_places, places_of, weights_of
 
 TRAINING = "the model is in training mode, and was calibrated in evaluation mode; call eval()"
-UNKNOWN = (
+UNSURE = (
     "the model is in training mode, and was calibrated in evaluation mode; whether {} does the "
     "same in both cannot be told; call eval()"
 )
@@ -112,7 +112,7 @@ def mood_of(module: nn.Module) -> str:
     """What is to be said of a module in training; empty where that changes nothing."""
     heed = heed_of(module)
     if heed is Heed.UNKNOWN:
-        return UNKNOWN.format(type(module).__name__)
+        return UNSURE.format(type(module).__name__)
     return TRAINING if heed is Heed.YES else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nervecode.layers.callables import PLAIN, CodeNames, is_code, is_known, read_code
+from nervecode.layers.callables import CODELESS, CodeNames, is_code, is_known, read_code
 
 TRANSFORMERS = (
     nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
@@ -46,7 +46,7 @@ def _heed_of(module: nn.Module) -> Heed:
     hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
     own = {name: value for name, value in vars(module).items() if name not in KEPT}
     heeds = [_heed_of_kind(module), *map(_heed_of_hook, hooks)]
-    heeds += [_heed_of_value(value) for value in own.values() if not isinstance(value, PLAIN)]
+    heeds += [_heed_of_value(value) for value in own.values() if not isinstance(value, CODELESS)]
     return max([*heeds, *(Heed.UNKNOWN for name in SWITCHES if name in own)])
 
 

@@ -15,7 +15,7 @@ from nervecode.layers.hooks import has_others
 from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
 from nervecode.layers.own_call import OwnCall
-from nervecode.layers.restored import PLAIN, restored
+from nervecode.layers.restored import UNTOUCHED, restored
 from nervecode.layers.watched import Watched, device_of, eager
 
 ALIKE = 0.01  # of the spread of the rows: what is nearer is the same but for rounding
@@ -133,7 +133,7 @@ def backwards(value: Any, size: int) -> Any:
             return type(value)(reversed(value))
         parts = [backwards(part, size) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if not isinstance(value, PLAIN):
+    if not isinstance(value, UNTOUCHED):
         raise InputError(f"found {type(value).__name__}, which is not turned round")
     return value
 

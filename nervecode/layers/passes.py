@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
-from nervecode.layers.batches import Batch, Call, Labels, read_batches
+from nervecode.layers.batches import Batch, Labels, RunBatch, read_batches
 from nervecode.layers.progress import length_of, shown
 from nervecode.layers.watched import Watched, eager
 
@@ -26,7 +26,7 @@ class PassOptions(TypedDict, total=False):
         progress: say on standard error how far the pass is.
     """
 
-    call: Call | None
+    call: RunBatch | None
     labels: Labels | None
     mask: Labels | None
     progress: bool
@@ -38,7 +38,7 @@ def one_pass(
     loader: Iterable[Any],
     stage: str,
     *,
-    call: Call | None = None,
+    call: RunBatch | None = None,
     labels: Labels | None = None,
     mask: Labels | None = None,
     progress: bool = False,

@@ -24,7 +24,7 @@ PutBack = Callable[[], Any]
 
 TABLES = frozenset(vars(nn.Module()))  # what each module has, whatever its class keeps
 MOST = 10_000  # objects that are looked at: more are a trainer's or a data set's
-PLAIN = (
+UNTOUCHED = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, Enum, np.generic, np.dtype),
     *(torch.dtype, torch.device, torch.layout, torch.memory_format, nn.Parameter, torch.fx.Graph),
     *(type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, ref, logging.Logger),
@@ -69,7 +69,7 @@ def _of_values(values: list[Any], seen: set[int]) -> Iterator[PutBack]:
     most = len(seen) + MOST
     while values:
         value = values.pop()
-        if isinstance(value, PLAIN) or id(value) in seen:
+        if isinstance(value, UNTOUCHED) or id(value) in seen:
             continue
         seen.add(id(value))
         if len(seen) > most:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import BatchShape, Call, CodingTrace
-from nervecode.core.call import UNKNOWN
+from nervecode.core.call import UNKNOWN_CALL
 from nervecode.errors import InputError, did_you_mean
 from nervecode.layers.answer import Path, predicted_classes
 from nervecode.layers.bypass import Bypass
@@ -159,7 +159,7 @@ def watched_call(
         return traced(watched, partial(model, *args, **kwargs), mask)
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Traces]:
-        return traced(watched, partial(model, *args, **kwargs), mask, UNKNOWN)
+        return traced(watched, partial(model, *args, **kwargs), mask, UNKNOWN_CALL)
 
     # A compiled graph says nothing to the outside: the reading is compiled together with it.
     known = call_of(watched)

@@ -12,7 +12,7 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 import nervecode
-from nervecode.core.call import UNKNOWN
+from nervecode.core.call import UNKNOWN_CALL
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import WrappedModel
 from nervecode.scoring import conformal_p_values
@@ -74,7 +74,7 @@ def test_traces_tell_the_classes_of_their_call() -> None:
     found = wrapped.aggregate(traces)
     assert found.valid.all()
     assert torch.equal(found.p_value, wrapped.score(x)[1].p_value)
-    strangers = {name: replace(trace, call=UNKNOWN) for name, trace in traces.items()}
+    strangers = {name: replace(trace, call=UNKNOWN_CALL) for name, trace in traces.items()}
     with pytest.warns(UserWarning, match="the predicted classes are not known"):
         found = wrapped.aggregate(strangers)
     assert not found.valid.any() and found.flag().all() and found.pooled.all()

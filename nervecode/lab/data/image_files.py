@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.images import RULE, SUFFIXES, UNREADABLE, decode, unreadable
+from nervecode.lab.data.images import IMAGE_SUFFIXES, RULE, UNREADABLE, decode, unreadable
 from nervecode.lab.data.kept import kept
 from nervecode.lab.data.samples import Samples, chosen
 from nervecode.lab.machine.progress import reading
@@ -141,7 +141,7 @@ def _pictures(folder: str, above: frozenset[str], passed: Counter[str]) -> Itera
             yield from _pictures(entry.path, above | {here}, passed)
             continue
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix in SUFFIXES:
+        if suffix in IMAGE_SUFFIXES:
             yield entry.path
         else:
             passed[suffix or "without a suffix"] += 1

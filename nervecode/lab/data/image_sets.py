@@ -8,7 +8,7 @@ from pathlib import Path
 from nervecode.errors import InputError
 from nervecode.lab.data.dataset import ImageDataset
 from nervecode.lab.data.image_files import ImageFiles, images_below, is_hidden
-from nervecode.lab.data.images import SUFFIXES
+from nervecode.lab.data.images import IMAGE_SUFFIXES
 from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.seen import Seen
 
@@ -56,7 +56,7 @@ def folder(argument: str = "") -> ImageDataset:
         seen = Seen()
         files = ImageFiles.listed((path, -1) for path in images_below(root, seen.passed))
     if not len(files):
-        raise InputError(f"{root}: holds no image; allowed: {', '.join(SUFFIXES)}")
+        raise InputError(f"{root}: holds no image; allowed: {', '.join(IMAGE_SUFFIXES)}")
     return ImageDataset(files, classes=classes, seen=seen)
 
 
@@ -75,7 +75,7 @@ def class_folders(roots: Sequence[Path], seen: Seen) -> tuple[list[ImageFiles], 
     ]
     for root in roots:
         seen.passed["beside the folders of the classes"] += sum(
-            path.suffix.lower() in SUFFIXES and path.is_file() and not is_hidden(path.name)
+            path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not is_hidden(path.name)
             for path in root.iterdir()
         )
         seen.passed["empty"] += sum(not any(label.iterdir()) for label in sub_folders(root))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Pillow knows more, and some of those run other programs (EPS).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-SUFFIXES = (
+IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
     ".apng", ".jfif", ".jpe", ".pbm", ".pfm", ".pnm",
 )  # fmt: skip

@@ -11,7 +11,7 @@ from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.image_files import ImageFiles, image_names
 from nervecode.lab.data.image_lists import read_labelled
 from nervecode.lab.data.image_sets import class_folders, sub_folders
-from nervecode.lab.data.images import SIDE, SUFFIXES
+from nervecode.lab.data.images import IMAGE_SUFFIXES, SIDE
 from nervecode.lab.data.partition import stream
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.seen import Seen
@@ -87,5 +87,5 @@ def _check_no_pictures(folder: Path, key: str) -> None:
     if passed:
         raise InputError(
             f"data.{key}: {folder}: holds no picture, found {', '.join(sorted(passed))}; allowed "
-            f"in a class: {', '.join(SUFFIXES)}"
+            f"in a class: {', '.join(IMAGE_SUFFIXES)}"
         )

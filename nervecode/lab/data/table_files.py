@@ -18,7 +18,7 @@ from nervecode.lab.data.parquet_files import parquet_blocks, parquet_names
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 BLOCK = 1 << 16  # rows
 
 
@@ -93,8 +93,8 @@ def blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
 
 def _check_kind(path: Path) -> None:
     need_extra(f"{path.name}:", "pandas", "tables")
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: found {path.suffix!r}, allowed: {', '.join(SUFFIXES)}")
+    if path.suffix not in TABLE_SUFFIXES:
+        raise InputError(f"{path}: found {path.suffix!r}, allowed: {', '.join(TABLE_SUFFIXES)}")
     if path.suffix == ".parquet":
         need_extra(f"{path.name}:", "pyarrow", "tables")
 

@@ -14,7 +14,7 @@ from nervecode.lab.inference.primary import chosen_seed, identity, load_primary
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.stages.columns import read_columns
-from nervecode.layers.export import SUFFIXES, check_format
+from nervecode.layers.export import GRAPH_SUFFIXES, check_format
 
 EXAMPLE = 2  # inputs that the graph is traced with
 
@@ -40,7 +40,7 @@ def export_run(
         ArtifactError: the run is not calibrated, or a file is missing or damaged.
         MissingExtraError: ONNX is not installed.
     """
-    check_new(output, SUFFIXES, what="--output", force=force)
+    check_new(output, GRAPH_SUFFIXES, what="--output", force=force)
     check_format(output)
     if output.resolve().is_relative_to(run.root.resolve()):
         raise InputError(f"--output {output}: lies in the run itself")

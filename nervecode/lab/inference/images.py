@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.lab.data.image_files import image_names
-from nervecode.lab.data.images import SUFFIXES, UNREADABLE, decode, fit_images, unreadable
+from nervecode.lab.data.images import IMAGE_SUFFIXES, UNREADABLE, decode, fit_images, unreadable
 from nervecode.lab.data.samples import EVAL_BATCH, Shape, as_float
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.inference.source import Inputs, Source
@@ -37,7 +37,7 @@ class ImageInputs(Source):
         self.names = image_names(path, seen.passed) if path.is_dir() else [path.name]
         self.remarks = tuple(seen.remarks(str(path)))
         if not self.names:
-            raise InputError(f"{path}: holds no image; allowed: {', '.join(SUFFIXES)}")
+            raise InputError(f"{path}: holds no image; allowed: {', '.join(IMAGE_SUFFIXES)}")
         check_image_shape(self.root / self.names[0], shape)
         self.shape, self.skip_bad, self.workers = shape, skip_bad, workers
         self.resize = resize

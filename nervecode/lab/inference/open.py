@@ -17,7 +17,7 @@ from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.series_files import read_ts
-from nervecode.lab.data.table_files import SUFFIXES
+from nervecode.lab.data.table_files import TABLE_SUFFIXES
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs
 from nervecode.lab.inference.graph import SUFFIX, GraphScorer
 from nervecode.lab.inference.images import ImageInputs
@@ -98,7 +98,7 @@ def open_inputs(
         series = ArrayInputs(source, read_ts(path, seen)[0], shape, skip_bad=skip_bad)
         series.remarks = tuple(seen.remarks(source))
         return series
-    if path.suffix in SUFFIXES:
+    if path.suffix in TABLE_SUFFIXES:
         return TableInputs(path, shape, encoder, skip_bad=skip_bad)
     if path.is_file():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError, need_extra
 from nervecode.files import absent
-from nervecode.lab.data.images import MAX_PIXELS, SUFFIXES
+from nervecode.lab.data.images import IMAGE_SUFFIXES, MAX_PIXELS
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.inference.images import check_image_shape, fitted, gather, tolerant
 from nervecode.lab.inference.source import Inputs, Source
@@ -100,7 +100,7 @@ class TarInputs(Source):
             suffix = os.path.splitext(member.name)[1].lower()
             if key is None or not member.isreg():
                 continue
-            if suffix not in SUFFIXES:
+            if suffix not in IMAGE_SUFFIXES:
                 if key not in seen:
                     without[key] = member.name
                 continue
@@ -110,13 +110,13 @@ class TarInputs(Source):
             without.pop(key, None)
             yield key, member
         if not seen:
-            raise InputError(f"{path}: holds no image; allowed: {', '.join(SUFFIXES)}")
+            raise InputError(f"{path}: holds no image; allowed: {', '.join(IMAGE_SUFFIXES)}")
 
 
 def _told(path: Path, without: Mapping[str, str]) -> str:
     name = next(iter(without.values()))
     many = f"{len(without):,} samples" if len(without) > 1 else "a sample"
-    return f"{path}: {many} without an image of {', '.join(SUFFIXES)}, such as {name!r}"
+    return f"{path}: {many} without an image of {', '.join(IMAGE_SUFFIXES)}, such as {name!r}"
 
 
 def _check_end(path: Path) -> None:

@@ -14,7 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.images import FORMATS, SUFFIXES, fit_images
+from nervecode.lab.data.images import FORMATS, IMAGE_SUFFIXES, fit_images
 from nervecode.lab.data.load import load_id
 from nervecode.lab.data.names import set_name
 from nervecode.lab.data.registry import DATASETS
@@ -190,7 +190,7 @@ def test_what_packers_and_servers_leave_is_no_class(pictures: Path) -> None:
 
 def test_suffixes_are_those_of_the_formats_in_pillow() -> None:
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
-    assert set(SUFFIXES) == known
+    assert set(IMAGE_SUFFIXES) == known
 
 
 def test_files_that_are_passed_over_are_told(pictures: Path, tmp_path: Path) -> None:
