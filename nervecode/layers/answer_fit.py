@@ -66,10 +66,9 @@ class AnswerFit:
         with ExitStack() as stack:
             if self._labelled is None:
                 for name, module in self._linear.items():
-                    hook = module.register_forward_hook(partial(self._see, name))
-                    stack.callback(hook.remove)
+                    stack.enter_context(module.register_forward_hook(partial(self._see, name)))
                 if self._model is not None:
-                    stack.callback(self._model.register_forward_hook(self._keep).remove)
+                    stack.enter_context(self._model.register_forward_hook(self._keep))
             yield
 
     def _see(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

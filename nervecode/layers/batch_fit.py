@@ -69,7 +69,7 @@ class BatchFit:
         """Within the block, sequence-first modules tell where they see the batch."""
         with ExitStack() as stack:
             for module in sequence_first_parts(self.model):
-                stack.callback(module.register_forward_hook(self._see).remove)
+                stack.enter_context(module.register_forward_hook(self._see))
             yield
 
     def _see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

@@ -51,8 +51,8 @@ class HeadFit:
         self._seen = {}
         with ExitStack() as stack:
             for name, module in self.candidates.items():
-                hook = module.register_forward_pre_hook(partial(self._see, name), with_kwargs=True)
-                stack.callback(hook.remove)
+                see = partial(self._see, name)
+                stack.enter_context(module.register_forward_pre_hook(see, with_kwargs=True))
             yield
 
     def _see(

@@ -40,8 +40,5 @@ class OwnCall:
                 self.number += 1
                 self.args, self.kwargs, self.output = args, kwargs, output
 
-        handle = model.register_forward_hook(keep, with_kwargs=True)
-        try:
+        with model.register_forward_hook(keep, with_kwargs=True):
             yield
-        finally:
-            handle.remove()

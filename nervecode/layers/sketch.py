@@ -55,11 +55,8 @@ class InputSketch:
         def see(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.add(input_hashes([args, kwargs]))
 
-        handle = model.register_forward_pre_hook(see, with_kwargs=True)
-        try:
+        with model.register_forward_pre_hook(see, with_kwargs=True):
             yield
-        finally:
-            handle.remove()
 
     @property
     def distinct(self) -> int:

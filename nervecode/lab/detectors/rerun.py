@@ -6,6 +6,7 @@ Either takes two to three times a pass over each split, and Gram as much over ID
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -76,15 +77,11 @@ class _BlockByBlock:
 
     def _run(self, x: Tensor) -> Tensor:
         self._outputs = []
-        handles = [
-            module.register_forward_hook(lambda _, args, out: self._outputs.append(out))
-            for module in self._modules
-        ]
-        try:
+        with ExitStack() as stack:
+            for module in self._modules:
+                hook = module.register_forward_hook(lambda _, args, out: self._outputs.append(out))
+                stack.enter_context(hook)
             self._logits = self._model(x)
-        finally:
-            for handle in handles:
-                handle.remove()
         return self._hand_out(0)(x)
 
     def _hand_out(self, index: int) -> Callable[[Tensor], Tensor]:

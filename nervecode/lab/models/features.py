@@ -136,12 +136,8 @@ def _watching(model: Classifier) -> Iterator[tuple[list[Tensor], list[list[Tenso
     def see_block(index: int) -> Callable[[nn.Module, Any, Tensor], None]:
         return lambda module, args, out: blocks[index].append(pool(out).float().cpu())
 
-    handles = [
-        model.head.register_forward_pre_hook(see_features),
-        *[module.register_forward_hook(see_block(i)) for i, module in enumerate(modules)],
-    ]
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(model.head.register_forward_pre_hook(see_features))
+        for i, module in enumerate(modules):
+            stack.enter_context(module.register_forward_hook(see_block(i)))
         yield inside, blocks
-    finally:
-        for handle in handles:
-            handle.remove()
