@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nervecode.core.moments import check_labels
 from nervecode.errors import InputError
 from nervecode.layers.answer import Path, chosen, logits_in, parts_of, same
-from nervecode.layers.select import watchable
+from nervecode.layers.select import linear_layers
 from nervecode.layers.taps import fused_parts
 
 SINGLE = (
@@ -39,14 +39,9 @@ class AnswerFit:
     """
 
     def __init__(self, model: nn.Module, called: nn.Module) -> None:
-        fused = fused_parts(model)
-        silent = called in fused or isinstance(called, torch.jit.ScriptModule)
+        silent = called in fused_parts(model) or isinstance(called, torch.jit.ScriptModule)
         self._model = None if silent else called
-        self._linear = {
-            name: module
-            for name, module in watchable(model).items()
-            if isinstance(module, nn.Linear) and module not in fused
-        }
+        self._linear = linear_layers(model)
         self.path: Path | None = None
         self.width: int | None = None
         self.heads: tuple[str, ...] | None = None

@@ -20,10 +20,11 @@ from nervecode.layers.coder import Coder, UnseenCoder
 from nervecode.layers.condition import Condition
 from nervecode.layers.fitted_coder import FittedCoder
 from nervecode.layers.head_fit import HeadFit
+from nervecode.layers.inputs import device_of
 from nervecode.layers.layer_fit import LayerFit
 from nervecode.layers.names import module_name
 from nervecode.layers.sketch import InputSketch
-from nervecode.layers.watched import Watched, device_of, eager
+from nervecode.layers.watched import Watched, eager
 from nervecode.scoring.readings import LABEL
 
 POSITIONS = 256  # of an input that a fit by position reads, at most

@@ -15,9 +15,10 @@ from nervecode.errors import InputError
 from nervecode.layers.answer import answer_of, predicted_classes
 from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.fitted_coder import price_together
+from nervecode.layers.inputs import device_of
 from nervecode.layers.names import numbered
 from nervecode.layers.reading import Read, Reading, coder_of
-from nervecode.layers.watched import Watched, device_of, uncompiled
+from nervecode.layers.watched import Watched, projected, uncompiled
 
 UNMASKED = (
     "every calibration batch came with a mask of real positions, and the example tells of none; "
@@ -49,7 +50,7 @@ class Graph(nn.Module):
 
     def answer(self, inputs: dict[str, Tensor], alpha: Tensor) -> dict[str, Tensor]:
         """`OUTPUTS` of the model's inputs, by name, and of `alpha`."""
-        output, seen = self.run(inputs, _projected)
+        output, seen = self.run(inputs, projected)
         calibration = self.watched.calibration
         where = self.watched.answer_path, self.watched.answer_width
         if calibration is not None and calibration.masked and not seen.call.masked:
@@ -121,7 +122,7 @@ class CodesGraph(Graph):
         for name, activation in layers.items():
             coder = coder_of(self.coders, name)
             assert coder is not None
-            projected[name] = _projected(coder, activation, UNKNOWN_SHAPE)
+            projected[name] = coder.project(activation, UNKNOWN_SHAPE)
         return self.scored(projected, alpha)
 
     def batch_dim(self, name: str) -> int:
@@ -159,11 +160,6 @@ class _Seen(Reading):
         if coder is not None and calibration is not None and name in calibration.layers:
             activation = coder.activation(inputs, output)
             self.readings[name] = self.read(coder, activation, BatchShape(mask=mask))
-
-
-def _projected(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Reduced:
-    """Read while the layer runs: the next may change its activation in place."""
-    return coder.project(activation, batch)
 
 
 def _copied(coder: Coder, activation: Any, batch: BatchShape) -> Any:

@@ -16,8 +16,7 @@ from nervecode.core.moments import MomentStream
 from nervecode.layers.coder import Coder
 from nervecode.layers.label_coder import LabelCoder
 from nervecode.layers.layer_fit import moments_of, new_stream
-from nervecode.layers.select import watchable
-from nervecode.layers.taps import fused_parts
+from nervecode.layers.select import linear_layers
 from nervecode.scoring.readings import LABEL
 
 
@@ -30,12 +29,7 @@ class HeadFit:
     """
 
     def __init__(self, model: nn.Module, rank: int) -> None:
-        fused = fused_parts(model)
-        self.candidates = {
-            name: module
-            for name, module in watchable(model).items()
-            if isinstance(module, nn.Linear) and module not in fused
-        }
+        self.candidates = linear_layers(model)
         self.rank = rank
         self.stream: MomentStream | None = None
         self._seen: dict[str, list[Tensor | None]] = {}

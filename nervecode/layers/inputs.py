@@ -16,11 +16,16 @@ from torch.nn.utils.rnn import PackedSequence
 from nervecode.errors import InputError
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's first parameter or buffer is; the CPU for a model without any."""
+    tensors = chain(model.parameters(), model.buffers(), [torch.empty(0)])
+    return next(tensors).device
+
+
 def place(model: nn.Module) -> tuple[torch.device, torch.dtype | None]:
     """A model's device, and the dtype of its floating parameters if they are of one alone."""
-    tensors = chain(model.parameters(), model.buffers(), [torch.empty(0)])
     dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    return next(tensors).device, dtypes.pop() if len(dtypes) == 1 else None
+    return device_of(model), dtypes.pop() if len(dtypes) == 1 else None
 
 
 def moved(value: Any, *, device: torch.device, dtype: torch.dtype | None) -> Any:

@@ -10,11 +10,8 @@ import torch
 from torch import nn
 
 from nervecode.layers.callables import CODELESS, CodeNames, is_code, is_known, read_code
+from nervecode.layers.layout import TRANSFORMERS
 
-TRANSFORMERS = (
-    nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
-    nn.TransformerEncoderLayer, nn.TransformerDecoderLayer,
-)  # fmt: skip
 KEPT = frozenset(vars(nn.Module()))  # what each module has
 SWITCHES = ("train", "eval")
 

@@ -12,11 +12,12 @@ from torch.nn.utils.rnn import PackedSequence
 from nervecode.errors import InputError
 from nervecode.layers.answer import answer_of
 from nervecode.layers.hooks import has_others
+from nervecode.layers.inputs import device_of
 from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
 from nervecode.layers.own_call import OwnCall
 from nervecode.layers.restored import UNTOUCHED, restored
-from nervecode.layers.watched import Watched, device_of, eager
+from nervecode.layers.watched import Watched, eager
 
 ALIKE = 0.01  # of the spread of the rows: what is nearer is the same but for rounding
 APART = 0.05  # what is farther is another row

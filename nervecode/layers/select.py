@@ -10,6 +10,7 @@ from torch import nn
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.layers.coder import Coder
+from nervecode.layers.taps import fused_parts
 
 Selector = str | Iterable[str] | Mapping[str, str | int] | Callable[[str, nn.Module], bool]
 
@@ -76,6 +77,16 @@ def watchable(model: nn.Module) -> dict[str, nn.Module]:
     """Modules by name, without the parts of coders that a wrapper or a coding layer carries."""
     coders = {part for m in model.modules() if isinstance(m, Coder) for part in m.modules()}
     return {name: m for name, m in model.named_modules() if name and m not in coders}
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers by name, without those that a hook would keep from being fused."""
+    fused = fused_parts(model)
+    return {
+        name: module
+        for name, module in watchable(model).items()
+        if isinstance(module, nn.Linear) and module not in fused
+    }
 
 
 def _matches(model: nn.Module, modules: dict[str, nn.Module], selector: str) -> list[str]:

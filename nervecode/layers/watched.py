@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from nervecode.layers.bypass import Bypass
 from nervecode.layers.call import Arguments, masked_parts
 from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.condition import Condition
+from nervecode.layers.inputs import device_of
 from nervecode.layers.last import LastTraces, Traces
 from nervecode.layers.names import key_of, module_name
 from nervecode.layers.reading import Read, Reading, coder_of
@@ -192,7 +192,7 @@ def traced(
     watched._last.forget()  # its memory is free for this call, and a call that fails leaves none
     call = call or call_of(watched)  # first: a fit in another thread replaces the coders
     readings: dict[str, Any] = {}
-    reading = Reading(watched, readings, _project, mask)
+    reading = Reading(watched, readings, projected, mask)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if not watched.coding_enabled or watched._bypass or tracing:
         output = run()
@@ -244,13 +244,8 @@ def _trained_on(watched: Watched) -> str:
     return "" if watched._codebooks.has_weights_of(watched.coders) else TRAINED_ON
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's first parameter or buffer is; the CPU for a model without any."""
-    tensors = chain(model.parameters(), model.buffers(), [torch.empty(0)])
-    return next(tensors).device
-
-
-def _project(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Reduced:
+def projected(coder: Coder, activation: Any, batch: BatchShape) -> CodingTrace | Reduced:
+    """Read while the layer runs: the next may change its activation in place."""
     return coder.project(activation, batch)
 
 
