@@ -11,9 +11,19 @@ from nervecode.layers.learned_coder import LearnedCoder
 
 
 class _Traced(nn.Module):
-    """A module that keeps its last trace, but hands it to no copy: a trace belongs to a call."""
+    """A layer that codes what it returns, and keeps the trace of its last call.
 
+    It hands the trace to no copy: a trace belongs to a call.
+    """
+
+    coder: LearnedCoder
     trace: CodingTrace | None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """What the plain layer returns, unchanged."""
+        output: Tensor = super().forward(input)
+        self.trace = self.coder(output)
+        return output
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trace": None}
@@ -54,12 +64,6 @@ class CodingLinear(_Traced, nn.Linear):
         ).to(self.weight.device)
         self.trace = None
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, ..., in) -> (B, ..., out), as `nn.Linear`."""
-        output = super().forward(input)
-        self.trace = self.coder(output)
-        return output
-
 
 class CodingConv2d(_Traced, nn.Conv2d):
     """`nn.Conv2d` that codes its output; the output itself is unchanged.
@@ -97,9 +101,3 @@ class CodingConv2d(_Traced, nn.Conv2d):
             reducer=Reducer("mean", channel_dim=1),
         ).to(self.weight.device)
         self.trace = None
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W'), as `nn.Conv2d`."""
-        output = super().forward(input)
-        self.trace = self.coder(output)
-        return output
