@@ -27,7 +27,7 @@ import torchvision
 from torch import Tensor, nn
 
 import nervecode
-from nervecode.lab.models.resnet import ResNet18
+from nervecode.lab.models.resnet import BasicBlock, ResNet
 from nervecode.layers import WrappedModel
 
 CLASSES = 10
@@ -52,7 +52,7 @@ def from_torchvision(name: str) -> Callable[[], nn.Module]:
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], object]] = {
     "mlp": (perceptron, (784,), "all_linear"),
-    "resnet18_32": (lambda: ResNet18(3, 64, CLASSES), (3, 32, 32), PLACES),
+    "resnet18_32": (lambda: ResNet(BasicBlock, (2, 2, 2, 2), 3, 64, CLASSES), (3, 32, 32), PLACES),
     "resnet18_224": (from_torchvision("resnet18"), (3, 224, 224), "all_blocks"),
     "mobilenet_v3_small": (from_torchvision("mobilenet_v3_small"), (3, 224, 224), "all_blocks"),
     "vit_b_16": (from_torchvision("vit_b_16"), (3, 224, 224), "all_blocks"),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nervecode
-from nervecode.lab.models.resnet import ResNet18
+from nervecode.lab.models.resnet import BasicBlock, ResNet
 from nervecode.layers import WrappedModel
 
 CLASSES = 10
@@ -81,7 +81,7 @@ def training_step(model: nn.Module, x: Tensor, y: Tensor, *, coding: bool) -> Ca
 def resnet(width: int, device: str) -> nn.Module:
     """ResNet-18 for 32x32 inputs, in evaluation mode."""
     torch.manual_seed(0)
-    return ResNet18(3, width, CLASSES).to(device).eval()
+    return ResNet(BasicBlock, (2, 2, 2, 2), 3, width, CLASSES).to(device).eval()
 
 
 PLACES = ["stem", *[f"blocks.{i}" for i in range(8)]]

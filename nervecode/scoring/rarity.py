@@ -86,8 +86,3 @@ def _excess_of_others(scores: Tensor, start: Tensor) -> Tensor:
 def _slope(excess: Tensor, start: Tensor) -> Tensor:
     """Where nothing exceeds the quantile, any excess is a surprise, and a finite one."""
     return 1 / (excess.clamp_min(1e-9 * (1 + start.abs())) * math.log(2))
-
-
-def rarity(calibration: Tensor, scores: Tensor) -> Tensor:
-    """(N,) rarity of scores among (n,) ID scores, bits; see `Rarity`."""
-    return Rarity.of(calibration)(scores)

@@ -20,7 +20,7 @@ from nervecode.scoring import (
 )
 from nervecode.scoring.grid import on_grid
 from nervecode.scoring.mondrian import Mondrian, check_weights, effective_size
-from nervecode.scoring.rarity import rarity
+from nervecode.scoring.rarity import Rarity
 from tests.mathematics import oracle
 from tests.mathematics.traces import trace
 
@@ -43,7 +43,7 @@ def test_standard_rarity_percentile_and_p_value(n: int, ties: bool) -> None:
     calibrator.fit(a)
     for found, formula in (
         (zscore(a, s), oracle.standard),
-        (rarity(a, s), oracle.rarity),
+        (Rarity.of(a)(s), oracle.rarity),
         (calibrator.percentiles(s), oracle.percentile),
         (calibrator.p_values(s), oracle.p_value),
         (conformal_p_values(a, s), oracle.p_value),

@@ -144,13 +144,6 @@ class ResNet(Classifier):
         return out.mean(dim=(2, 3))
 
 
-class ResNet18(ResNet):
-    """Eight basic blocks."""
-
-    def __init__(self, channels: int, width: int, num_classes: int) -> None:
-        super().__init__(BasicBlock, (2, 2, 2, 2), channels, width, num_classes)
-
-
 class WideResNet(Classifier):
     """Three groups of blocks behind a stem; widths w, then k w, 2 k w, 4 k w."""
 
@@ -172,7 +165,8 @@ class WideResNet(Classifier):
 
 def resnet18(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
     """ResNet-18 with a stem for small images."""
-    return ResNet18(image_shape(config, shape)[0], config.width, num_classes)
+    channels = image_shape(config, shape)[0]
+    return ResNet(BasicBlock, (2, 2, 2, 2), channels, config.width, num_classes)
 
 
 def resnet34(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
