@@ -119,7 +119,7 @@ def layers(repeats: int) -> None:
             for _ in range(repeats):
                 calibration = LayerCalibration(drawn(n, broken), "code_length")
                 scores = calibration.scores_of(drawn(200, broken))
-                p_values = calibration.calibrator.p_values(scores)
+                p_values = calibration.p_values(scores)
                 rates.append(float((p_values <= alpha).double().mean()))
             cells.append(with_error(rates))
         print(f"| {n} | {100 * alpha:.0f} | {' | '.join(cells)} |")
@@ -138,7 +138,7 @@ def digits(repeats: int) -> None:
     for _ in range(repeats):
         order = torch.from_numpy(rng.permutation(total))
         calibration = LayerCalibration(rows(known, order[:size]), "code_length")
-        p_values = calibration.calibrator.p_values
+        p_values = calibration.p_values
         p = p_values(calibration.scores_of(rows(known, order[size:])))
         rates["plain"].append(float((p <= ALPHA).double().mean()))
         rates["covered"].append(float(rates["plain"][-1] <= most))

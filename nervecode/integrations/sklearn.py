@@ -13,7 +13,7 @@ from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, need_extra
 from nervecode.layers import WrappedModel, wrap
-from nervecode.scoring import EmpiricalPercentileCalibrator
+from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.readings import readings
 from nervecode.scoring.tables import CODE_LENGTH
@@ -87,7 +87,7 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.codes_ = self._fitted(fitted, labels)
         self.calibration_ = LayerCalibration(self._readings(calibration), CODE_LENGTH)
         self.n_calibration_ = held_out
-        self.offset_ = -self._threshold(self.calibration_.calibrator)
+        self.offset_ = -self._threshold()
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -104,7 +104,7 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def p_values(self, X: Any) -> np.ndarray:
         """(n,) conformal p-values of (n, D) vectors."""
-        p_values: np.ndarray = self.calibration_.calibrator.p_values(self._scores(X)).numpy()
+        p_values: np.ndarray = self.calibration_.p_values(self._scores(X)).numpy()
         return p_values
 
     def _fitted(self, rows: np.ndarray, labels: np.ndarray) -> WrappedModel:
@@ -134,19 +134,16 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             _, traces = self.codes_.forward_with_trace(torch.tensor(rows))
         return {name: readings(name, t).round(decimals=DIGITS) for name, t in traces.items()}
 
-    def _threshold(self, calibrator: EmpiricalPercentileCalibrator) -> float:
-        """The calibration score above which p <= alpha: all but k - 1 of n + 1 lie at or below."""
-        assert calibrator.state is not None
-        scores = calibrator.state.scores
-        k = int(self.alpha * (len(scores) + 1) * (1 + 1e-12))
-        if k < 1:
-            least = 1 / (len(scores) + 1)
+    def _threshold(self) -> float:
+        """The calibration score above which p <= alpha."""
+        number, least = self.calibration_.num_samples, self.calibration_.smallest_alpha
+        if not rank_of(number, self.alpha):
             warnings.warn(
-                f"alpha: found {self.alpha:g}, but {len(scores)} calibration inputs allow no less "
+                f"alpha: found {self.alpha:g}, but {number} calibration inputs allow no less "
                 f"than {least:.2g}, which is taken; fit to more inputs",
                 stacklevel=3,
             )
-        return float(scores[-max(k, 1)])
+        return self.calibration_.threshold(max(self.alpha, least))
 
 
 def _classes(y: Any) -> np.ndarray:

@@ -12,7 +12,6 @@ from torch import Tensor
 from nervecode.errors import InputError
 from nervecode.scoring.layer_calibration import LayerCalibration, predictions
 from nervecode.scoring.mondrian import check_weights
-from nervecode.scoring.percentiles import p_values_among
 from nervecode.scoring.readings import LayerReadings
 from nervecode.scoring.remarks import remarks_on_selection, remarks_on_twins
 
@@ -83,10 +82,8 @@ def with_more(
 
 def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> list[str]:
     """What speaks against adding inputs of these `readings` to a calibration, in words."""
-    state = calibration.calibrator.state
-    assert state is not None
     # Without weights, which say how a stream differs from what is added here.
-    p_values = p_values_among(state.scores, calibration.scores_of(layers))
+    p_values = calibration.p_values(calibration.scores_of(layers))
     return [
         *remarks_on_selection(p_values, calibration.num_samples),
         *remarks_on_twins(share_known(calibration.layers, layers)),

@@ -14,7 +14,7 @@ from nervecode.scoring.false_alarms import is_within, rank_of
 from nervecode.scoring.mondrian import ALL, Mondrian, check_weights, is_class
 from nervecode.scoring.over_layers import OVER_LAYERS, remark_on, stack_layers
 from nervecode.scoring.p_values import COMBINERS
-from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps
+from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps, p_values_among
 from nervecode.scoring.readings import LABEL, LayerReadings, finite_readings
 from nervecode.scoring.remarks import remarks_on_classes, remarks_on_number, remarks_on_weights
 from nervecode.scoring.surprise import AggregatedSurprise, Calibrated
@@ -72,12 +72,12 @@ class LayerCalibration:
         known = LayerReadings.read(_finite_rows(self.layers))
         self._tables = Tables.of(known, method)
         self._placed: dict[torch.device, Tables] = {}
-        self.calibrator = EmpiricalPercentileCalibrator()
         scores = self._tables.held_out(known, method)
         finite = finite_readings(self.layers)
         self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64)
         self.scores[finite] = scores
-        self._state = state = self.calibrator.fit(scores, aggregation=method)
+        state = EmpiricalPercentileCalibrator().fit(scores, aggregation=method)
+        self._ordered = state.scores
         self.num_samples, self.smallest_alpha = state.num_samples, state.smallest_alpha
         decision = Steps.p_value_and_percentile(state.scores)
         self._tables = self._tables._replace(decision=decision)
@@ -138,7 +138,7 @@ class LayerCalibration:
             group = ALL if predicted is None else int(groups.group(torch.tensor(predicted)))
             return groups.threshold(alpha, group)
         rank = rank_of(self.num_samples, alpha)
-        return float(self._state.scores[-rank]) if rank else math.inf
+        return float(self._ordered[-rank]) if rank else math.inf
 
     def remarks(self) -> list[str]:
         """What keeps this calibration from meaning what was asked for, in words."""
@@ -231,6 +231,10 @@ class LayerCalibration:
         """(N,) float64 scores from `readings` of every calibrated layer; infinite for NaN."""
         readings = LayerReadings.read({name: pairs[name].cpu() for name in self.layers})
         return self._tables.scores(readings, self.method)
+
+    def p_values(self, scores: Tensor) -> Tensor:
+        """(N,) p-values of (N,) scores among all calibration inputs, of any class or weight."""
+        return p_values_among(self._ordered, scores.cpu())
 
     def _on(self, device: torch.device) -> Tables:
         """The tables where the scores are, so that neither waits for the other."""

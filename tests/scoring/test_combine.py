@@ -13,7 +13,7 @@ from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.combine import within_reach
 from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
-from nervecode.scoring.rarity import Rarity, rarity
+from nervecode.scoring.rarity import Rarity
 from nervecode.scoring.readings import LayerReadings
 
 
@@ -154,7 +154,7 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
 def test_rarity_rises_with_the_score_and_has_no_upper_end() -> None:
     known = torch.from_numpy(np.random.default_rng(0).normal(size=200))
     scores = torch.linspace(-5, 50, 400, dtype=torch.float64)
-    found = rarity(known, scores)
+    found = Rarity.of(known)(scores)
     assert (found.diff() >= 0).all()
     assert found[-1] > 40 > np.log2(201)  # a p-value alone would end at log2(n + 1)
     assert found[0] < 0.01
@@ -165,7 +165,7 @@ def test_rarity_of_exponential_scores_is_their_true_tail() -> None:
     known = torch.empty(100_000, dtype=torch.float64).exponential_(generator=generator)
     scores = torch.tensor([0.5, 1.0, 3.0, 10.0, 30.0], dtype=torch.float64)
     true = scores / np.log(2)  # -log2 of exp(-s)
-    torch.testing.assert_close(rarity(known, scores), true, rtol=0.03, atol=0.02)
+    torch.testing.assert_close(Rarity.of(known)(scores), true, rtol=0.03, atol=0.02)
 
 
 @pytest.mark.parametrize("n", [2, 3, 11, 12, 50])
@@ -198,7 +198,7 @@ def test_new_inputs_are_as_surprising_as_those_of_a_small_calibration_set(method
     rates = []
     for _ in range(60):
         calibration = LayerCalibration(drawn(199), method)
-        p = calibration.calibrator.p_values(calibration.scores_of(drawn(2000)))
+        p = calibration.p_values(calibration.scores_of(drawn(2000)))
         rates.append((p <= 0.1).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.085 < rate < 0.1 + 2 * error
@@ -212,7 +212,7 @@ def test_layers_that_know_nothing_of_one_another_keep_alpha(n: int, alpha: float
         layers = torch.randn(n + 200, 6, 2, generator=generator).exp()
         known, new = ({str(i): p[:, i] for i in range(6)} for p in (layers[:n], layers[n:]))
         calibration = LayerCalibration(known, "code_length")
-        p = calibration.calibrator.p_values(calibration.scores_of(new))
+        p = calibration.p_values(calibration.scores_of(new))
         rates.append((p <= alpha).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.4 * alpha < rate < alpha + 2 * error
@@ -228,7 +228,7 @@ def test_a_few_broken_inputs_among_others_keep_alpha(n: int, share: float, far: 
         layers[torch.rand(n + 200, generator=generator) < share] += far
         known, new = ({str(i): p[:, i] for i in range(3)} for p in (layers[:n], layers[n:]))
         calibration = LayerCalibration(known, "code_length")
-        p = calibration.calibrator.p_values(calibration.scores_of(new))
+        p = calibration.p_values(calibration.scores_of(new))
         rates.append((p <= 0.1).double().mean())
     rate, error = torch.stack(rates).mean(), torch.stack(rates).std() / len(rates) ** 0.5
     assert 0.05 < rate < 0.1 + 2 * error
@@ -242,8 +242,8 @@ def test_the_label_alone_is_a_score() -> None:
     calibration = LayerCalibration(known, "code_length")
     scores = calibration.scores_of(new)
     assert scores.isfinite().all()
-    assert torch.equal(scores.argsort(), rarity(regrets[0], regrets[1]).argsort())
-    assert 0.02 < (calibration.calibrator.p_values(scores) <= 0.05).double().mean() < 0.09
+    assert torch.equal(scores.argsort(), Rarity.of(regrets[0])(regrets[1]).argsort())
+    assert 0.02 < (calibration.p_values(scores) <= 0.05).double().mean() < 0.09
 
 
 def test_what_is_within_reach_is_left_as_it_is() -> None:
@@ -263,18 +263,18 @@ def test_common_values_are_no_surprise_beside_few_others() -> None:
     known[:2] = 1
     calibration = LayerCalibration({"0": known, "1": known.roll(2, 0)}, "code_length")
     new = {name: torch.zeros(5, 2) for name in "01"}
-    assert (calibration.calibrator.p_values(calibration.scores_of(new)) == 1).all()
+    assert (calibration.p_values(calibration.scores_of(new)) == 1).all()
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_rarity_of_few_scores_stays_of_the_size_of_their_spread(n: int) -> None:
     """The tenth of so few is none: still the tail begins below one of them."""
     known = torch.linspace(0, 1, n, dtype=torch.float64)
-    assert 3 < rarity(known, torch.tensor([2.0])) < 20 * n
+    assert 3 < Rarity.of(known)(torch.tensor([2.0])) < 20 * n
 
 
 def test_rarity_of_a_constant_is_finite() -> None:
-    found = rarity(torch.ones(20), torch.tensor([0.0, 1.0, 2.0]))
+    found = Rarity.of(torch.ones(20))(torch.tensor([0.0, 1.0, 2.0]))
     assert found.isfinite().all()
     assert found[2] > found[1]
     assert Rarity.of(torch.ones(20)).held_out(*[torch.ones(20)] * 2).tolist() == [0.0] * 20
