@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nervecode.lab.data.samples import EVAL_BATCH, as_float
 from nervecode.lab.detectors.registry import Score
+from nervecode.lab.detectors.tools import sample
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
@@ -33,7 +34,7 @@ def adascale(train: Features, model: Classifier, *, p_max: float) -> Score:
         features, moved = zip(*seen, strict=True)
         return torch.cat(features), torch.cat(moved)
 
-    known = observe(_sample(train.inputs))[1].sort().values
+    known = observe(sample(train.inputs, SAMPLES))[1].sort().values
 
     def score(split: Features) -> Tensor:
         features, moved = observe(split.inputs)
@@ -79,8 +80,3 @@ def _smallest(values: Tensor, share: float) -> Tensor:
 
 def _count(share: float, rows: Tensor) -> int:
     return max(1, int(share * rows.shape[1]))  # the authors' networks are wide enough
-
-
-def _sample(inputs: Tensor) -> Tensor:
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
-    return inputs[order[:SAMPLES]]

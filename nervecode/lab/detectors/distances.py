@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors.head import head_of
-from nervecode.lab.detectors.library import library
 from nervecode.lab.detectors.registry import Score
+from nervecode.lab.detectors.tools import head_of, library
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 

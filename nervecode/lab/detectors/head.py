@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors.library import library
 from nervecode.lab.detectors.registry import Score
+from nervecode.lab.detectors.tools import head_of, in_batches, library
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
-
-
-def head_of(model: Classifier) -> nn.Linear:
-    """A copy of the head on the CPU, without hooks and gradients; its bias is 0 if it has none."""
-    # Without initial values, which would draw random numbers.
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, model.head.in_features, model.head.out_features)
-    with torch.no_grad():  # hooks, as of spectral_norm, make the weight as it runs
-        model.head(torch.zeros_like(model.head.weight[:1]))
-    bias = torch.zeros(len(head.bias)) if model.head.bias is None else model.head.bias
-    head.load_state_dict({"weight": model.head.weight, "bias": bias})
-    return head.requires_grad_(False)
-
-
-def _in_batches(score: Callable[[Tensor], Tensor]) -> Score:
-    return lambda split: torch.cat([score(part) for part in split.features.split(EVAL_BATCH)])
 
 
 def react(train: Features, model: Classifier) -> Score:
@@ -106,4 +89,4 @@ def nnguide(train: Features, model: Classifier) -> Score:
     """
     detector = library().NNGuide(None, head_of(model), k=10)
     detector.fit_features(train.features, train.labels)
-    return _in_batches(detector.predict_features)
+    return in_batches(detector.predict_features)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nervecode.lab.detectors.library import library
 from nervecode.lab.detectors.registry import Score
+from nervecode.lab.detectors.tools import library
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 

@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors.head import head_of
 from nervecode.lab.detectors.registry import Score
+from nervecode.lab.detectors.tools import head_of, in_batches, sample
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
@@ -34,13 +33,11 @@ def nac(train: Features, model: Classifier) -> Score:
     def cells(z: Tensor) -> Tensor:  # (N, D) the bin of every feature, in a table of all D
         return first + torch.bucketize(_states(z, head), interior, right=True)
 
-    counts = torch.bincount(cells(_sample(train.features)).flatten(), minlength=bins * width)
+    counts = torch.bincount(
+        cells(sample(train.features, SAMPLES)).flatten(), minlength=bins * width
+    )
     coverage = (counts / FULL).clamp(max=1)
-
-    def score(split: Features) -> Tensor:
-        return torch.cat([-coverage[cells(z)].mean(1) for z in split.features.split(EVAL_BATCH)])
-
-    return score
+    return in_batches(lambda z: -coverage[cells(z)].mean(1))
 
 
 def _states(z: Tensor, head: nn.Linear) -> Tensor:
@@ -54,8 +51,3 @@ def _edges() -> Tensor:
     low = torch.linspace(1, math.sqrt(1000), EDGES // 2).log() / math.log(1000)
     low[-1] = 0.5  # exactly, since a feature that is 0 lies here
     return torch.cat([low, 1 - low[:-1].flip(0)])
-
-
-def _sample(rows: Tensor) -> Tensor:
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    return rows[order[:SAMPLES]]

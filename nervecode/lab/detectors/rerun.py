@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from nervecode.lab.data.samples import EVAL_BATCH, as_float
-from nervecode.lab.detectors.library import library
 from nervecode.lab.detectors.registry import Score
+from nervecode.lab.detectors.tools import library
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features, block_modules
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, normalize, pad
 
 from nervecode.lab.data.samples import EVAL_BATCH
-from nervecode.lab.detectors.head import head_of
 from nervecode.lab.detectors.registry import Score
+from nervecode.lab.detectors.tools import head_of, in_batches
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
@@ -50,7 +50,7 @@ def weiper_kld(
         divergence = of_features.divergence(z) + lambda_1 * of_logits.divergence(logits)
         return divergence - lambda_2 * perturbed.confidence(logits)
 
-    return lambda split: torch.cat([score(part) for part in split.features.split(EVAL_BATCH)])
+    return in_batches(score)
 
 
 class _Perturbed:

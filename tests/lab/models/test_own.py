@@ -16,7 +16,7 @@ from torch import nn
 from nervecode.errors import ArtifactError, InputError
 from nervecode.lab.config.names import unknown_names
 from nervecode.lab.data.samples import Samples
-from nervecode.lab.detectors.head import head_of
+from nervecode.lab.detectors.tools import head_of
 from nervecode.lab.models.adopted import trial_run
 from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
