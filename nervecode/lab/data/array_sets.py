@@ -18,26 +18,6 @@ from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.samples import Samples
 
 
-def cifar10() -> Dataset:
-    """60,000 photographs, ten classes (Krizhevsky 2009)."""
-    return load_arrays("cifar10")
-
-
-def cifar100() -> Dataset:
-    """60,000 photographs, a hundred classes (Krizhevsky 2009)."""
-    return load_arrays("cifar100")
-
-
-def svhn() -> Dataset:
-    """99,289 digits of house numbers (Netzer et al. 2011); without the extra part."""
-    return load_arrays("svhn")
-
-
-def stl10() -> Dataset:
-    """13,000 photographs, ten classes, 96x96 (Coates, Lee, Ng 2011)."""
-    return load_arrays("stl10")
-
-
 def load_arrays(name: str, folder: Path | None = None) -> Dataset:
     """A set from its folder, or from where it is on this machine.
 

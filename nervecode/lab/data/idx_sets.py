@@ -25,36 +25,21 @@ from nervecode.lab.data.locate import find_file, locate, require
 from nervecode.lab.data.samples import Samples
 
 UNSIGNED_BYTE = 0x08
+BY_COLUMN = ("emnist_letters",)  # whose images are stored so, unlike those of MNIST
 
 
-def fashion_mnist() -> Dataset:
-    """70,000 pieces of clothing, ten classes (https://arxiv.org/abs/1708.07747)."""
-    return _load("fashion_mnist")
+def idx_set(name: str) -> Dataset:
+    """Both published parts.
 
-
-def mnist() -> Dataset:
-    """70,000 handwritten digits, ten classes."""
-    return _load("mnist")
-
-
-def kmnist() -> Dataset:
-    """70,000 cursive Japanese characters, ten classes (https://arxiv.org/abs/1812.01718)."""
-    return _load("kmnist")
-
-
-def emnist_letters() -> Dataset:
-    """145,600 handwritten letters, classes 1 to 26 (https://arxiv.org/abs/1702.05373)."""
-    # Its publisher stores images column by column, unlike MNIST.
-    return _load("emnist_letters", by_column=True)
-
-
-def _load(name: str, *, by_column: bool = False) -> Dataset:
+    Raises:
+        InputError: the set is absent, or a file of it is damaged.
+    """
     require([name])
     files, folder = CATALOGUE[name].files, Path(locate(name).where)
     assert files is not None
     arrays = [_read(name, folder, file, shape) for file, shape in files.shapes.items()]
     train, test = (
-        _samples(images.swapaxes(1, 2) if by_column else images, labels)
+        _samples(images.swapaxes(1, 2) if name in BY_COLUMN else images, labels)
         for images, labels in (arrays[:2], arrays[2:])
     )
     return Dataset(train, test)

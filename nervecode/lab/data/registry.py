@@ -30,13 +30,9 @@ AS_DATASET = Function(f"{HERE}.offered", "as_dataset")
 DATASETS: Registry[LoadDataset] = Registry(
     "dataset",
     {
-        **functions(
-            HERE,
-            array_sets="cifar10 cifar100 svhn stl10",
-            bundled="digits wine breast_cancer blobs",
-            fortunes="fortunes",
-            idx_sets="fashion_mnist mnist kmnist emnist_letters",
-        ),
+        **by_name(f"{HERE}.array_sets", "load_arrays", "cifar10 cifar100 svhn stl10"),
+        **functions(HERE, bundled="digits wine breast_cancer blobs", fortunes="fortunes"),
+        **by_name(f"{HERE}.idx_sets", "idx_set", "fashion_mnist mnist kmnist emnist_letters"),
         **by_name(
             f"{HERE}.aeon_sets",
             "aeon_set",
