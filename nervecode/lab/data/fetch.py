@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 
 from nervecode.errors import InputError, NervecodeError, did_you_mean
 from nervecode.files import replacing
-from nervecode.lab.data.catalogue import CATALOGUE, Files
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.idx_sets import Checked, check_folder
-from nervecode.lab.data.locate import locate, raw_folder, require, require_root
+from nervecode.lab.data.kinds import Files
+from nervecode.lab.data.locate import locate, require, require_root
 from nervecode.lab.data.unpack import install, intact
 
 
@@ -116,7 +117,7 @@ def _download(name: str, files: Files) -> Path:
             # torchvision prints which mirror failed; standard output is for results.
             with redirect_stdout(io.StringIO()):
                 getattr(datasets, files.torchvision)(folder, download=True, **files.options)
-            return _install(name, files, raw_folder(Path(folder), files))
+            return _install(name, files, files.raw_folder(Path(folder)))
     except (OSError, RuntimeError) as error:
         if isinstance(error, NervecodeError):
             raise

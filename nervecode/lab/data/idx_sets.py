@@ -21,7 +21,8 @@ import torch
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.locate import find_file, locate, require
+from nervecode.lab.data.kinds import find_file
+from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.samples import Samples
 
 UNSIGNED_BYTE = 0x08

@@ -1,16 +1,15 @@
-"""Whether a set of the catalogue is here, where, and what gets it; without torch, as the former."""
+"""Whether a set of the catalogue is here, where, and what gets it; without torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from nervecode.errors import InputError, MissingExtraError, NervecodeError, nearest
 from nervecode.files import names_beside
-from nervecode.lab.data.catalogue import CATALOGUE, DatasetInfo, Files, Installed
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.wheels import module_folder
 from nervecode.lab.schema import PATHS
 
@@ -55,40 +54,17 @@ def require_root() -> Path:
 
 def places(name: str) -> list[Path]:
     """Where the files of a set are looked for, the first one first."""
-    entry, root = CATALOGUE[name], data_root()
-    if entry.wheel:
-        return entry.wheel.places(root)
-    fetched = [] if root is None else [root / name]
-    if entry.archives:
-        return fetched if root is None else [*fetched, root]
-    if entry.installed:  # as the package was unpacked there, or as it is installed
-        folder = entry.installed.folder
-        fetched += [] if root is None else [root / entry.installed.package]
-        return [*(place / folder.lstrip("/") for place in fetched), *fetched, Path(folder)]
-    assert entry.files is not None
-    if root is not None:
-        fetched.append(raw_folder(root, entry.files))
-    return [*fetched, *map(Path, entry.files.system)]
+    kind = CATALOGUE[name].kind
+    assert kind is not None
+    return kind.places(name, data_root())
 
 
 def plain_folder(name: str) -> Path | None:
     """Where the files of a set lie as its publisher offers them; None where they are not here."""
-    root, files = data_root(), CATALOGUE[name].plain
+    root, installed = data_root(), CATALOGUE[name].installed
+    files = installed.plain if installed else ()
     folder = root / name if root and files else None
     return folder if folder and all((folder / file).is_file() for file in files) else None
-
-
-def raw_folder(root: Path, files: Files) -> Path:
-    """Where torchvision puts the files of a set below a root of its own."""
-    return root / files.torchvision / "raw"
-
-
-def find_file(folder: Path, name: str) -> Path | None:
-    """A file of a folder, plain or gzipped."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
 
 
 def pictures_folder() -> Path | None:
@@ -110,49 +86,16 @@ def locate(spec: str) -> Location:
         return Location(name, False, str(folder or "scikit-image, which is not installed"), EXTRA)
     if entry and (plain := plain_folder(name)):
         return Location(name, True, str(plain))
-    if entry and entry.installed and (lacking := _lacking(entry.installed)):
+    if entry and entry.installed and (lacking := entry.installed.lacking):
         get = f"pip install -e '.[{entry.installed.extra}]' in the checkout"
         return Location(name, False, f"this environment, which lacks {lacking}", get)
-    if entry and (entry.files or entry.archives or entry.installed or entry.wheel):
+    if entry and entry.kind:
         for place in places(name):
-            if holds(place, entry):
+            if entry.kind.is_in(place):
                 return Location(name, True, str(place))
         looked = ", ".join(map(str, places(name))) or NO_ROOT
-        return Location(name, False, looked, _command(name, entry))
+        return Location(name, False, looked, entry.kind.command(name, data_root()))
     return Location(name, True, "where you say" if name in PATHS else "comes with the package")
-
-
-def _lacking(installed: Installed) -> str | None:
-    """A package of Python that a set needs and that is not here."""
-    return next((name for name in installed.needs if find_spec(name) is None), None)
-
-
-def _command(name: str, entry: DatasetInfo) -> str:
-    if entry.wheel:
-        return entry.wheel.command
-    if entry.installed is None:
-        return f"nervecode data fetch {name}"
-    package, root = entry.installed.package, data_root()
-    if root is None:
-        return f"apt install {package}"
-    unpacked = f"apt-get download {package} && dpkg -x *.deb {root / package}"
-    files = f", or put {_listed(entry.plain)} of UCI into {root / name}" if entry.plain else ""
-    return f"apt install {package}, or: {unpacked}{files}"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return f"{names[0]} to {names[-1]}" if len(names) > 2 else " and ".join(names)
-
-
-def holds(folder: Path, entry: DatasetInfo) -> bool:
-    """Whether all the files of a set are in a folder; none of them is read."""
-    if entry.archives:
-        return all((folder / file).exists() for file in entry.archives.holds)
-    if entry.installed:
-        return (folder / entry.installed.holds).exists()
-    if entry.wheel:
-        return all((folder / file).is_file() for file in entry.wheel.files)
-    return entry.files is not None and all(find_file(folder, file) for file in entry.files.shapes)
 
 
 def locations() -> list[Location]:

@@ -12,6 +12,7 @@ import torch
 from nervecode.errors import InputError
 from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.dataset import Dataset
+from nervecode.lab.data.kinds import Installed
 from nervecode.lab.data.locate import locate, plain_folder, require
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.uci_files import read_uci
@@ -33,17 +34,17 @@ def mlbench_set(name: str) -> Dataset:
         InputError: the table is not here, or no readable one.
     """
     require([name])
+    installed = CATALOGUE[name].installed
+    assert installed is not None
     if folder := plain_folder(name):
-        inputs, labels, classes = read_uci(name, [folder / f for f in CATALOGUE[name].plain])
+        inputs, labels, classes = read_uci(name, [folder / file for file in installed.plain])
     else:
-        inputs, labels, classes = _read_r(name)
+        inputs, labels, classes = _read_r(name, installed)
     return Dataset(Samples(torch.tensor(inputs), torch.tensor(labels)), classes=classes)
 
 
-def _read_r(name: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _read_r(name: str, installed: Installed) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """((N, D) float32 features, (N,) int64 labels, names of the classes) of R's table."""
-    installed = CATALOGUE[name].installed
-    assert installed is not None
     path = Path(locate(name).where) / installed.holds
     import rdata
 

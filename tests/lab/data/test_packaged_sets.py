@@ -11,8 +11,8 @@ import rdata
 
 from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.config.resolve import resolve
+from nervecode.lab.data import kinds, wheels
 from nervecode.lab.data import locate as locating
-from nervecode.lab.data import wheels
 from nervecode.lab.data.locate import VARIABLE, locate
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
@@ -88,7 +88,7 @@ def put(root: Path, name: str) -> Path:
 def test_files_of_uci_serve_in_the_place_of_the_package(
     name: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locating, "find_spec", lambda package: None)  # no rdata is needed
+    monkeypatch.setattr(kinds, "find_spec", lambda package: None)  # no rdata is needed
     folder = put(root, name)
     assert locate(name) == locating.Location(name, True, str(folder))
     found = DATASETS[name]()
@@ -160,7 +160,7 @@ def test_what_installs_an_absent_set_is_told(root: Path, monkeypatch: pytest.Mon
         assert "get it: apt install r-cran-mlbench, or: apt-get download" in text
         assert text.endswith(f", or put letter-recognition.data of UCI into {root}/letter")
         assert "or put xaa.dat to xai.dat of UCI into" in absent("vehicle")
-    monkeypatch.setattr(locating, "find_spec", lambda package: None)
+    monkeypatch.setattr(kinds, "find_spec", lambda package: None)
     assert absent("letter") == (
         "data: letter is absent from this environment, which lacks rdata; "
         "get it: pip install -e '.[tables]' in the checkout"
