@@ -121,12 +121,8 @@ def _download(name: str, files: Files) -> Path:
     except (OSError, RuntimeError) as error:
         if isinstance(error, NervecodeError):
             raise
-        raise NervecodeError(_no_download(name, error)) from None
-
-
-def _no_download(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return (
-        f"data: {name} could not be downloaded ({reason}); with its files in a folder: "
-        f"nervecode data fetch {name} --from DIR"
-    )
+        reason = " ".join(str(error).split())
+        raise NervecodeError(
+            f"data: {name} could not be downloaded ({reason}); with its files in a folder: "
+            f"nervecode data fetch {name} --from DIR"
+        ) from None

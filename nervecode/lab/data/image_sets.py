@@ -25,7 +25,8 @@ def dtd(argument: str = "") -> ImageDataset:
 
 def places365(argument: str = "") -> ImageDataset:
     """36,500 photographs of places, the validation part; without labels."""
-    return ImageDataset(_unlabelled(_home("places365") / "val_256"))
+    pictures = images_below(_home("places365") / "val_256")
+    return ImageDataset(ImageFiles.listed((path, -1) for path in pictures))
 
 
 def tiny_imagenet(argument: str = "") -> ImageDataset:
@@ -93,10 +94,6 @@ def sub_folders(root: Path) -> list[Path]:
 def _home(name: str) -> Path:
     require([name])
     return Path(locate(name).where)
-
-
-def _unlabelled(root: Path) -> ImageFiles:
-    return ImageFiles.listed((path, -1) for path in images_below(root))
 
 
 def _numbered(pairs: list[tuple[Path, str]]) -> ImageFiles:

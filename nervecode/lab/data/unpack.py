@@ -108,24 +108,20 @@ def _workplace(name: str, archives: Archives) -> Iterator[Path]:
 
 def _downloads(name: str, archives: Archives, folder: Path) -> Iterator[tuple[Path, Download]]:
     """Each file, downloaded with progress on standard error, its MD5 checked."""
-    for download in archives.downloads:
-        yield _downloaded(name, download, folder), download
-
-
-def _downloaded(name: str, download: Download, folder: Path) -> Path:
     from torchvision.datasets.utils import download_url
 
-    try:
-        # torchvision may print; standard output is for results.
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            download_url(download.url, folder, download.name, download.md5)
-    except Exception as error:  # urllib, http.client and torchvision each raise their own
-        reason = " ".join(str(error).split())
-        raise NervecodeError(
-            f"data: {name} could not be downloaded from {download.url} ({reason}); with that file "
-            f"in a folder: nervecode data fetch {name} --from DIR"
-        ) from None
-    return folder / download.name
+    for download in archives.downloads:
+        try:
+            # torchvision may print; standard output is for results.
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+                download_url(download.url, folder, download.name, download.md5)
+        except Exception as error:  # urllib, http.client and torchvision each raise their own
+            reason = " ".join(str(error).split())
+            raise NervecodeError(
+                f"data: {name} could not be downloaded from {download.url} ({reason}); with that "
+                f"file in a folder: nervecode data fetch {name} --from DIR"
+            ) from None
+        yield folder / download.name, download
 
 
 def _given(name: str, archives: Archives, source: Path) -> list[tuple[Path, Download]]:

@@ -70,7 +70,8 @@ def find_source(name: str) -> CodeFile | None:
     """
     if not is_user_code(name):
         return None
-    _check_form(name)
+    if wrong := fault(name):
+        raise InputError(f"model.name: {wrong}")
     module = name.split(":")[1]
     places = _places()
     spec = module_spec(module, places)
@@ -148,11 +149,6 @@ def module_spec(module: str, places: list[str]) -> ModuleSpec | None:
             return None
         path = list(spec.submodule_search_locations or ())
     return spec
-
-
-def _check_form(name: str) -> None:
-    if wrong := fault(name):
-        raise InputError(f"model.name: {wrong}")
 
 
 def _imported(name: str, file: Path) -> ModuleType:
