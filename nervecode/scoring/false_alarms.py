@@ -16,9 +16,9 @@ from numbers import Integral
 import torch
 
 from nervecode.errors import InputError
+from nervecode.rates import ROUNDING, check_rate
 
 CONFIDENCE = 0.95  # of the rates that are shown
-ROUNDING = 1e-9  # what alpha (n + 1) may lack of a whole number
 STEPS = 60  # of the bisections, which halve an interval of length 1
 
 
@@ -138,13 +138,4 @@ def _check(n: object, **fractions: float) -> None:
     if not isinstance(n, Integral) or n < 1:
         raise InputError(f"calibration inputs: found {n!r}, allowed: a whole number, 1 or more")
     for name, value in fractions.items():
-        if not is_within(value):
-            raise InputError(f"{name}: found {value!r}, allowed: between 0 and 1")
-
-
-def is_within(fraction: object, least: float = 0.0) -> bool:
-    """Whether something is a number above 0, of at least `least`, and below 1."""
-    try:
-        return 0 < fraction < 1 and fraction >= least  # type: ignore[operator]
-    except (TypeError, ValueError, RuntimeError):  # no number, or several
-        return False
+        check_rate(name, value)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.scoring.false_alarms import ROUNDING, is_within
+from nervecode.rates import check_rate, largest_selected
 
 
 def select(p_values: Tensor, rate: float) -> Tensor:
@@ -31,7 +30,7 @@ def select(p_values: Tensor, rate: float) -> Tensor:
     Raises:
         InputError: no tensor, another shape, p-values outside [0, 1], or a rate outside (0, 1).
     """
-    check_rate(rate)
+    check_rate("false-discovery rate", rate)
     if not isinstance(p_values, Tensor):
         raise InputError(f"p-values: found {type(p_values).__name__}, allowed: a tensor (m,)")
     if p_values.ndim != 1:
@@ -41,14 +40,6 @@ def select(p_values: Tensor, rate: float) -> Tensor:
     outside = (p < 0) | (p > 1)
     if outside.any():
         raise InputError(f"p-values: found {float(p[outside][0])}, allowed: 0 to 1, or NaN")
-    ordered = p.masked_fill(unknown, torch.inf).sort().values
-    ranks = torch.arange(1, len(p) + 1, dtype=p.dtype, device=p.device)
-    passed = ordered * (~unknown).sum() <= rate * ranks * (1 + ROUNDING)  # p = k/(n + 1) is rounded
-    threshold = ordered.where(passed, -torch.inf).amax() if len(p) else ordered.sum()
-    return (p <= threshold) | unknown
-
-
-def check_rate(rate: float) -> None:
-    """Refuse a false-discovery rate outside (0, 1)."""
-    if not is_within(rate):
-        raise InputError(f"false-discovery rate: found {rate!r}, allowed: between 0 and 1")
+    values, counts = p[~unknown].unique(return_counts=True)
+    largest = largest_selected(dict(zip(values.tolist(), counts.tolist(), strict=True)), rate)
+    return (p <= largest) | unknown

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.scoring.false_alarms import is_within, rank_of
+from nervecode.rates import check_rate
+from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.mondrian import ALL, Mondrian, check_weights, is_class
 from nervecode.scoring.over_layers import OVER_LAYERS, remark_on, stack_layers
 from nervecode.scoring.p_values import COMBINERS
@@ -128,8 +129,7 @@ class LayerCalibration:
         Raises:
             InputError: an alpha outside (0, 1), or a class where p-values are of all inputs.
         """
-        if not is_within(alpha):
-            raise InputError(f"threshold alpha: found {alpha!r}, allowed: between 0 and 1")
+        check_rate("threshold alpha", alpha)
         if predicted is not None and not (self.by_class and is_class(predicted)):
             allowed = "a class from 0 on" if self.by_class else "None without by_class"
             raise InputError(f"threshold predicted: found {predicted!r}, allowed: {allowed}")

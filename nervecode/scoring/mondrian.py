@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.scoring.false_alarms import ROUNDING
+from nervecode.rates import ROUNDING
 from nervecode.scoring.percentiles import ALPHA, number_below
 
 OWN = math.ceil(1 / ALPHA) - 1  # calibration inputs that a class needs for p-values of its own

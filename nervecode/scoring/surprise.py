@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError, NotReadyError, did_you_mean
-from nervecode.scoring.false_alarms import alpha_within, is_within, rounded_up
+from nervecode.rates import is_within
+from nervecode.scoring.false_alarms import alpha_within, rounded_up
 
 
 class Calibrated(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from nervecode.errors import InputError
 from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.scorer import Scorer
+from nervecode.rates import check_rate
 from nervecode.scoring.false_alarms import CONFIDENCE, alpha_within, promise, rounded_up
 
 ALPHA = 0.05  # the rate of false alarms where none is asked for
@@ -54,8 +55,8 @@ class FlagRule:
         """
         rates = {"--alpha": self.rate, "--confidence": self.confidence, "--fdr": self.fdr}
         for option, rate in rates.items():
-            if rate is not None and not 0 < rate < 1:
-                raise InputError(f"{option}: found {rate}, allowed: between 0 and 1")
+            if rate is not None:
+                check_rate(option, rate)
         if self.fdr is None:
             return
         for option, other in (("--alpha", self.alpha), ("--confidence", self.confidence)):

@@ -8,8 +8,9 @@ from pathlib import Path
 from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.output import check_output, write_scored
 from nervecode.lab.inference.scored import Scored, Summary, some
-from nervecode.lab.inference.selection import check_rate, selected
+from nervecode.lab.inference.selection import selected
 from nervecode.lab.inference.shards import check_shards, read_chunks
+from nervecode.rates import check_rate
 
 
 def merge_shards(
@@ -29,7 +30,7 @@ def merge_shards(
     """
     check_output(output, force=force)
     if fdr is not None:
-        check_rate(fdr)
+        check_rate("--fdr", fdr)
     paths = check_shards(shards)
     summary = Summary()
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nervecode.errors import InputError
 from nervecode.lab.inference.scored import Scored
+from nervecode.rates import largest_selected
 
 Chunks = Callable[[], Iterable[Scored]]
 
@@ -30,9 +31,9 @@ def selected(chunks: Chunks, rate: float) -> Iterator[Scored]:
     for chunk in unpooled(chunks()):
         values, numbers = np.unique(chunk.p_value[~np.isnan(chunk.p_value)], return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    threshold = threshold_of(counts, rate)
+    largest = largest_selected(counts, rate)
     for chunk in chunks():
-        yield replace(chunk, flag=~(chunk.p_value > threshold))  # what is not valid is flagged too
+        yield replace(chunk, flag=~(chunk.p_value > largest))  # what is not valid is flagged too
 
 
 def unpooled(chunks: Iterable[Scored]) -> Iterator[Scored]:
@@ -54,19 +55,3 @@ def unpooled(chunks: Iterable[Scored]) -> Iterator[Scored]:
                 "allowed: --fdr without --by-class"
             )
         yield chunk
-
-
-def threshold_of(counts: Counter[float], rate: float) -> float:
-    """The largest p-value that is selected, from how often each of them comes; 0 for none."""
-    total, rank, threshold = counts.total(), 0, 0.0
-    for p_value in sorted(counts):
-        rank += counts[p_value]
-        if p_value * total <= rate * rank:
-            threshold = p_value
-    return threshold
-
-
-def check_rate(rate: float) -> None:
-    """Refuse a false-discovery rate outside (0, 1)."""
-    if not 0 < rate < 1:
-        raise InputError(f"--fdr: found {rate}, allowed: between 0 and 1")

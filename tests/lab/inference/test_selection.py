@@ -33,6 +33,16 @@ def test_chunks_leave_no_trace(size: int, rate: float) -> None:
     assert flags[[5, 77]].all() and (rate < 0.1 or flags[0])
 
 
+def test_a_p_value_that_equals_the_rate_but_for_rounding_is_selected() -> None:
+    """Of 12 inputs and 19 of calibration: 12 x 0.05 = 0.3 x 2, which floats do not say."""
+    p = np.array([1, 1, 3, 4, 7, 9, 11, 13, 15, 17, 19, 20]) / 20
+    assert p[0] * 12 > 0.3 * 2
+    chunks = [scored(p[:5]), scored(p[5:])]
+    flags = np.concatenate([chunk.flag for chunk in selected(lambda: chunks, 0.3)])
+    assert flags.tolist() == [True, True] + [False] * 10
+    assert select(torch.from_numpy(p), 0.3).tolist() == flags.tolist()
+
+
 def test_nothing_to_select_from() -> None:
     assert not next(selected(lambda: [scored(np.ones(3))], 0.9)).flag.any()
     assert list(selected(list, 0.5)) == []
