@@ -91,6 +91,26 @@ def brief(error: BaseException, limit: int = 200) -> str:
     return line if len(line) <= limit else f"{line[:limit]}…"
 
 
+def first_line(error: BaseException) -> str:
+    r"""The first line of an error's message that says something; its kind where none does.
+
+    >>> first_line(ValueError("\n  no such key\nTraceback"))
+    'no such key'
+    >>> first_line(ValueError())
+    'ValueError'
+    """
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+
+
+def one_line(error: BaseException) -> str:
+    r"""The whole message of an error in one line; its kind where it has none.
+
+    >>> one_line(ValueError("no such\n  key"))
+    'no such key'
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name that is most like one, capitals aside before all; None where none is."""
     names = sorted(allowed)

@@ -1,8 +1,8 @@
-"""Tails of errors about unknown names."""
+"""Tails of errors about unknown names, and errors of others in one line."""
 
 from __future__ import annotations
 
-from nervecode.errors import MOST, did_you_mean
+from nervecode.errors import MOST, did_you_mean, first_line, one_line
 
 
 def test_of_many_names_those_most_alike_are_listed() -> None:
@@ -18,3 +18,10 @@ def test_of_many_names_those_most_alike_are_listed() -> None:
     assert len(names) == MOST
     assert {"head.weight", "head.bias"} <= set(names) <= set(many)
     assert did_you_mean("x", []) == "Allowed: (none)"
+
+
+def test_an_error_in_one_line_is_never_empty() -> None:
+    assert first_line(OSError("\n \n  first \r\nsecond")) == "first"
+    assert one_line(OSError("\n first \r\n\tsecond ")) == "first second"
+    for silent in (RuntimeError(), RuntimeError(""), RuntimeError(" \n\n")):
+        assert first_line(silent) == one_line(silent) == "RuntimeError"

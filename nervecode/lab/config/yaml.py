@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from nervecode.errors import InputError
+from nervecode.errors import InputError, one_line
 from nervecode.files import absent
 
 MAX_BYTES = 128 << 10  # of a file: a config has some two thousand
@@ -94,8 +94,7 @@ def parse_value(text: str, source: str) -> Any:
         _check(text)
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        message = " ".join(str(error).split())
-        raise InputError(f"{source}: not valid YAML: {message}") from None
+        raise InputError(f"{source}: not valid YAML: {one_line(error)}") from None
 
 
 def _check(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from nervecode.errors import InputError, NervecodeError, need_extra
+from nervecode.errors import InputError, NervecodeError, first_line, need_extra
 from nervecode.files import absent, sha256
 from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.images import RULE
@@ -144,7 +144,7 @@ class GraphScorer(Scorer):
         try:
             values = self.session.run(outputs, given)
         except Exception as error:  # ONNX Runtime raises errors of its own
-            raise NervecodeError(f"{self.path}: cannot be run ({_line(error)})") from None
+            raise NervecodeError(f"{self.path}: cannot be run ({first_line(error)})") from None
         return dict(zip(outputs, map(np.asarray, values), strict=True))
 
 
@@ -158,7 +158,9 @@ def _opened(path: Path) -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises errors of its own
-        raise InputError(f"{path}: not a readable ONNX file ({_line(error)}); {MAKE}") from None
+        raise InputError(
+            f"{path}: not a readable ONNX file ({first_line(error)}); {MAKE}"
+        ) from None
 
 
 def _width(path: Path, session: InferenceSession) -> Any:
@@ -219,8 +221,3 @@ def _input(path: Path, session: InferenceSession) -> tuple[str, tuple[int, ...]]
             "export with dynamic_batch=True"
         )
     return name, tuple(shape)
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0].strip() if lines else type(error).__name__

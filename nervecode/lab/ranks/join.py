@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from nervecode.errors import NervecodeError
+from nervecode.errors import NervecodeError, first_line
 from nervecode.lab.machine.interrupt import Interrupted
 from nervecode.lab.ranks.job import CurrentJob, Job
 from nervecode.lab.ranks.link import Link, PeerLost, name_here
@@ -69,7 +69,7 @@ def _store(rank: int, world: int) -> Store:
         raise NervecodeError(
             f"rendezvous: rank {rank} of {world} waited {patience:g} s for the others at "
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({RENDEZVOUS_TIMEOUT} sets "
-            f"how long): {str(error).splitlines()[0]}"
+            f"how long): {first_line(error)}"
         ) from None
     return PrefixStore("nervecode", store)
 

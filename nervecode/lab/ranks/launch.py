@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from nervecode.errors import InputError, NervecodeError
+from nervecode.errors import InputError, NervecodeError, first_line
 from nervecode.lab.ranks.place import LAUNCHED, RENDEZVOUS_TIMEOUT, seconds
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def launch(arguments: Sequence[str], *, nproc: int, nnodes: int, rdzv: str | Non
             raise NervecodeError(
                 f"rendezvous: {nnodes} machines did not meet at {rdzv} within "
                 f"{seconds(RENDEZVOUS_TIMEOUT):g} s ({RENDEZVOUS_TIMEOUT} sets how long): "
-                f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+                f"{first_line(error)}"
             ) from None
     return 0
 

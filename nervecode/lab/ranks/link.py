@@ -18,7 +18,7 @@ from typing import Any
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from nervecode.errors import NervecodeError
+from nervecode.errors import NervecodeError, first_line
 
 BEAT = 1.0  # seconds between two signs of life
 GRACE = 6.0  # seconds that a rank has to end by itself once the job is over
@@ -103,7 +103,7 @@ class Link:
         before, deadline = self._signs(), time.monotonic() + 3 * BEAT
         while (cause := self._cause()) is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        suspect = self._suspect(before) or f"another rank does not answer: {_first_line(error)}"
+        suspect = self._suspect(before) or f"another rank does not answer: {first_line(error)}"
         return PeerLost(cause or self.declare(suspect))
 
     def _suspect(self, before: dict[int, dict[str, Any]]) -> str:
@@ -188,8 +188,4 @@ def _name(rank: int, sign: dict[str, Any]) -> str:
 
 
 def _no_store(error: Exception) -> str:
-    return f"the process that holds the job together is gone ({_first_line(error)})"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return f"the process that holds the job together is gone ({first_line(error)})"

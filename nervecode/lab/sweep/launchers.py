@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import InputError, did_you_mean, need_extra
+from nervecode.errors import InputError, did_you_mean, need_extra, one_line
 
 PAUSE = 0.1  # seconds between two looks at what runs
 PATIENCE = 60.0  # seconds that a process has to save what it does and end
@@ -199,7 +199,7 @@ def _slurm_executor(pool: Pool) -> Any:
             **{"name": "nervecode", "slurm_array_parallelism": pool.jobs, **options}
         )
     except (NameError, ValueError, TypeError, AssertionError) as error:
-        raise InputError(f"--launcher-option: {' '.join(str(error).split())}") from None
+        raise InputError(f"--launcher-option: {one_line(error)}") from None
     return executor
 
 
@@ -210,7 +210,7 @@ def _ray_call(options: Mapping[str, Any]) -> tuple[Any, Any]:
     try:
         return engine, engine.remote(**{"num_cpus": 1, "max_retries": 0, **own})(_call)
     except (ValueError, TypeError) as error:
-        raise InputError(f"--launcher-option: {' '.join(str(error).split())}") from None
+        raise InputError(f"--launcher-option: {one_line(error)}") from None
 
 
 def _call(words: list[str], log: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import ArtifactError
+from nervecode.errors import ArtifactError, one_line
 from nervecode.lab.results.rows import GROUPS, group_means, headlines, over_seeds, read_rows
 from nervecode.lab.results.table import Table
 from nervecode.lab.run.directory import RunDir
@@ -56,7 +56,7 @@ def state_of(cell: Cell, folder: Path) -> State:
             return State("gate failed", f"accuracy below {required:g}", accuracy)
         return State("done", "", accuracy, _figures(run, cell.seed))
     except ArtifactError as error:
-        return State("damaged", " ".join(str(error).split()))
+        return State("damaged", one_line(error))
 
 
 def _unfinished(run: RunDir) -> State:

@@ -195,6 +195,21 @@ def test_ranks_that_never_come_are_not_waited_for_forever() -> None:
     assert time.monotonic() - began < 60
 
 
+def test_a_meeting_that_fails_without_a_word_is_told_by_its_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("nervecode.lab.ranks.join.rendezvous", refuse)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    told = r"rank 0 of 2 waited .* at 127\.0\.0\.1:1 .*: RuntimeError$"
+    with pytest.raises(NervecodeError, match=told), joined():
+        pass
+
+
 # What cannot be divided
 
 
