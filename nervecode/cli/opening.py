@@ -36,6 +36,7 @@ def open_run(
     """
     from nervecode.lab.config.packages import recalling
     from nervecode.lab.ranks.job import check_batch
+    from nervecode.lab.run.directory import read_config
     from nervecode.lab.run.shared import create_shared, open_shared
     from nervecode.lab.stages.bench import prepare
 
@@ -57,7 +58,7 @@ def open_run(
     if preset is not None or config is not None:
         raise InputError(f"{command}: give RUN alone, or --preset NAME, or --config FILE")
     opened = open_shared(run)
-    assert opened.config is not None  # damaged, it is an artifact's error and not the user's
+    read_config(opened)  # damaged, it is an artifact's error and not the user's
     path = opened.root / "config.yaml"
     with recalling(opened.meta.get("packages", {})):
         new = options.resolve_options(None, path, seeds, device, override, **given).config

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from PIL import Image
 
 from nervecode.lab.config.resolve import resolve
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed
 from nervecode.lab.sweep.cells import Cell, write_sweep
 
@@ -420,3 +423,14 @@ def test_a_message_of_many_problems_has_a_line_for_each(
         ["command line", "bench.accuracy_gate"], ["command line", "seeds"],
         ["three.yaml", "model.name"], ["three.yaml", "train.epochs"], ["three.yaml", "train.lr"],
     ]  # fmt: skip
+
+
+def test_a_damaged_config_is_the_runs_fault_without_assertions_too(
+    tiny_file: Path, tmp_path: Path
+) -> None:
+    run = RunDir.create(resolve(file=tiny_file).config, tmp_path, command="test")
+    (run.root / "config.yaml").unlink()
+    command = [sys.executable, "-O", "-m", "nervecode", "bench", str(run.root)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 4
+    assert "config.yaml: is missing or damaged" in found.stderr

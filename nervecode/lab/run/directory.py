@@ -68,17 +68,8 @@ class RunDir:
 
     @cached_property
     def config(self) -> Config:
-        """The resolved config of the run."""
-        path = self.root / "config.yaml"
-        if self.recorded(path) and not self.is_whole("config.yaml"):
-            raise ArtifactError(
-                f"{path}: is missing or damaged (its SHA-256 is not the one in meta.json); "
-                "put a copy back, or begin a new run"
-            )
-        try:
-            return load_config(path)
-        except InputError as error:
-            raise ArtifactError(f"{path}: is missing or damaged ({error})") from None
+        """The resolved config of the run, raises as `read_config`."""
+        return read_config(self)
 
     def recorded(self, path: Path) -> str | None:
         """The SHA-256 of a file when it was written; None for a file that the run did not write."""
@@ -224,6 +215,24 @@ class RunDir:
                 self.log("takeover", owner=name_of(gone))
             _tidy(self.root)
             yield
+
+
+def read_config(run: RunDir) -> Config:
+    """The resolved config of a run, from its file.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    path = run.root / "config.yaml"
+    if run.recorded(path) and not run.is_whole("config.yaml"):
+        raise ArtifactError(
+            f"{path}: is missing or damaged (its SHA-256 is not the one in meta.json); "
+            "put a copy back, or begin a new run"
+        )
+    try:
+        return load_config(path)
+    except InputError as error:
+        raise ArtifactError(f"{path}: is missing or damaged ({error})") from None
 
 
 def refuse_links(path: Path, root: Path) -> None:
