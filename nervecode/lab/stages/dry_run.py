@@ -9,16 +9,15 @@ import torch
 
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.splits import build_splits
-from nervecode.lab.machine.device import choose_device, seed_everything
+from nervecode.lab.machine.device import choose_device
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import build_signals
-from nervecode.lab.models.weights import begin
-from nervecode.lab.schema import Config
+from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.trainer.augment import Augmentation
 from nervecode.lab.trainer.batches import check_training
+from nervecode.lab.trainer.build import build_trainer
 from nervecode.lab.trainer.frozen import is_frozen
 from nervecode.lab.trainer.trainer import Trainer
 
@@ -54,26 +53,20 @@ def dry_run(config: Config) -> Estimate:
     """Build data, model and signals of a config, run a few steps, and estimate."""
     device = choose_device(config.device)
     splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
-    seed_everything(config.seeds[0])
-    model = build_model(config.model, splits.train, splits.num_classes).to(device)
-    begin(config.model, model)
-    check_training(model, config.train, splits.train.inputs.to(device))
-    learned = build_signals(config, model, recipe="v0_1_1")
-    fitted = build_signals(config, model, recipe="bits")
-    trainer = Trainer(
-        model, learned, config.train, splits.train, seed=config.seeds[0], device=device
-    )
+    trainer = build_trainer(config, splits, config.seeds[0], device=device)
+    model = trainer.model
+    check_training(model, config.train, trainer.inputs)
+    signals = {**trainer.signals, **build_signals(config, model, recipe="bits")}
     seconds = _seconds_per_seed(trainer) * len(config.seeds)
     parameters = sum(p.numel() for p in model.parameters())
     parts = {"id_train": splits.train, **splits.evaluated()}
     data_bytes = sum(part.inputs.nbytes for part in parts.values())
     samples = sum(map(len, parts.values()))
     kept = _bytes_per_sample(model, splits.train) * samples
-    layers = {**learned, **fitted}["nervecode"].layer_names
     return Estimate(
         device=str(device),
         parameters=parameters,
-        layers=layers,
+        layers=signals[PRIMARY].layer_names,
         split_sizes={name: len(part) for name, part in parts.items()},
         train_seconds=seconds,
         memory_mb=(data_bytes + 16 * parameters) / 1e6,

@@ -10,29 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.files import csv_text, read_json, replacing, write_json, write_text
 from nervecode.files import sha256 as file_sha256
-from nervecode.lab.data.splits import Splits
-from nervecode.lab.machine.device import seed_everything
 from nervecode.lab.machine.interrupt import deferred
-from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.foreign import foreign_classifier
-from nervecode.lab.models.signals import build_signals
 from nervecode.lab.models.user_code import find_source
-from nervecode.lab.models.weights import begin, find_weights
-from nervecode.lab.ranks.batch_norm import normalise_together
+from nervecode.lab.models.weights import find_weights
 from nervecode.lab.ranks.job import current
-from nervecode.lab.schema import Config
 from nervecode.lab.stages.checkpoint import FORMAT, pack_signals
 from nervecode.lab.stages.same_data import note_data
 from nervecode.lab.stages.trial import Trial
+from nervecode.lab.trainer.build import build_trainer
 from nervecode.lab.trainer.resume import load_training, save_training
 from nervecode.lab.trainer.trainer import Diverged, Row, Trainer
 from nervecode.layers import WrappedModel
@@ -130,22 +124,6 @@ def import_seed(trial: Trial, path: Path, *, uri: str | None, sha256: str | None
         return [run.paths.metrics(seed), run.paths.checkpoint(seed)]
 
     run.stage("train", seed, _inputs(trial), work)
-
-
-def build_trainer(config: Config, splits: Splits, seed: int, *, device: torch.device) -> Trainer:
-    """A classifier and learned signals at the start of their training, all drawn from one seed."""
-    seed_everything(seed)
-    model = build_model(config.model, splits.train, splits.num_classes)
-    begin(config.model, model)
-    normalise_together(model.to(device))
-    signals = build_signals(config, model, recipe="v0_1_1")
-    revived = [name for name in signals if config.signals[name].revive]
-    trainer = Trainer(
-        model, signals, config.train, splits.train, seed=seed, device=device, revived=revived
-    )
-    if rank := current().rank:
-        torch.manual_seed(seed + (rank << 32))  # of dropout: each rank draws its own
-    return trainer
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from nervecode.lab.results.rows import read_rows
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.shared import open_shared
 from nervecode.lab.stages.bench import guarded, prepare, run_bench, run_stages
-from nervecode.lab.stages.train import build_trainer
+from nervecode.lab.trainer.build import build_trainer
 from tests.lab.stages.test_bench import tiny
 from tests.ranks import together
 

@@ -28,6 +28,8 @@ from nervecode.lab.schema import Config
 from nervecode.lab.stages.bench import Outcome, guarded, prepare, run_bench
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.dry_run import dry_run
+from nervecode.lab.trainer.build import build_trainer
+from nervecode.lab.trainer.trainer import Trainer
 
 TINY = (
     "name=tiny", "seeds=[0]", "device=cpu", "model.width=8", "train.epochs=2",
@@ -388,6 +390,24 @@ def test_a_layer_that_the_model_lacks_is_found_before_anything_is_written() -> N
         prepare(tiny("signals.nervecode.layers=[block.0]"))
     text = "signals.nervecode.layers: 'block.0' matches no module of SmallCNN; did you mean 'block"
     assert str(caught.value).startswith(text)
+
+
+def test_a_dry_run_times_the_trainer_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[Trainer] = []
+
+    def seconds(trainer: Trainer) -> float:
+        timed.append(trainer)
+        return 1.0
+
+    monkeypatch.setattr("nervecode.lab.stages.dry_run._seconds_per_seed", seconds)
+    learned = "signals.nervecode_v0_1_1={recipe: v0_1_1, revive: true}"
+    config = tiny(learned)
+    dry_run(config)
+    splits = build_splits(config.data, limit_eval=30)
+    trainer = build_trainer(config, splits, config.seeds[0], device=torch.device("cpu"))
+    assert list(timed[0].revived) == list(trainer.revived) == ["nervecode_v0_1_1"]
+    found, expected = timed[0].model.state_dict(), trainer.model.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def test_a_dry_run_counts_what_a_run_would_use() -> None:

@@ -12,7 +12,7 @@ from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.schema import SignalConfig
-from nervecode.lab.stages.train import build_trainer
+from nervecode.lab.trainer.build import build_trainer
 from nervecode.lab.trainer.revive import revive
 from nervecode.layers.learned_coder import LearnedCoder
 
