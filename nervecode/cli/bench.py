@@ -82,8 +82,9 @@ def bench(
         show_estimate(chosen.config)
         return
     opened, new, prepared = open_run(
-        "bench", run, preset, config, seeds, device, outdir, override, settings
-    )
+        "bench", run, preset=preset, config=config, seeds=seeds, device=device, outdir=outdir,
+        override=override, settings=settings,
+    )  # fmt: skip
     say(f"Run: {opened.root}")
     do_bench(
         opened, prepared, config=new, began=began, repair=repair,

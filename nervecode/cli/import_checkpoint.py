@@ -48,18 +48,9 @@ def import_checkpoint(
         return wanted.seeds[0] if seed is None else seed
 
     opened, new, prepared = open_run(
-        "import-checkpoint",
-        run,
-        preset,
-        config,
-        seeds,
-        device,
-        outdir,
-        override,
-        {},
-        check=check,
-        trains=False,
-    )
+        "import-checkpoint", run, preset=preset, config=config, seeds=seeds, device=device,
+        outdir=outdir, override=override, check=check, trains=False,
+    )  # fmt: skip
     say(f"Run: {opened.root}")
     with working(opened, new) as (shown, _):
         trial = Trial(opened, prepared.splits, chosen(new), prepared.device, shown)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def open_run(
     command: str,
     run: Path | None,
+    *,
     preset: str | None = None,
     config: Path | None = None,
     seeds: str | None = None,
@@ -26,7 +27,6 @@ def open_run(
     outdir: Path = Path("runs"),
     override: list[str] | None = None,
     settings: Mapping[str, Any] | None = None,
-    *,
     check: Callable[[Config, Prepared], object] = lambda config, prepared: None,
     trains: bool = True,
 ) -> tuple[RunDir, Config, Prepared]:

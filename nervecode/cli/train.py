@@ -59,8 +59,9 @@ def train(
         show_estimate(chosen.config)
         return
     opened, new, prepared = open_run(
-        "train", run, preset, config, seeds, device, outdir, override, settings
-    )
+        "train", run, preset=preset, config=config, seeds=seeds, device=device, outdir=outdir,
+        override=override, settings=settings,
+    )  # fmt: skip
     say(f"Run: {opened.root}")
     do_stage(opened, prepared, "train", config=new, track=track, notes=label)
     for seed in new.seeds:

@@ -85,9 +85,10 @@ def watch(
     from nervecode.lab.watch.job import Heard, WatchJob
 
     job = WatchJob(
-        source, calibration, run, seed, by_class, alpha, run_length, follow,
-        until_alarm=fail, restart=restart, acknowledge=acknowledge, state=state,
-        metrics=metrics, time=time_column, ids=ids, skip_bad=skip_bad,
+        source, calibration, run=run, seed=seed, by_class=by_class, alpha=alpha,
+        run_length=run_length, follow=follow, until_alarm=fail, restart=restart,
+        acknowledge=acknowledge, state=state, metrics=metrics, time=time_column, ids=ids,
+        skip_bad=skip_bad,
     )  # fmt: skip
 
     raised, status = False, _StatusLine()

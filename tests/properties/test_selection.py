@@ -29,8 +29,10 @@ def by_loop(p_values: list[Fraction], rate: Fraction) -> list[bool]:
 
 def from_files(p_values: np.ndarray, rate: float) -> list[bool]:
     n, numbers = len(p_values), np.zeros(len(p_values))
-    ids, layers = np.arange(n).astype(np.str_), np.zeros((n, 1))
-    rows = Scored(ids, numbers, numbers, p_values, None, numbers, layers, ("a",))
+    rows = Scored(
+        ids=np.arange(n).astype(np.str_), surprise=numbers, percentile=numbers, p_value=p_values,
+        prediction=numbers, by_layer=np.zeros((n, 1)), layers=("a",),
+    )  # fmt: skip
     return next(selected(lambda: [rows], rate)).flag.tolist()
 
 

@@ -98,14 +98,13 @@ class GraphScorer(Scorer):
         """Score a batch with percentile and p-value."""
         answer = self._run(inputs.inputs.numpy(), list(RANKS))
         return Scored(
-            np.array(inputs.ids),
-            answer["surprise"].astype(np.float32),
-            answer["percentile"],
-            answer["p_value"],
-            None,
-            answer["output"].argmax(1),
-            answer["by_layer"].astype(np.float32),
-            tuple(self.about.layers),
+            ids=np.array(inputs.ids),
+            surprise=answer["surprise"].astype(np.float32),
+            percentile=answer["percentile"],
+            p_value=answer["p_value"],
+            prediction=answer["output"].argmax(1),
+            by_layer=answer["by_layer"].astype(np.float32),
+            layers=tuple(self.about.layers),
         )
 
     def _smallest_alpha(self) -> float:

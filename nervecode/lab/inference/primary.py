@@ -78,15 +78,14 @@ class WrappedScorer(Scorer):
             aggregated = self.wrapped.aggregate(traces)
             prediction = logits.argmax(1)
         return Scored(
-            np.array(inputs.ids),
-            aggregated.surprise.float().cpu().numpy(),
-            aggregated.percentile.cpu().numpy(),
-            aggregated.p_value.cpu().numpy(),
-            None,
-            prediction.cpu().numpy(),
-            aggregated.by_layer.float().cpu().numpy(),
-            aggregated.layers,
-            aggregated.pooled.cpu().numpy() if self.calibration.by_class else None,
+            ids=np.array(inputs.ids),
+            surprise=aggregated.surprise.float().cpu().numpy(),
+            percentile=aggregated.percentile.cpu().numpy(),
+            p_value=aggregated.p_value.cpu().numpy(),
+            prediction=prediction.cpu().numpy(),
+            by_layer=aggregated.by_layer.float().cpu().numpy(),
+            layers=aggregated.layers,
+            pooled=aggregated.pooled.cpu().numpy() if self.calibration.by_class else None,
         )
 
 

@@ -13,7 +13,7 @@ from nervecode.errors import InputError
 SHOWN = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """N scored inputs; `by_layer` is (N, L) in bits, the other arrays are (N,).
 
@@ -25,7 +25,7 @@ class Scored:
     surprise: np.ndarray
     percentile: np.ndarray
     p_value: np.ndarray
-    flag: np.ndarray | None
+    flag: np.ndarray | None = None
     prediction: np.ndarray
     by_layer: np.ndarray
     layers: tuple[str, ...]
@@ -90,4 +90,4 @@ def _most_surprising(chunks: list[Scored]) -> Scored:
     }
     order = (-joined["surprise"]).argsort(kind="stable")[:SHOWN]
     top = {name: column[order] for name, column in joined.items()}
-    return Scored(flag=top.pop("flag", None), **top, layers=chunks[0].layers)
+    return Scored(**top, layers=chunks[0].layers)

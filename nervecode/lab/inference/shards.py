@@ -139,7 +139,7 @@ def read_chunks(path: Path) -> Iterator[Scored]:
             size = min(rows, count - start)
             taken = {name: column.take(size) for name, column in columns.items()}
             taken["percentile"] = taken["percentile"] / scale
-            yield Scored(flag=taken.pop("flag", None), **taken, layers=layers)
+            yield Scored(**taken, layers=layers)
 
 
 def _is_in_per_cent(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class WatchJob:
 
     source: str
     calibration: int | None = None
+    _: KW_ONLY
     run: Path | None = None
     seed: int | None = None
     by_class: bool = False

@@ -16,8 +16,10 @@ from nervecode.scoring import select
 
 def scored(p_values: np.ndarray) -> Scored:
     n, numbers = len(p_values), np.zeros(len(p_values))
-    ids = np.arange(n).astype(np.str_)
-    return Scored(ids, numbers, numbers, p_values, None, numbers, np.zeros((n, 1)), ("a",))
+    return Scored(
+        ids=np.arange(n).astype(np.str_), surprise=numbers, percentile=numbers, p_value=p_values,
+        prediction=numbers, by_layer=np.zeros((n, 1)), layers=("a",),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
