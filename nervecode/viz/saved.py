@@ -12,7 +12,7 @@ import numpy as np
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 from nervecode.files import check_new
 from nervecode.lab.results.tables import marks
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.directory import RunDir, chosen_seed
 from nervecode.viz.style import ID_COLOUR, ID_MARKER, SUFFIXES, colour, marker
 
 Arrays = dict[str, np.ndarray]
@@ -44,10 +44,7 @@ class Saved:
     ) -> None:
         self.run = RunDir(run)
         self.meta: dict[str, Any] = self.run.meta
-        seeds: list[int] = self.meta["seeds"]
-        self.seed = seeds[0] if seed is None else seed
-        if self.seed not in seeds:
-            raise InputError(f"seed: found {self.seed}, allowed: {', '.join(map(str, seeds))}")
+        self.seed = chosen_seed(self.run, seed, "seed")
         self.groups: dict[str, str] = self.meta.get("ood_groups", {})
         for name in ood or ():
             if name not in self.groups:

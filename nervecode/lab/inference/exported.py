@@ -10,9 +10,9 @@ from nervecode.files import check_new
 from nervecode.lab.data.images import RULE
 from nervecode.lab.data.samples import as_float
 from nervecode.lab.data.splits import Splits
-from nervecode.lab.inference.primary import chosen_seed, identity, load_primary
+from nervecode.lab.inference.primary import identity, load_primary
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.directory import RunDir, chosen_seed
 from nervecode.lab.stages.columns import read_columns
 from nervecode.layers.export import GRAPH_SUFFIXES, check_format
 

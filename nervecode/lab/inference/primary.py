@@ -16,7 +16,7 @@ from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.scorer import Scorer
 from nervecode.lab.inference.source import Inputs
 from nervecode.lab.machine.device import choose_device
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.directory import RunDir, chosen_seed
 from nervecode.lab.run.records import require_stage
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
@@ -96,19 +96,6 @@ def identity(run: RunDir, seed: int) -> dict[str, Any]:
         "calibration": run.recorded(run.paths.calibration(seed)),
         "seed": seed,
     }
-
-
-def chosen_seed(run: RunDir, seed: int | None) -> int:
-    """A seed of a run; None takes the first.
-
-    Raises:
-        InputError: a seed that the run does not have.
-    """
-    seeds = run.config.seeds
-    chosen = seeds[0] if seed is None else seed
-    if chosen not in seeds:
-        raise InputError(f"--seed: found {chosen}, allowed: {', '.join(map(str, seeds))}")
-    return chosen
 
 
 def load_primary(

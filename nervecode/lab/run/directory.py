@@ -235,6 +235,19 @@ def read_config(run: RunDir) -> Config:
         raise ArtifactError(f"{path}: is missing or damaged ({error})") from None
 
 
+def chosen_seed(run: RunDir, seed: int | None, option: str = "--seed") -> int:
+    """A seed of a run; None takes the first.
+
+    Raises:
+        InputError: a seed that the run does not have, named as its `option`.
+    """
+    seeds: list[int] = run.meta["seeds"]
+    chosen = seeds[0] if seed is None else seed
+    if chosen not in seeds:
+        raise InputError(f"{option}: found {chosen}, allowed: {', '.join(map(str, seeds))}")
+    return chosen
+
+
 def refuse_links(path: Path, root: Path) -> None:
     """Refuse a path that is, or leads through, a link below a folder.
 

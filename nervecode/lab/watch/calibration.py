@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.directory import RunDir, chosen_seed
 from nervecode.lab.watch.stored import StoredCalibration, read_calibration
 from nervecode.monitor import ClassRanks, LayerRanks, Monitor
 from nervecode.monitor.checks import as_rank
@@ -51,10 +51,7 @@ class CalibrationSet:
         if root.is_dir() and not (root / "meta.json").is_file():
             raise InputError(f"--run {root}: is no run directory: it has no meta.json")
         run = RunDir(root)
-        seeds: list[int] = run.meta["seeds"]
-        seed = seeds[0] if seed is None else seed
-        if seed not in seeds:
-            raise InputError(f"--seed: found {seed}, allowed: {', '.join(map(str, seeds))}")
+        seed = chosen_seed(run, seed)
         path = run.verified(run.paths.calibration(seed))
         stored = read_calibration(path, run.meta["primary_method"])
         n = len(next(iter(stored.surprise.values())))
