@@ -18,6 +18,7 @@ from nervecode.lab.config.packages import packages
 from nervecode.lab.machine.provenance import provenance
 from nervecode.lab.run.paths import CACHE, SHARED
 from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.schema.validation import first_problem
 
 SCHEMA_VERSION = 1
 ADDED = "added"  # in the record of a calibration: what was added, and to which run's
@@ -73,11 +74,7 @@ def read_meta(path: Path) -> Meta:
     try:
         shape = _Shape.model_validate(meta)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "document"
-        raise ArtifactError(
-            f"{path}: not the metadata of a run ({where}: {first['msg']})"
-        ) from None
+        raise ArtifactError(f"{path}: not the metadata of a run ({first_problem(error)})") from None
     if "sha256" in meta and meta["sha256"] != seal(meta):
         raise ArtifactError(f"{path}: is damaged (its SHA-256 of itself is another)")
     for name in [

@@ -37,6 +37,13 @@ def problems(values: Mapping[str, Any]) -> Config | list[Problem]:
         return [_problem(problem) for problem in error.errors()]
 
 
+def first_problem(error: ValidationError) -> str:
+    """Where the first problem of a document is, and what it is: `stages.train: Field required`."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "document"
+    return f"{where}: {first['msg']}"
+
+
 def _problem(error: Any) -> Problem:
     key = ".".join(str(part) for part in error["loc"])
     given = error.get("input")

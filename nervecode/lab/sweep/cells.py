@@ -18,6 +18,7 @@ from nervecode.lab.config.stored import config_hash
 from nervecode.lab.config.yaml import parse_value
 from nervecode.lab.run.lock import Lock
 from nervecode.lab.schema import Config, Section
+from nervecode.lab.schema.validation import first_problem
 
 FILE = "sweep.json"
 MAX_CELLS = 100_000
@@ -109,9 +110,7 @@ def read_sweep(folder: Path) -> Sweep:
     try:
         cells = tuple(_File.model_validate(read_json(path)).cells)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "document"
-        raise ArtifactError(f"{path}: is damaged ({where}: {first['msg']})") from None
+        raise ArtifactError(f"{path}: is damaged ({first_problem(error)})") from None
     for cell in cells:
         if Cell.of(cell.config, cell.seed, cell.settings).id != cell.id:
             raise ArtifactError(f"{path}: is damaged (cell {cell.id} has another config)")
