@@ -61,6 +61,11 @@ def seed_rows(run: RunDir, seed: int, groups: Mapping[str, str], gate: Gate) -> 
     return rows
 
 
+def run_rows(run: RunDir, groups: Mapping[str, str], gate: Gate) -> list[Row]:
+    """The rows of every seed of a run; `groups` has the group of each OOD set by its name."""
+    return [row for seed in run.config.seeds for row in seed_rows(run, seed, groups, gate)]
+
+
 def withhold(rows: Iterable[Row], gate: Gate) -> list[Row]:
     """The rows without their figures, each with what the gate found."""
     empty = dict.fromkeys(METRICS, "")

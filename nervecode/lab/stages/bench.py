@@ -29,7 +29,7 @@ from nervecode.lab.models.weights import begin
 from nervecode.lab.ranks.batch_norm import normalise_together
 from nervecode.lab.ranks.job import check_devices, current, local_world
 from nervecode.lab.results.codebooks import collapsed
-from nervecode.lab.results.rows import Gate, Row, gate_verdict, seed_rows, withhold, write_rows
+from nervecode.lab.results.rows import Gate, Row, gate_verdict, run_rows, withhold, write_rows
 from nervecode.lab.results.tables import markdown
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import user_code
@@ -180,7 +180,7 @@ def run_bench(
         return None
     gate = gate_verdict(run, run.config.seeds)
     groups = {ood.name: ood.group for ood in prepared.splits.ood}
-    rows = [row for seed in run.config.seeds for row in seed_rows(run, seed, groups, gate)]
+    rows = run_rows(run, groups, gate)
     withheld = not gate["passed"] and not allow_low_accuracy
     if withheld:
         rows = withhold(rows, gate)

@@ -14,7 +14,7 @@ from nervecode.lab.results.rows import (
     gate_verdict,
     is_withheld,
     read_rows,
-    seed_rows,
+    run_rows,
     withhold,
 )
 from nervecode.lab.run.directory import RunDir
@@ -69,4 +69,4 @@ def _evaluate(run: RunDir, prepared: Prepared, progress: Progress) -> list[Row]:
     run_stages(run, prepared, ("calibrate", "score"), progress=progress)
     gate = gate_verdict(run, run.config.seeds)
     groups = {ood.name: ood.group for ood in prepared.splits.ood}
-    return [row for seed in run.config.seeds for row in seed_rows(run, seed, groups, gate)]
+    return run_rows(run, groups, gate)
