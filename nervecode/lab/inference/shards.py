@@ -35,7 +35,7 @@ class Shard:
     """Part `index` of `count`, counted from 1, and what its scores depend on.
 
     Attributes:
-        units: how many units the inputs have (`nervecode.lab.inference.arrays.Source`).
+        units: how many units the inputs have (`nervecode.lab.inference.source.Source`).
         settings: plain values; equal for shards that belong together.
     """
 

@@ -167,7 +167,10 @@ def _resumed(run: RunDir) -> list[str]:
 
 
 def _meta_is_whole(run: RunDir) -> bool:
-    """To the last space, since nothing else looks after those."""
+    """Whether every byte of `meta.json` is as it was written.
+
+    Its hash of itself is of the values in it, and says nothing of the spaces between them.
+    """
     text = (run.root / META).read_text(encoding="utf-8")
     return "sha256" in run.meta and text == json_text(json.loads(text))
 
