@@ -16,7 +16,7 @@ except MissingExtraError as error:
     sys.stderr.write(f"Error: {error}\n")
     sys.exit(error.exit_status)
 
-from nervecode.lab.registry import Function  # noqa: E402 - the laboratory would refuse first
+from nervecode.lab.registry import Function  # which itself would refuse first, by its name
 
 _MODULES = {
     "layerwise": "layerwise",
