@@ -13,6 +13,7 @@ from nervecode.errors import InputError, NervecodeError
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.data import kinds, wheels
 from nervecode.lab.data import locate as locating
+from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.locate import VARIABLE, locate
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
@@ -165,6 +166,26 @@ def test_what_installs_an_absent_set_is_told(root: Path, monkeypatch: pytest.Mon
         "data: letter is absent from this environment, which lacks rdata; "
         "get it: pip install -e '.[tables]' in the checkout"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("letter", ", or put letter-recognition.data of UCI into {}/letter"),
+        ("satellite", ", or put sat.trn and sat.tst of UCI into {}/satellite"),
+        ("vehicle", ", or put xaa.dat to xai.dat of UCI into {}/vehicle"),
+        ("fortunes", ""),
+    ],
+)
+def test_what_gets_a_package_of_the_system(name: str, files: str, tmp_path: Path) -> None:
+    kind = CATALOGUE[name].kind
+    assert kind is not None
+    install, _, otherwise = kind.command(name, tmp_path).partition(", or: apt-get download ")
+    assert kind.command(name, None) == install
+    assert install.startswith("apt install ")
+    package = install.removeprefix("apt install ")
+    unpack = f"{package} && dpkg -x *.deb {tmp_path / package}"
+    assert otherwise == unpack + files.format(tmp_path)
 
 
 @pytest.mark.parametrize("name", KNOWN)
