@@ -32,6 +32,9 @@ def run_cell(
     until_eof: Annotated[
         bool, typer.Option("--until-eof", help="End when standard input ends.")
     ] = False,
+    no_plots: Annotated[
+        bool, typer.Option("--no-plots", help="Tables alone: neither plots nor the report.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Run one cell of a sweep. As `nervecode bench` runs a config; resumed where it stands.
@@ -53,7 +56,7 @@ def run_cell(
     began = time.monotonic()
     opened, config, prepared = open_run("run-cell", root)
     say(f"Run: {opened.root}")
-    do_bench(opened, prepared, config=config, began=began, repair=True)
+    do_bench(opened, prepared, config=config, began=began, repair=True, plots=not no_plots)
 
 
 def _wait_for(run: RunDir) -> None:

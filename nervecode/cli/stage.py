@@ -89,6 +89,7 @@ def do_bench(
     config: Config,
     began: float,
     repair: bool = False,
+    plots: bool = True,
     allow_low_accuracy: bool = False,
     as_json: bool = False,
     track: Sequence[str] | None = None,
@@ -108,7 +109,7 @@ def do_bench(
             shown.tell(f"again: {stage}")
         outcome = run_bench(
             run, prepared, progress=shown, allow_low_accuracy=allow_low_accuracy,
-            after=plots_and_report,
+            after=plots_and_report if plots else None,
         )  # fmt: skip
         if outcome is None:
             return
@@ -125,10 +126,9 @@ def do_bench(
 
 
 def _plots(run: RunDir, outcome: Outcome) -> list[Path]:
-    """The pictures of the rows; there are none without figures."""
-    drawn = outcome.rows and not outcome.withheld
-    names = run.meta["derived"]["plots"]["outputs"] if drawn else ()
-    return [run.root / name for name in names]
+    """The pictures of the rows; there are none without figures, or where nobody wanted any."""
+    stage = run.meta["derived"].get("plots") if outcome.rows and not outcome.withheld else None
+    return [run.root / name for name in stage["outputs"]] if stage else []
 
 
 def _show_outcome(run: RunDir, outcome: Outcome, *, as_json: bool) -> None:
@@ -142,7 +142,8 @@ def _show_outcome(run: RunDir, outcome: Outcome, *, as_json: bool) -> None:
             show_table(table)
     if plots := _plots(run, outcome):
         say(f"Plots: {plots[0].parent}")
-    say(f"Report: {run.root / 'report.html'}")
+    if "report" in run.meta["derived"]:
+        say(f"Report: {run.root / 'report.html'}")
 
 
 def _verdict(run: RunDir) -> str:

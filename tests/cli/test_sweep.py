@@ -126,6 +126,24 @@ def test_a_damaged_cell_is_repaired(cli: Cli, swept: tuple[Path, Result], tmp_pa
     assert cli("sweep", "--outdir", folder, "--launcher", "print").out == ""
 
 
+def test_a_cell_does_without_pictures(cli: Cli, swept: tuple[Path, Result], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(swept[0], folder)
+    cell = table(folder)[0]["cell"]
+    root = folder / f"tiny-{cell}"
+    drawn, rows = sorted(root.glob("plots/*")), (root / "results.csv").read_bytes()
+    shutil.rmtree(root)
+    found = cli("run-cell", folder, cell, "--no-plots")
+    assert found.status == 0
+    assert "Report:" not in found.err + found.out
+    assert (root / "results.csv").read_bytes() == rows
+    assert not (root / "plots").exists() and not (root / "report.html").exists()
+    assert cli("verify", root).status == 0
+    # They can be had later.
+    assert cli("report", root).status == 0
+    assert sorted(root.glob("plots/*")) == drawn
+
+
 def test_a_failure_is_told_and_stops_no_other(
     cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

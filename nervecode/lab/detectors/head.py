@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from nervecode.errors import InputError
 from nervecode.lab.detectors.registry import Score
 from nervecode.lab.detectors.tools import head_of, in_batches, library
 from nervecode.lab.models.classifier import Classifier
@@ -17,29 +18,42 @@ def react(train: Features, model: Classifier) -> Score:
 
     Sun, Guo and Li 2021, on the input of the head as theirs. 90th percentile.
     """
-    detector = library().ReAct(None, head_of(model), percentile=0.9)
+    detector = library().ReAct(None, head_of(model), percentile=_share(percentile))
     detector.fit_feature_maps(train.features, train.labels)
     return lambda split: detector.predict_feature_maps(split.features)
 
 
-def ash(train: Features, model: Classifier) -> Score:
+def ash(train: Features, model: Classifier, *, percentile: float) -> Score:
     """Energy after each input's smaller features are cut and the others are scaled up (ASH-S).
 
-    Djurisic et al. 2023, on pooled features as their ResNet. 65 % are cut, pytorch-ood's default:
-    their 90 % leave next to nothing of a narrow network.
+    Djurisic et al. 2023, on pooled features as their ResNet. 90 % are cut, as theirs, from 512
+    features on; of fewer 65 %, pytorch-ood's default: 90 % leave next to nothing of them.
     """
-    detector = library().ASH(None, _on_maps(model), variant="ash-s", percentile=0.65)
+    cut = _cut(percentile, train, theirs=90)
+    detector = library().ASH(None, _on_maps(model), variant="ash-s", percentile=cut)
     return lambda split: detector.predict_feature_maps(_as_maps(split))
 
 
-def scale(train: Features, model: Classifier) -> Score:
+def scale(train: Features, model: Classifier, *, percentile: float) -> Score:
     """Energy after each input's features are scaled by how few of them carry its sum.
 
-    Xu et al. 2024, on pooled features as theirs. Percentile 65, pytorch-ood's default, for the
-    reason given for `ash`; theirs is 85.
+    Xu et al. 2024, on pooled features as theirs. Percentile 85, as theirs, from 512 features on;
+    of fewer 65, pytorch-ood's default, for the reason given for `ash`.
     """
-    detector = library().SCALE(None, _on_maps(model), percentile=0.65)
+    detector = library().SCALE(None, _on_maps(model), percentile=_cut(percentile, train, theirs=85))
     return lambda split: detector.predict_feature_maps(_as_maps(split))
+
+
+def _cut(percentile: float, train: Features, *, theirs: float) -> float:
+    """The share of the features that is asked for; where that is 0, by their number."""
+    by_width = theirs if train.features.shape[1] >= WIDE else 65
+    return _share(percentile or by_width)
+
+
+def _share(percentile: float) -> float:
+    if not 0 < percentile < 100:
+        raise InputError(f"percentile: found {percentile}, allowed: between 0 and 100")
+    return percentile / 100
 
 
 def _as_maps(split: Features) -> Tensor:
@@ -61,13 +75,12 @@ def she(train: Features, model: Classifier) -> Score:
     return lambda split: detector.predict_features(split.features)
 
 
-def nci(train: Features, model: Classifier) -> Score:
+def nci(train: Features, model: Classifier, *, alpha: float) -> Score:
     """Product of the centred, unit-length features with the predicted class's weights, negated.
 
-    Liu and Qin 2025. The weight α of their term for the norm is chosen on outliers, which no split
-    here may be used for: it is pytorch-ood's 0.
+    Liu and Qin 2025. The weight α of their term for the norm is 0.0001, that of their config.
     """
-    detector = library().NCI(None, head_of(model), alpha=0.0)
+    detector = library().NCI(None, head_of(model), alpha=alpha)
     detector.fit_features(train.features)
     return lambda split: detector.predict_features(split.features)
 

@@ -46,9 +46,9 @@ def entropy(train: Features, model: Classifier) -> Score:
     return _on_logits(library().Entropy(None))
 
 
-def gen(train: Features, model: Classifier, *, gamma: float) -> Score:
+def gen(train: Features, model: Classifier, *, gamma: float, classes: int) -> Score:
     """A generalised entropy of the softmax probabilities, p^γ (1 - p)^γ.
 
-    Liu et al. 2023. γ = 0.1, over all classes.
+    Liu et al. 2023. γ = 0.1, over the 100 likeliest classes or as many as there are, as theirs.
     """
-    return _on_logits(library().GEN(None, gamma=gamma))
+    return _on_logits(library().GEN(None, gamma=gamma, M=classes))

@@ -60,7 +60,7 @@ def run_cells_of(
         if not root.exists():
             adopt(cell.config, outdir, [outdir, *folders], command=command, name=root.name)
     if due:
-        run_cells(sweep, due, noting, Pool(outdir, jobs), progress=progress)
+        run_cells(sweep, due, noting, Pool(outdir, jobs), progress=progress, plots=False)
 
 
 def attempt(names: Iterable[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:

@@ -47,6 +47,7 @@ def run_cells(
     *,
     progress: Progress,
     fail_fast: bool = False,
+    plots: bool = True,
 ) -> None:
     """Run cells and follow them as they end; one that fails is told, and does not stop the others.
 
@@ -57,10 +58,11 @@ def run_cells(
         pool: how many at a time, and the launcher's options.
         progress: told what is done.
         fail_fast: stop at the first that fails.
+        plots: whether cells draw plots and write a report behind their tables.
     """
     names = {cell.id: f"{cell.label} seed {cell.seed}" for cell in cells}
     failed = 0
-    ended = launcher([task_of(cell, sweep.folder) for cell in cells], pool)
+    ended = launcher([task_of(cell, sweep.folder, plots=plots) for cell in cells], pool)
     with sweep.claimed(), closing(ended):  # type: ignore[type-var]
         progress.start("cells", len(cells))
         for task, status in ended:
@@ -72,17 +74,18 @@ def run_cells(
                     return
 
 
-def cell_words(cell: Cell, folder: Path) -> list[str]:
-    """The words behind `nervecode` that run a cell.
+def cell_words(cell: Cell, folder: Path, *, plots: bool = True) -> list[str]:
+    """The words behind `nervecode` that run a cell, with plots and report or without.
 
     Code that this process trusts is trusted there too.
     """
-    return ["run-cell", str(folder), cell.id, *["--trust-code"] * is_trusted()]
+    options = [*["--trust-code"] * is_trusted(), *["--no-plots"] * (not plots)]
+    return ["run-cell", str(folder), cell.id, *options]
 
 
-def task_of(cell: Cell, folder: Path) -> Task:
+def task_of(cell: Cell, folder: Path, *, plots: bool = True) -> Task:
     """The command that runs a cell, on any machine that sees the folder."""
-    words = (sys.executable, "-m", "nervecode", *cell_words(cell, folder.resolve()))
+    words = (sys.executable, "-m", "nervecode", *cell_words(cell, folder.resolve(), plots=plots))
     return Task(cell.id, words, folder / "logs" / f"{cell.id}.log")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,16 +88,76 @@ def test_gen_and_odin_take_theirs(model: Classifier, seen: Features) -> None:
     torch.testing.assert_close(found, oracle.detach())
 
 
+def test_gen_takes_the_likeliest_classes(model: Classifier, seen: Features) -> None:
+    p = seen.logits.double().softmax(1).sort(dim=1, descending=True).values
+    for classes in (1, 2, 100):
+        kept = p[:, :classes]
+        found = DETECTORS["gen"](seen, model, classes=classes)(seen)
+        torch.testing.assert_close(
+            found.double(), (kept**0.1 * (1 - kept) ** 0.1).mean(1), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_nci_counts_the_length_of_the_features(model: Classifier, seen: Features) -> None:
+    weight = model.head.weight.detach()[seen.logits.argmax(1)]
+    for alpha in (0.0, 0.5):
+        centred = seen.features - seen.features.mean(0)
+        near = (centred * weight).sum(1) / centred.norm(dim=1)
+        expected = -(near + alpha * seen.features.norm(p=1, dim=1))
+        found = DETECTORS["nci"](seen, model, alpha=alpha)(seen)
+        torch.testing.assert_close(found, expected)
+
+
+def _wide(width: int) -> tuple[Any, Features]:
+    """A head of so many features, and features that are not negative."""
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(width, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(3, width, generator=generator))
+    z = torch.rand(20, width, generator=generator).square()
+    logits = head(z).detach()
+    return SimpleNamespace(head=head), Features(logits, z, (), logits.argmax(1), z)
+
+
+@pytest.mark.parametrize(("width", "pruned", "scaled"), [(511, 65, 65), (512, 90, 85)])
+def test_features_are_cut_by_their_number(width: int, pruned: int, scaled: int) -> None:
+    model, seen = _wide(width)
+    weight, bias = model.head.weight.detach().double(), model.head.bias.detach().double()
+    for name, percentile in (("ash", pruned), ("scale", scaled)):
+        found = DETECTORS[name](seen, model)(seen)
+        torch.testing.assert_close(found, DETECTORS[name](seen, model, percentile=percentile)(seen))
+        kept = width - int(np.round(width * percentile / 100))
+        for z, score in zip(seen.features.double(), found, strict=True):
+            largest = z.sort(descending=True).values[:kept]
+            factor = (z.sum() / largest.sum()).exp()
+            shaped = torch.where(z >= largest[-1], z, 0.0) if name == "ash" else z
+            energy = -(weight @ (shaped * factor) + bias).logsumexp(0)
+            assert score.item() == pytest.approx(energy.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("percentile", [-1.0, 100.0, 150.0])
+def test_no_percentile_is_one_clear_line(
+    percentile: float, seen: Features, model: Classifier
+) -> None:
+    for name in ("ash", "scale", "react"):
+        with pytest.raises(InputError, match=f"percentile: found {percentile}, allowed: between"):
+            DETECTORS[name](seen, model, percentile=percentile)
+
+
 def test_what_may_be_set_is_known_with_its_default() -> None:
     found = {name: one.options for name, one in DETECTORS.items() if one.options}
     assert found == {
         "adascale": {"p_max": 85.0},
-        "gen": {"gamma": 0.1},
+        "ash": {"percentile": 0.0},
+        "gen": {"gamma": 0.1, "classes": 100},
         "knn": {"k": 50, "normalise": True},
         "mahalanobis": {"shrinkage": 0.0},
         "mahalanobis++": {"shrinkage": 0.0},
+        "nci": {"alpha": 1e-4},
         "odin": {"temperature": 1000.0, "step": 0.0014},
+        "react": {"percentile": 90.0},
         "residual": {"axes": 0},
+        "scale": {"percentile": 0.0},
         "weiper_kld": {
             "distance": 1.8,
             "lambda_1": 2.5,

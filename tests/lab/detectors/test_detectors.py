@@ -144,7 +144,7 @@ FEATURES: dict[str, Callable[[nn.Module, nn.Linear], Any]] = {
         nn.Sequential(nn.Flatten(), head),
         percentile=0.65,
     ),
-    "nci": lambda encoder, head: library.NCI(encoder, head),
+    "nci": lambda encoder, head: library.NCI(encoder, head, alpha=1e-4),
     "fdbd": lambda encoder, head: library.fDBD(encoder, head),
     "nnguide": lambda encoder, head: library.NNGuide(encoder, head, k=10),
 }
