@@ -12,8 +12,10 @@ from nervecode.lab.detectors.tools import head_of, in_batches, library
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
+WIDE = 512  # features, from which on the authors' percentiles leave enough of them
 
-def react(train: Features, model: Classifier) -> Score:
+
+def react(train: Features, model: Classifier, *, percentile: float) -> Score:
     """Energy after features are clipped at a percentile of ID train.
 
     Sun, Guo and Li 2021, on the input of the head as theirs. 90th percentile.
