@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nervecode.viz.calibration import beta_binomial, false_alarms, p_values
-from nervecode.viz.saved import Saved, standard
+from nervecode.viz.saved import Saved
 from nervecode.viz.style import (
     ID_COLOUR,
     colour,
@@ -41,15 +41,13 @@ ALPHA = 0.05
 
 def draw(run: Path, path: Path) -> None:
     saved, inputs = Saved(run), images(run)
-    calibration = saved.layerwise("id_calibration")["surprise"]
-    centre, spread = standard(calibration)
     with styled():
         figure = new_figure(10.4, 5.2)
         grid = figure.add_gridspec(len(SETS), 2, width_ratios=[1.7, 1])
         axes = figure.add_subplot(grid[:, 0])
         for number, (split, words) in enumerate(SETS.items()):
             tone, mark = ID_COLOUR if split == "id_test" else colour(number), marker(number)
-            _line(axes, (saved.layerwise(split)["surprise"] - centre) / spread, tone, mark)
+            _line(axes, saved.deviations(split), tone, mark)
             scores = saved.scores(split)[saved.meta["primary_method"]]
             beside = figure.add_subplot(grid[number, 1])
             title = f"{words}: {100 * _flagged(saved, scores):.0f} % flagged"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from nervecode.errors import NervecodeError
 from nervecode.lab.results.statistics import auroc
 from nervecode.viz.picture import Picture, plot
-from nervecode.viz.saved import Saved, standard
+from nervecode.viz.saved import Saved
 from nervecode.viz.style import (
     DEVIATIONS,
     LINEAR,
@@ -67,9 +67,9 @@ def plot_heat(saved: Saved) -> Picture:
 def _deviations(saved: Saved) -> tuple[list[str], dict[str, np.ndarray], str]:
     """Layers, (N, L) surprise of each set in deviations of ID, and what a deviation is in bits."""
     calibration = saved.layerwise("id_calibration")
-    centre, spread = standard(calibration["surprise"])
+    spread = saved.standard[1]
     splits = {"ID test": "id_test"} | {name: f"ood_{name}" for name in saved.ood}
-    sets = {n: (saved.layerwise(s)["surprise"] - centre) / spread for n, s in splits.items()}
+    sets = {name: saved.deviations(split) for name, split in splits.items()}
     scale = (
         f"standardised on {len(calibration['surprise']):,} ID calibration inputs (1 = one "
         f"deviation; at the first layer {spread[0]:.3g} bits, at the last {spread[-1]:.3g})"

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nervecode.errors import ArtifactError
-from nervecode.lab.results.rows import Row, ranking, read_rows
+from nervecode.lab.results.rows import Row, is_withheld, ranking, read_rows
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved
 from nervecode.viz.style import new_figure
@@ -20,7 +20,7 @@ from nervecode.viz.style import new_figure
 def plot_matrix(saved: Saved) -> Picture:
     """AUROC of every method on every OOD set, mean over seeds; best of a set in bold."""
     rows = [row for row in read_rows(saved.run)["rows"] if row["ood"] in saved.ood]
-    if any(row["status"] == "not_reported" for row in rows):
+    if is_withheld(rows):
         raise ArtifactError(
             f"{saved.run.root / 'results.json'}: its figures are withheld, the gate was not "
             f"passed; `nervecode bench {saved.run.root} --allow-low-accuracy` writes them"

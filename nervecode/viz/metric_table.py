@@ -9,6 +9,7 @@ import numpy as np
 
 from nervecode.lab.results.rows import METRICS, Row, over_seeds
 from nervecode.lab.results.table import Table
+from nervecode.lab.results.tables import best_and_second
 
 # Metric -> its name in a header, and whether higher is better.
 NAMES = {
@@ -25,7 +26,7 @@ def metric_table(meta: Mapping[str, Any], rows: Sequence[Row]) -> Table:
     good = [row for row in rows if row["status"] == "ok"]
     methods = list(dict.fromkeys(row["method"] for row in good))
     values = {
-        (method, metric): 100 * np.array([r[metric] for r in good if r["method"] == method])
+        (method, metric): np.array([r[metric] for r in good if r["method"] == method])
         for method in methods
         for metric in METRICS
     }
@@ -33,11 +34,10 @@ def metric_table(meta: Mapping[str, Any], rows: Sequence[Row]) -> Table:
     body = [[m, *[_cell(values[m, metric]) for metric in METRICS]] for m in methods]
     best, second = set(), set()
     for column, metric in enumerate(METRICS, start=1):
-        # Ranks are of what is shown, so that equal figures get equal marks.
-        shown = [round(float(values[method, metric].mean()), 2) for method in methods]
-        order = sorted(set(shown), reverse=NAMES[metric][1])
-        best |= {(r, column) for r, value in enumerate(shown) if value == order[0]}
-        second |= {(r, column) for r, value in enumerate(shown) if value in order[1:2]}
+        means = [float(values[method, metric].mean()) for method in methods]
+        first, next_best = best_and_second(means, lower=not NAMES[metric][1])
+        best |= {(row, column) for row in first}
+        second |= {(row, column) for row in next_best}
     header = ["method", *[NAMES[metric][0] for metric in METRICS]]
     seeds = len({row["seed"] for row in good})
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
@@ -47,5 +47,5 @@ def metric_table(meta: Mapping[str, Any], rows: Sequence[Row]) -> Table:
 
 
 def _cell(values: np.ndarray) -> str:
-    mean, deviation = over_seeds(values)
+    mean, deviation = over_seeds(100 * values)
     return f"{mean:.2f}±{deviation:.2f}" if len(values) > 1 else f"{mean:.2f}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from nervecode.files import check_new, write_text
 from nervecode.lab.results.published import published_table
-from nervecode.lab.results.rows import read_rows
+from nervecode.lab.results.rows import is_withheld, read_rows
 from nervecode.lab.results.table import Table
 from nervecode.lab.results.tables import failures, group_table, set_table, stamp
 from nervecode.lab.run.directory import RunDir
@@ -95,7 +95,7 @@ def _context(run: RunDir) -> dict[str, Any]:
     files = run.meta["files"] | derived(run.meta)
     files.pop(PAGE, None)
     meta = run.meta | {"gate": results["gate"], "files": files}
-    withheld = any(row["status"] == "not_reported" for row in rows)
+    withheld = is_withheld(rows)
     saved, config = Saved(run.root), run.config
     return {
         "meta": meta,

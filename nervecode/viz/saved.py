@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,6 @@ from nervecode.viz.style import ID_COLOUR, ID_MARKER, SUFFIXES, colour, marker
 Arrays = dict[str, np.ndarray]
 
 TEXTS = ("layer",)  # columns that are no numbers
-
-
-def standard(surprise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(L,) mean and deviation of (N, L); a layer that is constant is not scaled."""
-    deviation = surprise.std(0, dtype=np.float64)
-    return surprise.mean(0, dtype=np.float64), np.where(deviation > 0, deviation, 1.0)
 
 
 class Saved:
@@ -62,6 +57,22 @@ class Saved:
     def layerwise(self, split: str) -> Arrays:
         """`layer_names` (L,) and `surprise` (N, L) of `id_test`, `id_calibration` or `ood_NAME`."""
         return self._npz(self.run.paths.layerwise(self.seed, split))
+
+    @cached_property
+    def standard(self) -> tuple[np.ndarray, np.ndarray]:
+        """(L,) mean and deviation of the surprise of ID calibration.
+
+        A layer that is constant is not scaled.
+        """
+        surprise = self.layerwise("id_calibration")["surprise"]
+        deviation = surprise.std(0, dtype=np.float64)
+        return surprise.mean(0, dtype=np.float64), np.where(deviation > 0, deviation, 1.0)
+
+    def deviations(self, split: str) -> np.ndarray:
+        """(N, L) surprise of a split in deviations of ID calibration from its mean."""
+        centre, spread = self.standard
+        values: np.ndarray = (self.layerwise(split)["surprise"] - centre) / spread
+        return values
 
     def scores(self, split: str) -> Arrays:
         """Method -> (N,) scores of a split."""

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from nervecode.viz.calibration import p_values
-from nervecode.viz.saved import Saved, standard
+from nervecode.viz.saved import Saved
 
 BAND = (5.0, 95.0)  # percentiles of ID calibration between which a trace is ordinary
 PIXELS = 96  # thumbnails are enlarged to about this many pixels, so that 8x8 images stay sharp
@@ -76,10 +76,8 @@ def specimens(saved: Saved, split: str) -> list[Specimen]:
 
 def standard_traces(saved: Saved, split: str) -> tuple[np.ndarray, np.ndarray]:
     """(N, L) surprise in deviations of ID calibration, and the (2, L) band of ID calibration."""
-    calibration = saved.layerwise("id_calibration")["surprise"]
-    centre, spread = standard(calibration)
-    traces = (saved.layerwise(split)["surprise"] - centre) / spread
-    return traces, np.percentile((calibration - centre) / spread, BAND, axis=0)
+    band = np.percentile(saved.deviations("id_calibration"), BAND, axis=0)
+    return saved.deviations(split), band
 
 
 def thumbnail(pixels: np.ndarray) -> str:

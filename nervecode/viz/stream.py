@@ -13,6 +13,7 @@ from nervecode.errors import InputError
 from nervecode.lab.watch.calibration import BITS, CalibrationSet
 from nervecode.lab.watch.job import Heard, WatchJob
 from nervecode.lab.watch.watcher import FLAG, P_VALUE, PREDICTION, Watcher
+from nervecode.viz.calibration import p_values
 from nervecode.viz.picture import Picture, plot
 from nervecode.viz.saved import Saved
 from nervecode.viz.style import ID_COLOUR, STYLES, colour, new_figure
@@ -113,10 +114,8 @@ def _rehearsal(saved: Saved, promise: Promise) -> Stream:
     if not saved.ood:
         raise InputError("stream: the run has no OOD set; name a scored file with --scored")
     splits, method = ("id_test", f"ood_{saved.ood[0]}"), saved.meta["primary_method"]
-    known = np.sort(saved.scores("id_calibration")[method].astype(float))
     scores = [saved.scores(split)[method] for split in splits]
-    below = known.searchsorted(np.concatenate(scores).astype(float))
-    p_values = (1 + len(known) - below) / (len(known) + 1)
+    p = p_values(saved.scores("id_calibration")[method], np.concatenate(scores))
     layerwise = [saved.layerwise(split) for split in splits]
     bits = np.concatenate([part["surprise"] for part in layerwise]).tolist()
     predicted = [0] * len(bits)
@@ -127,8 +126,8 @@ def _rehearsal(saved: Saved, promise: Promise) -> Stream:
     columns = [BITS + name for name in calibrated.layers.names]
     watcher = Watcher(calibrated, calibrated.monitor(**vars(promise), layers=True))
     stream = Stream(f"ID test, then {saved.ood[0]} from the dotted line on", len(scores[0]))
-    for p, label, row in zip(p_values.tolist(), predicted, bits, strict=True):
-        values = {P_VALUE: p, FLAG: p <= FLAGGED, PREDICTION: label}
+    for p_value, label, row in zip(p.tolist(), predicted, bits, strict=True):
+        values = {P_VALUE: p_value, FLAG: p_value <= FLAGGED, PREDICTION: label}
         watcher.take(values | dict(zip(columns, row, strict=True)), "stream")
         stream.note(watcher)
     return stream

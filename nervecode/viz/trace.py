@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from nervecode.errors import InputError
 from nervecode.viz.panels import label_panels, panels
 from nervecode.viz.picture import Picture, plot
-from nervecode.viz.saved import Saved, standard
+from nervecode.viz.saved import Saved
 from nervecode.viz.style import DEVIATIONS, deviations, name_layers
 
 BANDS = ((5, 95, "#E2E2E2"), (25, 75, "#BDBDBD"))
@@ -17,15 +17,13 @@ BANDS = ((5, 95, "#E2E2E2"), (25, 75, "#BDBDBD"))
 @plot("trace")
 def plot_trace(saved: Saved, *, sample: int | None = None) -> Picture:
     """One panel a set, with the trace of one input: the `sample`-th, or the most surprising."""
-    calibration = saved.layerwise("id_calibration")
-    layers = [str(name) for name in calibration["layer_names"]]
-    centre, spread = standard(calibration["surprise"])
-    inside = (calibration["surprise"] - centre) / spread
+    layers = [str(name) for name in saved.layerwise("id_calibration")["layer_names"]]
+    inside = saved.deviations("id_calibration")
     splits = {"ID test": "id_test"} | {name: f"ood_{name}" for name in saved.ood}
     height = 2.4 + 0.03 * max(map(len, layers))  # their names stand aslant below
     figure, drawn = panels(list(splits), width=2.3 + 0.12 * len(layers), height=height)
     for axes, (name, split) in zip(drawn, splits.items(), strict=True):
-        values = (saved.layerwise(split)["surprise"] - centre) / spread
+        values = saved.deviations(split)
         chosen = _chosen(saved, split, len(values)) if sample is None else sample
         if not 0 <= chosen < len(values):
             raise InputError(f"sample: {name} has no {chosen}, allowed: 0 to {len(values) - 1}")
