@@ -59,6 +59,7 @@ def sweep(
 
     Example: nervecode sweep digits --grid train.epochs=10,30 --seeds 0,1,2
     """
+    from nervecode.lab.machine.provenance import cores
     from nervecode.lab.sweep import launchers
     from nervecode.lab.sweep.cells import Sweep, read_sweep, write_sweep
     from nervecode.lab.sweep.run import cell_words, due_cells, require_data, run_cells
@@ -81,7 +82,7 @@ def sweep(
         return
     say(f"{len(chosen.cells)} cells in {outdir}, {len(chosen.cells) - len(due)} of them not due")
     if due:
-        pool = launchers.Pool(outdir, jobs or launchers.cores(), options)
+        pool = launchers.Pool(outdir, jobs or cores(), options)
         with progress() as shown:
             run_cells(chosen, due, start, pool, progress=shown, fail_fast=fail_fast)
     _finish(chosen, as_json)

@@ -29,6 +29,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _versions() -> dict[str, str]:
     versions = {"nervecode": __version__}  # an editable install may tell of an older one
     for package in PACKAGES:

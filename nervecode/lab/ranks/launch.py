@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nervecode.errors import InputError, NervecodeError, first_line
+from nervecode.lab.machine.provenance import cores
 from nervecode.lab.ranks.place import LAUNCHED, RENDEZVOUS_TIMEOUT, seconds
 
 if TYPE_CHECKING:
@@ -89,9 +90,8 @@ def _check(nproc: int, nnodes: int, rdzv: str | None) -> None:
 def _environment(nproc: int) -> Iterator[None]:
     """Within it, what child processes inherit; and this process, a nurse, says nothing itself."""
     before = dict(os.environ)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     os.environ[LAUNCHED] = "1"
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // nproc)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // nproc)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SAVING)
     logging.disable()

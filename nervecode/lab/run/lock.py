@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
 from nervecode.errors import NervecodeError
+from nervecode.lab.run.meta import now
 
 BEAT = 15.0  # seconds between two signs of life
 DEAD = 300.0  # seconds without one, after which an owner on another host counts as gone
@@ -45,7 +45,7 @@ class Lock:
         gone = self._clear()
         handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         self._file = os.fdopen(handle, "w", encoding="utf-8")
-        self._mine = {**_here(), "started": _now(), "token": secrets.token_hex(8)}
+        self._mine = {**_here(), "started": now(), "token": secrets.token_hex(8)}
         try:
             self._beat()
         except OSError:
@@ -133,7 +133,7 @@ class Lock:
         """Write the owner into the file that was created, wherever its name leads by now."""
         assert self._file is not None
         self._file.seek(0)
-        self._file.write(json.dumps({**self._mine, "heartbeat": _now()}))
+        self._file.write(json.dumps({**self._mine, "heartbeat": now()}))
         self._file.flush()
 
     def _read(self) -> Owner | None:
@@ -217,7 +217,3 @@ def _born(process: int) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return "dead" if fields[0] in "ZX" else fields[19]
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import InputError, did_you_mean, need_extra, one_line
+from nervecode.lab.machine.provenance import cores
 
 PAUSE = 0.1  # seconds between two looks at what runs
 PATIENCE = 60.0  # seconds that a process has to save what it does and end
@@ -145,13 +146,6 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         _slurm_executor(Pool(Path(), 1, options))
     elif name == "ray":
         _ray_call(options)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start(task: Task, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

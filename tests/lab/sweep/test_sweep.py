@@ -21,6 +21,7 @@ from nervecode.errors import ArtifactError, InputError, MissingExtraError, Nerve
 from nervecode.files import csv_text
 from nervecode.lab.config.resolve import resolve
 from nervecode.lab.config.stored import config_hash
+from nervecode.lab.machine.provenance import cores
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.sweep import launchers
 from nervecode.lab.sweep.cells import Cell, expand, grid_of, read_sweep, write_sweep
@@ -258,7 +259,7 @@ def test_no_more_run_than_may_and_they_share_the_cores(tmp_path: Path) -> None:
     assert set(ended(launchers.local(some, Pool(tmp_path, 2))).values()) == {0}
     said = [task.log.read_text().split() for task in some]
     assert max(int(count) for count, _ in said) == 2
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, launchers.cores() // 2)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // 2)))
     assert {found for _, found in said} == {threads}
 
 
