@@ -162,7 +162,7 @@ def _details(meta: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[str
 def _pictures(run: RunDir, seed: int) -> list[dict[str, str]]:
     pictures = []
     for kind, (title, alt) in PICTURES.items():
-        path = run.root / "plots" / f"{kind}_seed_{seed}.png"
+        path = run.paths.plot(kind, seed)
         if run.recorded(path):
             data = base64.b64encode(run.verified(path).read_bytes()).decode()
             seeds = (

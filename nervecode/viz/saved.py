@@ -103,7 +103,7 @@ class Saved:
             InputError: an unknown suffix, a missing folder, or a file that exists.
         """
         if output is None:
-            return self.run.root / "plots" / f"{kind}_seed_{self.seed}.png"
+            return self.run.paths.plot(kind, self.seed)
         check_new(Path(output), SUFFIXES, force=force)
         return Path(output)
 

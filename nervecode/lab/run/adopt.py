@@ -10,7 +10,7 @@ from nervecode.errors import NervecodeError
 from nervecode.files import read_json, replacing, sha256, write_json
 from nervecode.lab.run.directory import RunDir, list_runs
 from nervecode.lab.run.meta import Meta, now
-from nervecode.lab.run.paths import MANIFEST
+from nervecode.lab.run.paths import MANIFEST, stage_key
 from nervecode.lab.run.records import trained_on
 from nervecode.lab.schema import Config
 
@@ -51,7 +51,7 @@ def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
     """
     stages, manifest, imported = {}, {}, {}
     for seed, source in sources.items():
-        stage = stages[_stage(seed)] = _adopted(source.meta, seed)
+        stage = stages[stage_key("train", seed)] = _adopted(source.meta, seed)
         for name in stage["outputs"]:
             with replacing(run.root / name) as temporary:
                 shutil.copyfile(source.verified(source.root / name), temporary)
@@ -71,12 +71,12 @@ def _adopted(source: Meta, seed: int) -> Meta:
 
     What a record does not say, as older releases left it, is that of its run.
     """
-    record: Meta = source["stages"][_stage(seed)]
+    record: Meta = source["stages"][stage_key("train", seed)]
     of_run = {key: source[key] for key in MADE_WITH if key in source}
     hop = {"run_id": source["run_id"], "created": source["created"], "adopted": now()}
     return {
         **record,
-        "inputs": trained_on(source, _stage(seed)),
+        "inputs": trained_on(source, stage_key("train", seed)),
         "made_with": record.get("made_with", of_run),
         "adopted_from": [hop, *record.get("adopted_from", [])],
     }
@@ -87,7 +87,10 @@ def _sources(config: Config, folders: Iterable[Path]) -> dict[int, RunDir] | Non
     runs = [run for folder in folders if folder.is_dir() for run in list_runs(folder)]
     runs = sorted(filter(lambda run: _is_alike(run, config), runs), key=_created)
     trained = {
-        seed: run for run in runs for seed in config.seeds if _stage(seed) in run.meta["stages"]
+        seed: run
+        for run in runs
+        for seed in config.seeds
+        if stage_key("train", seed) in run.meta["stages"]
     }
     return {s: trained[s] for s in config.seeds} if len(trained) == len(config.seeds) else None
 
@@ -101,7 +104,3 @@ def _is_alike(run: RunDir, config: Config) -> bool:
 
 def _created(run: RunDir) -> str:
     return str(run.meta["created"])
-
-
-def _stage(seed: int) -> str:
-    return f"train/seed_{seed}"

@@ -30,7 +30,7 @@ from nervecode.lab.run.meta import (
     sealed,
     stage_record,
 )
-from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths
+from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths, stage_key
 from nervecode.lab.run.records import discard, forget
 from nervecode.lab.run.stale import figures, shown_in, stale, stale_files
 from nervecode.lab.schema import Config
@@ -173,7 +173,7 @@ class RunDir:
         Raises:
             ArtifactError: the stage is done, but a file that it wrote is missing or damaged.
         """
-        key = name if seed is None else f"{name}/seed_{seed}"
+        key = name if seed is None else stage_key(name, seed)
         group = "derived" if name in DERIVED else "stages"
         inputs = json.loads(json.dumps(inputs))
         before = self.meta[group].get(key, {"inputs": None, "outputs": {}})

@@ -1,4 +1,4 @@
-"""RunPaths: where the files of a run lie. They are named here alone."""
+"""RunPaths: where the files of stages lie, and what `meta.json` calls the stages of a seed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ DERIVED = ("plots", "report", "plot")
 CACHE = ("features/", "resume/")  # what lies there may be gone, but not changed
 
 
+def stage_key(name: str, seed: int) -> str:
+    """What `meta.json` calls the stage of a seed."""
+    return f"{name}/seed_{seed}"
+
+
 @dataclass(frozen=True)
 class RunPaths:
     """The files of a run, of which each stage has its own; those of `SHARED` lie beside them."""
@@ -24,6 +29,10 @@ class RunPaths:
     def columns(self) -> Path:
         """What was fitted to the columns of a table on ID train."""
         return self.root / "columns.json"
+
+    def plot(self, kind: str, seed: int) -> Path:
+        """A picture of a seed."""
+        return self.root / "plots" / f"{kind}_seed_{seed}.png"
 
     def checkpoint(self, seed: int) -> Path:
         """Weights of the classifier and of learned codebooks."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nervecode.errors import ArtifactError
 from nervecode.files import sha256
 from nervecode.lab.run.meta import Meta, hashes, open_gate, without
-from nervecode.lab.run.paths import GATE_FAILED, SHARED
+from nervecode.lab.run.paths import GATE_FAILED, SHARED, stage_key
 
 if TYPE_CHECKING:
     from nervecode.lab.run.directory import RunDir
@@ -47,7 +47,7 @@ def require_stage(run: RunDir, name: str) -> None:
         ArtifactError: it is not; the command that does it is named.
     """
     for seed in run.config.seeds:
-        if f"{name}/seed_{seed}" not in run.meta["stages"]:
+        if stage_key(name, seed) not in run.meta["stages"]:
             raise ArtifactError(
                 f"{run.root}: stage {name!r} is not done for seed {seed}; "
                 f"`nervecode bench {run.root}` does it"

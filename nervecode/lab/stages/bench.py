@@ -33,7 +33,7 @@ from nervecode.lab.results.rows import Gate, Row, gate_verdict, run_rows, withho
 from nervecode.lab.results.tables import markdown
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import user_code
-from nervecode.lab.run.paths import GATE_FAILED
+from nervecode.lab.run.paths import GATE_FAILED, stage_key
 from nervecode.lab.schema import Config
 from nervecode.lab.stages.calibrate import calibrate_seed, refuse_extended
 from nervecode.lab.stages.columns import write_columns
@@ -144,7 +144,7 @@ def run_stages(
             for place, name in enumerate(stages, start=1 + number * len(stages)):
                 progress.part(parts, place, f"seed {number + 1} of {len(seeds)}")
                 if STAGES[name](trial):
-                    _note_making(run, f"{name}/seed_{seed}", prepared)
+                    _note_making(run, stage_key(name, seed), prepared)
                 else:
                     progress.tell(f"seed {seed}: {name} was done before")
         except Diverged as error:  # the other seeds are worth having

@@ -23,6 +23,7 @@ from nervecode.lab.models.foreign import foreign_classifier
 from nervecode.lab.models.user_code import find_source
 from nervecode.lab.models.weights import find_weights
 from nervecode.lab.ranks.job import current
+from nervecode.lab.run.paths import MANIFEST, stage_key
 from nervecode.lab.stages.checkpoint import FORMAT, pack_signals
 from nervecode.lab.stages.same_data import note_data
 from nervecode.lab.stages.trial import Trial
@@ -84,7 +85,7 @@ def _inputs(trial: Trial) -> dict[str, Any]:
 
 def _done(trial: Trial) -> Mapping[str, Any]:
     """What the training of a seed depended on when it was done."""
-    record = trial.run.meta["stages"].get(f"train/seed_{trial.seed}", {"inputs": {}})
+    record = trial.run.meta["stages"].get(stage_key("train", trial.seed), {"inputs": {}})
     inputs: Mapping[str, Any] = record["inputs"]
     return inputs
 
@@ -176,7 +177,7 @@ class _Store:
 
     def _load(self, trainer: Trainer) -> list[Row]:
         run, seed, progress = self.trial.run, self.trial.seed, self.trial.progress
-        stage = f"train/seed_{seed}"
+        stage = stage_key("train", seed)
         try:
             rows = load_training(run.paths.resume(seed), trainer, self.identity)
         except ArtifactError as error:
@@ -218,7 +219,7 @@ def _write_checkpoint(
     path = trial.run.paths.checkpoint(trial.seed)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))
-    manifest_path = path.parent / "checkpoint_manifest.json"
+    manifest_path = trial.run.root / MANIFEST
     manifest = read_json(manifest_path) if manifest_path.exists() else {}
     known = {n: trial.run.recorded(path.with_name(n)) for n in manifest}  # of other seeds
     manifest = {n: about for n, about in manifest.items() if about["sha256"] == known[n]}
