@@ -20,14 +20,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from nervecode.cli.show import progress, say
+from nervecode.cli.show import complain, progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import write_text
+from nervecode.lab.machine.interrupt import Interrupted, interrupt
 from nervecode.lab.results.table import as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.collect import collect, recorded
@@ -79,6 +82,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     given = parse()
+    check_options(given)
     check_page(given)
     whole = read_plans(given)
     check_apart([plan for plan in whole if plan.settings])
@@ -105,6 +109,16 @@ def main() -> int:
     say(f"Page: {given.page}")
     lacking = any(setting.absent for some in studies for setting in some.settings)
     return 1 if absent or lacking else 0
+
+
+def check_options(given: argparse.Namespace) -> None:
+    """Refuse what would run nothing, for ever or without a word."""
+    if given.jobs < 1:
+        raise InputError(f"--jobs: found {given.jobs}, allowed: 1 or more")
+    for option in ("only", "seeds"):
+        if given.report_only and getattr(given, option):
+            told = "found with --report-only, whose page is of all that is finished"
+            raise InputError(f"--{option}: {told}; allowed: one of the two")
 
 
 def same(path: Path, other: Path) -> bool:
@@ -195,16 +209,28 @@ def without_folders(text: str, known: Iterable[Path]) -> str:
 def report(findings: Findings, given: argparse.Namespace) -> str:
     """The page of the matrix, beside its picture; its first rows go to the README."""
     plan, matrix = findings.matrix
-    lacks = len(matrix.near) < 2 if plan.settings else not findings.settings
-    if lacks:
-        name, why = next(iter(findings.failed.items()), ("", ""))
-        few = "fewer than two settings of the matrix are" if plan.settings else "no setting is"
-        raise ArtifactError(f"{given.outdir}: {few} finished; {name}: {why}")
+    if len(matrix.near) < 2 if plan.settings else not findings.settings:
+        raise ArtifactError(too_few(findings, given))
     if plan.settings:
         draw(matrix, given.page.parent / findings.picture)
     if same(given.page, PAGE):
         fill(ROOT / "README.md", as_markdown(headline(matrix)))
     return page(findings)
+
+
+def too_few(findings: Findings, given: argparse.Namespace) -> str:
+    """Why there is no page: what is finished, where its rows are, and else what is missing."""
+    needed = (
+        "two settings of the matrix with near-OOD"
+        if findings.matrix[0].settings
+        else "a finished setting"
+    )
+    told = [f"{given.page}: not written; a page needs {needed}"]
+    if names := [setting.name for setting in findings.settings]:
+        told.append(f"finished: {', '.join(names)}, with rows in {given.page.with_suffix('')}")
+    missing = given.only or ([] if names else list(findings.failed)[:1])
+    told += [f"{name}: {findings.failed[name]}" for name in missing if name in findings.failed]
+    return "; ".join(told)
 
 
 def picture(given: argparse.Namespace) -> str:
@@ -229,8 +255,21 @@ def draw(matrix: Study, path: Path) -> None:
     plot_critical_difference(matrix.ranks(), path, highlight=PRIMARY, measure=measure)
 
 
-if __name__ == "__main__":
+def command_line() -> int:
+    """The exit status of the script, whatever ends it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, interrupt)
     try:
-        sys.exit(main())
+        return main()
     except NervecodeError as error:
-        sys.exit(f"Error: {error}")
+        complain(str(error))
+        return 1
+    except Interrupted as stop:
+        again = shlex.join(["python", "scripts/study.py", *sys.argv[1:]])
+        complain(f"interrupted; `{again}` goes on where it stopped")
+        return stop.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(command_line())

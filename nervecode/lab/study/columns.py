@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ ERRORS = ("score", "near")  # of what `nervecode` is ahead in
 CELL = ("seed", "cell", "version", "commit", "finished", "accuracy", "ece", *PARTS)
 ERROR_COLUMNS = tuple(f"error_{name}" for name in ERRORS)
 COLUMNS = (*CELL, "method", "status", "reason", *ERROR_COLUMNS)
+ROUNDING = 0.01  # points
 GATE = "gate_failed"
 STATUSES = ("ok", "failed", ORACLE_STATUS)
 HINT = "put the committed file back, or remove it and run the setting again"
@@ -61,6 +62,20 @@ def check_line(where: str, line: Line) -> None:
         if line[column]:
             told = f"{column}: found {line[column]!r}, allowed with status {status}: nothing"
             raise ArtifactError(f"{where}: {told}; {HINT}")
+
+
+def check_figures(where: str, ood: str, figures: Mapping[str, float]) -> None:
+    """Refuse measures of one set, x100, that no ROC curve has, such as those in [0, 1].
+
+    To the right of FPR95 a curve is not below 95 %, which alone gives an area.
+
+    Raises:
+        ArtifactError: names the line and the column.
+    """
+    least = 0.95 * (100 - figures.get("fpr95", 100.0)) - ROUNDING
+    if figures and figures["auroc"] < least:
+        told = f"auroc {ood}: found {figures['auroc']:g}, allowed with its fpr95: from {least:.2f}"
+        raise ArtifactError(f"{where}: {told}; {HINT}")
 
 
 def check_time(where: str, line: Line) -> None:

@@ -57,7 +57,7 @@ def read_costs(path: Path) -> dict[tuple[str, str], Cost]:
     if not path.exists():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return {
                 (line["setting"], line["signal"]): Cost(
                     line["config"],

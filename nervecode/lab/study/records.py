@@ -26,6 +26,7 @@ from nervecode.lab.study.columns import (
     MEASURES,
     PARTS,
     Line,
+    check_figures,
     check_header,
     check_line,
     check_time,
@@ -115,7 +116,7 @@ def read_records(path: Path) -> list[CellRecord]:
 
 def _read(path: Path) -> list[Line]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig").rstrip("\r\n")  # what editors add
         header, *lines = csv.reader(io.StringIO(text), strict=True)
     except (OSError, ValueError, csv.Error) as error:
         raise ArtifactError(f"{path}: is damaged ({error}); {HINT}") from None
@@ -172,7 +173,9 @@ def _rows(where: str, line: Line) -> Iterator[Row]:
         row: Row = {"seed": int(line["seed"]), "ood": ood, "group": group}
         row |= {key: line[key] for key in ("method", "status", "reason")}
         measures = {"ok": MEASURES, ORACLE_STATUS: MEASURES[:1]}.get(line["status"], ())
-        yield row | {m: _number(where, line, f"{m} {rest}") / 100 for m in measures}
+        figures = {m: _number(where, line, f"{m} {rest}") for m in measures}
+        check_figures(where, rest, figures)
+        yield row | {measure: figure / 100 for measure, figure in figures.items()}
 
 
 def _errors(where: str, line: Line) -> dict[str, float]:

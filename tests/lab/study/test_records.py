@@ -36,6 +36,13 @@ def test_what_is_written_is_read_back_to_five_digits(path: Path) -> None:
     assert path.with_name("again.csv").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("end", ["", "\n\n", "\r\n\r\n\n"])
+def test_what_editors_add_changes_nothing(end: str, path: Path) -> None:
+    known = read_records(path)
+    path.write_text("\ufeff" + path.read_text().rstrip("\n") + end, encoding="utf-8")
+    assert read_records(path) == known
+
+
 def test_a_file_that_is_not_there_has_no_records(tmp_path: Path) -> None:
     assert read_records(tmp_path / "no.csv") == []
 
@@ -96,6 +103,9 @@ def test_rows_of_an_oracle_have_an_auroc_alone(path: Path) -> None:
         (",energy,ok,,0.5,1,", ",energy,failed,no room,,,",
          "line 3: auroc near near_set: found '91', allowed with status failed: nothing"),
         ("2026-01-01T", "2026-01-71T", "line 2: finished: found '2026-01-71T00:00:00+00:00', all"),
+        (",98.765,50,100,98.765,", ",0.98765,50,0.2,98.765,",
+         "line 2: auroc near near_set: found 0.98765, allowed with its fpr95: from 94.80"),
+        ("\n0,", "\n\n0,", "line 2: found 0 values, allowed: 21"),
         ("+00:00,99", ",99", "line 2: finished: found '2026-01-01T00:00:00', allowed: a time"),
         ('"', '"', None),
     ],

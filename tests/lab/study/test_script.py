@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -234,6 +238,34 @@ def trained_plan(path: Path, *more: str) -> None:
     path.write_text("\n".join([head + "settings:", *lines, *more]) + "\n")
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_interrupts_a_study_is_told_how_it_goes_on(
+    number: int,
+    status: int,
+    script: ModuleType,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(tasks: object, pool: object) -> Iterator[object]:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+        yield from ()
+
+    kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setitem(LAUNCHERS, "local", stopped)  # type: ignore[arg-type]
+    call = [*files, "--outdir", str(tmp_path / "out"), "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", call)
+    try:
+        assert script.command_line() == status
+    finally:
+        for each, handler in kept.items():
+            signal.signal(each, handler)
+    again = shlex.join(["python", "scripts/study.py", *call[1:]])
+    assert f"Error: interrupted; `{again}` goes on where it stopped" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["--trained", "--ablations"])
 def test_a_plan_of_the_side_is_run_alone(
     kind: str,
@@ -244,13 +276,15 @@ def test_a_plan_of_the_side_is_run_alone(
 ) -> None:
     side = Path(files[files.index(kind) + 1])
     trained_plan(side)
-    call = [*files, "--outdir", str(tmp_path / "out"), "--seeds", "0"]
+    call = [*files, "--outdir", str(tmp_path / "out")]
     call[2] = str(side.parent / "." / side.name)
     monkeypatch.setitem(LAUNCHERS, "local", here)
     monkeypatch.setattr(sys, "argv", [*call, "--report-only"])
-    with pytest.raises(ArtifactError, match=r"no setting is finished; one\.plain: seed 0, 1: wait"):
+    with pytest.raises(
+        ArtifactError, match=r"needs a finished setting; one\.plain: seed 0, 1: wait"
+    ):
         script.main()
-    monkeypatch.setattr(sys, "argv", call)
+    monkeypatch.setattr(sys, "argv", [*call, "--seeds", "0"])
     assert script.main() == 1  # a seed is missing
     text = Path(files[-1]).read_text()
     assert ("## Trained against post-hoc" in text) == (kind == "--trained")
@@ -311,5 +345,53 @@ def test_the_script_refuses_what_no_plan_has_and_an_empty_folder(
     with pytest.raises(InputError, match="--seeds: found 2, allowed: 0, 1"):
         script.main()
     monkeypatch.setattr(sys, "argv", [*files, "--report-only", "--outdir", str(tmp_path)])
-    with pytest.raises(ArtifactError, match=r"fewer than two settings .*; one: seed"):
+    with pytest.raises(ArtifactError, match=r"results\.md: not written; .* near-OOD; one: seed"):
         script.main()
+    Path(files[2]).write_text(SMALL.partition("settings:")[0] + "settings:\n  far: digits\n")
+    monkeypatch.setattr(sys, "argv", [*files, "--report-only", "--role", "development"])
+    with pytest.raises(ArtifactError, match=r"of the matrix with near-OOD$"):
+        script.main()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (["--jobs", "0"], "--jobs: found 0, allowed: 1 or more"),
+        (["--jobs", "-1", "--report-only"], "--jobs: found -1, allowed: 1 or more"),
+        (["--report-only", "--only", "one"], "--only: found with --report-only, whose page is of"),
+        (["--report-only", "--seeds", "0"], "--seeds: found with --report-only, whose page is of"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    call: list[str],
+    words: str,
+    script: ModuleType,
+    files: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*files, *call])
+    assert script.command_line() == 1
+    assert f"Error: {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["one", "lost"])
+def test_one_setting_alone_has_no_page_but_rows(
+    name: str,
+    script: ModuleType,
+    runs: Path,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(LAUNCHERS, "local", here)
+    call = [*files, "--outdir", str(tmp_path / "out"), "--runs", str(runs)]
+    monkeypatch.setattr(sys, "argv", [*call, "--only", name, "--seeds", "0"])
+    rows = Path(files[-1]).with_suffix("")
+    told = {
+        "one": f"near-OOD; finished: one, with rows in {rows}",
+        "lost": "near-OOD; lost: accuracy gate not passed: seed 0: ",
+    }
+    with pytest.raises(ArtifactError, match=rf"{told[name]}"):
+        script.main()
+    assert (rows / "plan" / f"{name}.csv").exists()
