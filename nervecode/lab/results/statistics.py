@@ -10,18 +10,20 @@ import numpy as np
 
 DRAWS = 1000
 LEVEL = 0.95
+FEWEST = 5  # settings, below which their drawing anew says nothing: of two, an interval is the two
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference and its 95 % interval."""
+    """A mean difference and its 95 % interval; NaN ends where too little is known for one."""
 
     mean: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        ends = "" if np.isnan(self.low) else f" [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.mean:+.2f}{ends}"
 
 
 def placements(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +85,13 @@ def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def over_settings(differences: Sequence[float], *, seed: int = 0) -> Interval:
-    """The mean of one difference per setting, and its interval when settings are drawn anew."""
+    """The mean of one difference per setting, and its interval when settings are drawn anew.
+
+    Of fewer than `FEWEST` settings the ends are NaN.
+    """
     values = np.asarray(differences, dtype=np.float64)
+    if len(values) < FEWEST:
+        return Interval(float(values.mean()), float("nan"), float("nan"))
     draws = _resampled(values, np.random.default_rng(seed))
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))

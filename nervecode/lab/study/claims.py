@@ -10,7 +10,7 @@ from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
 
-SETTINGS, SEEDS = 26, 3  # so many at least
+SETTINGS, CONFIRMATIONS, SEEDS = 26, 10, 3  # so many at least
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ def claims(study: Study) -> list[Target]:
     confirmation = Study([setting for setting in study.settings if setting.role == "confirmation"])
     tables = Study([setting for setting in study.settings if setting.kind == "tables"])
     return [
-        _wins(study.near, f"the settings, of at least {SETTINGS}", least=SETTINGS),
-        _wins(confirmation.near, "the confirmation settings"),
+        _wins(study.near, "settings", SETTINGS),
+        _wins(confirmation.near, "confirmation settings", CONFIRMATIONS),
         _lead(study, "its average is at least {} points above the best average baseline's", 2.5),
         _lead(tables, "on tables, that is at least {} points", 1.5),
         *_near(study.near),
@@ -38,8 +38,11 @@ def claims(study: Study) -> list[Target]:
     ]
 
 
-def _wins(settings: Sequence[Setting], words: str, *, least: int = 1) -> Target:
-    text = f"beats the best single baseline of the setting in at least 80 % of {words}"
+def _wins(settings: Sequence[Setting], words: str, least: int) -> Target:
+    text = (
+        "beats the best single baseline of the setting in at least 80 % of the "
+        f"{words}, of at least {least}"
+    )
     if not settings:
         return Target(text, "not run yet", None)
     wins = sum(setting.ahead(setting.best()) > 0 for setting in settings)
@@ -60,8 +63,8 @@ def _lead(study: Study, text: str, points: float, group: str | None = None) -> T
 def _near(settings: Sequence[Setting]) -> Iterator[Target]:
     texts = (
         "near is more than 1 point behind the setting's best baseline in at most 10 % of the "
-        "settings",
-        "near is more than 4 points behind in none",
+        f"settings, of at least {SETTINGS}",
+        f"near is more than 4 points behind in none, of at least {SETTINGS}",
     )
     if not settings:
         yield from (Target(text, "not run yet", None) for text in texts)
@@ -69,8 +72,9 @@ def _near(settings: Sequence[Setting]) -> Iterator[Target]:
     gaps = [(setting.ahead(setting.best("near"), "near"), setting.label) for setting in settings]
     (gap, worst), n = min(gaps), len(gaps)
     behind, far = (sum(gap < -points for gap, _ in gaps) for points in (1, 4))
-    yield Target(texts[0], f"{100 * behind / n:.0f} %, {behind} of {n}", behind <= 0.1 * n)
-    yield Target(texts[1], f"{gap:+.2f} on {worst}; {far} of {n}", far == 0)
+    few, none = (n >= SETTINGS and some <= share * n for some, share in ((behind, 0.1), (far, 0)))
+    yield Target(texts[0], f"{100 * behind / n:.0f} %, {behind} of {n}", few)
+    yield Target(texts[1], f"{gap:+.2f} on {worst}; {far} of {n}", none)
 
 
 def _combination(study: Study) -> Target:
@@ -78,12 +82,26 @@ def _combination(study: Study) -> Target:
     if not study.ran(COMBINATION):
         return Target(text, "not run yet", None)
     best = max(COMBINED.values(), key=study.average)
-    lead = study.average(COMBINATION) - study.average(best)
-    return Target(text, f"{lead:+.2f} to `{best}`", lead >= 0)
+    lead = study.ahead(best, method=COMBINATION)
+    return Target(text, f"{lead} to `{best}`", lead.mean >= 0)
 
 
 def _seeds(settings: Sequence[Setting]) -> Target:
-    whole = sum(len(setting.records) >= SEEDS and not setting.absent for setting in settings)
-    text = f"every figure with at least {SEEDS} seeds and paired intervals"
+    whole = sum(not setting.absent and _is_backed(setting) for setting in settings)
+    text = (
+        f"every figure is of at least {SEEDS} seeds, and the lead over every single baseline, in "
+        "score and near, has a paired interval"
+    )
     figure = f"in {whole} of {len(settings)} settings that have figures"
     return Target(text, figure, whole == len(settings))
+
+
+def _is_backed(setting: Setting) -> bool:
+    """Whether each method has enough seeds, and each baseline the errors of its intervals."""
+    groups = ("score", "near") if setting.has_near else ("score",)
+    return all(len(seeds) >= SEEDS for seeds in setting.scores.values()) and all(
+        group in record.errors.get(method, {})
+        for record in setting.records
+        for method in setting.baselines
+        for group in groups
+    )

@@ -8,6 +8,7 @@ import numpy as np
 
 from nervecode.lab.detectors.combination import COMBINATION, COMBINED
 from nervecode.lab.results.rows import GROUPS
+from nervecode.lab.results.statistics import FEWEST
 from nervecode.lab.results.table import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.setting import Setting
@@ -30,7 +31,7 @@ def parts(study: Study, title: str, key: Callable[[Setting], str]) -> Table:
     ]  # fmt: skip
     caption = (
         "The best baseline of each part and group, on average; intervals are for settings drawn "
-        "anew. Wins: over whichever is best in the setting."
+        f"anew, and are given from {FEWEST} settings. Wins: over whichever is best in the setting."
     )
     return Table(title, header, body, caption=caption)
 
@@ -47,7 +48,8 @@ def combinations(study: Study) -> Table:
     good = study.average(COMBINATION) >= study.average(best)
     caption = (
         f"On average `{COMBINATION}` is {'at least as good as' if good else '**worse than**'} "
-        f"its best member, `{best}`; the best row of this table is `{names[0]}`."
+        f"its best member, `{best}`: {study.ahead(best, method=COMBINATION)}; the best row of this "
+        f"table is `{names[0]}`."
     )
     return Table("Combinations", ["method", "score", *GROUPS], body, caption=caption)
 

@@ -147,10 +147,9 @@ class Setting:
         """Its standard deviation over seeds."""
         return over_seeds(self.seeds(method, group).values())[1]
 
-    def ahead(self, other: str, group: str | None = None) -> float:
-        """Points of `nervecode` above a method, over the seeds in which that has a figure."""
-        ours, theirs = self.seeds(PRIMARY, group), self.seeds(other, group)
-        return float(np.mean([ours[seed] - theirs[seed] for seed in theirs]))
+    def ahead(self, other: str, group: str | None = None, method: str = PRIMARY) -> float:
+        """Points of a method above another, over the seeds in which both have a figure."""
+        return over_common_seeds(self.seeds(method, group), self.seeds(other, group))
 
     def best(self, group: str | None = None) -> str:
         """The single baseline that `nervecode` is least ahead of."""
@@ -167,3 +166,9 @@ class Setting:
         seeds = self.seeds(other, group)
         errors = [r.errors[other][group or "score"] for r in self.records if r.seed in seeds]
         return around(self.ahead(other, group), float(np.mean(errors)))
+
+
+def over_common_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    """The mean of what one figure a seed is above another; NaN where they share no seed."""
+    both = ours.keys() & theirs.keys()
+    return float(np.mean([ours[seed] - theirs[seed] for seed in both])) if both else float("nan")

@@ -110,12 +110,13 @@ class Study:
         means = [setting.mean(method, group) for setting in self.ran(method, group)]
         return float(np.mean(means)) if means else float("nan")
 
-    def ahead(self, method: str, group: str | None = None) -> Interval:
-        """Points of `nervecode` above a method, over the settings in which that ran.
+    def ahead(self, other: str, group: str | None = None, method: str = PRIMARY) -> Interval:
+        """Points of a method above another, over the settings in which both ran.
 
         The interval is over settings, drawn anew.
         """
-        return over_settings([setting.ahead(method, group) for setting in self.ran(method, group)])
+        both = [setting for setting in self.ran(other, group) if setting.has(method, group)]
+        return over_settings([setting.ahead(other, group, method) for setting in both])
 
     def best(self, group: str | None = None) -> str:
         """The baseline that `nervecode` is least ahead of on average.

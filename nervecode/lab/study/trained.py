@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from nervecode.errors import InputError
+from nervecode.lab.results.compare import paired
+from nervecode.lab.results.statistics import Interval
 from nervecode.lab.schema import NO_LOSS, PRIMARY, Config
-from nervecode.lab.study.setting import Setting
+from nervecode.lab.study.setting import Setting, over_common_seeds
 from nervecode.lab.study.study import Study
 
 PLAIN = "cross_entropy"
@@ -22,14 +22,14 @@ Pair = tuple[str, str]
 
 
 class Lead(NamedTuple):
-    """Points of our score above the best of so many rivals."""
+    """Points of our score above the best of so many rivals, with an interval over seeds."""
 
-    points: float
+    points: Interval
     rivals: int
 
     def __str__(self) -> str:
         some = "" if self.rivals == len(RIVALS) else f" ({self.rivals} of {len(RIVALS)})"
-        return f"{self.points:+.2f}{some}"
+        return f"{self.points}{some}"
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,27 @@ class TrainedTask:
         """
         if not self.has(PLAIN, method):
             return float("nan")
-        return _over_common_seeds(*(self.by_loss[n].seeds(method, group) for n in (loss, PLAIN)))
+        return over_common_seeds(*(self.by_loss[n].seeds(method, group) for n in (loss, PLAIN)))
 
     def accuracy_gain(self, loss: str) -> float:
         """Points of accuracy above plain training."""
-        return _over_common_seeds(*(self.by_loss[n].accuracies for n in (loss, PLAIN)))
+        return over_common_seeds(*(self.by_loss[n].accuracies for n in (loss, PLAIN)))
 
     def lead(self, loss: str, rivals: Sequence[Pair]) -> Lead | None:
-        """Our score after a loss beside the best rival; None without either."""
-        theirs = [self.by_loss[n].mean(method) for n, method in rivals if self.has(n, method)]
-        if not self.has(loss) or not theirs:
+        """Our score after a loss beside the best rival, over common seeds; None without either.
+
+        The rows tell no error over inputs between two trainings: the interval is Student's, over
+        seeds, in pairs.
+        """
+        if not self.has(loss):
             return None
-        return Lead(self.by_loss[loss].mean(PRIMARY) - max(theirs), len(theirs))
+        ours = self.by_loss[loss].seeds(PRIMARY)
+        theirs = [self.by_loss[n].seeds(method) for n, method in rivals if self.has(n, method)]
+        leads = [lead for seeds in theirs if (lead := paired(ours, seeds)) is not None]
+        if not leads:
+            return None
+        least = min(leads, key=lambda lead: lead.mean)
+        return Lead(Interval(least.mean, least.low, least.high), len(leads))
 
 
 def tasks_of(study: Study) -> list[TrainedTask]:
@@ -141,8 +150,3 @@ def rivals(tasks: Sequence[TrainedTask]) -> list[Pair]:
     """What is trained so that OOD inputs stand out, with the detector that is best after it."""
     run = [loss for loss in RIVALS if any(loss in task.by_loss for task in tasks)]
     return [(loss, best_detector(tasks, loss)) for loss in run]
-
-
-def _over_common_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:
-    both = ours.keys() & theirs.keys()
-    return float(np.mean([ours[s] - theirs[s] for s in both])) if both else float("nan")

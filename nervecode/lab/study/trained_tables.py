@@ -66,7 +66,9 @@ def by_task(tasks: Sequence[TrainedTask]) -> Table:
     caption = (
         f"Near, score. Ahead: the score of `{PRIMARY}` less that of the best of "
         f"{', '.join(f'`{loss}`' for loss in RIVALS)}, or of as many of them as stand behind it. "
-        "Empty or fewer: not run, or the gate was not passed."
+        "Empty or fewer: not run, or the gate was not passed. Intervals: Student's, 95 %, over the "
+        "seeds that both have, in pairs; they do not cover the draw of inputs, since the rows tell "
+        "no error between two trainings."
     )
     return Table("Trained against post-hoc, by task", header, body, caption=caption)
 
@@ -100,8 +102,9 @@ def training_claims(tasks: Sequence[TrainedTask]) -> Iterator[Target]:
         )
         all_run = tasks if len(theirs) == len(RIVALS) else ()
         leads = [lead for task in all_run if (lead := task.lead(loss, theirs)) is not None]
-        wins = sum(lead.points > 0 for lead in leads)
-        figure = f"{wins} of {len(leads)}" if leads else "not run yet"
+        wins = sum(lead.points.mean > 0 for lead in leads)
+        clear = sum(lead.points.low > 0 for lead in leads)
+        figure = f"{wins} of {len(leads)}, {clear} clearly" if leads else "not run yet"
         if some := sum(lead.rivals < len(RIVALS) for lead in leads):
             figure += f"; in {some} beside those of them that passed the gate"
         reached = len(leads) >= TASKS and wins >= 0.8 * len(leads)

@@ -1,5 +1,7 @@
 """Statistics of a study, against scikit-learn, SciPy, brute force and Demsar's own example."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare
@@ -103,9 +105,16 @@ def test_an_interval_is_that_of_the_normal_law() -> None:
 
 
 def test_over_settings_covers_the_mean() -> None:
+    found = over_settings([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found.mean == 3
+    assert 1 <= found.low < 3 < found.high <= 5
+    assert re.fullmatch(r"\+3\.00 \[\+\d\.\d\d, \+\d\.\d\d\]", str(found))
+
+
+def test_a_few_settings_have_a_mean_and_no_interval() -> None:
     found = over_settings([1.0, 2.0, 3.0, 4.0])
-    assert found.mean == 2.5
-    assert 1 <= found.low < 2.5 < found.high <= 4
+    assert (found.mean, str(found)) == (2.5, "+2.50")
+    assert np.isnan([found.low, found.high]).all()
 
 
 # Table 6 of Demsar 2006: AUC of four versions of C4.5 on 14 data sets.

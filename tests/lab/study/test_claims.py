@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,8 @@ def test_costs_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_costs(path) == {}
     write_costs(path, costs)
     assert read_costs(path) == costs
+    path.write_text("\ufeff" + path.read_text() + "\n", encoding="utf-8")
+    assert read_costs(path) == costs
     for old, new in (("1.500", "much"), ("signal", "singal"), ("1.125\n", "")):
         write_costs(path, costs)
         path.write_text(path.read_text().replace(old, new))
@@ -117,12 +120,15 @@ def verdicts(*settings: Setting) -> list[tuple[str, bool | None]]:
     return [(claim.found, claim.reached) for claim in claims(Study(settings))]
 
 
+MANY = [setting(f"s{i}", 3.0) for i in range(16)] + [
+    setting(f"t{i}", 3.0, preset="vehicle", role=NEW) for i in range(10)
+]
+
+
 def test_all_that_is_asked_can_be_reached() -> None:
-    many = [setting(f"s{i}", 3.0) for i in range(20)]
-    many += [setting(f"t{i}", 3.0, preset="vehicle", role="confirmation") for i in range(6)]
-    assert verdicts(*many) == [
+    assert verdicts(*MANY) == [
         ("100 %, 26 of 26", True),
-        ("100 %, 6 of 6", True),
+        ("100 %, 10 of 10", True),
         ("+3.00 [+3.00, +3.00] to `energy`", True),
         ("+3.00 [+3.00, +3.00] to `energy`", True),
         ("0 %, 0 of 26", True),
@@ -131,30 +137,47 @@ def test_all_that_is_asked_can_be_reached() -> None:
         ("not run yet", None),
         ("in 26 of 26 settings that have figures", True),
     ]
-    assert verdicts(*many[1:])[0] == ("100 %, 25 of 25", False)
+    assert verdicts(*MANY[1:])[0] == ("100 %, 25 of 25", False)
+    assert verdicts(*MANY[:-1])[1] == ("100 %, 9 of 9", False)
+    assert verdicts(*MANY[1:])[4:6] == [("0 %, 0 of 25", False), ("+3.00 on s1; 0 of 25", False)]
+
+
+def unbacked(where: str) -> Setting:
+    """A setting in which a method lacks a seed, or the error of an interval."""
+    one = setting("b", 1.0)
+    first, *others = one.records
+    if where == "seed":
+        rows = [
+            {**row, "status": "failed"} if row["method"] == "knn" else row for row in first.rows
+        ]
+        return replace(one, records=[replace(first, rows=rows), *others])
+    errors = {**first.errors, "knn": {"score": 0.5}}
+    return replace(one, records=[replace(first, errors=errors), *others])
 
 
 @pytest.mark.parametrize(
     ("place", "settings", "found", "reached"),
     [
         (1, [setting("a", 1.0)], "not run yet", None),
-        (1, [setting("a", 1.0, role=NEW)] * 4 + [setting("b", -1.0, role=NEW)],
-         "80 %, 4 of 5", True),
-        (1, [setting("a", 1.0, role=NEW)] * 3 + [setting("b", 0.0, role=NEW)],
-         "75 %, 3 of 4", False),
-        (2, [setting("a", 2.4)], "+2.40 [+2.40, +2.40] to `energy`", False),
+        (1, [setting("a", 1.0, role=NEW)] * 8 + [setting("b", -1.0, role=NEW)] * 2,
+         "80 %, 8 of 10", True),
+        (1, [setting("a", 1.0, role=NEW)] * 7 + [setting("b", 0.0, role=NEW)] * 3,
+         "70 %, 7 of 10", False),
+        (2, [setting("a", 2.4)], "+2.40 to `energy`", False),
         (3, [setting("a", 1.4)], "not run yet", None),
-        (3, [setting("a", 1.4, preset="letter")], "+1.40 [+1.40, +1.40] to `energy`", False),
-        (4, [setting("a", 1.0)] * 9 + [setting("b", 9.0, near=-1.1)], "10 %, 1 of 10", True),
-        (4, [setting("a", 1.0)] * 8 + [setting("b", 9.0, near=-1.1)], "11 %, 1 of 9", False),
-        (4, [setting("a", 1.0)] * 8 + [setting("b", 9.0, near=-0.9)], "0 %, 0 of 9", True),
-        (5, [setting("a", 1.0), setting("b", 9.0, near=-4.1)], "-4.10 on b; 1 of 2", False),
-        (5, [setting("a", 1.0), setting("b", 9.0, near=-3.9)], "-3.90 on b; 0 of 2", True),
-        (6, [setting("a", 9.0, 1.9)], "+1.90 [+1.90, +1.90] to `energy`", False),
+        (3, [setting("a", 1.4, preset="letter")], "+1.40 to `energy`", False),
+        (4, [setting("a", 1.0)] * 27 + [setting("b", 9.0, near=-1.1)] * 3, "10 %, 3 of 30", True),
+        (4, [setting("a", 1.0)] * 26 + [setting("b", 9.0, near=-1.1)] * 3, "10 %, 3 of 29", False),
+        (4, [setting("a", 1.0)] * 26 + [setting("b", 9.0, near=-0.9)], "0 %, 0 of 27", True),
+        (5, [*MANY, setting("b", 9.0, near=-4.1)], "-4.10 on b; 1 of 27", False),
+        (5, [*MANY, setting("b", 9.0, near=-3.9)], "-3.90 on b; 0 of 27", True),
+        (6, [setting("a", 9.0, 1.9)], "+1.90 to `energy`", False),
         (8, [setting("a", 1.0), setting("b", 1.0, seeds=2)],
          "in 1 of 2 settings that have figures", False),
         (8, [setting("a", 1.0), setting("b", 1.0, planned=5)],
          "in 1 of 2 settings that have figures", False),
+        (8, [setting("a", 1.0), unbacked("seed")], "in 1 of 2 settings that have figures", False),
+        (8, [setting("a", 1.0), unbacked("error")], "in 1 of 2 settings that have figures", False),
     ],
 )  # fmt: skip
 def test_each_claim_can_be_missed(
@@ -168,5 +191,6 @@ def test_the_combination_is_held_against_its_best_member(combination: float, rea
     scores = {"nervecode": [0.9], "energy": [0.8], "mahalanobis": [0.7]}
     one = made("a", "digits", accuracy=[99.0],
                scores={**scores, "combo_id_zscore_equal": [combination]})  # fmt: skip
-    found = f"{100 * combination - 90:+.2f} to `nervecode`"
-    assert verdicts(one)[7] == (found, reached)
+    found = f"{100 * combination - 90:+.2f}"
+    assert verdicts(one)[7] == (f"{found} to `nervecode`", reached)
+    assert verdicts(*[one] * 5)[7] == (f"{found} [{found}, {found}] to `nervecode`", reached)

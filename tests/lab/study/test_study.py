@@ -159,7 +159,9 @@ def test_the_verdict_on_the_combination_names_the_best_row(plan: Plan, study: St
     member = max(names[:3], key=study.average)
     worse = study.average("combo_id_zscore_equal") < study.average(member)
     verdict = "**worse than**" if worse else "at least as good as"
-    said = f"is {verdict} its best member, `{member}`; the best row of this table is `{best}`."
+    lead = study.average("combo_id_zscore_equal") - study.average(member)
+    said = f"is {verdict} its best member, `{member}`: {lead:+.2f}; the best row of this table is "
+    said += f"`{best}`."
     assert said in text
 
 

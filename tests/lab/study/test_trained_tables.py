@@ -108,9 +108,9 @@ def test_the_table_tells_what_each_loss_is_worth(tasks: list[TrainedTask]) -> No
         ["`rate`", "`energy`", "80.00", "80.00"],
     ]
     assert rows[0][4:] == ["", "", "2", "95.00", "", "2.00"]
-    assert rows[3][4].startswith("+21.50 [+18.00, +25.00]")
+    assert rows[3][4] == "+21.50"
     assert rows[8][4:] == [
-        "+2.00 [+1.00, +3.00]", "+1.00 [+0.50, +1.50]", "2", "95.00", "+0.00, worst +0.00", "2.00",
+        "+2.00", "+1.00", "2", "95.00", "+0.00, worst +0.00", "2.00",
     ]  # fmt: skip
     assert rows[9][6:] == ["", "", "", ""]
 
@@ -130,8 +130,8 @@ def test_each_task_shows_who_is_ahead(tasks: list[TrainedTask]) -> None:
             "88.00, 88.00",
             "60.00, 60.00",
             "70.00, 70.00",
-            "+2.00",
-            "+3.50",
+            "+2.00 [+2.00, +2.00]",
+            "+3.50 [+3.50, +3.50]",
         ],
         [
             "vehicle",
@@ -140,8 +140,8 @@ def test_each_task_shows_who_is_ahead(tasks: list[TrainedTask]) -> None:
             "95.00, 95.00",
             "60.00, 60.00",
             "70.00, 70.00",
-            "-5.00",
-            "-4.50",
+            "-5.00 [-5.00, -5.00]",
+            "-4.50 [-4.50, -4.50]",
         ],
     ]
 
@@ -152,9 +152,36 @@ def test_a_rival_that_is_absent_from_a_task_leaves_it_to_the_others(
     plain, logit_norm, *_ = five("vowel", joint=0.93, rival=0.5)
     more = [*tasks, *tasks_of(Study([plain, logit_norm]))]
     known = ["vowel", "90.00, 90.00", "", "50.00, 50.00", "", ""]
-    assert by_task(more).body[2] == [*known, "+40.00 (1 of 3)", ""]
-    some = "2 of 3; in 1 beside those of them that passed the gate"
-    assert [claim.found for claim in training_claims(more)][2:] == [some, "1 of 2"]
+    assert by_task(more).body[2] == [*known, "+40.00 [+40.00, +40.00] (1 of 3)", ""]
+    some = "2 of 3, 2 clearly; in 1 beside those of them that passed the gate"
+    assert [claim.found for claim in training_claims(more)][2:] == [some, "1 of 2, 1 clearly"]
+
+
+def seeds_of(setting: Setting, near: dict[int, float]) -> Setting:
+    """The setting with other figures near, for some seeds alone."""
+    records = [
+        replace(record, rows=[
+            {**row, "auroc": near[record.seed]} if row["group"] == "near" else row
+            for row in record.rows
+        ])
+        for record in setting.records
+        if record.seed in near
+    ]  # fmt: skip
+    return replace(setting, records=records)
+
+
+def test_a_lead_is_paired_by_seed() -> None:
+    plain = seeds_of(trained("a", "digits", seeds=3), {0: 0.9, 1: 0.7, 2: 0.1})
+    rival = trained("b", "digits", LOGIT_NORM, seeds=3, energy=0.8)
+    (task,) = tasks_of(Study([plain, seeds_of(rival, {0: 0.85, 1: 0.67})]))
+    lead = task.lead("cross_entropy", [("logit_norm", "nervecode")])
+    assert lead is not None
+    assert lead.points.mean == pytest.approx(2.0)  # of +2.5 and +1.5
+    assert lead.points.high - lead.points.mean == pytest.approx(12.7062 * 0.5, rel=1e-4)
+    (task,) = tasks_of(Study([plain, seeds_of(rival, {0: 0.85})]))
+    lead = task.lead("cross_entropy", [("logit_norm", "nervecode")])
+    assert str(lead) == "+2.50 (1 of 3)"
+    assert task.lead("cross_entropy", [("logit_norm", "nothing")]) is None
 
 
 def test_two_settings_of_one_task_and_loss_are_refused() -> None:
