@@ -31,10 +31,10 @@ from nervecode.cli.show import complain, progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import write_text
 from nervecode.lab.machine.interrupt import Interrupted, interrupt
-from nervecode.lab.results.table import as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.collect import collect, recorded
 from nervecode.lab.study.costs import read_costs
+from nervecode.lab.study.headline import headline
 from nervecode.lab.study.plan import (
     ROLES,
     Plan,
@@ -45,7 +45,7 @@ from nervecode.lab.study.plan import (
     with_role,
 )
 from nervecode.lab.study.published import published_page
-from nervecode.lab.study.results import Findings, headline, page
+from nervecode.lab.study.results import Findings, asked_of, page
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study, attempt, run_cells_of
 from nervecode.lab.study.trained import trainings
@@ -214,7 +214,8 @@ def report(findings: Findings, given: argparse.Namespace) -> str:
     if plan.settings:
         draw(matrix, given.page.parent / findings.picture)
     if same(given.page, PAGE):
-        fill(ROOT / "README.md", as_markdown(headline(matrix)))
+        asked = [target for _, some in asked_of(findings).values() for target in some]
+        fill(ROOT / "README.md", headline(plan, matrix, asked))
     return page(findings)
 
 

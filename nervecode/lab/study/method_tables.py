@@ -1,4 +1,4 @@
-"""Method tables: every method over parts of a study, in every setting, and with its like."""
+"""Method tables: methods over parts of a study, in every setting, and with their like."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nervecode.lab.detectors.combination import COMBINATION, COMBINED
 from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.results.statistics import FEWEST
 from nervecode.lab.results.table import Table
+from nervecode.lab.results.tables import best_and_second
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
@@ -43,7 +44,7 @@ def combinations(study: Study) -> Table:
     names = sorted([m for m in names if study.ran(m)], key=study.average, reverse=True)
     body = [[f"`{m}`", *figures(study, m)] for m in names]
     if COMBINATION not in names:
-        return Table("Combinations", [], [])
+        return Table("", [], [])
     best = max(members, key=study.average)
     good = study.average(COMBINATION) >= study.average(best)
     caption = (
@@ -51,22 +52,32 @@ def combinations(study: Study) -> Table:
         f"its best member, `{best}`: {study.ahead(best, method=COMBINATION)}; the best row of this "
         f"table is `{names[0]}`."
     )
-    return Table("Combinations", ["method", "score", *GROUPS], body, caption=caption)
+    return Table("Appendix: combinations", ["method", "score", *GROUPS], body, caption=caption)
 
 
-def every(study: Study, group: str | None) -> Table:
-    """Every method in every setting."""
-    methods = [m for m in study.methods if study.ran(m, group)]
-    body = []
-    for method in methods:
-        cells = [
-            spread(setting, method, group) if setting.has(method, group) else ""
-            for setting in study.near
-        ]
-        body.append([f"`{method}`", *cells])
-    header = ["method", *[setting.label for setting in study.near]]
-    caption = "Empty: failed or not run; the reasons stand at the end."
-    return Table(f"Every method: {group or 'score'}", header, body, caption=caption)
+def best_methods(study: Study, group: str | None, rivals: int = 9) -> Table:
+    """`nervecode` and the baselines that are best on average, in every setting."""
+    order = sorted(study.rivals, key=lambda m: (study.missing(m), -study.average(m, group)))
+    methods = [PRIMARY, *[m for m in order if study.ran(m, group)][:rivals]]
+    body: list[list[str]] = []
+    best: set[tuple[int, int]] = set()
+    second: set[tuple[int, int]] = set()
+    for r, setting in enumerate(study.ran(PRIMARY, group)):
+        known = [m if setting.has(m, group) else None for m in methods]
+        cells = ["" if m is None else spread(setting, m, group) for m in known]
+        body.append([setting.label, *cells])
+        means = [None if m is None else setting.mean(m, group) / 100 for m in known]
+        for marked, places in zip((best, second), best_and_second(means), strict=True):
+            marked |= {(r, place + 1) for place in places}
+    caption = (
+        f"The {len(methods) - 1} single baselines with the highest average here, of those that "
+        "lack the fewest settings; of these columns the best in bold, the second in italics. "
+        "Empty: failed or not run. Every other method, by seed and set, is in the rows of each "
+        "setting."
+    )
+    title = f"Appendix: {group or 'score'} in every setting"
+    header = ["setting", *[f"`{m}`" for m in methods]]
+    return Table(title, header, body, frozenset(best), frozenset(second), caption)
 
 
 def alone(setting: Setting) -> Table:
@@ -78,7 +89,8 @@ def alone(setting: Setting) -> Table:
         f"Nothing near is in {setting.label}, so it counts in no average and in no rank. "
         f"ID accuracy {setting.accuracy:.2f} %."
     )
-    return Table(f"{setting.label}: without near-OOD", ["method", *groups], body, caption=caption)
+    title = f"Appendix: {setting.label}, without near-OOD"
+    return Table(title, ["method", *groups], body, caption=caption)
 
 
 def spread(setting: Setting, method: str, group: str | None = None) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.results.table import Table, as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study import side_tables
-from nervecode.lab.study.claims import claims
+from nervecode.lab.study.claims import Target, claims
 from nervecode.lab.study.costs import Costs
 from nervecode.lab.study.method_tables import (
     alone,
+    best_methods,
     combinations,
-    every,
     figures,
     parts,
     spread,
@@ -38,10 +39,17 @@ alone, thresholds and standardisation ID calibration alone. Hyperparameters are 
 [detectors](detectors.md), the same in every setting but where a note below says otherwise.
 
 Settings marked *development* were looked at while the default signal was chosen, in earlier
-trainings of the same classes; those marked *confirmation* had no part in any choice, and are looked
-at when this page is written. Those marked TRANSFER begin with a network that was trained elsewhere,
-which may have met any of the sets. Averages and ranks are over the settings that have something
-near.
+trainings of the same classes; those marked *confirmation* had no part in any choice. After these
+were first seen, the code of the score changed for what its percentiles promise; they are looked at
+whenever this page is written. Those marked TRANSFER begin with a network that was trained
+elsewhere, which may have met any of the sets. Averages and ranks are over the settings that have
+something near.
+
+What the repository cannot repeat: forms of the score, and losses in bits, were compared by programs
+that are not part of it ([mathematics](mathematics.md), [training](training.md)), so that the choice
+of the default can be read but not run. `scripts/ablate_costs.py` measures what signals cost, apart
+from this command. Rows are of the code of their own commits, which is not always that of this page:
+which, and how many, stands below [the settings](#{settings}).
 """
 ROLE = """
 **Written with `--role {role}`: of development and confirmation, no setting of the other role was
@@ -87,58 +95,69 @@ class Findings:
 
 def page(findings: Findings) -> str:
     """The whole page."""
-    (_, study), (_, side), (_, trained) = (
-        findings.matrix, findings.ablations, findings.trained,
-    )  # fmt: skip
-    plan = findings.plan
-    tasks = tasks_of(trained)
+    study, side, plan = findings.matrix[1], findings.ablations[1], findings.plan
+    tasks = tasks_of(findings.trained[1])
     ablations = [setting for setting in side.settings if setting.role != "joint"]
+    made_of = side_tables.settings([*study.settings, *side.settings], findings.trained[1].settings)
     tables = [
         targets(findings),
-        *(_of_matrix(study) if study.near else ()),
+        *(_of_matrix(study, findings.picture) if study.near else ()),
         training(tasks),
         by_task(tasks),
-        *(_methods_of_matrix(study) if study.near else ()),
-        *[alone(setting) for setting in study.settings if not setting.has_near],
         *[side_tables.ablation(setting, findings.costs) for setting in ablations],
         side_tables.joint(side),
-        *([side_tables.oracles(study)] if study.near else ()),
-        side_tables.settings(findings.settings),
+        *(_appendices(study) if study.near else ()),
+        *[alone(setting) for setting in study.settings if not setting.has_near],
+        made_of,
         side_tables.failures(plan, findings.settings, findings.failed),
     ]
-    texts = [as_markdown(table) for table in tables if table.body]
-    if study.near:
-        texts.insert(2, f"![average ranks and critical difference]({findings.picture})\n")
-    head = HEAD.format(seeds=", ".join(map(str, plan.seeds)))
+    tables = [table for table in tables if table.body]
+    head = HEAD.format(seeds=", ".join(map(str, plan.seeds)), settings=_anchor(made_of.title))
     if findings.role:
         head += ROLE.format(role=findings.role)
-    return "\n".join([head, *texts]).rstrip() + "\n"
+    contents = [f"* [{table.title}](#{_anchor(table.title)})" for table in tables]
+    return "\n".join([head, *contents, "", *map(as_markdown, tables)]).rstrip() + "\n"
 
 
-def _of_matrix(study: Study) -> list[Table]:
+def _anchor(title: str) -> str:
+    """What a heading is linked by, on GitHub and on the site."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def _of_matrix(study: Study, picture: str) -> list[Table]:
+    ranked = ranking(study)
+    image = f"![average ranks and critical difference]({picture})"
     return [
-        ranking(study),
-        by_setting(study),
-        parts(study, "Development against confirmation", lambda setting: setting.role),
+        replace(ranked, caption=f"{ranked.caption}\n\n{image}"),
         parts(study, "By kind of data", lambda setting: setting.kind),
+        parts(study, "Development against confirmation", lambda setting: setting.role),
         parts(study, "By network", lambda setting: setting.config.model.name),
+        by_setting(study),
     ]
 
 
-def _methods_of_matrix(study: Study) -> list[Table]:
-    return [combinations(study), *[every(study, group) for group in (None, "near", "shift")]]
+def _appendices(study: Study) -> list[Table]:
+    return [
+        combinations(study),
+        *[best_methods(study, group) for group in (None, "near", "shift")],
+        side_tables.oracles(study),
+    ]
+
+
+def asked_of(findings: Findings) -> dict[str, tuple[tuple[Plan, Study], list[Target]]]:
+    """Part -> its plan and settings, and what is asked of it; without plans that were not run."""
+    tasks = tasks_of(findings.trained[1])
+    asked = {
+        "The matrix": (findings.matrix, claims(findings.matrix[1])),
+        "Training with losses": (findings.trained, list(training_claims(tasks))),
+    }
+    return {name: (part, some) for name, (part, some) in asked.items() if part[0].settings}
 
 
 def targets(findings: Findings) -> Table:
     """The targets, each with what was found, and what that lacks."""
-    (_, study), (_, trained) = findings.matrix, findings.trained
     body, captions, reached = [], [], 0
-    for name, part, asked in (
-        ("The matrix", findings.matrix, claims(study)),
-        ("Training with losses", findings.trained, list(training_claims(tasks_of(trained)))),
-    ):
-        if not part[0].settings:  # another plan was run alone
-            continue
+    for name, (part, asked) in asked_of(findings).items():
         missing = _missing(*part)
         for claim in asked:
             so_far = ", not complete" if missing and claim.reached is not None else ""
@@ -147,7 +166,7 @@ def targets(findings: Findings) -> Table:
         if missing:
             captions.append(f"{name} is not complete, and no verdict on it is final; {missing}.")
     caption = " ".join([f"{reached} of {len(body)} are reached.", *(f"**{c}**" for c in captions)])
-    return Table("Targets", ["the signal", "found", "verdict"], body, caption=caption)
+    return Table("Targets", ["target", "found", "verdict"], body, caption=caption)
 
 
 def ranking(study: Study) -> Table:
@@ -170,20 +189,6 @@ def ranking(study: Study) -> Table:
     )
     header = ["method", "score", *GROUPS, f"`{PRIMARY}` ahead", "average rank", "all seeds in"]
     return Table("Ranking over all settings", header, body, caption=caption)
-
-
-def headline(study: Study, rows: int = 8) -> Table:
-    """The first rows of the ranking, for the README."""
-    ranks, rival = study.ranks().average, study.best()
-    first = [m for m in study.methods if m in ranks][:rows]
-    body = [[f"`{m}`", *figures(study, m), f"{ranks[m]:.1f}"] for m in first]
-    wins = sum(setting.ahead(setting.best()) > 0 for setting in study.near)
-    caption = (
-        f"On average `{PRIMARY}` is {study.ahead(rival)} points ahead of "
-        f"`{rival}`, the best of {len(study.rivals)} baselines; in {wins} of {len(study.near)} "
-        "settings it is ahead of whichever is best there."
-    )
-    return Table("", ["method", "score", *GROUPS, "average rank"], body, caption=caption)
 
 
 def by_setting(study: Study) -> Table:

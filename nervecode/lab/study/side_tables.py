@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 
@@ -11,17 +13,22 @@ from nervecode.lab.results.rows import GROUPS, over_seeds
 from nervecode.lab.results.table import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.collect import told
+from nervecode.lab.study.columns import PARTS
 from nervecode.lab.study.costs import Costs, identity
 from nervecode.lab.study.oracle import ORACLE
 from nervecode.lab.study.plan import Plan
+from nervecode.lab.study.records import CellRecord
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
+from nervecode.lab.study.trained import trainings
 
 
 def ablation(setting: Setting, costs: Costs) -> Table:
     """The signals of one run, which share one training; the default first."""
     names = [m for m in setting.scores if m.startswith(PRIMARY)]
     names.sort(key=lambda m: (m != PRIMARY, -setting.mean(m)))
+    prices = {name: _costs(setting, name, costs) for name in names}
+    measured = any(map(any, prices.values()))
     body = []
     for name in names:
         changed = setting.config.signals[name].model_dump(exclude_defaults=True)
@@ -30,14 +37,18 @@ def ablation(setting: Setting, costs: Costs) -> Table:
         lead = "" if name == PRIMARY else ahead
         score = f"{setting.mean(name):.2f}±{setting.std(name):.2f}"
         figures = [f"{setting.mean(name, g):.2f}" if setting.has(name, g) else "" for g in GROUPS]
-        body.append([options, score, lead, *figures, *_costs(setting, name, costs)])
-    caption = (
-        f"One training for all rows; ID accuracy {setting.accuracy:.2f} %. Fit and scoring take so "
-        "many times a bare forward pass (`scripts/ablate_costs.py`, which takes turns); % a point: "
-        "what the default costs more in scoring than this row, in percent of a bare pass, for each "
-        f"point of score that it is ahead. {setting.note}".strip()
-    )
-    header = ["signal", "score", "less the first", *GROUPS, "fit", "scoring", "% a point"]
+        body.append([options, score, lead, *figures, *prices[name][: 3 * measured]])
+    told = [f"One training for all rows; ID accuracy {setting.accuracy:.2f} %."]
+    if measured:
+        told.append(
+            "Fit and scoring take so many times a bare forward pass (`scripts/ablate_costs.py`, "
+            "which takes turns); % a point: what the default costs more in scoring than this row, "
+            "in percent of a bare pass, for each point of score that it is ahead; empty where it "
+            "is ahead by no more than the deviation."
+        )
+    caption = " ".join([*told, setting.note]).strip()
+    header = ["signal", "score", "over the first row", *GROUPS]
+    header += ["fit", "scoring", "% a point"][: 3 * measured]
     return Table(f"{setting.role.capitalize()}: {setting.label}", header, body, caption=caption)
 
 
@@ -50,7 +61,8 @@ def _costs(setting: Setting, name: str, costs: Costs) -> list[str]:
     if cost is None or cost.config != identity(setting.config):
         return ["", "", ""]
     points, more = setting.ahead(name), 100 * (first.score - cost.score if first else 0)
-    price = f"{more / points:.1f}" if points >= 0.05 and more > 0 else ""
+    known = points >= 0.05 and points > _deviation(setting, name)
+    price = f"{more / points:.1f}" if known and more > 0 else ""
     return ["" if cost.fit is None else f"{cost.fit:.2f}", f"{cost.score:.2f}", price]
 
 
@@ -104,33 +116,53 @@ def oracles(study: Study) -> Table:
     return Table("Appendix: oracles", ["combination", "score"], body, caption=caption)
 
 
-def settings(finished: Sequence[Setting]) -> Table:
-    """What every setting is made of."""
-    body = []
-    commits = [record.commit for setting in finished for record in setting.records]
-    unknown = sum(not commit or commit.endswith("-dirty") for commit in commits)
-    for setting in finished:
-        config, sizes = setting.config, setting.records[0].sizes  # the same for every seed
-        sets = [", ".join(s for s, group in setting.sets.items() if group == g) for g in GROUPS]
-        rate = f"{setting.accuracy:.2f} (gate {100 * config.bench.accuracy_gate:g})"
-        held = ", ".join(map(str, config.data.hold_out))
-        n = " / ".join(f"{sizes[s]:,}" for s in ("id_train", "id_calibration", "id_test"))
-        model = f"{config.model.name}, width {config.model.width}, {config.train.epochs} epochs"
-        code = ", ".join(dict.fromkeys(record.commit or "-" for record in setting.records))
-        body.append([
-            setting.label, config.data.id, held, model, rate, n, *sets, code, setting.remarks,
-        ])  # fmt: skip
+def settings(finished: Sequence[Setting], trained: Sequence[Setting] = ()) -> Table:
+    """What every setting is made of; those that differ in their loss alone on one row."""
+    by_name = {setting.name: setting for setting in trained}
+    tasks = trainings({name: setting.config for name, setting in by_name.items()})
+    alike = [[setting] for setting in finished]
+    alike += [[by_name[name] for name in task.values()] for task in tasks]
     header = [
         "setting", "ID", "classes held out", "network", "accuracy %", "train / calibration / test",
         *GROUPS, "code", "note",
     ]  # fmt: skip
-    caption = (
-        "Code: the commits that the rows are of. Where they are several, or older than the last "
-        "change of a method, a figure may be another today; `git log COMMIT..` shows what changed. "
-        f"{unknown} of {len(commits)} cells are of code with changes that no commit holds "
+    caption = _versions([record for some in alike for one in some for record in one.records])
+    return Table("Appendix: the settings", header, list(map(_made_of, alike)), caption=caption)
+
+
+def _made_of(alike: Sequence[Setting]) -> list[str]:
+    setting, config = alike[0], alike[0].config
+    sizes = setting.records[0].sizes  # the same for every seed
+    name, rate = setting.label, f"{setting.accuracy:.2f}"
+    if len(alike) > 1:
+        stem = setting.name.partition(".")[0]
+        rates = [one.accuracy for one in alike]
+        name, rate = f"{stem}, {len(alike)} trainings", f"{min(rates):.2f} to {max(rates):.2f}"
+    commits = dict.fromkeys(record.commit or "-" for one in alike for record in one.records)
+    return [
+        name, config.data.id, ", ".join(map(str, config.data.hold_out)),
+        f"{config.model.name}, width {config.model.width}, {config.train.epochs} epochs",
+        f"{rate} (gate {100 * config.bench.accuracy_gate:g})",
+        " / ".join(f"{sizes[part]:,}" for part in PARTS),
+        *[", ".join(s for s, group in setting.sets.items() if group == g) for g in GROUPS],
+        ", ".join(commits), setting.remarks,
+    ]  # fmt: skip
+
+
+def _versions(records: Sequence[CellRecord]) -> str:
+    """Of which commits the rows are, and what that means for the code of today."""
+    commits = Counter(record.commit or "-" for record in records)
+    unknown = sum(n for commit, n in commits.items() if commit == "-" or commit.endswith("-dirty"))
+    last = max(records, key=lambda record: datetime.fromisoformat(record.finished))
+    return (
+        "Code: the commits that the rows are of, not that of this page: "
+        f"{', '.join(f'`{commit}` {n} cells' for commit, n in commits.most_common())}. The last "
+        f"cell was scored at {last.finished[:16]} with `{last.commit or '-'}`; what has changed "
+        "since a row's commit is not in its figures, which may be others today: "
+        "`git log COMMIT.. -- nervecode` shows it. "
+        f"{unknown} of {len(records)} cells are of code with changes that no commit holds "
         "(`-dirty`) or of none that is known (`-`): of those it does not tell all."
     )
-    return Table("The settings", header, body, caption=caption)
 
 
 def failures(plan: Plan, finished: Sequence[Setting], failed: Mapping[str, str]) -> Table:
@@ -142,7 +174,7 @@ def failures(plan: Plan, finished: Sequence[Setting], failed: Mapping[str, str])
     body += [[s.name, "some seeds", told(s.absent)] for s in finished if s.absent]
     body += [[name, "the whole setting", why] for name, why in failed.items()]
     header = ["setting", "what", "reason"]
-    return Table("Left out and failed", header, body or [["none", "", ""]])
+    return Table("Appendix: left out and failed", header, body or [["none", "", ""]])
 
 
 def _deviation(setting: Setting, name: str) -> float:

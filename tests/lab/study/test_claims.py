@@ -44,7 +44,8 @@ def test_the_ablation_table_opens_with_the_default_and_tells_the_options() -> No
     rows = ablation(PLAIN, {}).body
     assert rows[0][:6] == ["the default", "85.00±7.07", "", "85.00", "85.00", ""]
     assert rows[1][:3] == ["recipe: v0_1_1, detach: True", "50.00±0.00", "-35.00±7.07"]
-    assert [row[-3:] for row in rows] == [["", "", ""]] * 2
+    assert ablation(PLAIN, {}).header[-1] == "shift"  # no column of what was not measured
+    assert "a bare forward pass" not in ablation(PLAIN, {}).caption
 
 
 def test_the_ablation_table_says_what_each_point_costs() -> None:
@@ -66,6 +67,16 @@ def test_the_ablation_table_says_what_each_point_costs() -> None:
         ["", "1.40", ""],  # dearer and worse
         ["", "", ""],  # measured on another config
     ]
+
+
+def test_a_point_within_the_deviation_has_no_price() -> None:
+    names = ("nervecode", "nervecode_max")
+    for worse, price in (([0.88, 0.88], "5.0"), ([0.9, 0.86], "")):
+        scores = dict(zip(names, ([0.9, 0.9], worse), strict=True))
+        one = made("a", "digits", *[f"signals.{n}={{}}" for n in names], scores=scores)
+        costs = {("a", n): Cost(identity(one.config), 1.5, 1.3 - 0.1 * i)
+                 for i, n in enumerate(names)}  # fmt: skip
+        assert ablation(one, costs).body[1][-1] == price
 
 
 def test_costs_are_read_as_they_were_written(tmp_path: Path) -> None:

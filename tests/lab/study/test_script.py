@@ -160,7 +160,7 @@ def test_the_script_runs_resumes_and_shows_a_failure(
     monkeypatch.setattr(sys, "argv", call)
     assert script.main() == 1  # resumed: `far` is new, the others stand
     assert {path: path.stat().st_mtime_ns for path in made} == times
-    assert "## far (1 of 2 seeds): without near-OOD" in page.read_text()
+    assert "## Appendix: far (1 of 2 seeds), without near-OOD" in page.read_text()
 
 
 def test_nobody_meets_confirmation_figures_by_accident(
@@ -181,7 +181,7 @@ def test_nobody_meets_confirmation_figures_by_accident(
     assert not (page.parent / "results/plan/far.csv").exists()
     monkeypatch.setattr(sys, "argv", call)
     assert script.main() == 0
-    assert "## far: without near-OOD" in page.read_text()
+    assert "## Appendix: far, without near-OOD" in page.read_text()
     assert "Written with `--role" not in page.read_text()
 
 
@@ -289,7 +289,8 @@ def test_a_plan_of_the_side_is_run_alone(
     text = Path(files[-1]).read_text()
     assert ("## Trained against post-hoc" in text) == (kind == "--trained")
     assert ("## Trained: one.plain (1 of 2 seeds)" in text) == (kind == "--ablations")
-    assert "| one.plain (1 of 2 seeds) | digits |" in text
+    row = "one, 3 trainings" if kind == "--trained" else "one.plain (1 of 2 seeds)"
+    assert f"| {row} | digits |" in text
     assert "## Ranking over all settings" not in text
     assert "beats the best single baseline" not in text
     assert "critical_difference.png" not in text

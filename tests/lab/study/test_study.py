@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from nervecode.errors import InputError, NervecodeError
+from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.results.rows import summarise
-from nervecode.lab.study.claims import claims
+from nervecode.lab.study.claims import Target, claims
+from nervecode.lab.study.headline import headline
+from nervecode.lab.study.method_tables import best_methods
 from nervecode.lab.study.oracle import oracle_auroc
 from nervecode.lab.study.plan import Plan, cells_of, check_apart, config_of, read_plan, with_role
-from nervecode.lab.study.results import Findings, headline, page, ranking
+from nervecode.lab.study.results import Findings, page, ranking
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.side_tables import settings
 from nervecode.lab.study.study import Study, attempt
@@ -106,11 +109,18 @@ def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
     one = study.settings[0]
     saved = summarise(one.rows)
     shown = {(r["method"], r["group"]): r for r in saved}
-    lines = text.split("## Every method: near")[1].split("## ")[0].splitlines()
+    lines = text.split("## Appendix: near in every setting")[1].split("## ")[0].splitlines()
+    header, cells = (
+        next(line for line in lines if line.startswith(f"| {start} |")).strip("| ").split(" | ")
+        for start in ("setting", "one")
+    )
+    figures = dict(zip(header, cells, strict=True))
+    assert header[1] == "`nervecode`"
     for method in ("nervecode", "energy", "mahalanobis", "knn", "msp"):
-        cell = next(line for line in lines if line.startswith(f"| `{method}` |")).split(" | ")[1]
         row = shown[method, "near"]
+        cell = figures[f"`{method}`"].strip("*")
         assert cell == f"{100 * row['auroc_mean']:.2f}±{100 * row['auroc_std']:.2f}"
+    assert sum(cell.startswith("**") for cell in cells[1:]) >= 1
     line = next(row for row in text.splitlines() if row.startswith("| one | development |"))
     assert f"{by_hand(one, 'nervecode', ('near', 'far')):.2f}±" in line
     ranked = next(row for row in text.splitlines() if row.startswith("| `knn` |"))
@@ -119,13 +129,60 @@ def test_the_page_says_what_the_results_say(plan: Plan, study: Study) -> None:
         assert f"| {claim.text} | {claim.found} |" in text
 
 
-def test_the_headline_is_the_top_of_the_ranking(study: Study) -> None:
-    table = headline(study, 3)
+def test_the_headline_is_the_top_of_the_ranking(plan: Plan, study: Study) -> None:
+    lines = headline(plan, study, claims(study), 3).splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `")]
     ranked = [row[0] for row in ranking(study).body if row[-2]]
-    assert [row[0] for row in table.body] == ranked[:3]
-    for row in table.body:
+    assert [row[0] for row in rows] == ranked[:3]
+    for row in rows:
         name = row[0].strip("`")
         assert row[1] == f"{np.mean([one.mean(name) for one in study.near]):.2f}"
+    assert any(line.startswith("| pictures | 2 |") for line in lines)
+
+
+def test_the_headline_tells_the_losses_with_the_wins(plan: Plan) -> None:
+    """An error of 0.5 points makes 2 points clear, and half a point not."""
+    leads = {"won": 2, "even": 0.5, "lost": -2, "worse": -4}
+    some = [
+        made(name, "vehicle" if lead < -3 else "digits", role="confirmation",
+             accuracy=[99.0] * 3,
+             scores={"nervecode": [0.9] * 3, "energy": [0.9 - lead / 100] * 3, "knn": [0.5] * 3})
+        for name, lead in leads.items()
+    ]  # fmt: skip
+    settings = {name: plan.settings["one"] for name in (*leads, "absent")}
+    text = headline(plan.model_copy(update={"settings": settings}), Study(some), [
+        Target("a", "", True), Target("b", "", False), Target("c", "", None),
+    ])  # fmt: skip
+    assert "4 of 5 settings have figures here, 3 of them on `digits`." in text
+    assert (
+        "clearly ahead in 1 (the 95 % interval over inputs is above 0), clearly behind in 2, "
+        in text
+    )
+    assert "not told apart in 1; its figure is the higher in 2 of 4, of the confirmation " in text
+    assert "settings in 2 of 4. Its lead on average is -0.88 points over `energy`" in text
+    assert "1 of 3 targets are reached." in text
+    assert "each kind: pictures 1 (`lost` -2.00 to `energy`); tables 1 (`worse` -4.00 to " in text
+
+
+def test_every_section_is_in_the_contents(plan: Plan, study: Study) -> None:
+    text = page(findings(plan, study, {}))
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    links = re.findall(r"^\* \[(.*)\]\(#(.*)\)$", text, re.MULTILINE)
+    assert [title for title, _ in links] == titles
+    assert titles[:2] == ["Targets", "Ranking over all settings"]
+    assert ("Appendix: far, without near-OOD", "appendix-far-without-near-ood") in links
+    inside = re.findall(r"\(#([^)]*)\)", text)
+    assert set(inside) == {anchor for _, anchor in links}
+
+
+def test_a_table_has_ten_columns_of_figures_at_most(plan: Plan, study: Study) -> None:
+    scores = {f"{name}": [0.5 + place / 100] * 2 for place, name in enumerate(DETECTORS)}
+    many = [made(name, "digits", scores={**scores, "nervecode": [0.6] * 2}) for name in "abc"]
+    table = best_methods(Study(many), None)
+    assert len(table.header) == 11
+    assert table.header[:3] == ["setting", "`nervecode`", f"`{list(DETECTORS)[-1]}`"]
+    assert (0, 2) in table.best
+    assert (0, 3) in table.second
 
 
 def test_the_readme_says_what_the_page_says() -> None:
@@ -143,7 +200,7 @@ def test_the_page_names_what_is_not_in_the_averages(plan: Plan, study: Study) ->
     assert "| lost | the whole setting | no data |" in text
     assert "| by plan | `odin` | too slow |" in text
     assert "Nothing near is in far, so it counts in no average and in no rank." in text
-    assert "## far: without near-OOD" in text
+    assert "## Appendix: far, without near-OOD" in text
     assert re.search(r"\| one \| digits \| 8, 9 \| small_cnn.*\| the first \|", text)
     main, _, appendix = text.partition("## Appendix: oracles")
     assert "oracle_" not in main
@@ -286,6 +343,25 @@ def test_the_page_counts_cells_whose_code_no_commit_holds() -> None:
     table = settings([one, replace(two, records=changed)])
     assert "2 of 4 cells are of code with changes that no" in table.caption
     assert [row[-2] for row in table.body] == ["0123456789", "0123456789-dirty, -"]
+    assert (
+        "this page: `0123456789` 2 cells, `0123456789-dirty` 1 cells, `-` 1 cells." in table.caption
+    )
+    late = [replace(r, commit="later", finished="2026-02-03T10:00:00+01:00") for r in one.records]
+    caption = settings([replace(one, records=late), two]).caption
+    assert "The last cell was scored at 2026-02-03T10:00 with `later`;" in caption
+
+
+def test_trainings_of_one_task_share_a_row() -> None:
+    plain, other = (
+        made(f"digits.{name}", "digits", f"train.loss={loss}", accuracy=[accuracy])
+        for name, loss, accuracy in (
+            ("plain", "cross_entropy", 98.0),
+            ("smooth", "label_smoothing", 97.0),
+        )
+    )
+    rows = settings([plain], [plain, other]).body
+    assert [row[0] for row in rows] == ["digits.plain", "digits, 2 trainings"]
+    assert rows[1][4] == "97.00 to 98.00 (gate 97)"
 
 
 def test_the_oracle_sees_what_no_single_score_shows() -> None:

@@ -115,6 +115,25 @@ def test_the_table_tells_what_each_loss_is_worth(tasks: list[TrainedTask]) -> No
     assert rows[9][6:] == ["", "", "", ""]
 
 
+def test_absolute_figures_are_of_the_tasks_that_have_every_loss(tasks: list[TrainedTask]) -> None:
+    plain, logit_norm, *_ = five("vowel", joint=0.93, rival=0.5)
+    weak = replace(plain, records=[replace(r, accuracy=50.0) for r in plain.records])
+    more = training([*tasks, *tasks_of(Study([weak, logit_norm]))])
+    first = training(tasks).body[0]
+    assert more.body[0] == [*first[:6], "3", *first[7:]]
+    assert "are over the 2 tasks that have every loss" in more.caption
+    (only,) = tasks_of(Study([weak, logit_norm]))
+    (other,) = tasks_of(Study([trained("a", "digits"), trained("b", "digits", RATE)]))
+    assert training([only, other]).body[0][2:4] == ["", ""]
+
+
+def test_what_was_chosen_on_the_tasks_is_said(tasks: list[TrainedTask]) -> None:
+    assert "**None of these tasks confirms anything:**" in training(tasks).caption
+    assert all("chosen on these tasks" in claim.text for claim in list(training_claims(tasks))[:2])
+    plain = tasks_of(Study(five("digits", joint=0.9, rival=0.8)[:-1]))
+    assert "confirms anything" not in training(plain).caption
+
+
 def test_each_task_shows_who_is_ahead(tasks: list[TrainedTask]) -> None:
     table = by_task(tasks)
     assert table.header[1:] == [
