@@ -44,7 +44,9 @@ def test_the_ablation_table_opens_with_the_default_and_tells_the_options() -> No
     rows = ablation(PLAIN, {}).body
     assert rows[0][:6] == ["the default", "85.00±7.07", "", "85.00", "85.00", ""]
     assert rows[1][:3] == ["recipe: v0_1_1, detach: True", "50.00±0.00", "-35.00±7.07"]
-    assert ablation(PLAIN, {}).header[-1] == "shift"  # no column of what was not measured
+    header = ablation(PLAIN, {}).header
+    assert header[-1] == "shift"  # no column of what was not measured
+    assert [len(row) for row in rows] == [len(header)] * 2
     assert "a bare forward pass" not in ablation(PLAIN, {}).caption
 
 

@@ -346,9 +346,11 @@ def test_the_page_counts_cells_whose_code_no_commit_holds() -> None:
     assert (
         "this page: `0123456789` 2 cells, `0123456789-dirty` 1 cells, `-` 1 cells." in table.caption
     )
-    late = [replace(r, commit="later", finished="2026-02-03T10:00:00+01:00") for r in one.records]
+    late = [
+        replace(r, commit="0000000000", finished="2026-02-03T10:00:00+01:00") for r in one.records
+    ]
     caption = settings([replace(one, records=late), two]).caption
-    assert "The last cell was scored at 2026-02-03T10:00 with `later`;" in caption
+    assert "The last cell was scored at 2026-02-03T10:00 with `0000000000`;" in caption
 
 
 def test_trainings_of_one_task_share_a_row() -> None:
