@@ -18,7 +18,7 @@ from nervecode.lab.run.directory import RunDir
 from tests.rehearsal import make, trust
 
 SETS = ("cifar10", "cifar100", "svhn", "dtd")
-# Of width 8: below, oneDNN on processors without AVX-512 crashes in the gradient of a 1 x 1 convolution.
+# Of width 8: below, oneDNN without AVX-512 crashes in the gradient of a 1 x 1 convolution.
 SMALL = (
     "-o", "model.width=8", "-o", "bench.limit_eval=40", "-o", "bench.options.knn.k=5",
     "-o", "threads=1", "--device", "cpu",

@@ -12,6 +12,7 @@ from nervecode.core import centres, code, codebook, moments, precision, reduce, 
 from nervecode.layers import fitter
 from nervecode.monitor import bettors
 from nervecode.scoring import code_length, combine, mondrian, rarity
+from nervecode.training import CodePrice, unit
 
 PAGE = " ".join(
     (Path(__file__).parents[2] / "docs/mathematics.md").read_text(encoding="utf-8").split()
@@ -47,6 +48,9 @@ STATED = [
     ("the 90 % quantile", rarity.TAIL, 0.1),
     ("Classes with fewer than 99 calibration inputs", mondrian.OWN, 99),
     ("Prices are whole numbers of 2^-20", bettors.UNIT, 2**20),
+    ("more than 30 interquartile ranges from the median", combine.REACH, 30),
+    ("Where |z_i| is below δ = 1e-5", unit.SHORT, 1e-5),
+    ("Σ_{k≠i} exp(u_i'u_k / T), T = 0.1", CodePrice().temperature, 0.1),
     ("1/ln 2 = 1.4427 bits", round(1 / code.LN2, 4), 1.4427),
 ]  # fmt: skip
 

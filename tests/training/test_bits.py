@@ -253,6 +253,8 @@ def test_a_mixture_costs_least_where_it_thinks_of_its_two_classes() -> None:
     prices = [loss(scale * apart, labels).item() for scale in (0, 1, 3, 6, 12, 40)]
     assert min(prices) >= 0
     assert prices.index(min(prices)) in (2, 3)  # neither nothing nor all that can be
+    assert prices[3] < prices[4] < prices[5]  # longer logits than the best are paid for
+    assert prices[0] > prices[1] > prices[2]  # and so are shorter ones
     shares = 0.3 + 0.4 * np.arange(0.5, 30) / 30
     entropy = -shares * np.log2(shares) - (1 - shares) * np.log2(1 - shares)
     assert prices[0] == pytest.approx(np.log2(5) - np.mean(entropy), rel=1e-5)
