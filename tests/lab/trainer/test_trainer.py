@@ -25,6 +25,7 @@ from nervecode.lab.schema import ModelConfig, TrainConfig
 from nervecode.lab.stages import train
 from nervecode.lab.stages.bench import guarded, prepare, run_bench, run_stages
 from nervecode.lab.stages.dry_run import dry_run
+from nervecode.lab.trainer import build
 from nervecode.lab.trainer.frozen import frozen_features
 from nervecode.lab.trainer.trainer import Diverged, Trainer, check_finite
 from tests.lab.stages.test_bench import bench, tiny
@@ -285,7 +286,7 @@ def test_a_seed_that_diverges_leaves_the_others_their_results(
     config = tiny("seeds=[0, 1]", "train.epochs=3", "train.batch_size=128", "bench.detectors=[]")
     run = RunDir.create(config, tmp_path, command="x")
     monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(train, "Trainer", Poison)
+    monkeypatch.setattr(build, "Trainer", Poison)
     prepared = prepare(config)
     with pytest.raises(NervecodeError) as told, guarded(run):
         run_bench(run, prepared, allow_low_accuracy=True, progress=Progress())
