@@ -82,6 +82,8 @@ def nci(train: Features, model: Classifier, *, alpha: float) -> Score:
 
     Liu and Qin 2025. The weight α of their term for the norm is 0.0001, that of their config.
     """
+    if alpha < 0:  # it would count as 0
+        raise InputError(f"alpha: found {alpha}, allowed: 0 or more")
     detector = library().NCI(None, head_of(model), alpha=alpha)
     detector.fit_features(train.features)
     return lambda split: detector.predict_features(split.features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nervecode.errors import InputError
 from nervecode.lab.detectors.registry import Score
 from nervecode.lab.detectors.tools import library
 from nervecode.lab.models.classifier import Classifier
@@ -51,4 +52,6 @@ def gen(train: Features, model: Classifier, *, gamma: float, classes: int) -> Sc
 
     Liu et al. 2023. γ = 0.1, over the 100 likeliest classes or as many as there are, as theirs.
     """
+    if classes < 1:  # it would leave out as many
+        raise InputError(f"classes: found {classes}, allowed: 1 or more")
     return _on_logits(library().GEN(None, gamma=gamma, M=classes))

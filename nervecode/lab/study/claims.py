@@ -72,9 +72,11 @@ def _near(settings: Sequence[Setting]) -> Iterator[Target]:
     gaps = [(setting.ahead(setting.best("near"), "near"), setting.label) for setting in settings]
     (gap, worst), n = min(gaps), len(gaps)
     behind, far = (sum(gap < -points for gap, _ in gaps) for points in (1, 4))
-    few, none = (n >= SETTINGS and some <= share * n for some, share in ((behind, 0.1), (far, 0)))
-    yield Target(texts[0], f"{100 * behind / n:.0f} %, {behind} of {n}", few)
-    yield Target(texts[1], f"{gap:+.2f} on {worst}; {far} of {n}", none)
+    enough = n >= SETTINGS
+    yield Target(
+        texts[0], f"{100 * behind / n:.0f} %, {behind} of {n}", enough and behind <= 0.1 * n
+    )
+    yield Target(texts[1], f"{gap:+.2f} on {worst}; {far} of {n}", enough and far == 0)
 
 
 def _combination(study: Study) -> Target:

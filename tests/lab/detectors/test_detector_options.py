@@ -144,6 +144,17 @@ def test_no_percentile_is_one_clear_line(
             DETECTORS[name](seen, model, percentile=percentile)
 
 
+def test_values_that_nobody_means_are_one_clear_line(seen: Features, model: Classifier) -> None:
+    for name, options in (
+        ("nci", {"alpha": -0.1}),
+        ("gen", {"classes": -1}),
+        ("gen", {"classes": 0}),
+    ):
+        ((option, value),) = options.items()
+        with pytest.raises(InputError, match=f"{option}: found {value}, allowed: "):
+            DETECTORS[name](seen, model, **options)
+
+
 def test_what_may_be_set_is_known_with_its_default() -> None:
     found = {name: one.options for name, one in DETECTORS.items() if one.options}
     assert found == {
