@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -166,9 +165,9 @@ def _close(process: subprocess.Popen[bytes]) -> int:
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Interrupt processes, which save what they do; those that do not end are killed."""
-    for process in processes:
+    for process in processes:  # SIGTERM: what runs in the background may ignore SIGINT
         with suppress(OSError):
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     try:
         deadline = time.monotonic() + PATIENCE
         for process in processes:

@@ -266,7 +266,8 @@ def test_no_more_run_than_may_and_they_share_the_cores(tmp_path: Path) -> None:
 def test_closed_it_ends_what_it_started(tmp_path: Path) -> None:
     program = (
         "import signal, sys, time\n"
-        "signal.signal(signal.SIGINT, lambda *_: (print('saved'), sys.exit(130)))\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # as behind nohup or `&`
+        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(143)))\n"
         "print('begun', flush=True); time.sleep(60)"
     )
     some = tasks(tmp_path, "raise SystemExit(1)", program)
