@@ -134,4 +134,4 @@ def _absence(place: Location) -> str:
         return f"{place.name}: {path} is {found}, allowed: {allowed}"
     near = nearest(path.name, names_beside(path, Path.is_dir if of_folder else Path.is_file))
     hint = f"did you mean {near!r}? Allowed" if near else "allowed"
-    return f"{place.name} is absent from {path}; {hint}: {allowed}"
+    return f"{place.name} is absent; {hint}: {allowed}"

@@ -104,10 +104,7 @@ def test_every_missing_set_is_told_with_its_command(root: Path) -> None:
     assert str(caught.value).splitlines() == [
         f"data: {name} is absent from {root}/{name}, {root}; get it: nervecode data fetch {name}"
         for name in ("cifar10", "cifar100", "tiny_imagenet", "svhn")
-    ] + [
-        "data: folder:/no/such/place is absent from /no/such/place; "
-        "allowed: the path of a folder of images"
-    ]
+    ] + ["data: folder:/no/such/place is absent; allowed: the path of a folder of images"]
 
 
 # What is read
