@@ -177,6 +177,7 @@ def test_another_sweep_in_the_folder_is_refused(
         (["digist"], "did you mean 'digits'"),
         (["digits", "--grid", "train.epoch=1,2"], "did you mean 'epochs'"),
         (["digits", "--grid", "train.epochs=1,x"], "train.epochs: found 'x'"),
+        (["wine_1", "--grid", "data.hold_out=[2],[7]"], "data.hold_out: wine has no class 7"),
         (["digits", "--launcher", "loca"], "did you mean 'local'"),
         (["digits", "--launcher-option", "x"], "allowed: key=value"),
         (["none.yaml"], "none.yaml: no such file"),

@@ -11,6 +11,8 @@ from typing import Any
 from nervecode.errors import NervecodeError
 from nervecode.files import csv_text, write_json, write_text
 from nervecode.lab.data.locate import require
+from nervecode.lab.data.partition import kept_classes
+from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.user_code import is_trusted
 from nervecode.lab.results.compare import differing_data
@@ -30,13 +32,16 @@ def due_cells(sweep: Sweep, *, only_failed: bool = False) -> list[Cell]:
 
 
 def require_data(cells: Sequence[Cell]) -> None:
-    """Tell every set that is absent before any cell is run.
+    """Tell what is absent before any cell is run: sets, or classes of those read by their name.
 
     Raises:
-        InputError: names them, and the commands that get them.
+        InputError: names the sets, and the commands that get them; or the first of the classes.
     """
     configs = [cell.config.data for cell in cells]
     require(spec for data in configs for spec in (data.id, *data.near, *data.far))
+    for data in {(data.id, data.hold_out): data for data in configs}.values():
+        if data.hold_out and data.id in DATASETS:
+            kept_classes(data, DATASETS[data.id]())
 
 
 def run_cells(
