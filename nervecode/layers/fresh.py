@@ -9,7 +9,7 @@ from torch import nn
 
 from nervecode.core import Reducer, SoftAssignment
 from nervecode.layers.coder import Coder
-from nervecode.layers.layout import output_layouts, widths_before
+from nervecode.layers.layout import Layout, output_layouts, widths_before
 from nervecode.layers.learned_coder import LearnedCoder
 from nervecode.layers.select import Selector, select_layers
 
@@ -36,12 +36,22 @@ def fresh_coders(
                 num_codes=num_codes,
                 coding_dim=coding_dim,
                 assignment=assignment,
-                reducer=Reducer("mean", **layout._asdict(), pick=picks.get(name)),
+                reducer=_reducer(layout, widths[modules[name]], picks.get(name)),
                 detach=detach,
                 guess=widths[modules[name]],
             )
             for name, layout in output_layouts(model, modules, picks).items()
         }
+
+
+def _reducer(layout: Layout, before: int | None, pick: str | int | None) -> Reducer:
+    """Finds channels by the width of what came `before` where a layer, as an activation, has none.
+
+    Maps of one dimension, (B, C, T), would be taken for tokens, (B, T, C), without it.
+    """
+    if layout.width is None and layout.channel_dim is None:
+        layout = layout._replace(width=before)
+    return Reducer("mean", **layout._asdict(), pick=pick)
 
 
 def _picks(model: nn.Module, layers: Selector) -> dict[str, str | int]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import nervecode
 from nervecode.layers.layout import Layout, output_layout, output_layouts
 from tests.layers.zoo import ZOO
 
@@ -103,3 +104,59 @@ def test_what_does_not_say_where_the_batch_is_follows_the_model() -> None:
     assert found.pop("head") is None  # before or after a transposition: the sizes will tell
     assert found.pop("conv") == 0
     assert set(found.values()) == {1}
+
+
+class Signals(nn.Module):
+    """A convolution over time and its activation; with `tokens`, that of a product behind it."""
+
+    def __init__(self, *, tokens: bool = False) -> None:
+        super().__init__()
+        self.convolution, self.product = nn.Conv1d(3, 8, 5), nn.Linear(8, 12)
+        if not tokens:
+            self.product = nn.Identity()
+        self.activation, self.head = nn.GELU(), nn.Linear(12 if tokens else 8, 2)
+        self.tokens = tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.convolution(x)  # (B, 8, T)
+        if self.tokens:
+            return self.head(self.activation(self.product(maps.mT)).mean(1))
+        return self.head(self.activation(maps).mean(2))
+
+
+class Pixels(nn.Module):
+    """The perceptron of a ConvNeXt block: (B, H, W, C) throughout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.product, self.activation, self.head = nn.Linear(4, 10), nn.GELU(), nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.activation(self.product(x)).mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "places"),
+    [
+        (Signals(), (3, 40), 2),
+        (Signals(), (3, 57), 2),
+        (Signals(tokens=True), (3, 40), 1),
+        (Pixels(), (7, 7, 4), (1, 2)),
+    ],
+)
+def test_an_activation_has_its_channels_where_what_it_follows_has_them(
+    model: nn.Module, shape: tuple[int, ...], places: int | tuple[int, ...]
+) -> None:
+    heard: list[Tensor] = []
+    handle = model.activation.register_forward_hook(lambda *args: heard.append(args[2]))
+    x = torch.randn(30, *shape)
+    wrapped = nervecode.wrap(model, ["activation"]).fit([x], reduce="mean", length_power=1.0)
+    vector = wrapped.forward_with_trace(x)[1]["activation"].vector
+    handle.remove()
+    torch.testing.assert_close(vector, heard[-1].mean(places))
+
+
+def test_activations_of_signals_of_other_lengths_can_be_scored() -> None:
+    wrapped = nervecode.wrap(Signals(), ["activation"]).fit([torch.randn(40, 3, 30)])
+    wrapped.calibrate([torch.randn(40, 3, 30)])
+    assert wrapped.score(torch.randn(4, 3, 33))[1].valid.all()
