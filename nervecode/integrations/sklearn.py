@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core.precision import RANK
-from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, need_extra
 from nervecode.layers import WrappedModel, wrap
 from nervecode.scoring.false_alarms import rank_of
@@ -40,7 +39,7 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         alpha: share of inputs like the training data that `predict` may call outliers.
         calibration_fraction: share of the inputs that is held out to calibrate.
-        length_power: as `nervecode.core.Reducer`.
+        length_power: as `nervecode.core.Reducer`; below 1, the mean of few columns looks strange.
         rank: directions with a variance of their own.
         codes_per_class: centres per class, at most.
         random_state: seed of the split, as scikit-learn has it.
@@ -56,7 +55,7 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         alpha: float = 0.05,
         calibration_fraction: float = 0.25,
-        length_power: float = LENGTH_POWER,
+        length_power: float = 1.0,
         rank: int = RANK,
         codes_per_class: int = 8,
         random_state: Any = None,

@@ -6,6 +6,7 @@ import pickle  # noqa: TID251 (scikit-learn's users do)
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.metrics import roc_auc_score
@@ -41,6 +42,17 @@ def test_an_outlier_is_a_p_value_of_at_most_alpha() -> None:
     assert np.array_equal(
         detector.decision_function(new), detector.score_samples(new) - detector.offset_
     )
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_of_normal_data_what_is_further_from_the_mean_is_stranger(columns: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(4000, columns))
+    detector = SurpriseDetector(random_state=0).fit(rows)
+    assert detector.p_values(np.zeros((1, columns))) > 0.4
+    new = np.random.default_rng(1).normal(size=(1000, columns))
+    # One code would follow Mahalanobis' distance to the letter; several have a bump each.
+    distances = np.linalg.norm(new, axis=1)
+    assert spearmanr(-detector.score_samples(new), distances).statistic > 0.8
 
 
 def test_class_labels_make_the_gap_between_classes_strange() -> None:
