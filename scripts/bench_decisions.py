@@ -31,7 +31,9 @@ from torch import Tensor, nn
 
 import nervecode
 from nervecode.layers.batches import read_batches
-from nervecode.layers.calibrating import read_calibration
+from nervecode.layers.calibration_readings import read_calibration
+from nervecode.layers.order import Order
+from nervecode.layers.sketch import InputSketch
 from nervecode.scoring import alpha_within, conformal_p_values, false_alarm_bound, select
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.mondrian import OWN, Mondrian
@@ -192,7 +194,8 @@ def fitted(x: Tensor, y: Tensor) -> tuple[nervecode.WrappedModel, int]:
 def read(wrapped: nervecode.WrappedModel, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """The readings of one batch."""
     with torch.no_grad():
-        return read_calibration(wrapped, read_batches([batch], wrapped.model), None).layers
+        batches = read_batches([batch], wrapped.model)
+        return read_calibration(wrapped, batches, None, Order(), InputSketch()).layers
 
 
 def main() -> None:

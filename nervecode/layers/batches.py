@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from nervecode.layers.batch_parts import (
     named_labels,
     split,
 )
-from nervecode.layers.inputs import is_whole, kind, kinds, moved, place, whole_labels
+from nervecode.layers.casting import Casting
+from nervecode.layers.inputs import device_of, is_whole, kind, kinds, whole_labels
 
 RunBatch = Callable[[nn.Module, Any], Any]
 Labels = Callable[[Any], Any] | str
@@ -58,12 +59,15 @@ def read_batches(
 
     A batch is x, (x, labels), a mapping of arguments of the model with the labels under `labels` or
     `label`, or (mapping, labels). x is a tensor, an array, or a list of tensors for a model that
-    takes one. Inputs go to the model's device, and floating ones to the model's dtype.
+    takes one. Inputs go to the model's device. Floating ones keep their dtype, as in `score`,
+    unless the model refuses the first that are of another than its parameters: then these and all
+    that follow are cast. One more call of the model, or of `call`, with a copy of them tells.
 
     Args:
         loader: the batches.
         model: what is called on them.
-        call: runs the model on a batch, whose tensors are on the model's device.
+        call: runs the model on a batch, whose tensors are on the model's device; it is called once
+            more, on the first batch with floating tensors of another dtype than the model's.
         labels: the labels of a batch as the loader gave it, or the key that they have there.
         mask: which positions of a batch are real, or the key that this has there.
         stage: who asks, for errors.
@@ -120,6 +124,7 @@ class BatchReader:
     call: RunBatch | None = None
     labels: Labels | None = None
     mask: Labels | None = None
+    casting: Casting = field(default_factory=Casting)
 
     def read(self, batch: Any, where: str) -> Batch:
         """How to run the model on a batch, and its labels; `where` it is, for errors of the run.
@@ -127,21 +132,27 @@ class BatchReader:
         Raises:
             InputError: a batch of a kind that is not known.
         """
-        device, dtype = place(self.model)
+        device = device_of(self.model)
         mask = None if self.mask is None else given_mask(self._part(batch, "mask")).to(device)
-        move = partial(moved, device=device, dtype=dtype)
         if self.call is not None:
             labels = self._part(batch, "labels") if self.labels else named_labels(batch)
-            run: Callable[[], Any] = partial(self.call, self.model, move(batch))
+            inputs = batch
         else:
             inputs, labels = self._split(batch)
-            run = _runner(self.model, move(inputs), where)
+        start = partial(self._start, where=where)
+        inputs = self.casting.placed(self.model, inputs, lambda tried: start(tried)())
         return Batch(
-            run,
+            start(inputs),
             None if labels is None else whole_labels(labels).to(device),
             mask,
             batch,
         )
+
+    def _start(self, inputs: Any, where: str) -> Callable[[], Any]:
+        """A run of the model, or of `call`, on what a batch has for it."""
+        if self.call is not None:
+            return partial(self.call, self.model, inputs)
+        return _runner(self.model, inputs, where)
 
     def _split(self, batch: Any) -> tuple[Any, Any]:
         """(inputs, labels or None) of a batch."""

@@ -15,7 +15,7 @@ from nervecode.layers.learned_coder import LearnedCoder
 from nervecode.layers.order import Order
 from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.sketch import InputSketch
-from nervecode.layers.watched import Watched, eager
+from nervecode.layers.watched import Watched
 from nervecode.scoring.growth import remarks_on_addition, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.tables import CODE_LENGTH
@@ -63,8 +63,7 @@ def calibrate(
     before = extended(watched, method, by_class) if add else None
     inputs, order = InputSketch(), Order()
     with one_pass(watched, loader, "calibrate", **options) as batches:
-        with inputs.watching(eager(watched.model)):
-            rows = read_calibration(watched, batches, weights, order)
+        rows = read_calibration(watched, batches, weights, order, inputs)
         rows = _without(watched, rows, order.broken(watched), before)
     watched._last.forget()
     if before is None:

@@ -15,6 +15,7 @@ from nervecode.layers.answer import answer_of, predicted_classes
 from nervecode.layers.batches import Batch
 from nervecode.layers.order import Order
 from nervecode.layers.own_call import OwnCall
+from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, eager, traced
 from nervecode.scoring.grid import one_place_each
 from nervecode.scoring.readings import readings
@@ -39,14 +40,18 @@ class Readings(NamedTuple):
 
 
 def read_calibration(
-    watched: Watched, batches: Iterable[Batch], weights: Weights | None, order: Order
+    watched: Watched,
+    batches: Iterable[Batch],
+    weights: Weights | None,
+    order: Order,
+    inputs: InputSketch,
 ) -> Readings:
-    """The readings of all inputs; `order` keeps one of the batches."""
+    """The readings of all inputs; `order` keeps one of the batches, `inputs` sees all of them."""
     rows, predicted, weighed, masked, sample = [], [], [], [], PositionSample(1, seed=1)
     where = watched.answer_path, watched.answer_width
     for batch in batches:
         call = OwnCall()
-        with call.watching(eager(watched.model)):
+        with inputs.watching(eager(watched.model)), call.watching(eager(watched.model)):
             given, traces = traced(watched, batch.run, batch.mask)
         output = call.output if call.number == 1 else given
         order.keep(call, batch.mask, answer_of(output, *where), traces)

@@ -15,6 +15,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.errors import InputError
 
+CONTAINERS = (Mapping, tuple, list)
+
 
 def device_of(model: nn.Module) -> torch.device:
     """Where a model's first parameter or buffer is; the CPU for a model without any."""
@@ -28,18 +30,25 @@ def place(model: nn.Module) -> tuple[torch.device, torch.dtype | None]:
     return device_of(model), dtypes.pop() if len(dtypes) == 1 else None
 
 
-def moved(value: Any, *, device: torch.device, dtype: torch.dtype | None) -> Any:
+def moved(
+    value: Any,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    copies: bool = False,
+) -> Any:
     """A batch with its tensors and arrays on a device, and floating ones of a dtype if given.
 
     Tuples and lists keep their type. Anything else that has a method `to` is asked for a copy.
+    With `copies` no tensor shares its memory with the batch.
     """
-    move = partial(moved, device=device, dtype=dtype)
+    move = partial(moved, device=device, dtype=dtype, copies=copies)
     if isinstance(value, np.ndarray):
         value = as_tensor(value)
     if isinstance(value, (Tensor, PackedSequence)):
-        data = value.data if isinstance(value, PackedSequence) else value
         to: Callable[..., Any] = value.to
-        return to(device, dtype) if dtype and data.is_floating_point() else to(device)
+        placed = to(device, dtype) if dtype and floating_dtypes(value) else to(device)
+        return _copied(placed) if copies else placed
     if callable(getattr(value, "to", None)):
         return copy.copy(value).to(device)
     if isinstance(value, Mapping):
@@ -48,6 +57,23 @@ def moved(value: Any, *, device: torch.device, dtype: torch.dtype | None) -> Any
         parts = [move(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
+
+
+def _copied(value: Tensor | PackedSequence) -> Tensor | PackedSequence:
+    if isinstance(value, PackedSequence):  # whose own `to` makes no copies
+        return PackedSequence(value.data.clone(), *value[1:])
+    return value.clone()
+
+
+def floating_dtypes(value: Any) -> set[torch.dtype]:
+    """The dtypes of the floating tensors and arrays in a batch that `moved` can cast."""
+    if isinstance(value, (Tensor, np.ndarray, PackedSequence)):
+        data = value.data if isinstance(value, PackedSequence) else as_tensor(value)
+        return {data.dtype} if data.is_floating_point() else set()
+    if callable(getattr(value, "to", None)):
+        return set()
+    parts = value.values() if isinstance(value, Mapping) else value
+    return set().union(*map(floating_dtypes, parts)) if isinstance(value, CONTAINERS) else set()
 
 
 def as_tensor(array: Tensor | np.ndarray) -> Tensor:

@@ -18,7 +18,9 @@ class PassOptions(TypedDict, total=False):
     """How `fit` and `calibrate` read their loader.
 
     Attributes:
-        call: runs the model on a batch of any kind: `lambda model, batch: ...`.
+        call: runs the model on a batch of any kind: `lambda model, batch: ...`. It runs once more
+            on the first batch with floating tensors of another dtype than the model's, to see
+            whether this takes them: what it writes elsewhere, it writes for that run too.
         labels: gives the labels of a batch, or None: `lambda batch: ...`; or their key. They are
             not given to the model.
         mask: gives the real positions of a batch, (B, ...) with 1 where they are, or their key;
