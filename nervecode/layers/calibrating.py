@@ -66,6 +66,8 @@ def calibrate(
         rows = read_calibration(watched, batches, weights, order, inputs)
         rows = _without(watched, rows, order.broken(watched), before)
     watched._last.forget()
+    for remark in at_random(watched, rows):
+        watched._remarks.tell(f"calibrate: {remark}", about="codes drawn at random")
     if before is None:
         calibrate_on(watched, rows, method, by_class)
     else:
@@ -156,6 +158,19 @@ def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalib
     if by_class and not calibration.by_class:
         raise InputError("calibrate add, by_class: found True, allowed: False as before")
     return calibration
+
+
+def at_random(watched: Watched, rows: Readings) -> Iterator[str]:
+    """A remark, where learned codes are what they were before anybody taught them."""
+    coders = {name: watched.coder(name) for name in rows.layers}
+    drawn = [n for n, c in coders.items() if isinstance(c, LearnedCoder) and c.is_as_drawn]
+    if drawn:
+        others = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
+        yield (
+            f"the codes of layer {drawn[0]!r}{others} are as they were drawn at random, neither "
+            "fitted nor trained nor loaded, so that their p-values tell next to nothing; call fit "
+            "first"
+        )
 
 
 def overlap(watched: Watched, inputs: InputSketch) -> Iterator[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nervecode.core import Codebook, CodingTrace, Reducer, SoftAssignment
 from nervecode.errors import InputError
 from nervecode.layers.coder import Coder
+from nervecode.layers.sketch import input_hashes
 
 
 class LearnedCoder(Coder):
@@ -47,6 +48,7 @@ class LearnedCoder(Coder):
         with nullcontext() if self.settled else own_random_numbers():
             self.projection = nn.Linear(in_features or guess or 1, coding_dim, bias=False)
         self._drawn = self.projection.weight._version
+        self._draw = self._hashes()
         self.assignment = assignment or SoftAssignment()
         self.detach = detach
 
@@ -54,6 +56,23 @@ class LearnedCoder(Coder):
     def teaches_the_model(self) -> bool:
         """Unless the codes are learned by themselves."""
         return not self.detach
+
+    @property
+    def is_as_drawn(self) -> bool:
+        """Whether centres and projection have the values that were drawn at random."""
+        hashes = self._hashes()
+        if hashes.is_meta or self._draw.is_meta:  # which have no values
+            return False
+        return torch.equal(hashes.cpu(), self._draw.cpu())
+
+    def _hashes(self) -> Tensor:
+        """(2,) int64: of the centres and of the projection, without waiting for the device.
+
+        Versions would miss writes through `.data` and fused optimisers, and a copy begins anew.
+        """
+        weights = (self.codebook.centres.detach(), self.projection.weight.detach())
+        local = [w.to_local() if hasattr(w, "to_local") else w for w in weights]  # of shards
+        return torch.cat([input_hashes(weight.float()[None]) for weight in local])
 
     def code(self, vector: Tensor) -> CodingTrace:
         """Code (B, D) reduced vectors; gradients reach the projection and the centres.
@@ -87,6 +106,7 @@ class LearnedCoder(Coder):
         with torch.inference_mode(False), own_random_numbers(vector.device):
             weight.data = weight.new_empty(self.codebook.dim, width)
             self.projection.reset_parameters()
+            self._draw = self._hashes()
 
     def spec(self) -> dict[str, Any]:
         """The arguments of the constructor, as plain JSON values."""
