@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
+from nervecode.layers.batch_statistics import remark_on_statistics
 from nervecode.layers.batches import Batch, Labels, RunBatch, read_batches
 from nervecode.layers.progress import length_of, shown
 from nervecode.layers.watched import Watched, eager
@@ -51,6 +52,8 @@ def one_pass(
     off, and the model in evaluation mode, until it is collected.
     """
     model = eager(watched.model)
+    if remark := remark_on_statistics(model):
+        watched._remarks.tell(f"{stage}: {remark}", about="batch statistics")
     batches = read_batches(loader, model, call=call, labels=labels, mask=mask, stage=stage)
     if progress:
         batches = shown(batches, stage, length_of(loader))
