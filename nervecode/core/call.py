@@ -13,10 +13,13 @@ class BatchShape(NamedTuple):
     Attributes:
         sizes: what B may be; empty where nothing tells.
         mask: (B, ...) true at real positions, or None where all are.
+        tentative: whether the mask may be one of something else: a layer that it does not fit is
+            read as if there were none.
     """
 
     sizes: tuple[int, ...] = ()
     mask: Tensor | None = None
+    tentative: bool = False
 
     def batch_dim(self, shape: tuple[int, ...]) -> int | None:
         """0 or 1, whichever dimension of a shape is as large as the batch; None if not just one."""
@@ -37,6 +40,7 @@ class Call(NamedTuple):
         size: B; None where nothing tells.
         mask: (B, ...) true at the real positions of the call, where it tells.
         masked: whether the call told of padding, of all its sequences or of one.
+        tentative: whether all that it told may be of something else.
         predicted: (B,) classes, where the calibration needs them from the output.
         remark: why the codes did not hold for the call, in words; empty where they did, as far as
             was looked.
@@ -48,6 +52,7 @@ class Call(NamedTuple):
     size: int | None = None
     mask: Tensor | None = None
     masked: bool = False
+    tentative: bool = False
     predicted: Tensor | None = None
     remark: str = ""
     codes: str = ""

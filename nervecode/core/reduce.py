@@ -101,7 +101,7 @@ class Reducer(nn.Module):
         else:
             if batch.mask is not None and not ragged:
                 places = x.shape[1:-1] if last else x.shape[2:]
-                real = fitting_mask(batch.mask, (x.shape[0], *places))
+                real = fitting_mask(batch.mask, (x.shape[0], *places), batch.tentative)
             vector = self._reduce(x, last, real)
         if self.length_power == 1:
             return vector
@@ -222,17 +222,18 @@ def padded_as(mask: Tensor | None, x: Tensor) -> Tensor:
     return nn.functional.pad(x, (0, 0, 0, mask.shape[1] - x.shape[1]))
 
 
-def fitting_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+def fitting_mask(mask: Tensor, shape: tuple[int, ...], tentative: bool = False) -> Tensor | None:
     """(B, S) which of an activation's S places are real; None where it has a single place.
 
     Args:
         mask: (B, ...) of real positions.
         shape: (B, ...) of the activation, without its channels.
+        tentative: None for a mask of another shape too.
 
     Raises:
         InputError: a mask of another shape.
     """
-    if len(shape) == 1:
+    if len(shape) == 1 or (tentative and mask.shape != shape):
         return None
     if mask.shape != shape:
         raise InputError(

@@ -58,7 +58,8 @@ class BatchFit:
         """(n, D) vectors out of (B, D), or a sample out of (B, ..., D), and their (n,) classes."""
         if z.ndim > 2:
             shape = z.shape[:-1]
-            real = None if self.batch.mask is None else fitting_mask(self.batch.mask, shape)
+            mask, tentative = self.batch.mask, self.batch.tentative
+            real = None if mask is None else fitting_mask(mask, shape, tentative)
             inputs, places = sample.draw(shape[0], shape[1:].numel(), real)
             z = z.flatten(1, -2)[inputs.to(z.device), places.to(z.device)]
             labels = None if labels is None else labels[inputs.to(labels.device)]

@@ -59,7 +59,7 @@ def read_calibration(
         rows.append({name: readings(name, trace) for name, trace in layers.items()})
         classes = predicted_classes(output, *where)
         predicted.append(predicted_classes(given, *where) if classes is None else classes)
-        masked.append(traces.call.masked)
+        masked.append(traces.call.masked and not traces.call.tentative)
         if weights is not None:
             weighed.append(_weights_of(batch, weights))
     told = [classes for classes in predicted if classes is not None]

@@ -31,6 +31,9 @@ class Arguments:
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self.may_be_masked = anything or any(name in self.names for name in MASKS)
         self.decodes = any(name in self.names for name in DECODED)
+        self.reads_ids = "input_ids" in self.names
+        # Of other parts than these, what they call a mask may be one of something else.
+        self.is_believed = self.reads_ids or isinstance(module, MASKED)
 
     def batch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchShape:
         """How many inputs a call has, and which of their positions are real.
@@ -133,21 +136,26 @@ MASKED = (
 
 
 def masked_parts(model: nn.Module) -> dict[str, nn.Module]:
-    """The parts of a model that it may tell of padding, by name, the outermost of each."""
+    """The parts of a model that it may tell of padding, by name.
+
+    Those of PyTorch, the outermost of each; all that read `input_ids`; of others with an argument
+    for a mask, those that are within no other part.
+    """
     parts: dict[str, nn.Module] = {}
-    inside: set[nn.Module] = set()
+    inside: set[nn.Module] = set()  # of any part
+    within: set[nn.Module] = set()  # one of PyTorch, which tells the parts that it has itself
     for name, module in model.named_modules():
-        if module not in inside and (isinstance(module, MASKED) or (name and _is_told(module))):
+        if module in within:
+            continue
+        own_rule = isinstance(module, MASKED)
+        names = {parameter.name for parameter in _parameters(module)} if name else set()
+        told = not names.isdisjoint(MASKS) and ("input_ids" in names or module not in inside)
+        if own_rule or told:
             inside |= set(module.modules())
+            within |= set(module.modules()) if own_rule else set()
             if name:
                 parts[name] = module
     return parts
-
-
-def _is_told(module: nn.Module) -> bool:
-    """Whether this may decode what an encoder gives, with a mask of its own, as in Transformers."""
-    names = {parameter.name for parameter in _parameters(module)}
-    return {"input_ids", "attention_mask", "encoder_hidden_states"} <= names
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:

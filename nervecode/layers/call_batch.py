@@ -10,6 +10,7 @@ from torch import Tensor
 from nervecode.core import BatchShape
 from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.layers.call import Arguments
+from nervecode.layers.part_mask import fitting_mask_of, is_of_pieces
 
 
 class CallBatch:
@@ -27,6 +28,7 @@ class CallBatch:
     Attributes:
         now: what was told last.
         masked: whether any of it was of padding.
+        certain: whether any of that is surely of padding.
     """
 
     def __init__(self, arguments: Mapping[str, Arguments], mask: Tensor | None = None) -> None:
@@ -34,10 +36,11 @@ class CallBatch:
         self._mask = mask
         self._depth = 0  # of the model's calls in progress
         self._call = self.now = BatchShape(mask=mask)
-        self.masked = mask is not None
+        self.masked = self.certain = mask is not None
         self._part: str | None = None  # that was told last
+        self._told: dict[str, BatchShape] = {}  # by part
         self._before: set[str] = set()  # layers that ran before a part was told
-        self._shifts = False  # the text of the call into its decoder
+        self._shifts = False  # the text of the call, or of a part, into its decoder
 
     def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model, or a part of it that may be told of padding, is called."""
@@ -66,24 +69,50 @@ class CallBatch:
         return self.now
 
     def _begin(self, model: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._part, self._before, self.masked = None, set(), False
+        self._part, self._told, self._before = None, {}, set()
+        self.masked = self.certain = False
         self._shifts = model.shifts_its_text(args, kwargs)
-        self._call = self.now = self._masked(model.batch(args, kwargs))
+        self._call = self.now = self._settled(model.batch(args, kwargs))
 
     def _tell(
         self, name: str, part: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         if part.attends_elsewhere(args, kwargs):
             return
-        another = part.reads_another(args, kwargs) and not self._shifts
-        told = self._call._replace(mask=None) if another else self._call
-        self.now, self._part = self._masked(told, part.mask(args, kwargs)), name
+        if part.decodes:
+            model = self._arguments[""]
+            self._shifts = part.shifts_its_text(args, kwargs) or (model.decodes and self._shifts)
+        told = self._around(name)
+        if part.reads_another(args, kwargs) and not self._shifts:
+            told = told._replace(mask=None, tentative=False)
+        if part.is_believed:
+            mask = part.mask(args, kwargs)
+            if part.reads_ids and mask is not None and is_of_pieces(mask, self._call):
+                return
+            told = told if mask is None else told._replace(mask=mask, tentative=False)
+        else:
+            texts_only = self._arguments[""].reads_ids and self._call.mask is not None
+            found = fitting_mask_of(part, args, kwargs, self.now, texts_only=texts_only)
+            if found is None and name not in self._told:
+                return  # what was told before holds on
+            told = found or told
+        self.now = self._told[name] = self._settled(told)
+        self._part = name
 
-    def _masked(self, batch: BatchShape, mask: Tensor | None = None) -> BatchShape:
-        """A batch with the mask that was given, or else a new one, or else its own."""
-        known = next((m for m in (self._mask, mask) if m is not None), batch.mask)
-        self.masked = self.masked or known is not None
-        return batch._replace(mask=known)
+    def _around(self, name: str) -> BatchShape:
+        """What was told to the innermost part around a part; of the call where there is none."""
+        while name := name.rpartition(".")[0]:
+            if name in self._told:
+                return self._told[name]
+        return self._call
+
+    def _settled(self, batch: BatchShape) -> BatchShape:
+        """A batch with the mask that the caller gave, if any."""
+        if self._mask is not None:
+            batch = batch._replace(mask=self._mask, tentative=False)
+        if batch.mask is not None:
+            self.masked, self.certain = True, self.certain or not batch.tentative
+        return batch
 
 
 def _is_within(layer: str, part: str) -> bool:

@@ -155,11 +155,11 @@ class _Seen(Reading):
 
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """Read what a layer returns; how many inputs there are, a graph leaves open."""
-        mask, name = self.call.of(name).mask, numbered(name, self.readings)
+        batch, name = self.call.of(name)._replace(sizes=()), numbered(name, self.readings)
         coder, calibration = coder_of(self.watched.coders, name), self.watched.calibration
         if coder is not None and calibration is not None and name in calibration.layers:
             activation = coder.activation(inputs, output)
-            self.readings[name] = self.read(coder, activation, BatchShape(mask=mask))
+            self.readings[name] = self.read(coder, activation, batch)
 
 
 def _copied(coder: Coder, activation: Any, batch: BatchShape) -> Any:

@@ -166,7 +166,11 @@ def watched_call(
     output, traces = compiled(run)(*args, **kwargs)
     call = traces.call
     known = known._replace(
-        size=call.size, mask=call.mask, masked=call.masked, predicted=call.predicted
+        size=call.size,
+        mask=call.mask,
+        masked=call.masked,
+        tentative=call.tentative,
+        predicted=call.predicted,
     )
     return output, Traces(traces.layers, known._replace(remark=call.remark or known.remark))
 
@@ -205,9 +209,8 @@ def traced(
     predicted = predicted_classes(output, *where) if known and known.needs_predictions else None
     size = reading.size(layers, output)
     mask, masked = reading.batch.mask, reading.call.masked
-    return output, Traces(
-        layers, call._replace(size=size, mask=mask, masked=masked, predicted=predicted)
-    )
+    call = call._replace(size=size, mask=mask, masked=masked, predicted=predicted)
+    return output, Traces(layers, call._replace(tentative=not reading.call.certain))
 
 
 def call_of(watched: Watched) -> Call:

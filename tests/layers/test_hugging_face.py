@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import nervecode
 
@@ -137,5 +137,63 @@ def test_an_encoder_decoder_that_shifts_its_text_reads_no_padding(kind: str) -> 
         output, expected = wrapped.score(**ended(10, 9))
         padded, found = wrapped.score(**ended(10, 9, padding=10))
     torch.testing.assert_close(padded.logits, output.logits)
+    torch.testing.assert_close(found.by_layer, expected.by_layer, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found.p_value, expected.p_value)
+
+
+class Own(nn.Module):
+    """A module of one's own around an encoder, whose mask has another name there."""
+
+    def __init__(self, language: nn.Module) -> None:
+        super().__init__()
+        self.language, self.head = language, nn.Linear(16, 3)
+
+    def forward(self, text: Tensor, token_mask: Tensor) -> Tensor:
+        states = self.language(input_ids=text, attention_mask=token_mask).last_hidden_state
+        return self.head(states[:, 0])
+
+
+SMALL = {"vocab_size": WORDS, "pad_token_id": 0}
+LANGUAGE = {
+    "Bert": {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32,
+    },
+    "DistilBert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32},
+    "MPNet": {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32,
+    },
+    "Llama": {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "intermediate_size": 32,
+    },
+    "T5": {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2},
+    "Bart": {
+        "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
+        "decoder_start_token_id": 1, "bos_token_id": 1, "eos_token_id": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LANGUAGE)
+def test_padding_of_an_encoder_within_ones_own_module_is_not_read(kind: str) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SMALL, **LANGUAGE[kind])
+    build = getattr(transformers, "T5EncoderModel" if kind == "T5" else f"{kind}Model")
+
+    def told(number: int, seed: int, padding: int = 0) -> dict[str, Tensor]:
+        ids, mask = batch(number, seed, padding=padding).values()
+        return {"text": ids, "token_mask": mask}
+
+    wrapped = nervecode.wrap(Own(build(config)).eval())
+    wrapped.fit([{**told(40, s), "labels": torch.arange(40) % 3} for s in range(3)])
+    wrapped.calibrate([told(40, s) for s in range(3, 6)])
+    with torch.no_grad():
+        output, expected = wrapped.score(**told(10, 9))
+        padded, found = wrapped.score(**told(10, 9, padding=20))
+    torch.testing.assert_close(padded, output)
+    assert expected.valid.all()
     torch.testing.assert_close(found.by_layer, expected.by_layer, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(found.p_value, expected.p_value)
