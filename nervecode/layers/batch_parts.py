@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.errors import InputError
-from nervecode.layers.call import given_positions
+from nervecode.layers.call import Arguments, given_positions
 from nervecode.layers.inputs import as_tensor, kind, kinds
 
 LABEL_KEYS = ("labels", "label")
@@ -28,6 +28,14 @@ def given_mask(mask: Any) -> Tensor:
     if not isinstance(mask, TENSORS):
         raise InputError(f"mask: found {kind(mask)}, allowed: (B, ...), 1 at real positions")
     return given_positions(as_tensor(mask))
+
+
+def mask_argument(
+    model: Arguments, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor | None:
+    """The real positions of an argument of the model that is called `mask`, where it is given."""
+    mask = model.by_name(args, kwargs).get("mask") if "mask" in model.names else None
+    return given_mask(mask) if isinstance(mask, TENSORS) else None
 
 
 def split(batch: Any, *, takes_list: bool = False) -> tuple[Any, Any]:

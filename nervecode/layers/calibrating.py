@@ -103,6 +103,7 @@ def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class:
             predicted=rows.predicted,
             weights=rows.weights,
             masked=rows.masked,
+            mask_argument=rows.mask_argument,
         )
     condition = Condition.of(watched.model, watched.condition.codes)
     if watched.condition.digest not in (None, condition.digest):

@@ -12,6 +12,7 @@ from torch import Tensor
 from nervecode.core.positions import PositionSample
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.answer import answer_of, predicted_classes
+from nervecode.layers.batch_parts import mask_argument
 from nervecode.layers.batches import Batch
 from nervecode.layers.order import Order
 from nervecode.layers.own_call import OwnCall
@@ -31,12 +32,14 @@ class Readings(NamedTuple):
         predicted: (n,) predicted classes; None where the output does not tell.
         weights: (n,) importance weights; None where none are asked for.
         masked: whether every batch came with a mask of real positions.
+        mask_argument: whether each of these was the argument `mask` of the model too.
     """
 
     layers: Mapping[str, Tensor]
     predicted: Tensor | None
     weights: Tensor | None
     masked: bool = False
+    mask_argument: bool = False
 
 
 def read_calibration(
@@ -47,7 +50,8 @@ def read_calibration(
     inputs: InputSketch,
 ) -> Readings:
     """The readings of all inputs; `order` keeps one of the batches, `inputs` sees all of them."""
-    rows, predicted, weighed, masked, sample = [], [], [], [], PositionSample(1, seed=1)
+    rows, predicted, weighed, sample = [], [], [], PositionSample(1, seed=1)
+    masked, given_too = [], []
     where = watched.answer_path, watched.answer_width
     for batch in batches:
         call = OwnCall()
@@ -60,6 +64,7 @@ def read_calibration(
         classes = predicted_classes(output, *where)
         predicted.append(predicted_classes(given, *where) if classes is None else classes)
         masked.append(traces.call.masked and not traces.call.tentative)
+        given_too.append(_is_given_too(watched, call, batch.mask))
         if weights is not None:
             weighed.append(_weights_of(batch, weights))
     told = [classes for classes in predicted if classes is not None]
@@ -70,7 +75,16 @@ def read_calibration(
         torch.cat(told) if told and sum(map(len, told)) == number else None,
         torch.cat(weighed) if weights is not None else None,
         all(masked),
+        all(given_too),
     )
+
+
+def _is_given_too(watched: Watched, call: OwnCall, mask: Tensor | None) -> bool:
+    """Whether the real positions of a batch are those that the model's argument `mask` tells."""
+    if mask is None:
+        return False
+    told = mask_argument(watched._arguments[""], call.args, call.kwargs)
+    return told is not None and torch.equal(told.to(mask.device), mask)
 
 
 def _weights_of(batch: Batch, weights: Weights) -> Tensor:

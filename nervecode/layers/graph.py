@@ -13,6 +13,7 @@ from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.errors import InputError
 from nervecode.layers.answer import answer_of, predicted_classes
+from nervecode.layers.batch_parts import mask_argument
 from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.fitted_coder import price_together
 from nervecode.layers.inputs import device_of
@@ -72,8 +73,11 @@ class Graph(nn.Module):
 
     def run(self, inputs: Mapping[str, Tensor], read: Read) -> tuple[Any, Reading]:
         """What the model returns, and what `read` makes of its layers as it runs."""
-        given = dict(inputs)
-        seen = _Seen(self.watched, {}, read, given.pop("mask") if self.masked else None)
+        given, calibration = dict(inputs), self.watched.calibration
+        mask = given.pop("mask") if self.masked else None
+        if calibration is not None and calibration.mask_argument:
+            mask = mask_argument(self.watched._arguments[""], (), given)
+        seen = _Seen(self.watched, {}, read, mask)
         with self.watched._taps.watched(seen):
             output = _called(self.watched.model, given)
         return output, seen

@@ -46,6 +46,8 @@ def header_of(watched: Any) -> dict[str, Any]:
         header["layers"] = list(watched.calibration.layers)
         if watched.calibration.masked:
             header["masked"] = True
+        if watched.calibration.mask_argument:
+            header["mask_argument"] = True
     return header
 
 
@@ -90,6 +92,7 @@ def stored_calibration(
         predicted=predicted,
         weights=tensors.get("calibration_weights"),
         masked=header.get("masked", False),  # files from before do not tell
+        mask_argument=header.get("mask_argument", False),
     )
 
 

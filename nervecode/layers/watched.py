@@ -15,6 +15,7 @@ from nervecode.core import BatchShape, Call, CodingTrace
 from nervecode.core.call import UNKNOWN_CALL
 from nervecode.errors import InputError, did_you_mean
 from nervecode.layers.answer import Path, predicted_classes
+from nervecode.layers.batch_parts import given_mask
 from nervecode.layers.bypass import Bypass
 from nervecode.layers.call import Arguments, masked_parts
 from nervecode.layers.coder import Coder, Reduced
@@ -91,6 +92,7 @@ class Watched(nn.Module):
         """
         self._last.unwatched()  # what `read` is given, nobody judges
         readings: dict[str, Any] = {}
+        mask = None if mask is None else given_mask(mask)
         with self._taps.watched(Reading(self, readings, read or partial(_code, self), mask)):
             yield readings
 

@@ -12,7 +12,7 @@ from nervecode.core import CodingTrace, SoftAssignment
 from nervecode.errors import NotReadyError
 from nervecode.layers import fitting, storage
 from nervecode.layers.aggregating import asked, given, surprise_of
-from nervecode.layers.batch_parts import given_mask
+from nervecode.layers.batch_parts import given_mask, mask_argument
 from nervecode.layers.calibrating import calibrate, calibrate_on
 from nervecode.layers.calibration_readings import Readings, Weights
 from nervecode.layers.condition import CHANGED
@@ -137,16 +137,15 @@ class WrappedModel(Watched):
         Args:
             *args: what the model is given.
             mask: (B, ...) 1 at real positions, where the model is not told of them. A model that
-                has an argument of this name is given it, and nothing else is done with it.
+                has an argument of this name is given it; padding is read by it too where the model
+                was calibrated with it as `mask=`, and else nothing else is done with it.
             **kwargs: what the model is given by keyword.
 
         Nothing here waits for the device, or raises but for a mask that is none: where the surprise
         is not one of these inputs, of this model and of evaluation mode, `valid` is False and
         p-values are NaN.
         """
-        if mask is not None and "mask" in self._arguments[""].names:
-            kwargs, mask = {**kwargs, "mask": mask}, None
-        positions = None if mask is None else given_mask(mask)
+        kwargs, positions = _with_mask(self, args, kwargs, mask)
         output, traces = watched_call(self, args, kwargs, positions)
         self._last.keep(traces)
         return output, surprise_of(self, traces)
@@ -183,6 +182,19 @@ class WrappedModel(Watched):
     def save(self, path: str | Path) -> None:
         """Write coders and calibration (not the model) to a safetensors file."""
         storage.save(self, path)
+
+
+def _with_mask(
+    watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any], mask: Tensor | None
+) -> tuple[dict[str, Any], Tensor | None]:
+    """What `score` gives the model by keyword, and the real positions that padding is read by."""
+    model = watched._arguments[""]
+    if mask is not None and "mask" in model.names:
+        kwargs, mask = {**kwargs, "mask": mask}, None
+    calibration = watched.calibration  # which another thread may drop
+    if calibration is not None and calibration.mask_argument:
+        return kwargs, mask_argument(model, args, kwargs)
+    return kwargs, None if mask is None else given_mask(mask)
 
 
 def load(path: str | Path, model: nn.Module) -> WrappedModel:

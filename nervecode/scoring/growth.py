@@ -77,6 +77,7 @@ def with_more(
         predicted=predicted,
         weights=weights,
         masked=calibration.masked,
+        mask_argument=calibration.mask_argument,
     )
 
 

@@ -36,7 +36,7 @@ class LayerCalibration:
             of these.
         predicted: (N,) predicted classes of all calibration inputs; None without `by_class`.
         weights: (N,) their importance weights; None where all weigh the same.
-        masked: as given.
+        masked, mask_argument: as given.
 
     Args:
         layers: name -> `readings` of the calibration inputs.
@@ -46,6 +46,7 @@ class LayerCalibration:
         predicted: (N,) predicted classes, where no layer is a label code.
         weights: (N,) importance weights, above 0, see `Mondrian`.
         masked: whether every input came with a mask of its real positions.
+        mask_argument: whether the model was given these masks too, as its argument `mask`.
 
     Raises:
         InputError: an unknown method, fewer than two finite inputs, no predicted classes, or
@@ -62,6 +63,7 @@ class LayerCalibration:
         predicted: Tensor | None = None,
         weights: Tensor | None = None,
         masked: bool = False,
+        mask_argument: bool = False,
     ) -> None:
         if method not in METHODS:
             allowed = did_you_mean(method, METHODS)
@@ -69,7 +71,7 @@ class LayerCalibration:
         if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
             raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
-        self.method, self.masked = method, masked
+        self.method, self.masked, self.mask_argument = method, masked, mask_argument
         known = LayerReadings.read(_finite_rows(self.layers))
         self._tables = Tables.of(known, method)
         self._placed: dict[torch.device, Tables] = {}

@@ -192,6 +192,57 @@ def test_an_argument_of_the_model_is_given_to_it() -> None:
     assert surprise.valid.all()
 
 
+class GivenAMask(Untold):
+    def forward(self, words: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.mlp(self.words(words)).masked_fill((mask == 0).unsqueeze(2), -torch.inf)
+        return self.head(x.amax(1))
+
+
+def given(number: int, seed: int, padding: int = 0) -> dict[str, Tensor]:
+    words = texts(number, 8, seed, padding)
+    return {"words": words, "mask": 1 * (words != 0)}
+
+
+MASKED_BY: dict[str, Any] = {"key": "mask", "function": lambda batch: batch["words"] != 0}
+
+
+@pytest.mark.parametrize("how", MASKED_BY)
+def test_an_argument_that_calibration_read_by_is_read_by(how: str, tmp_path: Path) -> None:
+    wrapped = nervecode.wrap(GivenAMask().eval(), ["words", "mlp"])
+    wrapped.fit([given(40, s) for s in range(3)], mask=MASKED_BY[how])
+    wrapped.calibrate([given(40, s) for s in range(3, 6)], mask=MASKED_BY[how])
+    x, longer = given(20, 9), given(20, 9, padding=9)
+    with torch.no_grad(), wrapped.recording(mask=x["mask"]) as traces:
+        expected = wrapped.model(**x)
+    surprise = wrapped.aggregate(traces)
+    path = tmp_path / "codes.safetensors"
+    wrapped.save(path)
+    wrapped.export(path.with_suffix(".pt2"), given(7, 1))
+    graph = torch.export.load(path.with_suffix(".pt2")).module()
+    exported = graph(**x, alpha=torch.tensor(0.05, dtype=torch.float64))
+    assert torch.equal(exported["p_value"], surprise.p_value)
+    for again in (wrapped, nervecode.load(path, wrapped.model)):
+        for output, found in (
+            again.score(**x),
+            again.score(x["words"], x["mask"]),
+            again.score(longer["words"], mask=longer["mask"]),
+        ):
+            torch.testing.assert_close(output, expected)
+            assert found.valid.all()
+            torch.testing.assert_close(found.by_layer, surprise.by_layer, rtol=1e-4, atol=1e-4)
+    wrapped.calibrate([given(40, 6)], mask=MASKED_BY[how], add=True)
+    assert wrapped.score(**longer)[1].valid.all()
+
+
+def test_an_argument_that_is_another_mask_than_that_of_calibration_is_not_read_by() -> None:
+    wrapped = nervecode.wrap(HasAMask().eval(), ["words", "mlp"])
+    data = [{"words": texts(40, 8, s), "mask": torch.ones(40, 8)} for s in range(4)]
+    wrapped.fit(data[:2], mask=lambda batch: batch["words"] != 0)
+    wrapped.calibrate(data[2:], mask=lambda batch: batch["words"] != 0)
+    with pytest.warns(UserWarning, match="came with a mask .* this call with none; give it"):
+        assert not wrapped.score(**data[0])[1].valid.any()
+
+
 def test_an_input_that_is_padding_alone_has_the_smallest_p_value() -> None:
     wrapped = nervecode.wrap(Untold(), ["mlp"])
     wrapped.fit([texts(40, 8, 0)]).calibrate([texts(40, 8, 1)])
