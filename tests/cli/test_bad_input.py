@@ -275,7 +275,7 @@ ROWS = [
     bad(f"bench {GOOD} -o data.near=[] -o data.far=[digits:3]", "holds class 3 of the ID set"),
     bad(f"train {GOOD} -o data.id=folder:one_class", "one_class: found 1 class sub-folders",
         "two or more"),
-    bad(f"train {GOOD} -o data.id=folder:nowhere", "nowhere; allowed: the path of a folder"),
+    bad(f"train {GOOD} -o data.id=folder:nowhere", "nowhere is absent; allowed: the path of"),
     bad("data fetch kmnits", "unknown set 'kmnits'", "did you mean 'kmnist'?"),
     bad("data fetch cifar10 svhn --from nowhere", "--from nowhere: no such folder"),
     # Weights from elsewhere

@@ -257,6 +257,7 @@ def test_who_interrupts_a_study_is_told_how_it_goes_on(
     monkeypatch.setitem(LAUNCHERS, "local", stopped)  # type: ignore[arg-type]
     call = [*files, "--outdir", str(tmp_path / "out"), "--seeds", "0"]
     monkeypatch.setattr(sys, "argv", call)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs ignore
     try:
         assert script.command_line() == status
     finally:
