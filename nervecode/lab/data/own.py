@@ -16,6 +16,7 @@ from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.memory import check_size
 from nervecode.lab.data.rows import READERS, Rows, read_inputs
 from nervecode.lab.data.samples import Samples
+from nervecode.lab.data.seen import UNENCODED
 from nervecode.lab.data.table_files import typed_blocks
 from nervecode.lab.data.texts import are_dates
 from nervecode.lab.schema import DataConfig
@@ -72,6 +73,8 @@ def outside_inputs(spec: str, encoder: TableEncoder | None, seen: Seen) -> Tenso
     kind, _, name = spec.partition(":")
     path = Path(name)
     if kind != "table":
+        if encoder is not None:
+            seen.doubts.append(f"it {UNENCODED}")
         return read_inputs(path, series=kind == "series", seen=seen)[0]
     if encoder is None:
         raise InputError(f"{path}: is a table, allowed: inputs of the kind of the ID set")

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SHOWN = 5  # columns that a remark names
+UNENCODED = (
+    "is an array, whose rows are taken as encoded already, numbers standardised as those of ID "
+    "train; a .csv, .tsv or .parquet file is encoded by the names of its columns"
+)
 
 
 @dataclass
@@ -18,7 +22,7 @@ class Seen:
         unseen: column of a table -> how many categories ID train lacks.
         rounded: columns or channels of an array whose numbers float32 does not tell apart.
         passed: suffix, or place -> how many files and folders of pictures are passed over.
-        doubts: sentences about arrays that may not be the pictures that they are taken for.
+        doubts: sentences about arrays that may not be what they are taken for.
     """
 
     missing: Counter[str] = field(default_factory=Counter)

@@ -15,7 +15,7 @@ from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.own import is_own
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
-from nervecode.lab.data.seen import Seen
+from nervecode.lab.data.seen import UNENCODED, Seen
 from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.table_files import TABLE_SUFFIXES
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs
@@ -89,10 +89,11 @@ def open_inputs(
         )
     if source.endswith(".tar"):
         return TarInputs(source, shape, skip_bad=skip_bad, workers=workers, resize=resize)
-    if path.suffix == ".npy":
-        return MappedInputs(path, shape, skip_bad=skip_bad)
-    if path.suffix == ".npz":
-        return ArrayInputs(source, inputs_array(path), shape, skip_bad=skip_bad)
+    if path.suffix in (".npy", ".npz"):
+        array = _array(path, shape, skip_bad=skip_bad)
+        if encoder is not None:
+            array.remarks += (f"{source} {UNENCODED}",)
+        return array
     if path.suffix == ".ts":
         seen = Seen()
         series = ArrayInputs(source, read_ts(path, seen)[0], shape, skip_bad=skip_bad)
@@ -103,6 +104,12 @@ def open_inputs(
     if path.is_file():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     return _named(source, shape, resize, option)
+
+
+def _array(path: Path, shape: Shape, *, skip_bad: bool) -> ArrayInputs:
+    if path.suffix == ".npy":
+        return MappedInputs(path, shape, skip_bad=skip_bad)
+    return ArrayInputs(str(path), inputs_array(path), shape, skip_bad=skip_bad)
 
 
 def _named(source: str, shape: Shape, resize: int | None, option: str) -> ArrayInputs:

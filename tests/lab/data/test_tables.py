@@ -471,6 +471,22 @@ def test_a_number_too_far_from_id_train_is_told_by_its_column(
     assert len(batch.inputs) == len(frame) - 1
 
 
+def test_an_array_beside_a_table_is_told_to_be_taken_as_encoded(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    path, array = write(frame, tmp_path / "my.csv"), tmp_path / "x.npy"
+    np.save(array, np.zeros((40, 5), np.float32))
+    np.savez(tmp_path / "x.npz", x=np.zeros((40, 5), np.float32))
+    splits = build_splits(config(path, far=[f"array:{array}"]))
+    assert any("array, whose rows are taken as encoded already" in each for each in splits.remarks)
+    for name in ("x.npy", "x.npz"):
+        source = str(tmp_path / name)
+        (told,) = open_inputs(source, (5,), encoder=splits.encoder).remarks
+        assert told.startswith(f"{source} is an array, whose rows are taken as encoded already")
+        assert not open_inputs(source, (5,)).remarks
+    assert not open_inputs(str(path), (5,), encoder=splits.encoder).remarks
+
+
 def test_texts_that_may_be_no_categories_are_told(frame: pd.DataFrame, tmp_path: Path) -> None:
     number = np.arange(len(frame))
     frame = split(frame).assign(
