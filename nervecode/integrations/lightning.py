@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,14 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
         checkpoint = trainer.checkpoint_callback
         folder = Path((checkpoint and checkpoint.dirpath) or trainer.default_root_dir)
         figures = self.codes.finish(
-            pl_module, trainer.train_dataloader, folder, trainer.val_dataloaders
+            pl_module, trainer.train_dataloader, folder, _one_loader(trainer.val_dataloaders)
         )
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
+
+
+def _one_loader(loaders: Any) -> Any:
+    """The batches of several validation loaders, which a list or a mapping holds, as of one."""
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
+    return chain.from_iterable(loaders) if isinstance(loaders, (list, tuple)) else loaders

@@ -35,6 +35,27 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_what_is_read_is_not_replaced(
+    cli: Any, finished: Path, test_images: np.ndarray, tmp_path: Path
+) -> None:
+    source, link = tmp_path / "x.npz", tmp_path / "same.npz"
+    np.savez(source, inputs=test_images)
+    link.symlink_to(source)
+    before = source.read_bytes()
+    for output in (source, link):
+        found = cli("score", finished, "--input", source, "--output", output, "--force")
+        assert found.status == 2
+        assert f"--output {output}: is what is read, which it would replace" in found.err
+    for part in ("1/2", "2/2"):
+        cli("score", finished, "--input", source, "--output", tmp_path / "s.npz", "--shard", part)
+    shards = sorted(tmp_path.glob("s.shard-*"))
+    assert len(shards) == 2
+    kept = shards[0].read_bytes()
+    found = cli("merge", *shards, "--output", shards[0], "--force")
+    assert (found.status, "is what is read" in found.err) == (2, True)
+    assert (source.read_bytes(), shards[0].read_bytes()) == (before, kept)
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 def test_arrays_of_the_test_split_score_as_the_bench_scored_them(
     cli: Any, finished: Path, test_images: np.ndarray, tmp_path: Path, suffix: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,25 @@ def test_figures_agree_with_the_wrapped_module(tmp_path: Path) -> None:
         _, surprise = callback.wrapped.eval().score(points(200, 2)[0])
     assert figures["nervecode/surprise"] == pytest.approx(float(surprise.score.mean()), rel=1e-5)
     assert figures["nervecode/flagged"] == float((surprise.p_value <= 0.1).double().mean())
+
+
+@pytest.mark.parametrize("several", [list, lambda loaders: dict(zip("ab", loaders, strict=True))])
+def test_several_validation_loaders_count_as_one(
+    several: Callable[[list[Any]], Any], tmp_path: Path
+) -> None:
+    callback = SurpriseCallback(loader(300, 1))
+    net = module(HOMES[0])
+    net.validation_step = lambda batch, index, dataloader_idx=0: None
+    logger = import_module(f"{HOMES[0]}.loggers").CSVLogger(tmp_path)
+    loaders = [loader(200, 2), loader(200, 3)]
+    trainer(HOMES[0], tmp_path, callbacks=[callback], logger=logger).fit(
+        net, loader(600, 0), several(loaders)
+    )
+    (row,) = [row for row in csv.DictReader((Path(logger.log_dir) / "metrics.csv").open())
+              if row["nervecode/surprise"]]  # fmt: skip
+    assert callback.wrapped is not None
+    alone = [callback.codes.figures(callback.wrapped, one)["nervecode/surprise"] for one in loaders]
+    assert float(row["nervecode/surprise"]) == pytest.approx(sum(alone) / 2, rel=1e-4)
 
 
 def test_modules_keep_their_modes(tmp_path: Path) -> None:

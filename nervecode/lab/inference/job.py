@@ -15,6 +15,7 @@ import numpy as np
 
 from nervecode import __version__
 from nervecode.errors import InputError
+from nervecode.files import check_apart
 from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.flags import FlagRule, none_selected
 from nervecode.lab.inference.open import open_inputs, open_scorer
@@ -82,6 +83,7 @@ class ScoringJob:
         path = self.path
         if path is not None:
             check_output(path, force=self.force or self.shard is not None)
+            check_apart(path, self.input, what="--output")
         scorer = open_scorer(self.model, self.seed, device=self.device)
         if self.rule.by_class:
             scorer.group_by_class()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nervecode.files import check_apart
 from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.output import check_output, write_scored
 from nervecode.lab.inference.scored import Scored, Summary, some
@@ -29,6 +30,8 @@ def merge_shards(
         ArtifactError: a shard that is missing or damaged.
     """
     check_output(output, force=force)
+    for shard in shards:
+        check_apart(output, shard, what="--output")
     if fdr is not None:
         check_rate("--fdr", fdr)
     paths = check_shards(shards)

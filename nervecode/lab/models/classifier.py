@@ -32,6 +32,7 @@ class Classifier(nn.Module, ABC):
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
+        self.is_normalisation_given = False  # by a config, which no file replaces then
         self.head = nn.Linear(num_features, num_classes)
 
     def set_normalisation(self, samples: Samples) -> None:
@@ -60,6 +61,7 @@ class Classifier(nn.Module, ABC):
             )
         axes = (-1, *[1] * (len(shape) - 1))
         self.mean, self.std = torch.tensor(mean).view(axes), torch.tensor(std).view(axes)
+        self.is_normalisation_given = True
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

@@ -69,11 +69,31 @@ def load_foreign(path: Path, model: Classifier) -> None:
     limit = 4 * sum(tensor.nbytes for tensor in state.values()) + SLACK  # with an optimiser's state
     tensors = read_foreign(path, limit=limit)
     bare = set(map(_bare, tensors))
-    own, elsewhere = {key: key for key in state}, {key: model.key_elsewhere(key) for key in state}
-    names = max(elsewhere, own, key=lambda names: sum(_bare(n) in bare for n in names.values()))
+    own, elsewhere = {key: key for key in state}, names_elsewhere(model)
+    names = max(
+        elsewhere, own, key=lambda known: sum(_bare(known.get(k, k)) in bare for k in state)
+    )
     tensors = without_prefixes(tensors, names.values(), path)
+    leave_given(model, names, tensors)
     chosen = _fitted(names, state, tensors, path)
     model.load_state_dict(state | chosen)
+
+
+def names_elsewhere(model: Classifier) -> dict[str, str]:
+    """The model's keys, each with its name in files from elsewhere.
+
+    A network that normalises by buffers `mean` and `std` of its own has these names for itself.
+    """
+    names = {key: model.key_elsewhere(key) for key in model.state_dict()}
+    taken = {name for key, name in names.items() if key not in OWN}
+    return {key: name for key, name in names.items() if key not in OWN or name not in taken}
+
+
+def leave_given(model: Classifier, names: dict[str, str], tensors: dict[str, Tensor]) -> None:
+    """Leave a file's normalisation alone where the config gives one, which it would replace."""
+    for key in OWN:
+        if model.is_normalisation_given and key in names:
+            tensors.pop(names.pop(key), None)
 
 
 def read_foreign(path: Path, *, limit: int, legacy: bool = False) -> dict[str, Tensor]:
@@ -219,8 +239,8 @@ def _fitted(
 ) -> dict[str, Tensor]:
     """The model's keys with the file's tensors; `names` has the file's key for each."""
     chosen = {}
-    for key, wanted in state.items():
-        name = names[key]
+    for key, name in names.items():
+        wanted = state[key]
         if name not in tensors:
             if key in OWN or key.endswith("num_batches_tracked"):
                 continue

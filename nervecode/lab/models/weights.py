@@ -10,7 +10,15 @@ from torch import Tensor
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import absent
 from nervecode.lab.models.classifier import Classifier
-from nervecode.lab.models.foreign import OWN, SLACK, read_foreign, value_fault, without_prefixes
+from nervecode.lab.models.foreign import (
+    OWN,
+    SLACK,
+    leave_given,
+    names_elsewhere,
+    read_foreign,
+    value_fault,
+    without_prefixes,
+)
 from nervecode.lab.models.weight_names import in_timms_names
 from nervecode.lab.schema import ModelConfig
 
@@ -75,13 +83,14 @@ def begin_with(path: Path, model: Classifier, *, trusted: bool = False) -> str |
     """
     state = model.state_dict()
     limit = 4 * sum(tensor.nbytes for tensor in state.values()) + SLACK  # with another head
-    names = {key: model.key_elsewhere(key) for key in state}
+    names = names_elsewhere(model)
     try:
         tensors = read_foreign(path, limit=limit, legacy=trusted)
         tensors = without_prefixes(tensors, names.values(), path)
     except InputError as error:
         raise InputError(f"model.weights: {error}") from None
     tensors = in_timms_names(tensors, names.values())
+    leave_given(model, names, tensors)
     head = {names[key] for key in state if key.startswith("head.")}
     fitting = {
         key: tensors[name]

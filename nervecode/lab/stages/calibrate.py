@@ -20,6 +20,7 @@ from nervecode.lab.stages.checkpoint import load_checkpoint, write_calibration
 from nervecode.lab.stages.same_data import refuse_other_training
 from nervecode.lab.stages.trial import Trial
 from nervecode.layers import WrappedModel
+from nervecode.layers.batch_statistics import remark_on_statistics
 from nervecode.layers.fitter import CodeFitter
 
 
@@ -64,6 +65,8 @@ def refuse_extended(run: RunDir) -> None:
 
 def _fit(trial: Trial, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
     """One pass over ID train: the moments of every `bits` signal, and the features."""
+    if remark := remark_on_statistics(model):
+        trial.progress.tell(remark)
     settings = {n: s for n, s in trial.config.signals.items() if s.recipe == "bits"}
     fitters = [_fitter(signals[name], signal) for name, signal in settings.items()]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from nervecode.lab.models.build import build_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.foreign import load_foreign
 from nervecode.lab.models.user_code import check_unchanged, find_source, trusting
+from nervecode.lab.models.user_code import load as load_function
 from nervecode.lab.models.weights import begin_with
 from nervecode.lab.schema import ModelConfig
 
@@ -64,10 +65,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     sys.modules.pop(MODULE, None)
 
 
-def built(name: str = NAME, head: str | None = None, shape: tuple[int, ...] = (3, 4)) -> Classifier:
+def built(
+    name: str = NAME, head: str | None = None, shape: tuple[int, ...] = (3, 4), **values: Any
+) -> Classifier:
     train = Samples(torch.rand(8, *shape), torch.arange(8) % 5)
     with trusting():
-        return build_model(ModelConfig(name=name, head=head), train, 5)
+        return build_model(ModelConfig(name=name, head=head, **values), train, 5)
 
 
 def test_the_last_linear_layer_becomes_the_head_and_the_network_says_the_same(write) -> None:  # type: ignore[no-untyped-def]
@@ -79,6 +82,39 @@ def test_the_last_linear_layer_becomes_the_head_and_the_network_says_the_same(wr
     net = nn.Sequential(*list(model.net)[:-1], model.head)  # type: ignore[union-attr, arg-type]
     assert torch.equal(model(x), net(normalised))
     assert model.key_elsewhere("head.weight") == "3.weight"
+
+
+NORMALISES = """
+import torch
+from torch import nn
+def build(shape, n): return Net(n)
+class Net(nn.Module):
+  def __init__(self, n):
+    super().__init__()
+    self.register_buffer("mean", torch.full((3, 1), 0.3))
+    self.register_buffer("std", torch.full((3, 1), 0.2))
+    self.fc = nn.Linear(12, n)
+  def forward(self, x): return self.fc(((x - self.mean) / self.std).flatten(1))
+"""
+
+
+@pytest.mark.parametrize("load", [load_foreign, begin_with])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_mean_of_the_network_itself_is_not_the_one_that_inputs_are_normalised_by(
+    load: Callable[[Path, Classifier], object], given: bool, write: Callable[[str], Path]
+) -> None:
+    write(NORMALISES)
+    with trusting():
+        net = load_function(NAME)((3, 4), 5)
+        model = built(**{"mean": (0.0,), "std": (1.0,)} if given else {})
+    net.mean += 0.1
+    path = Path("x.pt")
+    torch.save(net.state_dict(), path)  # noqa: TID251
+    before = model.mean.clone()
+    load(path, model.eval())
+    assert torch.equal(model.mean, before)
+    x = torch.rand(6, 3, 4)
+    torch.testing.assert_close(model(x), net((x - model.mean) / model.std))
 
 
 def test_code_does_not_run_before_it_is_trusted(write) -> None:  # type: ignore[no-untyped-def]
