@@ -48,13 +48,13 @@ def absent(path: Path) -> str:
     return f"{path}: no such file" + (f"; did you mean {near!r}?" if near else "")
 
 
-def check_apart(path: Path, source: str | Path, *, what: str) -> None:
+def check_apart(path: Path, source: Path, *, what: str) -> None:
     """Refuse to replace what is being read.
 
     Raises:
         InputError: an output that is the same file as a source.
     """
-    if path.exists() and Path(source).exists() and path.samefile(source):
+    if path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{what} {path}: is what is read, which it would replace")
 
 

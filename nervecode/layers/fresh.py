@@ -9,7 +9,7 @@ from torch import nn
 
 from nervecode.core import Reducer, SoftAssignment
 from nervecode.layers.coder import Coder
-from nervecode.layers.layout import Layout, output_layouts, widths_before
+from nervecode.layers.layout import Layout, layouts_before, output_layouts
 from nervecode.layers.learned_coder import LearnedCoder
 from nervecode.layers.select import Selector, select_layers
 
@@ -28,7 +28,7 @@ def fresh_coders(
     Arguments and errors are those of `nervecode.wrap`.
     """
     modules, picks = select_layers(model, layers), _picks(model, layers)
-    widths = widths_before(model)
+    before = layouts_before(model)
     with torch.inference_mode(False):  # whose tensors could not be used outside of it
         return {
             name: LearnedCoder(
@@ -36,21 +36,24 @@ def fresh_coders(
                 num_codes=num_codes,
                 coding_dim=coding_dim,
                 assignment=assignment,
-                reducer=_reducer(layout, widths[modules[name]], picks.get(name)),
+                reducer=_reducer(layout, before[modules[name]], picks.get(name)),
                 detach=detach,
-                guess=widths[modules[name]],
+                guess=before[modules[name]].width,
             )
             for name, layout in output_layouts(model, modules, picks).items()
         }
 
 
-def _reducer(layout: Layout, before: int | None, pick: str | int | None) -> Reducer:
-    """Finds channels by the width of what came `before` where a layer, as an activation, has none.
+def _reducer(layout: Layout, before: Layout, pick: str | int | None) -> Reducer:
+    """Of a layer that says nothing itself, as an activation, behind a convolution over time.
 
-    Maps of one dimension, (B, C, T), would be taken for tokens, (B, T, C), without it.
+    Maps (B, C, T) would be taken for tokens (B, T, C): C is known from the convolution. What else
+    an activation follows is no help: one that serves a whole network is registered once, and its
+    maps may be as wide as what came before it has channels.
     """
-    if layout.width is None and layout.channel_dim is None:
-        layout = layout._replace(width=before)
+    unknown = layout.width is None and layout.channel_dim is None
+    if unknown and before.channel_dim == 1 and before.ndim == 3:
+        layout = layout._replace(width=before.width)
     return Reducer("mean", **layout._asdict(), pick=pick)
 
 

@@ -67,8 +67,11 @@ def _copied(value: Tensor | PackedSequence) -> Tensor | PackedSequence:
 
 def floating_dtypes(value: Any) -> set[torch.dtype]:
     """The dtypes of the floating tensors and arrays in a batch that `moved` can cast."""
-    if isinstance(value, (Tensor, np.ndarray, PackedSequence)):
-        data = value.data if isinstance(value, PackedSequence) else as_tensor(value)
+    if isinstance(value, np.ndarray):  # looked at without a copy, which a mapped one would need
+        known = value.dtype.kind == "f" and value.dtype.itemsize <= 8  # of others `moved` complains
+        return {as_tensor(np.empty(0, value.dtype)).dtype} if known else set()
+    if isinstance(value, (Tensor, PackedSequence)):
+        data = value.data if isinstance(value, PackedSequence) else value
         return {data.dtype} if data.is_floating_point() else set()
     if callable(getattr(value, "to", None)):
         return set()

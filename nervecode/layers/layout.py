@@ -65,18 +65,21 @@ def output_layouts(
     return layouts
 
 
-def widths_before(model: nn.Module) -> dict[nn.Module, int | None]:
-    """The width that the last module before each one states, in the order of registration.
+def layouts_before(model: nn.Module) -> dict[nn.Module, Layout]:
+    """The layout of the last module before each one that states a width, as registered.
 
-    What states no width itself, as an activation, mostly keeps that of what came before.
+    What states none itself, as an activation, mostly keeps that of what came before. A norm behind
+    a convolution has the dimensions of the convolution.
     """
-    widths: dict[nn.Module, int | None] = {}
-    last: int | None = None
+    layouts: dict[nn.Module, Layout] = {}
+    last = Layout()
     for module in model.modules():
-        widths[module] = last
-        if next(module.children(), None) is None:
-            last = output_layout(module).width or last
-    return widths
+        layouts[module] = last
+        own = output_layout(module) if next(module.children(), None) is None else Layout()
+        if own.width is not None:
+            ndim = own.ndim or (last.ndim if own.channel_dim == 1 else None)
+            last = own._replace(ndim=ndim)
+    return layouts
 
 
 def sequence_first_parts(model: nn.Module) -> list[nn.Module]:

@@ -144,6 +144,20 @@ def test_what_a_network_prints_is_no_result(
     assert "build" not in cli("bench", *arguments, "--dry-run").out
 
 
+def test_batch_normalisation_without_running_statistics_is_told(
+    cli: Any, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "batch_nets.py").write_text(
+        "from torch import nn\ndef build(shape, classes):\n    return nn.Sequential(nn.Flatten(), "
+        "nn.Linear(64, 9), nn.BatchNorm1d(9, track_running_stats=False), nn.Linear(9, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    network = {"model": {"name": "python:batch_nets:build"}, "seeds": [0]}
+    (tmp_path / "batch.json").write_text(json.dumps(tiny | network))
+    found = cli("bench", "--config", "batch.json", "--trust-code", "-o", "bench.detectors=[msp]")
+    assert "layer 'net.2' keeps no running statistics" in found.err
+
+
 def test_a_dry_run_refuses_what_a_run_refuses(cli: Any, tiny_file: Path, tmp_path: Path) -> None:
     for wrong in ("train.epochs=-1", "model.name=smal_cnn", "signals.nervecode.layers=[blok]"):
         arguments = ["train", "--config", tiny_file, "--outdir", tmp_path / "runs", "-o", wrong]

@@ -42,8 +42,8 @@ def test_what_is_read_is_not_replaced(
     np.savez(source, inputs=test_images)
     link.symlink_to(source)
     before = source.read_bytes()
-    for output in (source, link):
-        found = cli("score", finished, "--input", source, "--output", output, "--force")
+    for given, output in ((source, source), (source, link), (f"array:{source}", source)):
+        found = cli("score", finished, "--input", given, "--output", output, "--force")
         assert found.status == 2
         assert f"--output {output}: is what is read, which it would replace" in found.err
     for part in ("1/2", "2/2"):

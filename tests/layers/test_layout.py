@@ -109,11 +109,10 @@ def test_what_does_not_say_where_the_batch_is_follows_the_model() -> None:
 class Signals(nn.Module):
     """A convolution over time and its activation; with `tokens`, that of a product behind it."""
 
-    def __init__(self, *, tokens: bool = False) -> None:
+    def __init__(self, *, tokens: bool = False, norm: nn.Module | None = None) -> None:
         super().__init__()
-        self.convolution, self.product = nn.Conv1d(3, 8, 5), nn.Linear(8, 12)
-        if not tokens:
-            self.product = nn.Identity()
+        self.convolution = nn.Sequential(nn.Conv1d(3, 8, 5), norm or nn.Identity())
+        self.product = nn.Linear(8, 12) if tokens else nn.Identity()
         self.activation, self.head = nn.GELU(), nn.Linear(12 if tokens else 8, 2)
         self.tokens = tokens
 
@@ -124,15 +123,16 @@ class Signals(nn.Module):
         return self.head(self.activation(maps).mean(2))
 
 
-class Pixels(nn.Module):
-    """The perceptron of a ConvNeXt block: (B, H, W, C) throughout."""
+class Shared(nn.Module):
+    """One activation for all maps, whose sides are as long as the last layer is wide."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: nn.Module) -> None:
         super().__init__()
-        self.product, self.activation, self.head = nn.Linear(4, 10), nn.GELU(), nn.Linear(10, 2)
+        self.first, self.last, self.activation = nn.Conv2d(3, 6, 3, padding=1), last, nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.activation(self.product(x)).mean((1, 2)))
+        maps = self.activation(self.first(x))  # (B, 6, 10, 10)
+        return self.last(maps).flatten(1)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,9 @@ class Pixels(nn.Module):
         (Signals(), (3, 40), 2),
         (Signals(), (3, 57), 2),
         (Signals(tokens=True), (3, 40), 1),
-        (Pixels(), (7, 7, 4), (1, 2)),
+        (Shared(nn.Conv2d(6, 10, 1)), (3, 10, 10), (2, 3)),
+        (Shared(nn.Linear(10, 10)), (3, 10, 10), (2, 3)),
+        (Signals(norm=nn.BatchNorm1d(8)), (3, 40), 2),
     ],
 )
 def test_an_activation_has_its_channels_where_what_it_follows_has_them(

@@ -18,7 +18,7 @@ from nervecode.errors import InputError
 from nervecode.files import check_apart
 from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.flags import FlagRule, none_selected
-from nervecode.lab.inference.open import open_inputs, open_scorer
+from nervecode.lab.inference.open import open_inputs, open_scorer, without_kind
 from nervecode.lab.inference.output import check_output, write_scored
 from nervecode.lab.inference.scored import Scored, Summary, some
 from nervecode.lab.inference.scorer import Scorer, score_source
@@ -83,7 +83,7 @@ class ScoringJob:
         path = self.path
         if path is not None:
             check_output(path, force=self.force or self.shard is not None)
-            check_apart(path, self.input, what="--output")
+            check_apart(path, Path(without_kind(self.input)).expanduser(), what="--output")
         scorer = open_scorer(self.model, self.seed, device=self.device)
         if self.rule.by_class:
             scorer.group_by_class()

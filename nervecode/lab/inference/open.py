@@ -76,7 +76,7 @@ def open_inputs(
         InputError: nothing there, a wrong shape, or an unknown name.
         MissingExtraError: tar files or a table, without the extra that reads them.
     """
-    source = source.partition(":")[2] if is_own(source) else source
+    source = without_kind(source)
     if not source.strip():
         raise InputError(f"{option}: found {source!r}, allowed: a path or the name of a data set")
     path = Path(source).expanduser()
@@ -104,6 +104,11 @@ def open_inputs(
     if path.is_file():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     return _named(source, shape, resize, option)
+
+
+def without_kind(source: str) -> str:
+    """The path of `array:PATH` and the like; other sources as they are."""
+    return source.partition(":")[2] if is_own(source) else source
 
 
 def _array(path: Path, shape: Shape, *, skip_bad: bool) -> ArrayInputs:
