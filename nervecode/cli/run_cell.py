@@ -16,7 +16,7 @@ from nervecode.cli.options import TrustCode, command_line
 from nervecode.cli.several import several
 from nervecode.cli.show import say
 from nervecode.cli.stage import do_bench
-from nervecode.errors import NervecodeError
+from nervecode.errors import InputError, NervecodeError
 
 if TYPE_CHECKING:
     from nervecode.lab.run.directory import RunDir
@@ -43,6 +43,7 @@ def run_cell(
     """
     from nervecode.lab.ranks.job import current
     from nervecode.lab.run.directory import RunDir
+    from nervecode.lab.stages.bench import guarded
     from nervecode.lab.sweep.cells import read_sweep
 
     if until_eof:
@@ -54,7 +55,13 @@ def run_cell(
         _wait_for(run)
     current().meet()
     began = time.monotonic()
-    opened, config, prepared = open_run("run-cell", root)
+    try:
+        opened, config, prepared = open_run("run-cell", root)
+    except InputError:  # what cannot begin has failed: nothing is to go on
+        if current().leads:
+            with guarded(RunDir(root)):
+                raise
+        raise
     say(f"Run: {opened.root}")
     do_bench(opened, prepared, config=config, began=began, repair=True, plots=not no_plots)
 

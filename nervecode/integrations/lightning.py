@@ -52,14 +52,17 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
         checkpoint = trainer.checkpoint_callback
         folder = Path((checkpoint and checkpoint.dirpath) or trainer.default_root_dir)
         figures = self.codes.finish(
-            pl_module, trainer.train_dataloader, folder, _one_loader(trainer.val_dataloaders)
+            pl_module,
+            _one_loader(trainer.train_dataloader),
+            folder,
+            _one_loader(trainer.val_dataloaders),
         )
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
 
 
 def _one_loader(loaders: Any) -> Any:
-    """The batches of several validation loaders, which a list or a mapping holds, as of one."""
+    """The batches of several loaders, which a list or a mapping holds, one after the other."""
     if isinstance(loaders, Mapping):
         loaders = list(loaders.values())
     return chain.from_iterable(loaders) if isinstance(loaders, (list, tuple)) else loaders

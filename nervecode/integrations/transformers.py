@@ -18,7 +18,8 @@ from transformers import TrainerCallback  # noqa: E402
 class SurpriseTrainerCallback(TrainerCallback):  # type: ignore[misc]
     """Fits codes at the end of a training, calibrates, logs figures of the evaluation data, saves.
 
-    The codes lie in the output folder, as `nervecode.safetensors`; `nervecode.load` reads them.
+    Of several evaluation sets, the figures are of the one that was evaluated last. The codes lie in
+    the output folder, as `nervecode.safetensors`; `nervecode.load` reads them.
 
     Args:
         held_out: batches that the training does not see, for calibration.

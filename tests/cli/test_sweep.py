@@ -160,6 +160,17 @@ def test_a_failure_is_told_and_stops_no_other(
     assert cell in cli(*due, "--only-failed").out
 
 
+def test_what_cannot_begin_has_failed(
+    cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LAUNCHERS, "local", mostly_here)
+    few = ("-o", "data.calibration_fraction=0.0005", "--seeds", "0", "--outdir", tmp_path / "s")
+    assert cli("sweep", config, *few).status == 1
+    (row,) = table(tmp_path / "s")
+    assert row["status"] == "failed"
+    assert "the calibration split of 'digits' holds" in row["reason"]
+
+
 def test_another_sweep_in_the_folder_is_refused(
     cli: Cli, config: Path, swept: tuple[Path, Result], tree: Callable[[Path], dict[str, str]]
 ) -> None:

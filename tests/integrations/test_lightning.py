@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -126,6 +127,28 @@ def test_several_validation_loaders_count_as_one(
     assert callback.wrapped is not None
     alone = [callback.codes.figures(callback.wrapped, one)["nervecode/surprise"] for one in loaders]
     assert float(row["nervecode/surprise"]) == pytest.approx(sum(alone) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("several", [list, lambda loaders: dict(zip("ab", loaders, strict=True))])
+def test_several_training_loaders_count_as_one(
+    several: Callable[[list[Any]], Any], tmp_path: Path
+) -> None:
+    callback = SurpriseCallback(loader(300, 1))
+    net = module(HOMES[0])
+    one = net.training_step
+    net.training_step = lambda batch, batch_idx: one(
+        next(iter(batch.values())) if isinstance(batch, dict) else batch[0], batch_idx
+    )
+    loaders = [loader(400, 0), loader(200, 2)]
+    trainer(HOMES[0], tmp_path, callbacks=[callback], logger=False).fit(net, several(loaders))
+    assert callback.wrapped is not None
+    alone = nervecode.wrap(net.eval()).fit(itertools.chain(*loaders)).calibrate(loader(300, 1))
+    with torch.no_grad():
+        expected, found = (
+            wrapped.eval().score(points(200, 3)[0])[1].score
+            for wrapped in (alone, callback.wrapped)
+        )
+    torch.testing.assert_close(found, expected)
 
 
 def test_modules_keep_their_modes(tmp_path: Path) -> None:
