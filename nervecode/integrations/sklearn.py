@@ -27,14 +27,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E40
 LAYER = "0"
 LEAST = 4  # inputs: two to fit and two to calibrate
 DIGITS = 6  # decimals of a reading in bits
+FAINT = 1 / 30  # of the largest standard deviation: a column that varies less hardly counts
+LARGEST = 1e15  # a value; squares of larger ones, summed, leave float32
 
 
 class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Codes of vectors, without a network: surprise in bits, in scikit-learn's signs.
 
     A seeded share of the data is held out to calibrate; the codes are fitted to the rest. With
-    class labels every class has codes of its own. Features of very different scales should come
-    through a `StandardScaler` in a pipeline.
+    class labels every class has codes of its own. Columns of very different scales should come
+    through a `StandardScaler` in a pipeline: `fit` warns where they do not.
 
     Args:
         alpha: share of inputs like the training data that `predict` may call outliers.
@@ -71,13 +73,14 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to (n, D) vectors of inliers, and (n,) class labels where there are any.
 
         Raises:
-            InputError: a share outside (0, 1).
+            InputError: a share outside (0, 1), labels of several kinds, or values above 1e15.
             ValueError: too few rows, or NaN or infinity among them.
         """
         for name in ("alpha", "calibration_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}: found {getattr(self, name)}, allowed: between 0 and 1")
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST)
+        _check_scales(rows)
         classes = np.zeros(len(rows), int) if y is None else _classes(y)
         held_out = min(max(2, round(self.calibration_fraction * len(rows))), len(rows) - 2)
         fitted, calibration, labels, _ = train_test_split(
@@ -148,5 +151,28 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 def _classes(y: Any) -> np.ndarray:
     """(n,) labels of any kind -> (n,) numbers from 0."""
     labels = column_or_1d(check_array(y, ensure_2d=False, dtype=None))
-    numbers: np.ndarray = np.unique(labels, return_inverse=True)[1]
+    try:
+        numbers: np.ndarray = np.unique(labels, return_inverse=True)[1]
+    except TypeError:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise InputError(f"y: found labels of several kinds ({kinds}), allowed: one") from None
     return numbers
+
+
+def _check_scales(rows: np.ndarray) -> None:
+    """Refuse (n, D) values that overflow, and warn where some columns drown a fifth of the others.
+
+    Some pixels of a picture, and some directions of an encoder, hardly vary either: but few.
+    """
+    largest = np.abs(rows).max()
+    if largest > LARGEST:
+        raise InputError(f"X: found a value of {largest:.2g}, allowed: up to {LARGEST:g}")
+    deviations = rows.std(0)
+    faint = (deviations > 0) & (deviations < FAINT * deviations.max())
+    if faint.any() and 5 * faint.sum() >= (deviations > 0).sum():
+        warnings.warn(
+            f"X: {faint.sum()} of {len(faint)} columns vary less than 1/{1 / FAINT:.0f} as much as "
+            f"column {deviations.argmax()}, and hardly count; put a StandardScaler before the "
+            "detector, in a pipeline",
+            stacklevel=3,
+        )

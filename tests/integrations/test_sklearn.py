@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle  # noqa: TID251 (scikit-learn's users do)
+import warnings
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.base import clone
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_digits, load_wine
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -111,3 +112,29 @@ def test_nan_and_a_single_row_are_refused() -> None:
         SurpriseDetector().fit(bad)
     with pytest.raises(ValueError, match="1 sample"):
         SurpriseDetector().fit(points(1, 0))
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e3])
+def test_columns_that_drown_others_are_told(scale: float) -> None:
+    """Beside a scale of their own, outliers in a small column are not seen: a scaler makes them."""
+    generator = np.random.default_rng(0)
+    scales = np.array([1, scale, 1, 1, 1])
+    rows = generator.normal(size=(800, 5)) * scales
+    strange = generator.normal(size=(200, 5))
+    strange[:, 1 if scale < 1 else 2] = 8
+    with pytest.warns(UserWarning, match=r"X: \d of 5 columns vary less than 1/30 as much as"):
+        alone = SurpriseDetector(random_state=0).fit(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaled = make_pipeline(StandardScaler(), SurpriseDetector(random_state=0)).fit(rows)
+        SurpriseDetector(random_state=0).fit(load_digits().data)  # some pixels hardly vary
+    assert (alone.predict(strange * scales) < 0).mean() < 0.3
+    assert (scaled.predict(strange * scales) < 0).mean() > 0.9
+
+
+def test_what_no_code_can_hold_is_refused() -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(InputError, match=r"X: found a value of .*e\+200, allowed: up to 1e\+15"):
+        SurpriseDetector().fit(rows * [1, 1e200, 1])
+    with pytest.raises(InputError, match=r"y: found labels of several kinds \(int, str\)"):
+        SurpriseDetector().fit(rows, np.array([0, "a"] * 20, dtype=object))
