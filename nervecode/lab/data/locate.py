@@ -14,6 +14,7 @@ from nervecode.lab.data.wheels import module_folder
 from nervecode.lab.schema import PATHS
 
 VARIABLE = "NERVECODE_DATA"
+LISTS = "benchmark_imglist"  # the folder of OpenOOD's lists
 NO_ROOT = f"no home folder for data; {VARIABLE} names a folder"
 EXTRA = "pip install -e '.[data]' in the checkout"
 
@@ -134,4 +135,5 @@ def _absence(place: Location) -> str:
         return f"{place.name}: {path} is {found}, allowed: {allowed}"
     near = nearest(path.name, names_beside(path, Path.is_dir if of_folder else Path.is_file))
     hint = f"did you mean {near!r}? Allowed" if near else "allowed"
-    return f"{place.name} is absent; {hint}: {allowed}"
+    get = "; OpenOOD's download.py gets it, see docs/benchmarks.md" if LISTS in path.parts else ""
+    return f"{place.name} is absent; {hint}: {allowed}{get}"

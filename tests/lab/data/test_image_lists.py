@@ -99,6 +99,9 @@ def test_what_a_config_may_say_of_lists(data: str, words: str, tmp_path: Path) -
 def test_a_list_that_is_not_there_is_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"list:.*a\.txt is absent; allowed: the path of a file"):
         build_splits(DataConfig(id=f"list:{tmp_path / 'a.txt'}"))
+    of_openood = f"list:{tmp_path}/benchmark_imglist/cifar10/test_tin.txt"
+    with pytest.raises(InputError, match=r"of a file; OpenOOD's download\.py gets it, see docs/"):
+        build_splits(DataConfig(id=of_openood))
 
 
 def test_a_list_that_is_absent_is_told_with_its_neighbour(tmp_path: Path) -> None:
