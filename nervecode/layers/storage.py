@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -98,6 +100,7 @@ def save(watched: Watched, path: str | Path) -> None:
     if not watched.condition.has_weights_of(watched.model, surely=True):
         watched._remarks.tell(f"save: {CHANGED}", again=True)
     header, tensors = pack(watched)
+    header["sha256"] = content_digest(header, tensors)
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata=metadata(FORMAT, header))
 
@@ -109,6 +112,8 @@ def metadata(format: str, header: dict[str, Any]) -> dict[str, str]:
 
 def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a safetensors file of an expected format.
+
+    The content is compared with the hash in the header; files from before may have none.
 
     Raises:
         ArtifactError: the file is missing, damaged, or of another format.
@@ -126,7 +131,21 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, T
         raise ArtifactError(f"{path}: found format {actual!r}, allowed: {expected!r}")
     if not isinstance(about.get("header"), dict):
         raise ArtifactError(f"{path}: the header is damaged")
-    return about["header"], tensors
+    header = about["header"]
+    if "sha256" in header and header["sha256"] != content_digest(header, tensors):
+        raise ArtifactError(f"{path}: is damaged (its SHA-256 is not the one in its header)")
+    return header, tensors
+
+
+def content_digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of header and tensors, without that hash; safetensors has no checksum of its own."""
+    own = {key: value for key, value in header.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        values = tensors[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

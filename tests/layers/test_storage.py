@@ -13,6 +13,7 @@ import nervecode
 from nervecode.errors import ArtifactError, InputError, NervecodeError
 from nervecode.layers import WrappedModel
 from nervecode.layers.state import coder_specs
+from nervecode.layers.storage import FORMAT, metadata, read_tensors
 from tests.layers.zoo import ZOO, mlp
 
 
@@ -124,10 +125,8 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_missing_tensor_is_named(saved: Path) -> None:
-    from safetensors import safe_open
-
-    with safe_open(str(saved), framework="pt") as file:
-        metadata = file.metadata()
+    header, _ = read_tensors(saved, FORMAT)
+    del header["sha256"]  # as in files from before
     for lost, text in (
         ("coders.0.codes.mean", '"0.codes.mean"'),
         ("calibration.4", "calibration.4"),
@@ -135,7 +134,7 @@ def test_a_missing_tensor_is_named(saved: Path) -> None:
         tensors = load_file(saved)
         del tensors[lost]
         path = saved.with_name("lost.safetensors")
-        save_file(tensors, path, metadata=metadata)
+        save_file(tensors, path, metadata=metadata(FORMAT, header))
         with pytest.raises(ArtifactError, match=text):
             nervecode.load(path, mlp())
 
@@ -153,3 +152,30 @@ def test_a_flipped_bit_in_the_header_is_a_clear_error_or_harmless(saved: Path) -
         except NervecodeError:
             failed += 1
     assert failed > 50
+
+
+def test_a_flipped_bit_in_the_tensors_is_damage(saved: Path) -> None:
+    whole = bytearray(saved.read_bytes())
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(start, len(whole), max(1, (len(whole) - start) // 100)):
+        broken = whole.copy()
+        broken[place] ^= 1 << (place % 7)
+        saved.write_bytes(broken)
+        with pytest.raises(ArtifactError, match=rf"{saved}: is damaged \(its SHA-256 is not the o"):
+            nervecode.load(saved, mlp())
+
+
+def test_a_changed_number_in_the_header_is_damage(saved: Path) -> None:
+    header, _ = read_tensors(saved, FORMAT)
+    header["coders"]["0"]["reducer"]["length_power"] = 0.25
+    rewrite(saved, header=header)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        nervecode.load(saved, mlp())
+
+
+@pytest.mark.filterwarnings("ignore:.*the model has other weights")
+def test_a_file_from_before_has_no_hash(saved: Path) -> None:
+    header, _ = read_tensors(saved, FORMAT)
+    del header["sha256"]
+    rewrite(saved, header=header)
+    assert nervecode.load(saved, mlp()).calibration is not None

@@ -142,6 +142,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a figure of the header": lambda content: content.replace(
         rb"\"rate\": 0.0", rb"\"rate\": 0.1", 1
     ),
+    "the name of its hash": lambda content: content.replace(rb"\"sha256\"", rb"\"sha257\"", 1),
     "a weight": lambda content: flipped(content, len(content) // 2),
     "the last byte": lambda content: flipped(content, -1),
 }
