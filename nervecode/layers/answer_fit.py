@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nervecode.core.moments import check_labels
 from nervecode.errors import InputError
 from nervecode.layers.answer import Path, chosen, logits_in, parts_of, same
+from nervecode.layers.hooks import of_this_thread
 from nervecode.layers.select import linear_layers
 from nervecode.layers.taps import fused_parts
 
@@ -61,9 +62,11 @@ class AnswerFit:
         with ExitStack() as stack:
             if self._labelled is None:
                 for name, module in self._linear.items():
-                    stack.enter_context(module.register_forward_hook(partial(self._see, name)))
+                    see = of_this_thread(partial(self._see, name))
+                    stack.enter_context(module.register_forward_hook(see))
                 if self._model is not None:
-                    stack.enter_context(self._model.register_forward_hook(self._keep))
+                    keep = of_this_thread(self._keep)
+                    stack.enter_context(self._model.register_forward_hook(keep))
             yield
 
     def _see(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -15,6 +15,7 @@ from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.core.positions import PositionSample
 from nervecode.core.reduce import fitting_mask
 from nervecode.errors import InputError
+from nervecode.layers.hooks import of_this_thread
 from nervecode.layers.layout import sequence_first_parts
 from nervecode.layers.taps import activation_of
 
@@ -70,7 +71,8 @@ class BatchFit:
         """Within the block, sequence-first modules tell where they see the batch."""
         with ExitStack() as stack:
             for module in sequence_first_parts(self.model):
-                stack.enter_context(module.register_forward_hook(self._see))
+                see = of_this_thread(self._see)
+                stack.enter_context(module.register_forward_hook(see))
             yield
 
     def _see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nervecode.core import LabelCode
 from nervecode.core.moments import MomentStream
 from nervecode.layers.coder import Coder
+from nervecode.layers.hooks import of_this_thread
 from nervecode.layers.label_coder import LabelCoder
 from nervecode.layers.layer_fit import moments_of, new_stream
 from nervecode.layers.select import linear_layers
@@ -41,11 +42,11 @@ class HeadFit:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Within the block, what the candidates are given is kept."""
+        """Within the block, what the candidates are given in this thread is kept."""
         self._seen = {}
         with ExitStack() as stack:
             for name, module in self.candidates.items():
-                see = partial(self._see, name)
+                see = of_this_thread(partial(self._see, name))
                 stack.enter_context(module.register_forward_pre_hook(see, with_kwargs=True))
             yield
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -41,6 +42,20 @@ class Hooks:
                     "they change what it is given or returns, fit and calibrate again"
                 )
         return ""
+
+
+def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
+    """A hook that hears the calls of the thread that registers it, and of no other.
+
+    A model may answer requests in some threads while another fits codes to it.
+    """
+    thread = threading.get_ident()
+
+    def heard(*args: Any) -> None:
+        if threading.get_ident() == thread:
+            hook(*args)
+
+    return heard
 
 
 def has_others(model: nn.Module) -> bool:

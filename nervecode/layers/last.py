@@ -1,9 +1,13 @@
-"""LastTraces: what the layers said in each thread's last call of the model."""
+"""LastTraces: what the layers said in each thread's or asyncio task's last call of the model."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
 
 from nervecode.core import Call, CodingTrace
 from nervecode.core.call import UNKNOWN_CALL
@@ -25,24 +29,34 @@ NONE = Traces({})
 
 
 class LastTraces:
-    """The traces of each thread's last call; a copy or a pickle has none."""
+    """The traces of each thread's last call, and of each task's of a thread that runs several.
+
+    A copy or a pickle has none. What `torch.compile` traces cannot ask which task it is of: there,
+    the tasks of a thread share the last call.
+    """
 
     def __init__(self) -> None:
         self.ran_unwatched = False  # the model, in any thread, since somebody asked
         self._local = threading.local()  # which torch.compile writes to as eager mode does
+        self._tasks: WeakKeyDictionary[asyncio.Task[Any], Traces] = WeakKeyDictionary()
 
     def get(self) -> Traces:
-        """Those of this thread; no layers before a call, or after one that nobody watched."""
+        """Those of this thread or task; no layers before a call, or after an unwatched one."""
         traces: Traces = getattr(self._local, "traces", NONE)
-        return traces
+        if torch.compiler.is_compiling() or traces is not getattr(self._local, "of_task", None):
+            return traces
+        task = _task()
+        return NONE if task is None else self._tasks.get(task, NONE)
 
     def keep(self, traces: Traces) -> None:
         """Take over those of a call."""
         self._local.traces = traces
+        if not torch.compiler.is_compiling() and (task := _task()) is not None:
+            self._local.of_task = self._tasks[task] = traces
 
     def forget(self) -> None:
         """Drop them."""
-        self._local.traces = NONE
+        self.keep(Traces({}))
 
     def unwatched(self) -> None:
         """The model, or a part of it, runs while nobody watches."""
@@ -51,3 +65,10 @@ class LastTraces:
 
     def __reduce__(self) -> tuple[type[LastTraces], tuple[()]]:
         return LastTraces, ()
+
+
+def _task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+from nervecode.layers.hooks import of_this_thread
 
 
 class OwnCall:
@@ -33,12 +34,10 @@ class OwnCall:
         if isinstance(model, (torch.jit.ScriptModule, nn.TransformerEncoderLayer)):
             yield  # a hook is refused by the one, and changes the kernel of the other
             return
-        thread = threading.get_ident()
 
         def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if threading.get_ident() == thread:
-                self.number += 1
-                self.args, self.kwargs, self.output = args, kwargs, output
+            self.number += 1
+            self.args, self.kwargs, self.output = args, kwargs, output
 
-        with model.register_forward_hook(keep, with_kwargs=True):
+        with model.register_forward_hook(of_this_thread(keep), with_kwargs=True):
             yield

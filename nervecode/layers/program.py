@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from nervecode.errors import InputError
 from nervecode.layers.graph import OUTPUTS, Graph
+from nervecode.layers.onnx_forms import exact_forms
 
 ALONE = "codes_only=True exports the codes alone, from the layers' activations to the flag"
 BATCH = "batch"  # the name of the open dimension
@@ -108,6 +109,7 @@ def to_onnx(
                 output_names=outputs,
                 dynamic_shapes={**dims, "alpha": None},
                 dynamo=True,
+                custom_translation_table=exact_forms(),
                 verbose=False,
             )
     except Exception as error:

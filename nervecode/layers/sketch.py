@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nervecode.layers.hooks import of_this_thread
+
 SIZE = 1 << 14  # hashes that are kept
 BLOCK = 1 << 19  # values that are hashed at once, so that the products stay in a cache
 
@@ -50,12 +52,12 @@ class InputSketch:
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Within the block, the inputs of the model's calls are added."""
+        """Within the block, the inputs of this thread's calls of the model are added."""
 
         def see(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.add(input_hashes([args, kwargs]))
 
-        with model.register_forward_pre_hook(see, with_kwargs=True):
+        with model.register_forward_pre_hook(of_this_thread(see), with_kwargs=True):
             yield
 
     @property

@@ -151,7 +151,7 @@ class WrappedModel(Watched):
         return output, surprise_of(self, traces)
 
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
-        """The surprise of the last call of this thread, one number per input.
+        """The surprise of the last call of this thread or asyncio task, one number per input.
 
         No method takes the one calibrated for, or `mean` before calibration. Percentiles and
         p-values come with the calibrated method alone.

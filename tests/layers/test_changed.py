@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 
 import pytest
 import torch
@@ -316,6 +316,27 @@ def test_no_thread_is_answered_before_changed_weights_are_hashed(
     assert len(answers) == 3
     for surprise in answers:
         assert_refused(surprise, OTHER_WEIGHTS)
+
+
+def test_a_fit_hears_of_no_other_thread() -> None:
+    """Whatever a served model is asked in the middle of a batch, codes are those of a quiet fit."""
+    model = network()
+    serving = ready(model)
+
+    def serve(module: nn.Module, _: object) -> None:
+        if current_thread() is main_thread():
+            thread = Thread(target=lambda: serving.score(9 * X))
+            thread.start()
+            thread.join()
+
+    quiet = nervecode.wrap(model).fit(batches(0))
+    with model[1].register_forward_pre_hook(serve), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the hook, which others may have
+        beside = nervecode.wrap(model).fit(batches(0))
+    assert list(beside.coders) == list(quiet.coders)
+    assert beside.fit_inputs is not None and beside.fit_inputs.distinct == 120
+    for name, values in quiet.coders.state_dict().items():
+        assert torch.equal(beside.coders.state_dict()[name], values), name
 
 
 def test_weights_that_change_while_they_are_hashed_are_hashed_again(

@@ -17,6 +17,7 @@ from nervecode.errors import InputError, MissingExtraError, NotReadyError
 from nervecode.layers import WrappedModel
 from nervecode.layers.export import METADATA, named_inputs
 from nervecode.layers.graph import OUTPUTS
+from nervecode.layers.onnx_forms import exact_forms
 from nervecode.layers.watched import predicted_classes
 
 ALPHA = torch.tensor(0.05, dtype=torch.float64)
@@ -184,6 +185,51 @@ def test_other_methods_in_onnx(method: str, tmp_path: Path) -> None:
     assert (torch.from_numpy(p_value) == surprise.p_value).double().mean() > 0.98
     # Scores of combined p-values tie with those of calibration: no logarithm may part them.
     assert (torch.from_numpy(percentile) == surprise.percentile).double().mean() > 0.98
+
+
+@pytest.mark.slow
+def test_what_a_sure_head_loses_is_the_same_in_onnx(tmp_path: Path) -> None:
+    """Regrets of 1e-18 bits order half of the inputs: exp(x) - 1 would make all of them 0."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(20, 16), nn.Identity(), nn.Linear(16, 3)).eval()
+    with torch.no_grad():
+        net[2].weight.mul_(300)
+    wrapped = nervecode.wrap(net).fit([(torch.randn(300, 20), torch.arange(300) % 3)])
+    wrapped.calibrate([torch.randn(400, 20)])
+    wrapped.export(tmp_path / "model.onnx", torch.randn(3, 20))
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    x = torch.randn(500, 20)
+    given = {"input": x.numpy(), "alpha": ALPHA.numpy()}
+    p_value, by_layer = map(torch.from_numpy, session.run(["p_value", "by_layer"], given))
+    with torch.no_grad():
+        _, surprise = wrapped.score(x)
+    regret = surprise.layer("2:label")
+    assert regret.median() < 1e-12
+    torch.testing.assert_close(by_layer[:, -1], regret, rtol=1e-3, atol=0)
+    assert (p_value == surprise.p_value).double().mean() > 0.98
+
+
+@pytest.mark.slow
+def test_no_digit_is_lost_in_onnx() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    sizes = [0.0, *np.logspace(-320, 3, 400), np.inf]
+    x = np.array([*sizes, *(-size for size in sizes), -1.0, np.nan])
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.expm1(), x.log1p()
+
+    program = torch.export.export(Net(), (torch.from_numpy(x),))
+    model = torch.onnx.export(program, verbose=False, custom_translation_table=exact_forms())
+    assert model is not None
+    session = runtime.InferenceSession(model.model_proto.SerializeToString())
+    found = session.run(None, {session.get_inputs()[0].name: x})
+    with np.errstate(all="ignore"):
+        for values, expected in zip(found, (np.expm1(x), np.log1p(x)), strict=True):
+            np.testing.assert_allclose(values, expected, rtol=1e-15, atol=0)
 
 
 def by_class(number: int) -> WrappedModel:

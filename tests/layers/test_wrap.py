@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle  # noqa: TID251 (users do; the library itself never does)
 from concurrent.futures import ThreadPoolExecutor
@@ -300,6 +301,29 @@ def test_a_trace_belongs_to_its_call_whatever_other_threads_do(ready: WrappedMod
         assert list(traces) == list(traces_)
         for name, trace in traces.items():
             torch.testing.assert_close(trace.surprise, traces_[name].surprise)
+
+
+def test_surprise_is_that_of_the_own_task(ready: WrappedModel) -> None:
+    inputs = [torch.randn(2, 6) * scale for scale in (1, 5, 10)]
+    expected = [ready.score(x)[1].score for x in inputs]
+
+    async def request(x: Tensor, wait: float) -> Tensor:
+        ready(x)
+        await asyncio.sleep(wait)
+        return ready.surprise().score
+
+    async def silent() -> object:
+        return ready.surprise()
+
+    async def serve() -> list[Tensor]:
+        waits = [0.03, 0.02, 0.01]
+        found = await asyncio.gather(*(request(x, w) for x, w in zip(inputs, waits, strict=True)))
+        with pytest.raises(NotReadyError, match="no trace"):
+            await asyncio.create_task(silent())
+        return found
+
+    for found, score in zip(asyncio.run(serve()), expected, strict=True):
+        torch.testing.assert_close(found, score)
 
 
 def test_surprise_is_that_of_the_own_thread(ready: WrappedModel) -> None:
