@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nervecode.layers.architecture import Architecture
 from nervecode.layers.hooks import Hooks
 from nervecode.layers.look import TRAINING, Look, mood_of
 from nervecode.layers.weights import weights_digest
@@ -36,10 +37,17 @@ class Condition:
     Args:
         digest: the hash of the weights; None where it is not known.
         codes: a name of the codes, that no others have; None for a new one.
+        architecture: what the codes were made for beside weights; None where it is not known.
     """
 
-    def __init__(self, digest: str | None = None, codes: str | None = None) -> None:
+    def __init__(
+        self,
+        digest: str | None = None,
+        codes: str | None = None,
+        architecture: Architecture | None = None,
+    ) -> None:
         self.digest = digest
+        self.architecture = architecture
         self.codes = codes or secrets.token_hex(8)
         self._runs: tuple[Any, ...] = ()  # the forwards that the codes were made for
         self._hooks: Hooks | None = None  # and the hooks
@@ -54,6 +62,7 @@ class Condition:
         condition = cls(codes=codes)
         look = Look(model)
         condition.digest = weights_digest(model)
+        condition.architecture = Architecture.of(model)
         condition._remember(model, look)
         condition._known = look, True
         return condition
@@ -151,9 +160,9 @@ class Condition:
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Condition:
-        twin = Condition(self.digest, self.codes)
+        twin = Condition(self.digest, self.codes, self.architecture)
         twin._runs = self._runs  # of functions and classes, which a copied model shares
         return twin
 
-    def __reduce__(self) -> tuple[type[Condition], tuple[str | None, str]]:
-        return Condition, (self.digest, self.codes)
+    def __reduce__(self) -> tuple[type[Condition], tuple[str | None, str, Architecture | None]]:
+        return Condition, (self.digest, self.codes, self.architecture)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.errors import InputError
+from nervecode.layers.architecture import Architecture
 from nervecode.layers.coder import Coder
 from nervecode.layers.coder_spec import coder_from_spec
 from nervecode.layers.condition import Condition
@@ -41,6 +42,8 @@ def header_of(watched: Any) -> dict[str, Any]:
         header["answer_width"] = watched.answer_width
     if watched.condition.digest is not None:
         header["weights"] = watched.condition.digest
+    if watched.condition.architecture is not None:
+        header["modules"] = watched.condition.architecture.plain()
     if watched.calibration is not None:
         header["method"] = watched.calibration.method
         header["layers"] = list(watched.calibration.layers)
@@ -71,11 +74,34 @@ def tensors_of(watched: Any) -> dict[str, Tensor]:
 
 def restore_state(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Give a `Watched` what `header_of` and `tensors_of` tell beside the coders."""
-    watched.condition, watched._codebooks = Condition(header.get("weights")), None
+    architecture = _architecture(header)
+    watched.condition = Condition(header.get("weights"), architecture=architecture)
+    watched._codebooks = None
+    for mismatch in () if architecture is None else architecture.mismatches(watched.model):
+        watched._remarks.tell(
+            f"{mismatch.text}; if that changes what it computes, fit and calibrate again",
+            about="architecture",
+        )
     watched.answer_path = tuple(header["answer"]) if "answer" in header else None
     watched.answer_width = header.get("answer_width")  # files from before do not tell
     watched.fit_inputs = InputSketch(tensors[HASHES]) if HASHES in tensors else None
     watched.calibration = stored_calibration(header, tensors)
+
+
+def check_architecture(model: nn.Module, header: Mapping[str, Any], source: str) -> None:
+    """Refuse a model that computes something else than the one that a header tells of.
+
+    Raises:
+        InputError: another architecture; its first difference is named.
+    """
+    architecture = _architecture(header)  # files from before do not tell
+    for mismatch in () if architecture is None else architecture.mismatches(model):
+        if mismatch.sure:
+            raise InputError(f"{source}: made for another architecture; {mismatch.text}")
+
+
+def _architecture(header: Mapping[str, Any]) -> Architecture | None:
+    return Architecture.from_plain(header["modules"]) if "modules" in header else None
 
 
 def stored_calibration(
@@ -117,7 +143,8 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
     A checkpoint of the bare model loads too, and leaves the coders alone.
 
     Raises:
-        InputError: a description that was converted or averaged with the weights.
+        InputError: a description that was converted or averaged with the weights, or one of another
+            architecture, whose first difference is named.
     """
     start = f"{prefix}{MARK}"
     tensors = {key[len(start) :]: state.pop(key) for key in list(state) if key.startswith(start)}
@@ -157,6 +184,7 @@ def _read_header(start: str, content: Tensor) -> dict[str, Any]:
 
 def _take_over(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Make room for the coders that a header describes, and take the calibration that it has."""
+    check_architecture(watched.model, header, "state dict")
     if header["coders"] != coder_specs(watched.coders):
         coders = {name: coder_from_spec(spec) for name, spec in header["coders"].items()}
         watched.replace_coders(coders)

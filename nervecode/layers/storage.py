@@ -20,7 +20,7 @@ from nervecode.layers.coder_spec import coder_from_spec
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.layout import output_layout
 from nervecode.layers.names import key_of, module_name
-from nervecode.layers.state import header_of, restore_state, tensors_of
+from nervecode.layers.state import check_architecture, header_of, restore_state, tensors_of
 from nervecode.layers.watched import Watched
 
 FORMAT = "nervecode-1"
@@ -72,6 +72,7 @@ def _coders(
     specs: dict[str, Any] = header["coders"]
     for layer, spec in specs.items():
         _check_layer(model, layer, spec["reducer"]["width"], source)
+    check_architecture(model, header, source)
     coders = {name: coder_from_spec(spec) for name, spec in specs.items()}
     state = part(tensors, "coders.")
     nn.ModuleDict({key_of(name): coder for name, coder in coders.items()}).load_state_dict(state)

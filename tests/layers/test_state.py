@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 import nervecode
 from nervecode.errors import InputError
 from nervecode.layers import FittedCoder, LearnedCoder, WrappedModel
+from nervecode.layers.architecture import Architecture
 from tests.layers.zoo import mlp
 
 pytestmark = pytest.mark.filterwarnings("ignore:calibrate")
@@ -244,6 +245,7 @@ def test_fully_sharded(ready: WrappedModel, one_process: None) -> None:
     model = mlp().eval()
     expected, x = model(torch.ones(5, 6)), torch.ones(5, 6)
     fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    assert not list(Architecture.of(mlp()).mismatches(model))
     wrapped = nervecode.wrap(model, "all_linear").fit(data(0)).calibrate(data(1))
     output, found = wrapped.score(x)
     torch.testing.assert_close(output, expected)
