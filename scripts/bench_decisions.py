@@ -32,7 +32,7 @@ from torch import Tensor, nn
 import nervecode
 from nervecode.layers.batches import read_batches
 from nervecode.layers.calibration_readings import read_calibration
-from nervecode.layers.order import Order
+from nervecode.layers.kept_calls import KeptCalls
 from nervecode.layers.sketch import InputSketch
 from nervecode.scoring import alpha_within, conformal_p_values, false_alarm_bound, select
 from nervecode.scoring.layer_calibration import LayerCalibration
@@ -195,7 +195,7 @@ def read(wrapped: nervecode.WrappedModel, batch: tuple[Tensor, Tensor]) -> dict[
     """The readings of one batch."""
     with torch.no_grad():
         batches = read_batches([batch], wrapped.model)
-        return read_calibration(wrapped, batches, None, Order(), InputSketch()).layers
+        return read_calibration(wrapped, batches, None, KeptCalls(), InputSketch()).layers
 
 
 def main() -> None:

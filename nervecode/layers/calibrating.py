@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nervecode.errors import InputError, NotReadyError
+from nervecode.layers.beside import Beside, beside
 from nervecode.layers.calibration_readings import Readings, Weights, read_calibration
 from nervecode.layers.condition import CHANGED, Condition
 from nervecode.layers.fitted_coder import FittedCoder
+from nervecode.layers.kept_calls import KeptCalls
 from nervecode.layers.learned_coder import LearnedCoder
-from nervecode.layers.order import Order
 from nervecode.layers.passes import PassOptions, one_pass
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched
@@ -61,10 +62,10 @@ def calibrate(
             f"calibrate weights: found {type(weights).__name__}, allowed: a function of a batch"
         )
     before = extended(watched, method, by_class) if add else None
-    inputs, order = InputSketch(), Order()
+    inputs, kept = InputSketch(), KeptCalls()
     with one_pass(watched, loader, "calibrate", **options) as batches:
-        rows = read_calibration(watched, batches, weights, order, inputs)
-        rows = _without(watched, rows, order.broken(watched), before)
+        rows = read_calibration(watched, batches, weights, kept, inputs)
+        rows = _without(watched, rows, beside(watched, kept, rows.layers), before)
     watched._last.forget()
     for remark in at_random(watched, rows):
         watched._remarks.tell(f"calibrate: {remark}", about="codes drawn at random")
@@ -124,18 +125,21 @@ def _default_method(watched: Watched) -> str:
 
 
 def _without(
-    watched: Watched, rows: Readings, broken: list[str], before: LayerCalibration | None
+    watched: Watched, rows: Readings, found: Beside, before: LayerCalibration | None
 ) -> Readings:
-    """The readings without layers whose rows are of other inputs, or that were left out before."""
-    for name in broken:
-        watched._remarks.tell(
-            f"calibrate: layer {name!r} is left out of the score: its rows are in another order "
-            "than the inputs, as in a model that sorts its batch",
-            again=True,
-        )
-    out = {*broken, *(() if before is None else rows.layers.keys() - before.layers.keys())}
+    """The readings without layers that say nothing sure of an input, or that were left out before.
+
+    Those that are read by what is beside an input stay where no others would, or did before.
+    """
+    known = None if before is None else before.layers.keys()
+    out = {*found.others, *(() if known is None else rows.layers.keys() - known)}
+    unsure = [name for name in found.dependent if name not in out]
+    stay = not rows.layers.keys() - {*out, *unsure} or not (known or {*()}).isdisjoint(unsure)
+    for remark in found.remarks(unsure, stay=stay):
+        watched._remarks.tell(f"calibrate: {remark}", again=True)
+    out |= set() if stay else {*unsure}
     layers = {name: pair for name, pair in rows.layers.items() if name not in out}
-    if broken and not layers:
+    if found.others and not layers:
         raise NotReadyError("calibrate: no watched layer has its rows in the order of the inputs")
     return rows._replace(layers=layers)
 

@@ -14,7 +14,7 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.answer import answer_of, predicted_classes
 from nervecode.layers.batch_parts import mask_argument
 from nervecode.layers.batches import Batch
-from nervecode.layers.order import Order
+from nervecode.layers.kept_calls import KeptCalls
 from nervecode.layers.own_call import OwnCall
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, eager, traced
@@ -46,10 +46,10 @@ def read_calibration(
     watched: Watched,
     batches: Iterable[Batch],
     weights: Weights | None,
-    order: Order,
+    kept: KeptCalls,
     inputs: InputSketch,
 ) -> Readings:
-    """The readings of all inputs; `order` keeps one of the batches, `inputs` sees all of them."""
+    """The readings of all inputs; `kept` keeps some of the batches, `inputs` sees all of them."""
     rows, predicted, weighed, sample = [], [], [], PositionSample(1, seed=1)
     masked, given_too = [], []
     where = watched.answer_path, watched.answer_width
@@ -58,7 +58,7 @@ def read_calibration(
         with inputs.watching(eager(watched.model)), call.watching(eager(watched.model)):
             given, traces = traced(watched, batch.run, batch.mask)
         output = call.output if call.number == 1 else given
-        order.keep(call, batch.mask, answer_of(output, *where), traces)
+        kept.see(call, batch.mask, answer_of(output, *where), traces)
         layers = one_place_each(traces.layers, traces.call.mask, sample)
         rows.append({name: readings(name, trace) for name, trace in layers.items()})
         classes = predicted_classes(output, *where)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
 from nervecode.layers.hooks import of_this_thread
+from nervecode.layers.inputs import device_of
 
 
 class OwnCall:
@@ -20,6 +21,7 @@ class OwnCall:
         args: the positional arguments.
         kwargs: the arguments by name.
         output: what the model returned; None where it was not called or takes no hooks.
+        precision: what another such call has to be made within: the autocast of this one, if any.
     """
 
     def __init__(self) -> None:
@@ -27,6 +29,7 @@ class OwnCall:
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.output: Any = None
+        self.precision: AbstractContextManager[Any] = nullcontext()
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
@@ -34,10 +37,19 @@ class OwnCall:
         if isinstance(model, (torch.jit.ScriptModule, nn.TransformerEncoderLayer)):
             yield  # a hook is refused by the one, and changes the kernel of the other
             return
+        kind = device_of(model).type
 
         def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             self.number += 1
             self.args, self.kwargs, self.output = args, kwargs, output
+            self.precision = _autocast(kind)
 
         with model.register_forward_hook(of_this_thread(keep), with_kwargs=True):
             yield
+
+
+def _autocast(kind: str) -> AbstractContextManager[Any]:
+    """The autocast of a kind of device that holds now."""
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, dtype=torch.get_autocast_dtype(kind))

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+_MUTED: ContextVar[bool] = ContextVar("nervecode_muted", default=False)
 
 
 class Remarks:
@@ -25,10 +32,20 @@ class Remarks:
             again: say it in any case.
         """
         key = about or message
-        if key in self._told and not again:
+        muted = not torch.compiler.is_compiling() and _MUTED.get()
+        if muted or (key in self._told and not again):
             return
         self._told.add(key)
         try:
             warnings.warn(message, stacklevel=3)
         except UserWarning:
             logging.getLogger("nervecode").warning(message)
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Within the block, nothing is said in this thread: what runs there, nobody asked for."""
+        token = _MUTED.set(True)
+        try:
+            yield
+        finally:
+            _MUTED.reset(token)

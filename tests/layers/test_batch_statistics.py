@@ -77,3 +77,21 @@ def test_a_model_that_is_such_a_norm_is_told_as_the_model() -> None:
     norm = nn.SyncBatchNorm(8, track_running_stats=False)
     assert remark_on_statistics(norm).startswith(f"the model {WORDS}: ")
     assert remark_on_statistics(nn.SyncBatchNorm(8)) == ""
+
+
+def test_dynamic_quantisation_is_told() -> None:
+    """One range holds for all inputs of a batch."""
+    plain = net(nn.LayerNorm(8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own successor
+        model = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
+    assert remark_on_statistics(plain) == ""
+    assert remark_on_statistics(model) == (
+        "layer '0' is quantised dynamically, in steps of the range of all its batch: what the "
+        "model returns for an input, and so its p-value, depends on the others of its batch, above "
+        "all beside one that is far from all others; static quantisation does not"
+    )
+    x = data(3)
+    beside = torch.cat([x, 100 * x[:1]])
+    assert torch.allclose(plain(x), plain(beside)[:-1])
+    assert not torch.allclose(model(x), model(beside)[:-1], atol=0.1)

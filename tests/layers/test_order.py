@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import nervecode
 from nervecode.errors import NotReadyError
+from nervecode.layers.beside import Beside
 
 WORDS, LONGEST = 30, 9
 
@@ -251,7 +252,7 @@ def test_generators_and_what_is_within_containers_are_as_without_the_check(
         return model.held()
 
     checked = held(Drawn().eval())
-    monkeypatch.setattr("nervecode.layers.order.Order.broken", lambda *_: [])
+    monkeypatch.setattr("nervecode.layers.calibrating.beside", lambda *_: Beside())
     assert checked == held(Drawn().eval())
 
 
@@ -273,7 +274,8 @@ def test_neither_call_nor_hooks_of_others_see_the_check() -> None:
         seen.append(len(batch))
         return model(batch)
 
-    assert rows_of(Plain().eval(), call=call) == 240  # the check ran
+    looked_at = 60 + 4 * 2  # a batch backwards, and four inputs of it beside a copy each
+    assert rows_of(Plain().eval(), call=call) == 180 + looked_at
     assert sum(seen) == 180
     model, seen = Plain().eval(), []
     model.a.register_forward_hook(lambda module, args, output: seen.append(len(output)))
@@ -294,7 +296,7 @@ def test_models_that_hold_what_is_not_put_back_are_not_checked() -> None:
 
 
 def test_lists_of_inputs_and_steps_first_are_turned_round() -> None:
-    from nervecode.layers.order import backwards
+    from nervecode.layers.arguments import backwards
 
     images = [torch.zeros(3, 8, n) for n in (4, 5)]
     assert [x.shape[2] for x in backwards(images, 2)] == [5, 4]

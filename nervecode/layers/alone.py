@@ -1,0 +1,141 @@
+"""Alone: whether what a layer says of an input depends on what is beside it in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nervecode.layers.arguments import padded, trimmed
+from nervecode.layers.kept_calls import KeptCall, Said
+from nervecode.layers.order import ALIKE, spread
+from nervecode.layers.watched import Watched, eager
+
+LOOKED_AT = 4  # inputs of a batch
+ROUNDING = 0.005  # of the length of a vector, by which another kernel may move it
+ROUNDING_16 = 0.05  # the same of float16 and bfloat16
+OTHERS = 1001  # random numbers after which a model draws others
+NEWS = 0.1  # by which a p-value has to move
+NOISE = 3  # times what copies of an input differ by
+
+
+class Moved(NamedTuple):
+    """What moves where an input has others beside it, or another padding.
+
+    Attributes:
+        layers: the layers that say something else of it.
+        answer: whether the model answers something else; None where that is not known.
+    """
+
+    layers: tuple[str, ...] = ()
+    answer: bool | None = False
+
+
+class Alone:
+    """Compares what is said of inputs in one call and in another.
+
+    Args:
+        watched: whose layers.
+        readings: layer -> `readings` of all calibration inputs.
+        call: a call of several inputs.
+    """
+
+    def __init__(self, watched: Watched, readings: Mapping[str, Tensor], call: KeptCall) -> None:
+        self.watched, self.call = watched, call
+        self._known = {n: known[:, 0].double().cpu().sort().values for n, known in readings.items()}
+        self._rounding = ROUNDING_16 if _is_of_16_bits(watched, call) else ROUNDING
+        told = padded(call.given, call.size)
+        self._ends: Tensor | None = told[0] if told else None
+        self._places = told[1] if told else 0
+
+    def moved(self) -> Moved:
+        """What moves where inputs of the batch are alone.
+
+        Of `LOOKED_AT`, as different in length as can be seen. Each runs with a copy of itself: many
+        models take no batch of one.
+        """
+        return together([self._of(i, self._pair(i)) for i in self._some()])
+
+    def moved_by_padding(self) -> Moved:
+        """What moves where these inputs are without their padding, as far as it can be seen."""
+        if self._ends is None or self.call.masked:
+            return Moved()
+        real = {i: self._places - int(self._ends[i]) for i in self._some()}
+        return together([self._of(i, self._trimmed(i, n)) for i, n in real.items() if n])
+
+    def moved_from(self, singles: Sequence[KeptCall]) -> Moved:
+        """What moves from calls of one input each, which the batch has put together."""
+        return together([self._step(i, single.said) for i, single in enumerate(singles)])
+
+    def _some(self) -> list[int]:
+        """The inputs that are looked at."""
+        order = list(range(self.call.size))
+        if self._ends is not None:
+            order = self._ends.argsort().tolist()
+        last, most = len(order) - 1, min(LOOKED_AT, len(order))
+        return sorted({order[round(k * last / max(1, most - 1))] for k in range(most)})
+
+    def _pair(self, number: int) -> KeptCall:
+        return self.call.of([number, number])
+
+    def _trimmed(self, number: int, length: int) -> KeptCall:
+        return self._pair(number).changed(lambda x: trimmed(x, 2, self._places, length), 2)
+
+    def _of(self, number: int, call: KeptCall) -> Moved:
+        """What moves in another call, by more than where that is made once more."""
+        after = call.again(self.watched)
+        step = self._step(number, after)
+        if step.layers:  # a model may draw random numbers
+            step = self._step(number, after.and_then(call.again(self.watched, drawn=OTHERS)))
+        return step
+
+    def _step(self, number: int, after: Said) -> Moved:
+        """What moves from an input of the batch to the first of another."""
+        before = self.call.said
+        both = [n for n in before.rows if n in after.rows and n in self._known]
+        moved = tuple(n for n in both if self._differs(n, before, number, after))
+        return Moved(moved, self._answers_otherwise(before.answer, number, after.answer))
+
+    def _differs(self, name: str, before: Said, number: int, after: Said) -> bool:
+        """Whether a layer says of one input what gives another p-value."""
+        row, rows = before.rows[name][number], after.rows[name]
+        if row.shape != rows[0].shape:
+            return False
+        step = (rows - row).norm(dim=1).min()
+        noise = (rows - rows[0]).norm(dim=1).max()
+        if not step > torch.maximum(self._rounding * row.norm(), NOISE * noise):
+            return False
+        known = self._known[name]
+        said = [before.surprise[name][number].cpu(), after.surprise[name][0].cpu()]
+        old, new = (torch.searchsorted(known, values.contiguous()) for values in said)
+        return bool((old - new).abs().max() > NEWS * len(known))
+
+    def _answers_otherwise(
+        self, before: Tensor | None, number: int, after: Tensor | None
+    ) -> bool | None:
+        if before is None or after is None or before.ndim != after.ndim:
+            return None
+        if before.ndim > 2:  # of steps that are padding, nothing is asked
+            steps = min(before.shape[1], after.shape[1])
+            before, after = before[:, :steps], after[:, :steps]
+        if before.shape[1:] != after.shape[1:]:
+            return None
+        rows = before.double().reshape(len(before), -1)
+        near = torch.maximum(ALIKE * spread(rows), self._rounding * rows[number].norm())
+        return bool((after[0].double().flatten() - rows[number]).norm() > near)
+
+
+def together(steps: Sequence[Moved]) -> Moved:
+    """What moves in any of some calls."""
+    layers = dict.fromkeys(name for step in steps for name in step.layers)
+    answers = {step.answer for step in steps}
+    return Moved(tuple(layers), True if True in answers else None if None in answers else False)
+
+
+def _is_of_16_bits(watched: Watched, call: KeptCall) -> bool:
+    """Whether a model computes in float16 or bfloat16, in part."""
+    dtypes = {p.dtype for p in eager(watched.model).parameters()}
+    within = isinstance(call.precision, torch.autocast)
+    return within or not dtypes.isdisjoint({torch.float16, torch.bfloat16})

@@ -1,0 +1,195 @@
+"""KeptCalls: which calls of a calibration are looked at again, and what came of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nervecode.core import CodingTrace
+from nervecode.layers.answer import answer_of
+from nervecode.layers.arguments import joined, picked, shapes, variety
+from nervecode.layers.inputs import device_of
+from nervecode.layers.last import Traces
+from nervecode.layers.learned_coder import own_random_numbers
+from nervecode.layers.own_call import OwnCall
+from nervecode.layers.restored import restored
+from nervecode.layers.watched import Watched, eager
+
+MOST = 8  # inputs that are put together
+ALIKE = 4  # of them of one shape
+
+
+class Said(NamedTuple):
+    """What came of a call of B inputs.
+
+    Attributes:
+        answer: what the model answered; None where its output does not tell.
+        rows: layer -> (B, D) what it says of each input, in all places together.
+        surprise: layer -> (B, places) its surprise.
+    """
+
+    answer: Tensor | None
+    rows: Mapping[str, Tensor]
+    surprise: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, answer: Tensor | None, layers: Mapping[str, CodingTrace], size: int) -> Said:
+        """What the traces of a call of `size` inputs say."""
+        own = {name: trace for name, trace in layers.items() if trace.inputs == size}
+        return cls(
+            answer.detach() if answer is not None and len(answer) == size else None,
+            {n: trace.vector.detach().double().reshape(size, -1) for n, trace in own.items()},
+            {n: trace.surprise.detach().double().reshape(size, -1) for n, trace in own.items()},
+        )
+
+    def and_then(self, other: Said) -> Said:
+        """With what came of the same call once more."""
+        rows = {n: torch.cat([own, other.rows[n]]) for n, own in self.rows.items()}
+        return self._replace(rows=rows)
+
+    def of_first(self) -> Said:
+        """What came of the first input."""
+        parts = [{n: values[:1] for n, values in part.items()} for part in self[1:]]
+        return Said(None if self.answer is None else self.answer[:1], *parts)
+
+
+class KeptCall(NamedTuple):
+    """A call of the model.
+
+    Attributes:
+        given: its arguments, by position and by name.
+        mask: (B, ...) the real positions, as they were given beside.
+        size: B.
+        masked: whether anything told of padding.
+        precision: what it ran within.
+        said: what came of it.
+    """
+
+    given: dict[int | str, Any]
+    mask: Tensor | None
+    size: int
+    masked: bool
+    precision: AbstractContextManager[Any]
+    said: Said
+
+    def of(self, inputs: Sequence[int]) -> KeptCall:
+        """The same with some inputs alone, and what came of it as it was."""
+        return self.changed(lambda value: picked(value, self.size, inputs), len(inputs))
+
+    def changed(self, change: Callable[[Any], Any], size: int) -> KeptCall:
+        """The same with changed arguments, of as many inputs."""
+        return self._replace(given=change(self.given), mask=change(self.mask), size=size)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shapes of its arguments."""
+        return shapes(self.given)
+
+    def again(self, watched: Watched, *, drawn: int = 0) -> Said:
+        """What comes of such a call now, which changes neither random numbers nor the model.
+
+        Args:
+            watched: the model.
+            drawn: how many random numbers are passed over, so that the model draws others.
+
+        Raises:
+            Exception: whatever a model raises for a call that it was never given.
+        """
+        model = eager(watched.model)
+        with (
+            own_random_numbers(device_of(model)),
+            restored(model),
+            watched._remarks.muted(),
+            self.precision,
+            watched.recording(mask=self.mask) as layers,
+        ):
+            _draw(drawn, device_of(model))
+            args = [value for key, value in self.given.items() if isinstance(key, int)]
+            kwargs = {key: value for key, value in self.given.items() if isinstance(key, str)}
+            output = model(*args, **kwargs)
+        answer = answer_of(output, watched.answer_path, watched.answer_width)
+        return Said.of(answer, layers, self.size)
+
+
+def _draw(number: int, device: torch.device) -> None:
+    """Draw random numbers of PyTorch, Python and NumPy."""
+    torch.rand(number, device=device)
+    torch.rand(number)
+    np.random.rand(number)
+    for _ in range(number):
+        random.random()
+
+
+class KeptCalls:
+    """Keeps the calls of a calibration of which something can be learned.
+
+    Attributes:
+        batch: that of several inputs which differ most in length, as far as it can be seen; of as
+            many lengths the first.
+        singles: first inputs of batches: of one input, or of other shapes than those before.
+        shapes: those of all batches, but for the number of inputs.
+        one_by_one: whether all batches were of one input.
+    """
+
+    def __init__(self) -> None:
+        self.batch: KeptCall | None = None
+        self.singles: list[KeptCall] = []
+        self.shapes: set[Any] = set()
+        self.one_by_one = True
+        self._variety = 0, 0
+
+    @property
+    def varied(self) -> bool:
+        """Whether the inputs of the batch differ in length, as far as it can be seen."""
+        return self._variety[0] > 1
+
+    def see(
+        self, call: OwnCall, mask: Tensor | None, answer: Tensor | None, traces: Traces
+    ) -> None:
+        """Keep the call of a batch that was calibrated on, if it is worth it.
+
+        A call whose inputs cannot be picked is none.
+        """
+        size = traces.call.size or 0
+        self.one_by_one = self.one_by_one and size == 1
+        if not size or call.number != 1:
+            return
+        said = Said.of(answer, traces.layers, size)
+        masked = traces.call.masked
+        given = dict[int | str, Any](enumerate(call.args)) | call.kwargs
+        kept = KeptCall(given, mask, size, masked, call.precision, said)
+        try:
+            first = kept.of([0])._replace(said=said.of_first())
+            found = variety(given, size)
+        except Exception:  # of tensors of another kind, or inputs that cannot be picked
+            return
+        alike = sum(single.shape == first.shape for single in self.singles)
+        if len(self.singles) < MOST and alike < (ALIKE if size == 1 else 1):
+            self.singles.append(first)
+        self.shapes.add(first.shape)
+        if size > 1 and found > self._variety:
+            self.batch, self._variety = kept, found
+
+    def groups(self) -> list[list[KeptCall]]:
+        """The singles, and those of the most frequent shape, where these are several."""
+        seen = [single.shape for single in self.singles]
+        most = max(seen, key=seen.count)
+        alike = [s for s, shape in zip(self.singles, seen, strict=True) if shape == most]
+        return [self.singles, *([alike] if 1 < len(alike) < len(seen) else [])]
+
+    def together(self, watched: Watched, singles: Sequence[KeptCall]) -> KeptCall:
+        """Several calls of one input as one call.
+
+        Raises:
+            InputError: their arguments cannot be put together.
+            Exception: whatever a model raises for a call that it was never given.
+        """
+        given, mask = (joined(parts) for parts in zip(*(c[:2] for c in singles), strict=True))
+        call = singles[0]._replace(given=given, mask=mask, size=len(singles))
+        return call._replace(said=call.again(watched))
