@@ -49,33 +49,100 @@ def read_calibration(
     kept: KeptCalls,
     inputs: InputSketch,
 ) -> Readings:
-    """The readings of all inputs; `kept` keeps some of the batches, `inputs` sees all of them."""
-    rows, predicted, weighed, sample = [], [], [], PositionSample(1, seed=1)
-    masked, given_too = [], []
+    """The readings of all inputs; `kept` keeps some of the batches, `inputs` sees all of them.
+
+    Raises:
+        NotReadyError: no layer was coded, or there is no input.
+    """
+    sample, read = PositionSample(1, seed=1), list[_Read]()
     where = watched.answer_path, watched.answer_width
     for batch in batches:
         call = OwnCall()
         with inputs.watching(eager(watched.model)), call.watching(eager(watched.model)):
             given, traces = traced(watched, batch.run, batch.mask)
         output = call.output if call.number == 1 else given
-        kept.see(call, batch.mask, answer_of(output, *where), traces)
+        answer = answer_of(output, *where)
+        kept.see(call, batch.mask, answer, traces)
+        if remark := remark_on_shared(watched, call, answer, traces.call.size):
+            watched._remarks.tell(f"calibrate: {remark}", about="a shared argument")
         layers = one_place_each(traces.layers, traces.call.mask, sample)
-        rows.append({name: readings(name, trace) for name, trace in layers.items()})
         classes = predicted_classes(output, *where)
-        predicted.append(predicted_classes(given, *where) if classes is None else classes)
-        masked.append(traces.call.masked and not traces.call.tentative)
-        given_too.append(_is_given_too(watched, call, batch.mask))
-        if weights is not None:
-            weighed.append(_weights_of(batch, weights))
-    told = [classes for classes in predicted if classes is not None]
-    whole = _whole(watched, rows)
+        read.append(
+            _Read(
+                traces.call.size,
+                {name: readings(name, trace) for name, trace in layers.items()},
+                predicted_classes(given, *where) if classes is None else classes,
+                None if weights is None else _weights_of(batch, weights),
+                traces.call.masked and not traces.call.tentative,
+                _is_given_too(watched, call, batch.mask),
+            )
+        )
+    return _together(watched, _without_odd(watched, read))
+
+
+class _Read(NamedTuple):
+    """What is kept of a batch of `size` inputs; see `Readings`."""
+
+    size: int | None
+    layers: dict[str, Tensor]
+    predicted: Tensor | None
+    weights: Tensor | None
+    masked: bool
+    mask_argument: bool
+
+
+def _together(watched: Watched, read: list[_Read]) -> Readings:
+    """The readings of all batches."""
+    if read and all(part.size == 0 for part in read):
+        raise NotReadyError(f"calibrate: found no input in {len(read)} batches, allowed: two")
+    whole = _whole(watched, [part.layers for part in read])
+    told = [part.predicted for part in read if part.predicted is not None]
+    weights = [part.weights for part in read if part.weights is not None]
     number = len(next(iter(whole.values()), ()))  # fewer than inputs, where some are all padding
     return Readings(
         whole,
         torch.cat(told) if told and sum(map(len, told)) == number else None,
-        torch.cat(weighed) if weights is not None else None,
-        all(masked),
-        all(given_too),
+        torch.cat(weights) if weights else None,
+        all(part.masked for part in read),
+        all(part.mask_argument for part in read),
+    )
+
+
+def _without_odd(watched: Watched, read: list[_Read]) -> list[_Read]:
+    """The batches without those of one input that lack layers which all of several have."""
+    several = [set(part.layers) for part in read if part.size and part.size > 1]
+    common = set.intersection(*several) if several else set()
+    odd = {n: common - set(p.layers) for n, p in enumerate(read) if p.size == 1}
+    for number, missing in odd.items():
+        for name in [name for name in (*watched.layer_names, *common) if name in missing][:1]:
+            watched._remarks.tell(
+                f"calibrate: batch {number}, of one input, is left out, since layer {name!r} "
+                "cannot be coded in it, as in a model that squeezes; a loader with drop_last=True "
+                "gives no such batch",
+                again=True,
+            )
+    return [part for number, part in enumerate(read) if not odd.get(number)]
+
+
+def remark_on_shared(
+    watched: Watched, call: OwnCall, answer: Tensor | None, size: int | None
+) -> str:
+    """Whether a call's first argument is shared by its inputs, as it seems, in words.
+
+    The model answers for as many as another argument has then.
+    """
+    given = [x for x in (*call.args, *call.kwargs.values()) if isinstance(x, Tensor) and x.ndim]
+    if answer is None or not answer.ndim or call.number != 1 or len(given) < 2:
+        return ""
+    rows = len(answer)
+    seen = [len(x) for x in given]
+    first_is_steps = watched._arguments[""].sequence_first
+    if first_is_steps or rows == size or seen[0] != size or size == 1 or rows not in seen:
+        return ""
+    return (
+        f"the layers are read as {size} inputs, as many as the first argument has, and the model "
+        f"answers for {rows}, as many as another has: if all inputs share the first, call= has to "
+        "give the model that other one first, by name"
     )
 
 

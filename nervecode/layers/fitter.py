@@ -93,7 +93,7 @@ class CodeFitter:
         self.sample = PositionSample(POSITIONS)
         self.inputs = InputSketch()
         self._layers: dict[str, LayerFit] = {}
-        self._refused: set[str] = set()
+        self._refused: dict[str, str] = {}  # why
         self._last = BatchFit(watched.model, -1)
 
     @contextmanager
@@ -146,33 +146,64 @@ class CodeFitter:
         with naming(f"fit: batch {self._last.number}"):
             size = self._last.size(labels)
             classes = self.answer.classes(labels, num_classes, output)
-        for name, z in self._fitting(size).items():
-            with naming(f"layer {name!r}"):
-                z, groups = self._last.rows(z, labels, self.sample)
-                self._layer(name, classes, z).update(z, groups)
+        settled, misfits = self._settled(size)
+        if size == 1 and (lost := self._lost(misfits)):
+            self.watched._remarks.tell(
+                f"fit: batch {self._last.number}, of one input, is left out, since {lost}, as in a "
+                "model that squeezes; a loader with drop_last=True gives no such batch",
+                again=True,
+            )
+            return
+        for name, why in misfits.items():
+            self._refuse(name, why)
+        for name, z in settled.items():
+            if name not in self._refused:
+                with naming(f"layer {name!r}"):
+                    z, groups = self._last.rows(z, labels, self.sample)
+                    self._layer(name, classes, z).update(z, groups)
         if self.head is not None:
-            self.head.update(None if labels is None else classes, self.answer.heads)
+            self._update_head(self.head, None if labels is None else classes)
 
-    def _fitting(self, size: int) -> dict[str, Tensor]:
-        """The vectors of the layers that fit a batch of `size` inputs, and one another."""
+    def _update_head(self, head: HeadFit, classes: int | None) -> None:
+        name = head.name if head.is_fitted else ""
+        head.update(classes, self.answer.heads)
+        if name and not head.candidates:
+            self.watched._remarks.tell(
+                f"fit: the label of the head {name!r} is not coded: in batch {self._last.number} "
+                "it did not run once, and on (B, D), as in those before",
+                again=True,
+            )
+
+    def _settled(self, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The vectors of the layers that fit a batch of `size` inputs; why others do not."""
         settled: dict[str, Tensor] = {}
+        misfits: dict[str, str] = {}
         for name, vectors in self._last.vectors.items():
             try:
                 settled[name] = settled_vectors(vectors, self._reducer(name), size)
             except InputError as error:
-                self._refuse(name, str(error))
+                misfits[name] = str(error)
         places = {name: tuple(z.shape[1:-1]) for name, z in settled.items()}
         most = max(places.values(), key=len, default=())
         for name, own in places.items():
             if len(own) != len(most):
-                self._refuse(name, f"found positions of shape {own}, of other layers {most}")
-        return {name: z for name, z in settled.items() if name not in self._refused}
+                misfits[name] = f"found positions of shape {own}, of other layers {most}"
+        return settled, misfits
+
+    def _lost(self, misfits: Mapping[str, str]) -> str:
+        """What was fitted to earlier batches and does not fit this one, in words."""
+        for name, why in misfits.items():
+            if name in self._layers:
+                return f"layer {name!r} cannot be coded in it ({why})"
+        if self.head is not None and self.head.is_fitted and not self.head.ran:
+            return f"the head {self.head.name!r} is not given (B, D) in it"
+        return ""
 
     def _refuse(self, name: str, why: str) -> None:
         """A layer that does not fit one batch is not coded, whatever the others were."""
         self._layers.pop(name, None)
         if name not in self._refused:
-            self._refused.add(name)
+            self._refused[name] = why
             self.watched._remarks.tell(f"layer {name!r} is not coded: {why}", again=True)
 
     def _layer(self, name: str, num_classes: int, like: Tensor) -> LayerFit:
@@ -232,8 +263,10 @@ class CodeFitter:
         """
         if not self._layers:
             names = ", ".join(map(repr, self.watched.layer_names))
+            why = "".join(f"; layer {name!r}: {why}" for name, why in [*self._refused.items()][:1])
             raise NotReadyError(
-                f"fit: no batch was seen, or none of the watched layers could be coded: {names}"
+                "fit: no batch was seen, or none of the watched layers could be coded: "
+                f"{names}{why}"
             )
         coders: dict[str, Coder] = {}
         with torch.inference_mode(False), torch.no_grad():  # codes are used outside of it too

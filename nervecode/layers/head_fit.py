@@ -40,6 +40,17 @@ class HeadFit:
         """The head's, as soon as a batch has been seen; nothing for a model without one."""
         return next(iter(self.candidates), "")
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether a head was seen in all batches so far, at least one."""
+        return bool(self.candidates) and self.stream is not None
+
+    @property
+    def ran(self) -> bool:
+        """Whether the head ran once in the last batch, and on (B, D)."""
+        calls = self._seen.get(self.name, [])
+        return len(calls) == 1 and calls[0] is not None
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within the block, what the candidates are given in this thread is kept."""

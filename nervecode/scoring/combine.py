@@ -38,6 +38,8 @@ class Standard(NamedTuple):
     def measured(cls, calibration: Tensor) -> Standard:
         """The mean and deviation of (n, ...) scores as they are."""
         scores = within_reach(calibration)
+        if not scores.numel():  # of no layer, which PyTorch warns of
+            return cls(*scores.new_zeros(2, *scores.shape[1:]))
         return cls(scores.mean(0), scores.std(0, correction=0))
 
     @classmethod

@@ -17,7 +17,12 @@ from nervecode.scoring.over_layers import OVER_LAYERS, remark_on, stack_layers
 from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps, p_values_among
 from nervecode.scoring.readings import LABEL, LayerReadings, finite_readings
-from nervecode.scoring.remarks import remarks_on_classes, remarks_on_number, remarks_on_weights
+from nervecode.scoring.remarks import (
+    remarks_on_classes,
+    remarks_on_constants,
+    remarks_on_number,
+    remarks_on_weights,
+)
 from nervecode.scoring.surprise import AggregatedSurprise, Calibrated
 from nervecode.scoring.tables import CODE_LENGTH, Tables, moved
 
@@ -147,6 +152,7 @@ class LayerCalibration:
         finite = finite_readings(self.layers)
         return [
             *remarks_on_number(self.num_samples, len(finite)),
+            *remarks_on_constants(_finite_rows(self.layers)),
             *remarks_on_weights(
                 None if self.weights is None else self.weights[finite], self.smallest_alpha
             ),

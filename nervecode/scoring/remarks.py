@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from nervecode.scoring.false_alarms import excess
 from nervecode.scoring.mondrian import OWN, effective_size
 from nervecode.scoring.percentiles import ALPHA
 
+ALIKE = 1e-9  # of the size of readings: what differs by less is the same
 TWINS = 0.05  # the share of inputs to be added that may be in the calibration, as duplicates are
 SHOWN = 10  # classes by name
 USUAL = 0.05  # p-values up to here, which ID inputs have at about this rate
@@ -27,6 +28,17 @@ def remarks_on_number(n: int, total: int) -> Iterator[str]:
         yield (
             f"{n} inputs give no p-value below 1/{n + 1} = {smallest:.2g}, so that "
             f"a smaller alpha flags nothing; {math.ceil(1 / ALPHA) - 1} serve alpha {ALPHA}"
+        )
+
+
+def remarks_on_constants(layers: Mapping[str, Tensor]) -> Iterator[str]:
+    """Of the (n, ...) readings of each layer, where all n inputs read alike in all of them."""
+    columns = torch.cat([rows.double() for rows in layers.values()], dim=1)
+    low, high = columns.amin(0), columns.amax(0)
+    if len(columns) > 1 and bool((high - low <= ALIKE * (1 + high.abs())).all()):
+        yield (
+            f"all {len(columns)} inputs read alike in every layer, as where activations are "
+            "constant: no score tells any input from another"
         )
 
 
