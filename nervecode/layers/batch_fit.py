@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -94,6 +94,24 @@ class BatchFit:
         rows = self._rows + [len(z) for z in self.vectors.values() if isinstance(z, Tensor)]
         rows = [number for number in rows if not sizes or number in sizes]
         return Counter(rows).most_common(1)[0][0] if rows else sizes[0] if sizes else 0
+
+    def settled(
+        self, reducer_of: Callable[[str], Reducer], size: int
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The vectors of the layers that fit `size` inputs; why others do not, or not the rest."""
+        settled: dict[str, Tensor] = {}
+        misfits: dict[str, str] = {}
+        for name, vectors in self.vectors.items():
+            try:
+                settled[name] = settled_vectors(vectors, reducer_of(name), size)
+            except InputError as error:
+                misfits[name] = str(error)
+        places = {name: tuple(z.shape[1:-1]) for name, z in settled.items()}
+        most = max(places.values(), key=len, default=())
+        for name, own in places.items():
+            if len(own) != len(most):
+                misfits[name] = f"found positions of shape {own}, of other layers {most}"
+        return settled, misfits
 
 
 def settled_vectors(vectors: Vectors, reducer: Reducer, size: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypedDict
 
@@ -15,7 +15,7 @@ from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.answer_fit import AnswerFit
-from nervecode.layers.batch_fit import BatchFit, Vectors, naming, settled_vectors
+from nervecode.layers.batch_fit import BatchFit, Vectors, naming
 from nervecode.layers.coder import Coder, UnseenCoder
 from nervecode.layers.condition import Condition
 from nervecode.layers.fitted_coder import FittedCoder
@@ -112,11 +112,7 @@ class CodeFitter:
                 return None
             vectors = last.read(reducer, activation, batch)
             # A later in-place operation must not change what is kept.
-            return (
-                vectors.clone()
-                if isinstance(vectors, Tensor) and vectors is activation
-                else vectors
-            )
+            return activation.clone() if vectors is activation else vectors
 
         with ExitStack() as stack:
             stack.enter_context(self.inputs.watching(eager(self.watched.model)))
@@ -146,8 +142,8 @@ class CodeFitter:
         with naming(f"fit: batch {self._last.number}"):
             size = self._last.size(labels)
             classes = self.answer.classes(labels, num_classes, output)
-        settled, misfits = self._settled(size)
-        if size == 1 and (lost := self._lost(misfits)):
+        settled, misfits = self._last.settled(self._reducer, size)
+        if size == 1 and (lost := _lost(self._layers, self.head, misfits)):
             self.watched._remarks.tell(
                 f"fit: batch {self._last.number}, of one input, is left out, since {lost}, as in a "
                 "model that squeezes; a loader with drop_last=True gives no such batch",
@@ -162,42 +158,13 @@ class CodeFitter:
                     z, groups = self._last.rows(z, labels, self.sample)
                     self._layer(name, classes, z).update(z, groups)
         if self.head is not None:
-            self._update_head(self.head, None if labels is None else classes)
-
-    def _update_head(self, head: HeadFit, classes: int | None) -> None:
-        name = head.name if head.is_fitted else ""
-        head.update(classes, self.answer.heads)
-        if name and not head.candidates:
-            self.watched._remarks.tell(
-                f"fit: the label of the head {name!r} is not coded: in batch {self._last.number} "
-                "it did not run once, and on (B, D), as in those before",
-                again=True,
-            )
-
-    def _settled(self, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The vectors of the layers that fit a batch of `size` inputs; why others do not."""
-        settled: dict[str, Tensor] = {}
-        misfits: dict[str, str] = {}
-        for name, vectors in self._last.vectors.items():
-            try:
-                settled[name] = settled_vectors(vectors, self._reducer(name), size)
-            except InputError as error:
-                misfits[name] = str(error)
-        places = {name: tuple(z.shape[1:-1]) for name, z in settled.items()}
-        most = max(places.values(), key=len, default=())
-        for name, own in places.items():
-            if len(own) != len(most):
-                misfits[name] = f"found positions of shape {own}, of other layers {most}"
-        return settled, misfits
-
-    def _lost(self, misfits: Mapping[str, str]) -> str:
-        """What was fitted to earlier batches and does not fit this one, in words."""
-        for name, why in misfits.items():
-            if name in self._layers:
-                return f"layer {name!r} cannot be coded in it ({why})"
-        if self.head is not None and self.head.is_fitted and not self.head.ran:
-            return f"the head {self.head.name!r} is not given (B, D) in it"
-        return ""
+            head = self.head.update(None if labels is None else classes, self.answer.heads)
+            if head:
+                self.watched._remarks.tell(
+                    f"fit: the label of the head {head!r} is not coded: in batch "
+                    f"{self._last.number} it did not run once, and on (B, D), as in those before",
+                    again=True,
+                )
 
     def _refuse(self, name: str, why: str) -> None:
         """A layer that does not fit one batch is not coded, whatever the others were."""
@@ -292,3 +259,13 @@ class CodeFitter:
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""
         return self.reducers[name if name in self.reducers else module_name(name)]
+
+
+def _lost(fitted: Collection[str], head: HeadFit | None, misfits: Mapping[str, str]) -> str:
+    """What was fitted to earlier batches and does not fit this one, in words."""
+    for name, why in misfits.items():
+        if name in fitted:
+            return f"layer {name!r} cannot be coded in it ({why})"
+    if head is not None and head.is_fitted and not head.ran:
+        return f"the head {head.name!r} is not given (B, D) in it"
+    return ""

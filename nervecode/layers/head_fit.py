@@ -70,13 +70,17 @@ class HeadFit:
         rows = features if isinstance(features, Tensor) and features.ndim == 2 else None
         self._seen.setdefault(name, []).append(None if rows is None else rows.clone())
 
-    def update(self, num_classes: int | None, heads: Collection[str] | None = None) -> None:
+    def update(self, num_classes: int | None, heads: Collection[str] | None = None) -> str:
         """Add what was seen; without labels, or a classifier's head, nothing is coded.
 
         Args:
             num_classes: K; None without labels.
             heads: the layers that gave the logits; None where that is not known.
+
+        Returns:
+            The head of the batches before, where it is none any more.
         """
+        before = self.name if self.is_fitted else ""
         ran = {
             name: calls[0]
             for name, calls in self._seen.items()
@@ -89,6 +93,7 @@ class HeadFit:
         for name in self.candidates:
             z = LabelCode.unit(ran[name].float())
             self._stream_of(z).add(z, z.new_zeros(len(z), dtype=torch.long))
+        return "" if self.candidates else before
 
     def _stream_of(self, like: Tensor) -> MomentStream:
         self.stream = self.stream or new_stream(1, like, self.rank)
