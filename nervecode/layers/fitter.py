@@ -112,7 +112,8 @@ class CodeFitter:
                 return None
             vectors = last.read(reducer, activation, batch)
             # A later in-place operation must not change what is kept.
-            return activation.clone() if vectors is activation else vectors
+            same = isinstance(activation, Tensor) and vectors is activation
+            return activation.clone() if same else vectors
 
         with ExitStack() as stack:
             stack.enter_context(self.inputs.watching(eager(self.watched.model)))
