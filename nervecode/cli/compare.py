@@ -76,10 +76,12 @@ def _draw(
     from nervecode.files import check_new
     from nervecode.lab.results.compare import HEADLINE, rank_methods
     from nervecode.lab.results.tables import marks
+    from nervecode.lab.run.paths import check_outside_runs
     from nervecode.viz.critical_difference import plot_critical_difference
     from nervecode.viz.style import SUFFIXES
 
     check_new(path, SUFFIXES, force=force)
+    check_outside_runs(path, "output")
     plot_critical_difference(
         rank_methods(entries, metric),
         path,

@@ -14,7 +14,7 @@ from nervecode.files import absent
 
 MAX_BYTES = 128 << 10  # of a file: a config has some two thousand
 MAX_ALIASES = 32
-LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 MAX_DEPTH = 64  # libyaml's reader ends the process where thousands of lists are nested
 
 # libyaml's reader, ten times as quick, where PyYAML has it.
@@ -22,10 +22,11 @@ _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Safe):  # type: ignore[misc]
-    """The safe loader, but `1e-3` is a number, `01` a text and a key given twice an error."""
+    """The safe loader, but `1e-3` is a number, `01`, `0x1` texts, and a key given twice an error."""
 
     def construct_yaml_int(self, node: Any) -> int | str:
-        if LEADING_ZERO.fullmatch(node.value):  # octal in YAML 1.1; a class may have this name
+        # Octal, hexadecimal, binary or of base 60 in YAML 1.1; a class may have this name.
+        if not DECIMAL.fullmatch(node.value):
             return str(node.value)
         number = int(super().construct_yaml_int(node))
         if abs(number) > 1 << 64:

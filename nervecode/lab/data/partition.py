@@ -90,6 +90,21 @@ def shared_inputs(config: DataConfig, parts: Parts) -> list[str]:
     return remarks
 
 
+def inputs_of(*parts: Samples) -> set[bytes]:
+    """What tells the inputs of some splits again."""
+    return {digest for part in parts for digest in _digests(part)}
+
+
+def inside_inputs(name: str, samples: Samples, known: set[bytes]) -> list[str]:
+    """What is to be told of a set outside of ID that holds inputs of ID, by `inputs_of`."""
+    count = sum(digest in known for digest in _digests(samples)) if known else 0
+    remark = (
+        f"{name}: {count:,} of {len(samples):,} inputs are in ID train, calibration or test too, "
+        "so that its AUROC is too low"
+    )
+    return [remark] * (count > 0)
+
+
 def _digests(samples: Samples) -> Iterator[bytes]:
     for row in samples.inputs.numpy():
         yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()

@@ -15,7 +15,15 @@ from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.load import load_id, load_outside, number
 from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names
-from nervecode.lab.data.partition import Parts, kept_classes, partition, shared_inputs, stream
+from nervecode.lab.data.partition import (
+    Parts,
+    inputs_of,
+    inside_inputs,
+    kept_classes,
+    partition,
+    shared_inputs,
+    stream,
+)
 from nervecode.lab.data.registry import OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples, as_float
 from nervecode.lab.data.seen import Seen
@@ -90,7 +98,9 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     if kind == "series":
         remarks += _turned(*parts.train.inputs.shape[1:])
     whole, parts = parts.test, parts._replace(test=parts.test.head(limit_eval))
-    names, ood = set_names(config), []
+    names, ood, known = set_names(config), list[OodSet](), set[bytes]()
+    if any(spec.partition(":")[0] in PATHS for spec in (config.id, *config.near, *config.far)):
+        known = inputs_of(parts.train, parts.calibration, whole)
     for group in ("near", "far", "shift"):
         for spec in getattr(config, group):
             _no_kept_class(spec, config, dataset, kept)
@@ -99,6 +109,7 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
             remarks += seen.remarks(names[spec])
             if group != "shift":
                 _differs(spec, samples, whole)
+                remarks += inside_inputs(names[spec], samples, known)
             ood.append(OodSet(names[spec], group, samples))
     train, calibration, test, _ = parts
     classes = tuple(dataset.classes[n] if dataset.classes else n for n in kept)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nervecode.errors import InputError
 from nervecode.files import check_new
 from nervecode.lab.data.images import RULE
 from nervecode.lab.data.samples import as_float
@@ -13,6 +12,7 @@ from nervecode.lab.data.splits import Splits
 from nervecode.lab.inference.primary import identity, load_primary
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.directory import RunDir, chosen_seed
+from nervecode.lab.run.paths import check_outside_runs
 from nervecode.lab.stages.columns import read_columns
 from nervecode.layers.export import GRAPH_SUFFIXES, check_format
 
@@ -42,8 +42,7 @@ def export_run(
     """
     check_new(output, GRAPH_SUFFIXES, what="--output", force=force)
     check_format(output)
-    if output.resolve().is_relative_to(run.root.resolve()):
-        raise InputError(f"--output {output}: lies in the run itself")
+    check_outside_runs(output)
     if run.meta["gate"]["passed"] is False:
         progress.tell(
             "the run did not pass its accuracy gate, and its figures are withheld; "

@@ -16,7 +16,7 @@ from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.images import RULE
 from nervecode.lab.inference.images import ImageInputs
 from nervecode.lab.inference.scored import Scored
-from nervecode.lab.inference.scorer import Scorer
+from nervecode.lab.inference.scorer import Scorer, other_names
 from nervecode.lab.inference.source import Inputs, Source
 from nervecode.lab.inference.tars import TarInputs
 
@@ -80,7 +80,7 @@ class GraphScorer(Scorer):
         self.num_samples = self._num_samples()
         self.gate_passed = self.about.gate_passed
         self.identity = {"graph": sha256(path)}
-        self.classes = tuple(name for name in self.about.classes if isinstance(name, str))
+        self.classes = other_names(self.about.classes)
         if self.about.columns is not None:
             self.encoder = TableEncoder.from_json(
                 self.about.columns, source=f"{path}: property 'nervecode.columns'"

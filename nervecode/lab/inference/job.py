@@ -26,6 +26,7 @@ from nervecode.lab.inference.selection import selected, unpooled
 from nervecode.lab.inference.shards import Shard, read_chunks
 from nervecode.lab.inference.source import Source
 from nervecode.lab.machine.progress import Progress
+from nervecode.lab.run.paths import check_outside_runs
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class ScoringJob:
         path = self.path
         if path is not None:
             check_output(path, force=self.force or self.shard is not None)
+            check_outside_runs(path)
             check_apart(path, Path(without_kind(self.input)).expanduser(), what="--output")
         scorer = open_scorer(self.model, self.seed, device=self.device)
         if self.rule.by_class:

@@ -11,6 +11,7 @@ from nervecode.lab.inference.output import check_output, write_scored
 from nervecode.lab.inference.scored import Scored, Summary, some
 from nervecode.lab.inference.selection import selected
 from nervecode.lab.inference.shards import check_shards, read_chunks
+from nervecode.lab.run.paths import check_outside_runs
 from nervecode.rates import check_rate
 
 
@@ -30,6 +31,7 @@ def merge_shards(
         ArtifactError: a shard that is missing or damaged.
     """
     check_output(output, force=force)
+    check_outside_runs(output)
     for shard in shards:
         check_apart(output, shard, what="--output")
     if fdr is not None:

@@ -13,7 +13,7 @@ from nervecode.lab.config.packages import changes, recalling
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.inference.scored import Scored
-from nervecode.lab.inference.scorer import Scorer
+from nervecode.lab.inference.scorer import Scorer, other_names
 from nervecode.lab.inference.source import Inputs
 from nervecode.lab.machine.device import choose_device
 from nervecode.lab.run.directory import RunDir, chosen_seed
@@ -42,7 +42,7 @@ class WrappedScorer(Scorer):
         scorer = cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
         scorer.encoder = read_columns(run)
         classes = run.meta.get("classes", splits.classes)  # a file may have others now
-        scorer.classes = tuple(name for name in classes if isinstance(name, str))
+        scorer.classes = other_names(classes)
         scorer.gate_passed = run.meta["gate"]["passed"]
         scorer.resize = run.config.data.resize
         scorer.remarks = tuple(changes(run.meta.get("packages", {})))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ class Scorer(ABC):
         smallest_alpha: below it some inputs could not be flagged, whatever their surprise.
         identity: plain values that tell this model from others.
         encoder: of the columns of a table, where the model was trained on one.
-        classes: the names of the classes 0, 1, …, where they have names.
+        classes: the names of the classes 0, 1, …, where these are not their own numbers.
         gate_passed: whether its run passed the accuracy gate; None where that is not known.
         remarks: what is to be told of the run.
         class_sizes: class -> calibration inputs behind its own p-values; empty unless by class.
@@ -71,6 +71,12 @@ class Scorer(ABC):
         Raises:
             InputError: it was not.
         """
+
+
+def other_names(classes: Sequence[int | str]) -> tuple[str, ...]:
+    """The names of the classes 0, 1, …; none where all are these very numbers."""
+    numbered = list(classes) == list(range(len(classes)))
+    return () if numbered else tuple(map(str, classes))
 
 
 def score_source(

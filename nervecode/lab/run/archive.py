@@ -6,11 +6,10 @@ import gzip
 import tarfile
 from pathlib import Path
 
-from nervecode.errors import InputError
 from nervecode.files import check_new, replacing, sha256
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import hashes
-from nervecode.lab.run.paths import CACHE
+from nervecode.lab.run.paths import CACHE, check_outside_runs
 from nervecode.lab.run.verify import META, require_whole
 
 LEVEL = 6
@@ -35,8 +34,7 @@ def archive_run(run: RunDir, output: Path, *, force: bool = False) -> tuple[str,
         ArtifactError: a file of the run is missing, changed or unexpected.
     """
     check_new(output, (".tar.gz",), what="--output", force=force)
-    if output.resolve().is_relative_to(run.root.resolve()):
-        raise InputError(f"--output {output}: lies in the run itself")
+    check_outside_runs(output)
     digest = require_whole(run).digest
     names = sorted({META, *(n for n in hashes(run.meta) if not n.startswith(CACHE))})
     with (

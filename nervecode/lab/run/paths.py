@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nervecode.errors import InputError
+
 MANIFEST = "checkpoints/checkpoint_manifest.json"
 DEMO, GATE_FAILED = "DEMO_MODE.txt", "GATE_FAILED.txt"
 # Files that a run writes more than once -> the stage that does.
@@ -17,6 +19,20 @@ CACHE = ("features/", "resume/")  # what lies there may be gone, but not changed
 def stage_key(name: str, seed: int) -> str:
     """What `meta.json` calls the stage of a seed."""
     return f"{name}/seed_{seed}"
+
+
+def check_outside_runs(path: Path, what: str = "--output") -> None:
+    """Refuse an output among the files of a run, which are known by their hashes.
+
+    Raises:
+        InputError: it lies in a run.
+    """
+    for folder in path.resolve().parents:
+        if (folder / "meta.json").is_file() and (folder / "config.yaml").is_file():
+            raise InputError(
+                f"{what} {path}: lies in the run {folder.name}, whose files are its own; "
+                "allowed: a path outside of it"
+            )
 
 
 @dataclass(frozen=True)

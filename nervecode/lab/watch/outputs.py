@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nervecode.errors import InputError
 from nervecode.files import check_new
+from nervecode.lab.run.paths import check_outside_runs
 from nervecode.lab.watch.tail import PIPE
 
 
@@ -28,6 +29,7 @@ def check_outputs(source: str, *, state: Path | None, metrics: Path | None) -> N
             )
     for name, path in named.items():
         check_new(path, what=name, force=True)
+        check_outside_runs(path, name)
 
 
 def _are_same(one: Path, other: Path) -> bool:

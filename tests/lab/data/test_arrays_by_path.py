@@ -161,6 +161,22 @@ def test_a_test_file_that_is_trained_on_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_inputs_of_id_in_sets_outside_of_it_are_counted(tmp_path: Path) -> None:
+    """As a picture that was filed in two classes, one of which is held out."""
+    x, y = vectors(), LABELS.copy()
+    held = y == 2
+    x[np.flatnonzero(held)[:4]] = x[np.flatnonzero(~held)[:4]]
+    spec = npz(tmp_path / "my.npz", x=x, y=y)
+    far = npz(tmp_path / "far.npz", x=np.concatenate([x[~held][4:7], x[:5] + 9]))
+    splits = build_splits(config(spec, hold_out=[2], near=["held_out"], far=[far]))
+    inside = {ood.name: ood.samples for ood in splits.ood}
+    assert splits.remarks == tuple(
+        f"{name}: {count} of {len(inside[name])} inputs are in ID train, calibration or test too, "
+        "so that its AUROC is too low"
+        for name, count in zip(inside, (4, 3), strict=True)
+    )
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_inputs_that_splits_share_are_counted(tmp_path: Path, times: int) -> None:
     x, y = vectors(), LABELS

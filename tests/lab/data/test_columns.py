@@ -79,8 +79,10 @@ def test_texts_that_look_like_numbers_stay_as_they_are(
     assert len(held.ood[0].samples) == COUNT // 3
 
 
-def test_a_class_with_a_leading_zero_needs_no_quotes() -> None:
-    assert parse_value("[01, 1, -07, 0, 0x10]", "-o") == ["01", 1, "-07", 0, 16]
+def test_a_class_that_is_no_plain_number_needs_no_quotes() -> None:
+    """YAML 1.1 reads octal, hexadecimal, binary and base 60, and so another class."""
+    given = "[01, 1, -07, 0, 0x10, 0b1, 12:30, 1_000, -3]"
+    assert parse_value(given, "-o") == ["01", 1, "-07", 0, "0x10", "0b1", "12:30", 1000, -3]
 
 
 @pytest.mark.parametrize("y", [TURN + 1.0, np.array(["1", "2", "3.0"])[TURN]])

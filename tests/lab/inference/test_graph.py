@@ -16,6 +16,7 @@ from nervecode.lab.data.images import RULE
 from nervecode.lab.inference.graph import RANKS, GraphScorer
 from nervecode.lab.inference.images import ImageInputs
 from nervecode.lab.inference.open import open_inputs, open_scorer
+from nervecode.lab.inference.scorer import other_names
 from nervecode.lab.inference.source import Inputs
 
 onnx = pytest.importorskip("onnx")
@@ -185,3 +186,18 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("nervecode.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"score .*model\.onnx needs onnxruntime.*\[export"):
         open_scorer(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        ([0, 1, 2], ()),
+        ([1, 2, 4], ("1", "2", "4")),
+        (["a", "b"], ("a", "b")),
+        (["0", "1"], ("0", "1")),
+    ],
+)
+def test_classes_that_are_not_their_numbers_are_named(
+    classes: list[int | str], names: tuple[str, ...]
+) -> None:
+    assert other_names(classes) == names
