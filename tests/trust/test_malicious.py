@@ -156,7 +156,6 @@ def test_aliases_do_not_multiply(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("a: " + "x" * MAX_BYTES, f"allowed: at most {MAX_BYTES:,}"),
-        ("a: 0x" + "f" * 9999, "the number on line 1 is too large"),
         ("a: " + "9" * 999, "the number on line 1 is too large"),
         ("[" * 9999, "not valid YAML"),
         ("{a: " * 9999, "not valid YAML"),

@@ -22,7 +22,7 @@ _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Safe):  # type: ignore[misc]
-    """The safe loader, but `1e-3` is a number, `01`, `0x1` texts, and a key given twice an error."""
+    """The safe loader, but `1e-3` is a number, `01` a text, and a key given twice an error."""
 
     def construct_yaml_int(self, node: Any) -> int | str:
         # Octal, hexadecimal, binary or of base 60 in YAML 1.1; a class may have this name.
