@@ -3,6 +3,7 @@
 The codes' keys begin with `nervecode.`. What begins with `nervecode.#` is no parameter or buffer:
 `#header` describes coders and calibration in JSON, as bytes in a tensor, and the others are tensors
 that it refers to. So a state dict is made of tensors alone, and brings its codes into any wrapper.
+Layers have the names that they have without what else wraps the model, as `torch.compile` does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nervecode.layers.architecture import Architecture
 from nervecode.layers.coder import Coder
 from nervecode.layers.coder_spec import coder_from_spec
 from nervecode.layers.condition import Condition
-from nervecode.layers.names import layer_name
+from nervecode.layers.names import bare_names, key_of, layer_name, renamed
 from nervecode.layers.sketch import InputSketch
 from nervecode.scoring.layer_calibration import LayerCalibration
 
@@ -52,6 +53,34 @@ def header_of(watched: Any) -> dict[str, Any]:
         if watched.calibration.mask_argument:
             header["mask_argument"] = True
     return header
+
+
+def translated(
+    header: Mapping[str, Any], tensors: Mapping[str, Tensor], names: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of coders and calibration, whose layers are of modules of other names."""
+    header = {**header, "coders": {renamed(n, names): c for n, c in header["coders"].items()}}
+    if "layers" in header:
+        header["layers"] = [renamed(name, names) for name in header["layers"]]
+    return header, {_renamed_tensor(name, names): tensor for name, tensor in tensors.items()}
+
+
+def _renamed_tensor(name: str, names: Mapping[str, str]) -> str:
+    kind, _, rest = name.partition(".")
+    if kind == "calibration":
+        return f"calibration.{renamed(rest, names)}"
+    return f"coders.{_renamed_key(rest, names)}" if kind == "coders" else name
+
+
+def _renamed_key(name: str, names: Mapping[str, str]) -> str:
+    """The name of a coder's tensor, which begins with the coder's key in a ModuleDict."""
+    key, _, rest = name.partition(".")
+    return f"{key_of(renamed(layer_name(key), names))}.{rest}"
+
+
+def full_names(model: nn.Module) -> dict[str, str]:
+    """The names of modules in files -> those of the model, where it is wrapped."""
+    return {bare: name for name, bare in bare_names(model).items()}
 
 
 def coder_specs(coders: nn.ModuleDict) -> dict[str, dict[str, Any]]:
@@ -122,19 +151,21 @@ def stored_calibration(
     )
 
 
-def without_prefix(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:
+def without_prefix(module: Any, state: Any, prefix: str, metadata: Any) -> None:
     """Base parameters keep the keys they have in the bare model; the coders' follow behind."""
+    names = bare_names(module.model)
 
-    def renamed(tail: str) -> str:
+    def outside(tail: str) -> str:
         if tail.startswith("model."):
             return tail.removeprefix("model.")
-        return f"nervecode.{tail.removeprefix('coders.')}"
+        return f"nervecode.{_renamed_key(tail.removeprefix('coders.'), names)}"
 
-    _rename(state, prefix, renamed)
+    _rename(state, prefix, outside)
     _share_versions(state, f"{prefix}model.", prefix)
-    content = json.dumps(header_of(module)).encode()
+    header, tensors = translated(header_of(module), tensors_of(module), names)
+    content = json.dumps(header).encode()
     state[f"{prefix}{MARK}{HEADER}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    state |= {f"{prefix}{MARK}{name}": tensor for name, tensor in tensors_of(module).items()}
+    state |= {f"{prefix}{MARK}{name}": tensor for name, tensor in tensors.items()}
 
 
 def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -151,14 +182,22 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
     if HEADER in tensors:
         _take_over(watched, _read_header(start, tensors.pop(HEADER)), tensors)
     coders: nn.ModuleDict = watched.coders
+    names = full_names(watched.model)
+
+    def full(tail: str) -> str:
+        room, _, rest = tail.partition(".")  # a wrapper within has keys of its own there
+        key = _renamed_key(rest, names) if room == "nervecode" else ""
+        return f"nervecode.{key}" if key.split(".")[0] in coders else tail
 
     def is_own(tail: str) -> bool:
-        room, _, rest = tail.partition(".")  # a wrapper within has keys of its own there
+        room, _, rest = tail.partition(".")
         return room == "nervecode" and rest.split(".")[0] in coders
 
-    def renamed(tail: str) -> str:
+    def within(tail: str) -> str:
         return f"coders.{tail.removeprefix('nervecode.')}" if is_own(tail) else f"model.{tail}"
 
+    if names:
+        _rename(state, prefix, full)
     own = {f"{prefix}nervecode.{key}": value for key, value in coders.state_dict().items()}
     if not any(is_own(key[len(prefix) :]) for key in state if key.startswith(prefix)):
         state.update(own)
@@ -166,7 +205,7 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
         if key in state and state[key].dtype.itemsize < value.dtype.itemsize:
             watched._remarks.tell(f"state dict, {key!r} and others: {ROUNDED}")
             break
-    _rename(state, prefix, renamed)
+    _rename(state, prefix, within)
     _share_versions(state, prefix, f"{prefix}model.")
 
 
@@ -185,6 +224,7 @@ def _read_header(start: str, content: Tensor) -> dict[str, Any]:
 def _take_over(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Make room for the coders that a header describes, and take the calibration that it has."""
     check_architecture(watched.model, header, "state dict")
+    header, tensors = translated(header, tensors, full_names(watched.model))
     if header["coders"] != coder_specs(watched.coders):
         coders = {name: coder_from_spec(spec) for name, spec in header["coders"].items()}
         watched.replace_coders(coders)

@@ -19,8 +19,15 @@ from nervecode.layers.coder import Coder
 from nervecode.layers.coder_spec import coder_from_spec
 from nervecode.layers.condition import CHANGED
 from nervecode.layers.layout import output_layout
-from nervecode.layers.names import key_of, module_name
-from nervecode.layers.state import check_architecture, header_of, restore_state, tensors_of
+from nervecode.layers.names import bare_names, key_of, module_name
+from nervecode.layers.state import (
+    check_architecture,
+    full_names,
+    header_of,
+    restore_state,
+    tensors_of,
+    translated,
+)
 from nervecode.layers.watched import Watched
 
 FORMAT = "nervecode-1"
@@ -28,9 +35,13 @@ W = TypeVar("W", bound=Watched)
 
 
 def pack(watched: Watched) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Coders and calibration as a plain JSON header and tensors."""
+    """Coders and calibration as a plain JSON header and tensors.
+
+    Layers have the names that they have without what wraps the model, as `torch.compile` does.
+    """
     tensors = {f"coders.{k}": v.contiguous() for k, v in watched.coders.state_dict().items()}
-    return header_of(watched), tensors | tensors_of(watched)
+    tensors |= tensors_of(watched)
+    return translated(header_of(watched), tensors, bare_names(watched.model))
 
 
 def unpack(
@@ -55,6 +66,7 @@ def unpack(
         ArtifactError: a header and tensors that do not fit each other.
     """
     try:
+        header, tensors = translated(header, tensors, full_names(model))
         watched = make(model, _coders(header, tensors, model, source))
         restore_state(watched, header, tensors)
     except NervecodeError:
