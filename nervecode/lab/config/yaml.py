@@ -14,7 +14,7 @@ from nervecode.files import absent
 
 MAX_BYTES = 128 << 10  # of a file: a config has some two thousand
 MAX_ALIASES = 32
-DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 MAX_DEPTH = 64  # libyaml's reader ends the process where thousands of lists are nested
 
 # libyaml's reader, ten times as quick, where PyYAML has it.
@@ -25,7 +25,7 @@ class _Loader(_Safe):  # type: ignore[misc]
     """The safe loader, but `1e-3` is a number, `01` a text, and a key given twice an error."""
 
     def construct_yaml_int(self, node: Any) -> int | str:
-        # Octal, hexadecimal, binary or of base 60 in YAML 1.1; a class may have this name.
+        # Octal, hexadecimal, of base 60, `1_0` … in YAML 1.1; a class may have this name.
         if not DECIMAL.fullmatch(node.value):
             return str(node.value)
         number = int(super().construct_yaml_int(node))

@@ -82,7 +82,7 @@ def test_texts_that_look_like_numbers_stay_as_they_are(
 def test_a_class_that_is_no_plain_number_needs_no_quotes() -> None:
     """YAML 1.1 reads octal, hexadecimal, binary and base 60, and so another class."""
     given = "[01, 1, -07, 0, 0x10, 0b1, 12:30, 1_000, -3]"
-    assert parse_value(given, "-o") == ["01", 1, "-07", 0, "0x10", "0b1", "12:30", 1000, -3]
+    assert parse_value(given, "-o") == ["01", 1, "-07", 0, "0x10", "0b1", "12:30", "1_000", -3]
 
 
 @pytest.mark.parametrize("y", [TURN + 1.0, np.array(["1", "2", "3.0"])[TURN]])
