@@ -185,6 +185,26 @@ def test_a_trained_run_refuses_a_file_that_changed(
     assert cli("calibrate", run).status == 0
 
 
+def test_a_table_that_has_grown_a_column_is_named_by_those_who_need_it(
+    cli: Any, run: Path, table: Path, tmp_path: Path
+) -> None:
+    """The run is whole: it is the file that is told."""
+    before = table.read_bytes()
+    try:
+        pd.read_csv(table).assign(weight=1.5).to_csv(table, index=False)
+        for words in (
+            ("score", run, "--input", "uniform_noise"),
+            ("export", run, "--output", tmp_path / "model.pt2"),
+        ):
+            found = cli(*words)
+            assert found.status == 2, found.err
+            told = " ".join(found.err.split())
+            assert f"trained on other columns than data.id, table:{table}, gives now; put" in told
+    finally:
+        table.write_bytes(before)
+    assert cli("score", run, "--input", "uniform_noise").status == 0
+
+
 def test_a_file_that_changes_before_the_end_of_training_is_trained_on(
     cli: Any, run: Path, table: Path, tmp_path: Path
 ) -> None:

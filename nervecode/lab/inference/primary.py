@@ -21,6 +21,7 @@ from nervecode.lab.run.records import require_stage
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.columns import read_columns
+from nervecode.lab.stages.same_data import refuse_other_columns
 from nervecode.layers import WrappedModel
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.readings import LABEL
@@ -104,7 +105,7 @@ def load_primary(
     """The calibrated primary signal of a seed, and the data that it was made with.
 
     Raises:
-        InputError: a seed that the run does not have.
+        InputError: a seed that the run does not have, or a training table with other columns.
         ArtifactError: the run is not calibrated, or a file is missing or damaged.
     """
     chosen = chosen_seed(run, seed)
@@ -112,5 +113,6 @@ def load_primary(
     where = choose_device(device or run.config.device)
     with recalling(run.meta.get("packages", {})):
         splits = build_splits(run.config.data)
+        refuse_other_columns(run, splits)
         trained = load_calibrated(run, splits, chosen, device=where)
     return trained.signals[PRIMARY], splits

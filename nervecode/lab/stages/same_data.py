@@ -18,6 +18,7 @@ from nervecode.lab.run.records import discard, trained_on
 from nervecode.lab.run.stale import figures
 from nervecode.lab.schema import PATHS, Config
 from nervecode.lab.stages.columns import STAGE as COLUMNS
+from nervecode.lab.stages.columns import read_columns
 
 SETTINGS = ("data", "model", "train", "signals", "deterministic")  # of a training
 AGAIN = {"train": "trained", "calibrate": "calibrated", "score": "scored"}
@@ -51,6 +52,21 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
                 f"{run.root}: seed {seed} was trained on other rows than data.id, "
                 f"{config.data.id}, gives now; {_way_back(config.data.id)}, or begin a new run"
             )
+
+
+def refuse_other_columns(run: RunDir, splits: Splits) -> None:
+    """Refuse a table that gives another number of inputs to the network than it was built for.
+
+    Raises:
+        InputError: names the run and the file.
+    """
+    kept, now = read_columns(run), splits.encoder
+    if kept is not None and now is not None and kept.width != now.width:
+        spec = run.config.data.id
+        raise InputError(
+            f"{run.root}: was trained on other columns than data.id, {spec}, gives now; "
+            f"{_way_back(spec)}"
+        )
 
 
 def refuse_unlike_ranks(splits: Splits) -> None:
