@@ -30,11 +30,6 @@ def picked(value: Any, size: int, inputs: Sequence[int]) -> Any:
     return _mapped(value, lambda part: picked(part, size, inputs))
 
 
-def backwards(value: Any, size: int) -> Any:
-    """`picked`, of all inputs in reverse."""
-    return picked(value, size, range(size)[::-1])
-
-
 def joined(calls: Sequence[Any]) -> Any:
     """The arguments of one call, out of those of calls of one input each.
 

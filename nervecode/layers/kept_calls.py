@@ -160,21 +160,25 @@ class KeptCalls:
         self.one_by_one = self.one_by_one and size == 1
         if not size or call.number != 1:
             return
-        said = Said.of(answer, traces.layers, size)
         masked = traces.call.masked
         given = dict[int | str, Any](enumerate(call.args)) | call.kwargs
-        kept = KeptCall(given, mask, size, masked, call.precision, said)
+        kept = KeptCall(given, mask, size, masked, call.precision, Said(None, {}, {}))
         try:
-            first = kept.of([0])._replace(said=said.of_first())
+            first = kept.of([0])
             found = variety(given, size)
         except Exception:  # of tensors of another kind, or inputs that cannot be picked
             return
         alike = sum(single.shape == first.shape for single in self.singles)
-        if len(self.singles) < MOST and alike < (ALIKE if size == 1 else 1):
-            self.singles.append(first)
+        is_single = len(self.singles) < MOST and alike < (ALIKE if size == 1 else 1)
+        is_batch = size > 1 and found > self._variety
         self.shapes.add(first.shape)
-        if size > 1 and found > self._variety:
-            self.batch, self._variety = kept, found
+        if not is_single and not is_batch:  # as most are, of which nothing is copied
+            return
+        said = Said.of(answer, traces.layers, size)
+        if is_single:
+            self.singles.append(first._replace(said=said.of_first()))
+        if is_batch:
+            self.batch, self._variety = kept._replace(said=said), found
 
     def groups(self) -> list[list[KeptCall]]:
         """The singles, and those of the most frequent shape, where these are several."""

@@ -195,6 +195,7 @@ def test_a_table_that_has_grown_a_column_is_named_by_those_who_need_it(
         for words in (
             ("score", run, "--input", "uniform_noise"),
             ("export", run, "--output", tmp_path / "model.pt2"),
+            ("calibrate", run, "--add", "uniform_noise"),
         ):
             found = cli(*words)
             assert found.status == 2, found.err

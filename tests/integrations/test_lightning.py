@@ -23,6 +23,9 @@ from nervecode.integrations.callback import CodesAfterTraining
 from nervecode.integrations.lightning import SurpriseCallback
 
 HOMES = ["lightning.pytorch", "pytorch_lightning"]
+SEVERAL = pytest.mark.parametrize(
+    "several", [list, lambda loaders: dict(zip("ab", loaders, strict=True))]
+)
 
 
 def points(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +113,7 @@ def test_figures_agree_with_the_wrapped_module(tmp_path: Path) -> None:
     assert figures["nervecode/flagged"] == float((surprise.p_value <= 0.1).double().mean())
 
 
-@pytest.mark.parametrize("several", [list, lambda loaders: dict(zip("ab", loaders, strict=True))])
+@SEVERAL
 def test_several_validation_loaders_count_as_one(
     several: Callable[[list[Any]], Any], tmp_path: Path
 ) -> None:
@@ -129,7 +132,7 @@ def test_several_validation_loaders_count_as_one(
     assert float(row["nervecode/surprise"]) == pytest.approx(sum(alone) / 2, rel=1e-4)
 
 
-@pytest.mark.parametrize("several", [list, lambda loaders: dict(zip("ab", loaders, strict=True))])
+@SEVERAL
 def test_several_training_loaders_count_as_one(
     several: Callable[[list[Any]], Any], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import nervecode
 from nervecode.errors import NotReadyError
+from nervecode.layers.arguments import picked
 from nervecode.layers.beside import Beside
 
 WORDS, LONGEST = 30, 9
@@ -296,7 +297,8 @@ def test_models_that_hold_what_is_not_put_back_are_not_checked() -> None:
 
 
 def test_lists_of_inputs_and_steps_first_are_turned_round() -> None:
-    from nervecode.layers.arguments import backwards
+    def backwards(value: Any, size: int) -> Any:
+        return picked(value, size, range(size)[::-1])
 
     images = [torch.zeros(3, 8, n) for n in (4, 5)]
     assert [x.shape[2] for x in backwards(images, 2)] == [5, 4]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,17 +56,22 @@ def partition(config: DataConfig, dataset: Dataset, kept: list[int]) -> Parts:
     return _apart(config, parts)
 
 
-def shared_inputs(config: DataConfig, parts: Parts) -> list[str]:
+def shared_inputs(config: DataConfig, parts: Parts, digests: Sequence[list[bytes]]) -> list[str]:
     """What is to be told of inputs that two ID splits hold, as a file with duplicates gives them.
+
+    Args:
+        config: of the data.
+        parts: the splits.
+        digests: `digests_of` ID train, calibration and test.
 
     Raises:
         InputError: all inputs of a test part of its own are in ID train or calibration, of the
             same class.
     """
-    train, calibration, test = (list(_digests(part)) for part in parts[:3])
+    train, calibration, test = digests
     labelled = [
-        set(zip(digests, part.labels.tolist(), strict=True))
-        for digests, part in zip((train, calibration, test), parts, strict=False)
+        set(zip(own, part.labels.tolist(), strict=True))
+        for own, part in zip(digests, parts, strict=False)
     ]
     if config.test and labelled[2] <= labelled[0] | labelled[1]:
         raise InputError(
@@ -76,12 +81,12 @@ def shared_inputs(config: DataConfig, parts: Parts) -> list[str]:
     too_many = "new inputs raise more false alarms than alpha"
     too_low = "false alarms are counted too low"
     remarks = []
-    for name, inputs, others, digests, follows in (
+    for name, inputs, others, known, follows in (
         ("calibration", calibration, "train", train, too_many),
         ("test", test, "train", train, too_low),
         ("test", test, "calibration", calibration, too_low),
     ):
-        seen = set(digests)
+        seen = set(known)
         if count := sum(digest in seen for digest in inputs):
             remarks.append(
                 f"ID: {count:,} of {len(inputs):,} {name} inputs are in ID {others} too, so that "
@@ -90,14 +95,9 @@ def shared_inputs(config: DataConfig, parts: Parts) -> list[str]:
     return remarks
 
 
-def inputs_of(*parts: Samples) -> set[bytes]:
-    """What tells the inputs of some splits again."""
-    return {digest for part in parts for digest in _digests(part)}
-
-
 def inside_inputs(name: str, samples: Samples, known: set[bytes]) -> list[str]:
-    """What is to be told of a set outside of ID that holds inputs of ID, by `inputs_of`."""
-    count = sum(digest in known for digest in _digests(samples)) if known else 0
+    """What is to be told of a set outside of ID that holds inputs of ID, by `digests_of` these."""
+    count = sum(digest in known for digest in digests_of(samples)) if known else 0
     remark = (
         f"{name}: {count:,} of {len(samples):,} inputs are in ID train, calibration or test too, "
         "so that its AUROC is too low"
@@ -105,9 +105,10 @@ def inside_inputs(name: str, samples: Samples, known: set[bytes]) -> list[str]:
     return [remark] * (count > 0)
 
 
-def _digests(samples: Samples) -> Iterator[bytes]:
-    for row in samples.inputs.numpy():
-        yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+def digests_of(samples: Samples) -> list[bytes]:
+    """What tells each input again."""
+    rows = samples.inputs.numpy()
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
 
 
 def stream(config: DataConfig, purpose: str) -> torch.Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names
 from nervecode.lab.data.partition import (
     Parts,
-    inputs_of,
+    digests_of,
     inside_inputs,
     kept_classes,
     partition,
@@ -93,14 +94,14 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     dataset = load_id(config)
     kept = kept_classes(config, dataset)
     parts, encoder, remarks = _encoded(config, dataset, partition(config, dataset, kept))
+    by_path = any(s.partition(":")[0] in PATHS for s in (config.id, *config.near, *config.far))
+    digests = list(map(digests_of, parts[:3])) if by_path else []
     if kind in PATHS:
-        remarks += shared_inputs(config, parts)
+        remarks += shared_inputs(config, parts, digests)
     if kind == "series":
         remarks += _turned(*parts.train.inputs.shape[1:])
     whole, parts = parts.test, parts._replace(test=parts.test.head(limit_eval))
-    names, ood, known = set_names(config), list[OodSet](), set[bytes]()
-    if any(spec.partition(":")[0] in PATHS for spec in (config.id, *config.near, *config.far)):
-        known = inputs_of(parts.train, parts.calibration, whole)
+    names, ood, known = set_names(config), list[OodSet](), set(chain(*digests))
     for group in ("near", "far", "shift"):
         for spec in getattr(config, group):
             _no_kept_class(spec, config, dataset, kept)

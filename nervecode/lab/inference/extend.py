@@ -32,6 +32,7 @@ from nervecode.lab.stages.checkpoint import (
     write_calibration,
 )
 from nervecode.lab.stages.columns import read_columns, write_columns
+from nervecode.lab.stages.same_data import refuse_other_columns
 from nervecode.layers.calibrating import overlap
 from nervecode.layers.sketch import InputSketch
 from nervecode.scoring.growth import Change, changes, remarks_on_addition, with_more
@@ -61,6 +62,7 @@ def extend(
     config = run.config
     with recalling(run.meta.get("packages", {})):
         splits, device = build_splits(config.data), choose_device(config.device)
+    refuse_other_columns(run, splits)
     shape, encoder = tuple(splits.train.inputs.shape[1:]), read_columns(run)
     inputs = open_inputs(source, shape, option="--add", encoder=encoder, resize=config.data.resize)
     for remark in inputs.remarks:
