@@ -33,7 +33,7 @@ from nervecode.lab.stages.checkpoint import load_calibrated
 def works(run: RunDir, seed: int, inputs: int) -> tuple[dict[str, Callable[[], object]], int, int]:
     """The works by name, how many methods there are, and how many inputs."""
     splits = build_splits(run.config.data)
-    trained = load_calibrated(run, splits, seed, device=torch.device("cpu"))
+    trained = load_calibrated(run, seed, device=torch.device("cpu"))
     samples, quiet = splits.test.head(inputs), Progress()
     train = extract(trained.model, splits.train, title="", progress=quiet)
     names = [name for name in run.config.bench.detectors if not DETECTORS[name].slow]

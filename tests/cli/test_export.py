@@ -13,6 +13,7 @@ import torch
 from nervecode.files import read_json, sha256, write_json
 from nervecode.lab.data.images import RULE
 from nervecode.lab.data.samples import as_float
+from nervecode.lab.data.splits import build_splits
 from nervecode.lab.inference.primary import load_primary
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed
@@ -131,8 +132,8 @@ def test_a_traced_graph_takes_raw_inputs_and_is_told_of_its_run(
     program = torch.export.load(tmp_path / "model.pt2", extra_files=extra)
     about = json.loads(extra[METADATA])
     assert (about["seed"], about["gate_passed"], about["demo"]) == (0, False, False)
-    wrapped, splits = load_primary(RunDir(run_copy), None, device="cpu")
-    x = as_float(splits.test.inputs[:20])
+    wrapped, _ = load_primary(RunDir(run_copy), None, device="cpu")
+    x = as_float(build_splits(RunDir(run_copy).config.data).test.inputs[:20])
     with torch.no_grad():
         answer = program.module()(input=x, alpha=torch.tensor(0.05, dtype=torch.float64))
         logits, surprise = wrapped.score(x)
@@ -147,8 +148,8 @@ def test_a_run_with_learned_codes_is_exported(
     monkeypatch.setattr("nervecode.lab.inference.primary.PRIMARY", "nervecode_v0_1_1")
     found = cli("export", finished, "--output", tmp_path / "model.pt2")
     assert found.status == 0, found.err
-    wrapped, splits = load_primary(RunDir(finished), None, device="cpu")
-    x = as_float(splits.test.inputs[:20])
+    wrapped, _ = load_primary(RunDir(finished), None, device="cpu")
+    x = as_float(build_splits(RunDir(finished).config.data).test.inputs[:20])
     program = torch.export.load(tmp_path / "model.pt2")
     with torch.no_grad():
         answer = program.module()(input=x, alpha=torch.tensor(0.05, dtype=torch.float64))

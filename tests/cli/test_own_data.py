@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.run.directory import RunDir
@@ -185,25 +186,65 @@ def test_a_trained_run_refuses_a_file_that_changed(
     assert cli("calibrate", run).status == 0
 
 
-def test_a_table_that_has_grown_a_column_is_named_by_those_who_need_it(
-    cli: Any, run: Path, table: Path, tmp_path: Path
+NEXT_MONTHS = {"gone": None, "a column more": lambda f: f.assign(weight=1.5)}
+
+
+@pytest.mark.parametrize("table_now", NEXT_MONTHS)
+def test_a_run_scores_adds_and_is_exported_without_what_it_was_trained_on(
+    table_now: str, cli: Any, run: Path, table: Path, tmp_path: Path
 ) -> None:
-    """The run is whole: it is the file that is told."""
-    before = table.read_bytes()
+    def answers(name: str) -> tuple[bytes, list[dict[str, str]], Any]:
+        """Scores of rows, the added calibration, and the graph's answer to one input."""
+        table_of, graph = tmp_path / f"{name}.csv", tmp_path / f"{name}.pt2"
+        done = [
+            cli("score", run, "--input", new, "--output", table_of),
+            cli("export", run, "--output", graph),
+            cli("calibrate", run, "--add", new),
+        ]
+        assert [found.status for found in done] == [0, 0, 0], [found.err for found in done]
+        added = next(path for path in run.parent.iterdir() if path.name not in runs)
+        again = cli("score", added, "--input", new, "--output", tmp_path / f"{name}_added.csv")
+        assert again.status == 0, again.err
+        shutil.rmtree(added)
+        program = torch.export.load(graph).module()
+        answer = program(input=torch.ones(1, width), alpha=torch.tensor(0.05, dtype=torch.double))
+        return table_of.read_bytes(), scores(tmp_path / f"{name}_added.csv"), answer["by_layer"]
+
+    new, before = tmp_path / "new.csv", table.read_bytes()
+    pd.read_csv(table).head(40).to_csv(new, index=False)
+    width = RunDir(run).meta["input_shape"][0]
+    runs = {path.name for path in run.parent.iterdir()}
+    there = answers("there")
+    edit = NEXT_MONTHS[table_now]
     try:
-        pd.read_csv(table).assign(weight=1.5).to_csv(table, index=False)
-        for words in (
-            ("score", run, "--input", "uniform_noise"),
-            ("export", run, "--output", tmp_path / "model.pt2"),
-            ("calibrate", run, "--add", "uniform_noise"),
-        ):
-            found = cli(*words)
-            assert found.status == 2, found.err
-            told = " ".join(found.err.split())
-            assert f"trained on other columns than data.id, table:{table}, gives now; put" in told
+        if edit is None:
+            table.unlink()
+        else:
+            edit(pd.read_csv(table)).to_csv(table, index=False)
+        changed = answers("changed")
     finally:
         table.write_bytes(before)
-    assert cli("score", run, "--input", "uniform_noise").status == 0
+    assert changed[:2] == there[:2]
+    assert torch.equal(changed[2], there[2])
+
+
+def test_a_run_of_before_its_metadata_had_the_shape_asks_for_its_data(
+    cli: Any, run: Path, table: Path, tmp_path: Path
+) -> None:
+    old = shutil.copytree(run, tmp_path / "old")
+    meta = json.loads((old / "meta.json").read_text())
+    del meta["input_shape"], meta["sha256"]
+    (old / "meta.json").write_text(json.dumps(meta))
+    scored = cli("score", old, "--input", "uniform_noise")
+    assert (scored.status, scored.out) == (0, cli("score", run, "--input", "uniform_noise").out)
+    before = table.read_bytes()
+    table.unlink()
+    try:
+        found = cli("score", old, "--input", "uniform_noise")
+    finally:
+        table.write_bytes(before)
+    assert found.status == 2
+    assert f"data: table:{table} is absent" in " ".join(found.err.split())
 
 
 def test_a_file_that_changes_before_the_end_of_training_is_trained_on(

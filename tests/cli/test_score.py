@@ -154,10 +154,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs whose models are calibrated on 16 inputs, which give no p-value of 0.05."""
 
     def load(*arguments: Any, **options: Any) -> Any:
-        wrapped, splits = load_primary(*arguments, **options)
+        wrapped, made_for = load_primary(*arguments, **options)
         layers = {name: pair[:16] for name, pair in wrapped.calibration.layers.items()}
         wrapped.calibration = LayerCalibration(layers, wrapped.calibration.method)
-        return wrapped, splits
+        return wrapped, made_for
 
     monkeypatch.setattr("nervecode.lab.inference.primary.load_primary", load)
 

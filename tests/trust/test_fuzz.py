@@ -109,8 +109,7 @@ Reader = Callable[[RunDir, Path], Any]
 
 
 def read_checkpoint(run: RunDir, path: Path) -> Any:
-    splits = build_splits(run.config.data)
-    return load_checkpoint(path, run.config, splits, device=torch.device("cpu"))
+    return load_checkpoint(run, path, device=torch.device("cpu"))
 
 
 def read_calibration(run: RunDir, path: Path) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervecode.errors import InputError
+from nervecode.lab.data.bad_rows import BadRows
 from nervecode.lab.data.columns import MISSING_WORDS, spelling
 
 if TYPE_CHECKING:
@@ -39,26 +39,24 @@ def as_numbers(column: Series) -> Series:
     return values.where(np.isfinite(values))
 
 
-def checked_numbers(column: Series, path: Path, start: int) -> Series:
+def checked_numbers(column: Series, path: Path, start: int, bad: BadRows) -> Series:
     """The same of a column that begins at row `start` of a file.
 
-    Raises:
-        InputError: something else, or an integer that float64 cannot hold.
+    `bad` is told of something else, and of an integer that float64 cannot hold.
     """
     values = as_numbers(column)
-    wrong = (values.isna() & column.notna()).to_numpy()
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
+    for row in np.flatnonzero(values.isna() & column.notna()).tolist():
+        bad.add(
+            start + row,
             f"{path}: row {start + row}, column {column.name!r}: found "
-            f"{str(column.iloc[row])!r}, allowed: a number, or nothing"
+            f"{str(column.iloc[row])!r}, allowed: a number, or nothing",
         )
-    _check_exact(column, values, path, start)
+    _check_exact(column, values, path, start, bad)
     return values
 
 
-def _check_exact(column: Series, values: Series, path: Path, start: int) -> None:
-    """Refuse an integer that became another as float64; few columns have one so large."""
+def _check_exact(column: Series, values: Series, path: Path, start: int, bad: BadRows) -> None:
+    """Tell of an integer that became another as float64; few columns have one so large."""
     large = np.flatnonzero(values.abs().to_numpy() >= MAX_EXACT)
     if not len(large) or column.dtype.kind == "f":
         return
@@ -67,13 +65,14 @@ def _check_exact(column: Series, values: Series, path: Path, start: int) -> None
     large, texts = large[integers], texts[integers]
     # A Decimal and a float are compared exactly.
     wrong = texts.map(Decimal).to_numpy(object) != values.to_numpy()[large].astype(object)
-    if wrong.any():
-        place = int(wrong.argmax())
-        raise InputError(
-            f"{path}: row {start + large[place]}, column {column.name!r}: found "
+    for place in np.flatnonzero(wrong).tolist():
+        row = start + int(large[place])
+        bad.add(
+            row,
+            f"{path}: row {row}, column {column.name!r}: found "
             f"{texts.iloc[place]}, allowed: integers that float64 holds exactly, as all up to "
             f"{MAX_EXACT:,}; data.categories=[{column.name}] takes the column as categories, "
-            f"data.drop=[{column.name}] leaves it out"
+            f"data.drop=[{column.name}] leaves it out",
         )
 
 

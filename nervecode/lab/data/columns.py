@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from nervecode.errors import InputError, did_you_mean
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
+TRUTH = {"True", "False"}
 WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,999})(\.0)?")  # a whole number as it is usually written
 
 
@@ -69,6 +70,17 @@ def are_whole(names: Iterable[str]) -> bool:
 def whole_name(name: str) -> str:
     """7 for 7 and 7.0, where that is a whole number as it is usually written; else the text."""
     return name.removesuffix(".0") if WHOLE.fullmatch(name) else name
+
+
+def spelled_alike(names: Iterable[str]) -> Callable[[str], str]:
+    """What gives the spellings of one category one text, in a column with these categories.
+
+    7 and 7.0 are one among whole numbers, true, True and TRUE where there is nothing but truth.
+    """
+    names = list(names)
+    if are_whole(names):
+        return whole_name
+    return str.capitalize if set(map(str.capitalize, names)) <= TRUTH else str
 
 
 def spelling(value: Any) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nervecode.errors import InputError
+from nervecode.lab.data.bad_rows import BadRows
 from nervecode.lab.data.cells import without_missing_words
 from nervecode.lab.data.columns import check_columns
 from nervecode.lab.data.text_files import TextError, text_lines
@@ -58,18 +59,19 @@ def csv_layout(path: Path) -> CsvLayout:
     return CsvLayout(separator, names)
 
 
-def csv_blocks(path: Path, names: Sequence[str], rows: int) -> Iterator[DataFrame]:
+def csv_blocks(path: Path, names: Sequence[str], rows: int, bad: BadRows) -> Iterator[DataFrame]:
     """Some columns of a file as texts, `rows` rows at a time, or fewer where these are wide.
 
+    `bad` is told of a row with more cells or fewer than there are names; its cells are empty.
+
     Raises:
-        InputError: as `csv_layout`, an absent column, or a row with more cells or fewer than
-            there are names.
+        InputError: as `csv_layout`, or an absent column.
     """
     import pandas as pd
 
     layout = csv_layout(path)
     check_columns(path, [name for name in layout.names if name], names)
-    records = _rows(path, layout)
+    records = _rows(path, layout, bad)
     count = max(1, min(rows, MAX_CELLS // len(layout.names)))
     while block := list(islice(records, count)):
         table = pd.DataFrame(block, columns=list(layout.names), dtype=object)
@@ -131,22 +133,25 @@ def _widths(path: Path, separator: str) -> list[int]:
     return widths or [0]
 
 
-def _rows(path: Path, layout: CsvLayout) -> Iterator[list[str]]:
+def _rows(path: Path, layout: CsvLayout, bad: BadRows) -> Iterator[list[str]]:
     """The records below the names, each with as many cells as there are names."""
     unnamed = [place for place, name in enumerate(layout.names) if not name]
     width = len(layout.names)
     for row, record in enumerate(islice(_records(path, layout.separator), 1, None)):
         if len(record) != width:
             above = "" if row else "; no other line may stand above the names"
-            raise InputError(
+            bad.add(
+                row,
                 f"{path}: row {row}: found {len(record)} cells between "
-                f"{SEPARATORS[layout.separator]}, allowed: {width}, as there are names{above}"
+                f"{SEPARATORS[layout.separator]}, allowed: {width}, as there are names{above}",
             )
+            record = [""] * width
         for place in unnamed:
             if record[place]:
-                raise InputError(
+                bad.add(
+                    row,
                     f"{path}: row {row}: found {record[place]!r} in column {place}, which has no "
-                    "name, allowed: nothing; pandas' to_csv(index=False) writes no such column"
+                    "name, allowed: nothing; pandas' to_csv(index=False) writes no such column",
                 )
         yield record
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nervecode.errors import InputError
-from nervecode.lab.data.columns import are_whole, whole_name
+from nervecode.lab.data.columns import spelled_alike
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.texts import what_to_do
 
@@ -67,7 +67,7 @@ class Number:
 class Category:
     """A column of categories: one of `values` is 1, the others 0; all are 0 where it is none.
 
-    7 and 7.0 are one category where all are whole numbers as they are usually written.
+    Spellings of one category are one, by `spelled_alike`.
     """
 
     name: str
@@ -85,9 +85,8 @@ class Category:
         Raises:
             InputError: more than `MAX_CATEGORIES`.
         """
-        present = column.cat.remove_unused_categories().cat.categories
-        names = set(map(str, present))
-        names = set(map(whole_name, names)) if are_whole(names) else names
+        present = list(map(str, column.cat.remove_unused_categories().cat.categories))
+        names = set(map(spelled_alike(present), present))
         values = [MISSING] * bool(column.isna().any()) + sorted(names)
         if len(values) > MAX_CATEGORIES:
             raise InputError(
@@ -112,7 +111,7 @@ class Category:
     def encode(self, column: Series, seen: Seen) -> np.ndarray:
         """(N, width) float32."""
         places = {value: place for place, value in enumerate(self.values)}
-        alike = whole_name if are_whole(places.keys() - {MISSING}) else str
+        alike = spelled_alike(places.keys() - {MISSING})
         places = {alike(value): place for value, place in places.items()} | places
         names = map(str, column.cat.categories)
         known = [places.get(name, places.get(alike(name), -1)) for name in names]

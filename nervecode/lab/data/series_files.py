@@ -16,6 +16,7 @@ import numpy as np
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import absent
+from nervecode.lab.data.bad_rows import BadRows
 from nervecode.lab.data.memory import MAX_BYTES
 from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.seen import Seen
@@ -34,10 +35,27 @@ def read_ts(path: Path, seen: Seen | None = None) -> tuple[np.ndarray, np.ndarra
         InputError: a file that is absent or no such file, series of unequal lengths or other than
             the header says, or a value that is missing or no number.
     """
+    classes: list[str] = []
+    inputs = _read(path, seen or Seen(), BadRows(), classes)
+    return inputs, np.array(classes) if classes else None
+
+
+def read_new_ts(path: Path, seen: Seen, bad: BadRows) -> np.ndarray:
+    """(N, C, T) float32 series alone: what stands where a class would is not looked at.
+
+    `bad` is told of series that cannot be read, which are NaN where it leaves them out.
+
+    Raises:
+        InputError: as `read_ts`, or no series can be read.
+    """
+    return _read(path, seen, bad, None)
+
+
+def _read(path: Path, seen: Seen, bad: BadRows, classes: list[str] | None) -> np.ndarray:
     lines = _lines(path)
     with closing(lines):
         try:
-            return _series(lines, read_header(lines, path), path, seen or Seen())
+            return _series(lines, read_header(lines, path), path, seen, bad, classes)
         except FileNotFoundError:
             raise InputError(absent(path)) from None
         except TextError as error:
@@ -56,31 +74,53 @@ def _lines(path: Path) -> Lines:
 
 
 def _series(
-    lines: Lines, header: SeriesHeader, path: Path, seen: Seen
-) -> tuple[np.ndarray, np.ndarray | None]:
-    values, classes, exact = array("f"), [], []
+    lines: Lines,
+    header: SeriesHeader,
+    path: Path,
+    seen: Seen,
+    bad: BadRows,
+    classes: list[str] | None,
+) -> np.ndarray:
+    values, count = array("f"), 0
+    exact: list[list[np.ndarray]] = []
     shape: tuple[int, int] | None = None
     for row, (line, text) in enumerate(lines):
-        source = f"{line} (row {row})"
-        *channels, last = text.split(":")
-        if header.labelled:
-            classes.append(_class(last.strip(), header, source))
-        else:
-            channels.append(last)
-        parts = [_channel(part, f"{source}, channel {c}") for c, part in enumerate(channels)]
-        shape = shape or (header.channels or len(parts), header.steps or _first_length(parts))
-        _check_shape(parts, shape, header, source)
+        source, count = f"{line} (row {row})", row + 1
+        try:
+            if classes is not None and header.labelled:
+                classes.append(_class(text.rpartition(":")[2].strip(), header, source))
+            parts = _parts(text, header, shape, source)
+        except InputError as error:
+            bad.add(row, str(error))
+            continue
+        shape = len(parts), len(parts[0])
         for part in parts:
             values.frombytes(part.astype(np.float32).tobytes())
-        if row < SAMPLE:
+        if len(exact) < SAMPLE:
             exact.append(parts)
         if len(values) * values.itemsize > MAX_BYTES:
             raise InputError(f"{path}: takes more than {MAX_BYTES:,} bytes; allowed: a part of it")
     if shape is None:
-        raise InputError(f"{path}: holds no series below @data")
+        none = next(iter(bad.reasons.values()), f"{path}: holds no series below @data")
+        raise InputError(none)
     seen.rounded += merged_columns(np.array(exact))
     inputs = np.frombuffer(values, np.float32).reshape(-1, *shape)
-    return inputs, np.array(classes) if header.labelled else None
+    if not bad.reasons:
+        return inputs
+    whole = np.full((count, *shape), np.nan, np.float32)
+    whole[np.isin(np.arange(count), list(bad.reasons), invert=True)] = inputs
+    return whole
+
+
+def _parts(
+    text: str, header: SeriesHeader, shape: tuple[int, int] | None, source: str
+) -> list[np.ndarray]:
+    """The channels of a series, of the shape of the header, or of those before it."""
+    channels = text.split(":")[: -1 if header.labelled else None]
+    parts = [_channel(part, f"{source}, channel {c}") for c, part in enumerate(channels)]
+    shape = shape or (header.channels or len(parts), header.steps or _first_length(parts))
+    _check_shape(parts, shape, header, source)
+    return parts
 
 
 def _class(name: str, header: SeriesHeader, source: str) -> str:

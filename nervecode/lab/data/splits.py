@@ -26,7 +26,7 @@ from nervecode.lab.data.partition import (
     stream,
 )
 from nervecode.lab.data.registry import OUTLIERS, SHIFTS
-from nervecode.lab.data.samples import Samples, as_float
+from nervecode.lab.data.samples import Samples, Shape, as_float
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.schema import PATHS, DataConfig
 
@@ -64,6 +64,11 @@ class Splits:
     classes: tuple[int | str, ...]
     encoder: TableEncoder | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """Of one input."""
+        return tuple(self.train.inputs.shape[1:])
 
     @property
     def num_classes(self) -> int:

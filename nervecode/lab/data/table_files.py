@@ -11,6 +11,7 @@ import numpy as np
 
 from nervecode.errors import InputError, need_extra
 from nervecode.files import absent
+from nervecode.lab.data.bad_rows import BadRows
 from nervecode.lab.data.cells import as_categories, checked_numbers
 from nervecode.lab.data.csv_files import csv_blocks, csv_layout
 from nervecode.lab.data.parquet_files import parquet_blocks, parquet_names
@@ -46,17 +47,19 @@ def read_table(
     return pd.DataFrame(columns), tuple(sum(map(len, file)) for file in files)
 
 
-def typed_blocks(path: Path, names: Sequence[str], numbers: Sequence[str]) -> Iterator[DataFrame]:
-    """The same, a block at a time.
+def typed_blocks(
+    path: Path, names: Sequence[str], numbers: Sequence[str], bad: BadRows | None = None
+) -> Iterator[DataFrame]:
+    """The same, a block at a time; `bad` is told of rows that cannot be read, which are refused.
 
     Raises:
         InputError: as `read_table`.
     """
-    start = 0
-    for block in blocks(path, names):
+    bad, start = bad or BadRows(), 0
+    for block in blocks(path, names, bad):
         yield block.assign(
             **{
-                name: checked_numbers(block[name], path, start)
+                name: checked_numbers(block[name], path, start, bad)
                 if name in numbers
                 else as_categories(block[name])
                 for name in names
@@ -79,8 +82,10 @@ def column_names(path: Path) -> list[str]:
         return [name for name in csv_layout(path).names if name]
 
 
-def blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
+def blocks(path: Path, names: Sequence[str], bad: BadRows | None = None) -> Iterator[DataFrame]:
     """Rows of a table as texts (or as what a Parquet file has), some columns of it.
+
+    `bad` is told of rows that cannot be read, which are refused.
 
     Raises:
         MissingExtraError: pandas is not installed, or pyarrow for Parquet.
@@ -88,7 +93,10 @@ def blocks(path: Path, names: Sequence[str]) -> Iterator[DataFrame]:
     """
     _check_kind(path)
     with _readable(path):
-        yield from (parquet_blocks if path.suffix == ".parquet" else csv_blocks)(path, names, BLOCK)
+        if path.suffix == ".parquet":
+            yield from parquet_blocks(path, names, BLOCK)
+        else:
+            yield from csv_blocks(path, names, BLOCK, bad or BadRows())
 
 
 def _check_kind(path: Path) -> None:

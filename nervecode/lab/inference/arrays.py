@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,25 @@ from nervecode.lab.data.images import doubts
 from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.data.seen import Seen
-from nervecode.lab.inference.source import Inputs, Source
+from nervecode.lab.inference.source import SKIPS, Inputs, Source
 
 SAMPLED = 64
 
 
 class ArrayInputs(Source):
-    """The rows of an array; each batch is a unit."""
+    """The rows of an array; each batch is a unit.
+
+    `bad` has rows of NaN whose reading failed, each with the reason.
+    """
 
     def __init__(
-        self, name: str, array: np.ndarray, shape: Shape, *, skip_bad: bool = False
+        self,
+        name: str,
+        array: np.ndarray,
+        shape: Shape,
+        *,
+        skip_bad: bool = False,
+        bad: Mapping[int, str] | None = None,
     ) -> None:
         allowed = (shape, shape[1:]) if shape[0] == 1 else (shape,)  # (N, H, W): of one channel
         if array.ndim == 0 or array.shape[1:] not in allowed or not len(array):
@@ -41,6 +50,7 @@ class ArrayInputs(Source):
                 'to 255; array.astype("uint8") makes these'
             )
         self.name, self.shape, self.count, self.skip_bad = name, shape, len(array), skip_bad
+        self.bad = bad or {}
         self.units = -(-self.count // EVAL_BATCH)
         self.identity = {"count": self.count, "values": _fingerprint(array)}
         self._array: np.ndarray | None = array
@@ -71,7 +81,7 @@ class ArrayInputs(Source):
         wrong = self._faults(values, array, start)
         bad = list(wrong.values())
         if bad and not self.skip_bad:
-            raise InputError(f"{bad[0]}; score --skip-bad leaves it out")
+            raise InputError(bad[0] + SKIPS)
         right = [row for row in range(len(values)) if row not in wrong]
         yield Inputs(values[right], [str(start + row) for row in right], tuple(bad))
 
@@ -84,7 +94,9 @@ class ArrayInputs(Source):
             right &= ((rows >= 0) & (rows <= 1)).all(1)
         faults = {}
         for row in (~right).nonzero().flatten().tolist():
-            if finite[row].all():
+            if start + row in self.bad:
+                faults[row] = self.bad[start + row]
+            elif finite[row].all():
                 held = f"from {rows[row].min():.3g} to {rows[row].max():.3g}"
                 faults[row] = f"{self.name}: row {start + row} holds values {held}, {PIXELS}"
             else:
@@ -96,9 +108,16 @@ class ArrayInputs(Source):
 class MappedInputs(ArrayInputs):
     """The rows of an `.npy` file."""
 
-    def __init__(self, path: Path, shape: Shape, *, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        shape: Shape,
+        *,
+        skip_bad: bool = False,
+        bad: Mapping[int, str] | None = None,
+    ) -> None:
         self.path = path
-        super().__init__(str(path), self._map(), shape, skip_bad=skip_bad)
+        super().__init__(str(path), self._map(), shape, skip_bad=skip_bad, bad=bad)
         self._array = None
 
     def rows(self, start: int, stop: int) -> np.ndarray:

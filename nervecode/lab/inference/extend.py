@@ -13,7 +13,6 @@ from torch import Tensor
 from nervecode.errors import InputError
 from nervecode.files import sha256
 from nervecode.lab.config.packages import recalling
-from nervecode.lab.data.splits import build_splits
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.scorer import ahead
 from nervecode.lab.inference.source import Source
@@ -32,7 +31,7 @@ from nervecode.lab.stages.checkpoint import (
     write_calibration,
 )
 from nervecode.lab.stages.columns import read_columns, write_columns
-from nervecode.lab.stages.same_data import refuse_other_columns
+from nervecode.lab.stages.signature import Signature
 from nervecode.layers.calibrating import overlap
 from nervecode.layers.sketch import InputSketch
 from nervecode.scoring.growth import Change, changes, remarks_on_addition, with_more
@@ -61,9 +60,8 @@ def extend(
     require_stage(run, "calibrate")
     config = run.config
     with recalling(run.meta.get("packages", {})):
-        splits, device = build_splits(config.data), choose_device(config.device)
-    refuse_other_columns(run, splits)
-    shape, encoder = tuple(splits.train.inputs.shape[1:]), read_columns(run)
+        shape, device = Signature.of(run).shape, choose_device(config.device)
+    encoder = read_columns(run)
     inputs = open_inputs(source, shape, option="--add", encoder=encoder, resize=config.data.resize)
     for remark in inputs.remarks:
         progress.tell(remark)
@@ -71,7 +69,7 @@ def extend(
     changed: dict[int, list[Change]] = {}
     doubted = False
     for seed in config.seeds:  # the new run is made when nothing can be wrong with the inputs
-        grown[seed] = load_calibrated(run, splits, seed, device=device)
+        grown[seed] = load_calibrated(run, seed, device=device)
         progress.start(f"add seed {seed}", inputs.units)
         layers, sketch = _read(grown[seed], inputs, progress)
         changed[seed], doubts = _grow(grown[seed], layers, sketch, progress)
@@ -93,7 +91,8 @@ def _of_its_data(run: RunDir) -> dict[str, Any]:
         key: {name: value for name, value in run.meta.get(key, {}).items() if name in parts}
         for key in ("datasets", "split_sizes")
     }
-    return told | {key: run.meta[key] for key in ("num_classes", "classes") if key in run.meta}
+    known = ("num_classes", "classes", "input_shape")
+    return told | {key: run.meta[key] for key in known if key in run.meta}
 
 
 def _read(

@@ -17,7 +17,7 @@ from nervecode.lab.data.image_files import image_names
 from nervecode.lab.data.images import IMAGE_SUFFIXES, UNREADABLE, decode, fit_images, unreadable
 from nervecode.lab.data.samples import EVAL_BATCH, Shape, as_float
 from nervecode.lab.data.seen import Seen
-from nervecode.lab.inference.source import Inputs, Source
+from nervecode.lab.inference.source import SKIPS, Inputs, Source
 
 
 class ImageInputs(Source):
@@ -83,7 +83,7 @@ def tolerant(name: str, read: Callable[[], Tensor], *, skip_bad: bool) -> Tensor
         reason = unreadable(name, error)
         if skip_bad:
             return reason
-        raise InputError(f"{reason}; score --skip-bad leaves it out") from None
+        raise InputError(f"{reason}{SKIPS}") from None
 
 
 def fitted(file: Path | IO[bytes], shape: Shape, *, resize: int | None = None) -> Tensor:

@@ -10,20 +10,21 @@ import torch
 from nervecode.errors import InputError, did_you_mean, nearest
 from nervecode.files import names_beside
 from nervecode.lab.data.array_files import inputs_array
+from nervecode.lab.data.bad_rows import BadRows
 from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.own import is_own
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
 from nervecode.lab.data.seen import UNENCODED, Seen
-from nervecode.lab.data.series_files import read_ts
+from nervecode.lab.data.series_files import read_new_ts
 from nervecode.lab.data.table_files import TABLE_SUFFIXES
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs
 from nervecode.lab.inference.graph import SUFFIX, GraphScorer
 from nervecode.lab.inference.images import ImageInputs
 from nervecode.lab.inference.primary import WrappedScorer
 from nervecode.lab.inference.scorer import Scorer
-from nervecode.lab.inference.source import Source
+from nervecode.lab.inference.source import SKIPS, Source
 from nervecode.lab.inference.tables import TableInputs
 from nervecode.lab.inference.tars import TarInputs
 from nervecode.lab.run.directory import RunDir
@@ -95,8 +96,9 @@ def open_inputs(
             array.remarks += (f"{source} {UNENCODED}",)
         return array
     if path.suffix == ".ts":
-        seen = Seen()
-        series = ArrayInputs(source, read_ts(path, seen)[0], shape, skip_bad=skip_bad)
+        seen, bad = Seen(), BadRows(skip_bad, SKIPS)
+        values = read_new_ts(path, seen, bad)
+        series = ArrayInputs(source, values, shape, skip_bad=skip_bad, bad=bad.reasons)
         series.remarks = tuple(seen.remarks(source))
         return series
     if path.suffix in TABLE_SUFFIXES:

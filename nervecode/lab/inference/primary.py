@@ -11,7 +11,6 @@ import torch
 from nervecode.errors import InputError
 from nervecode.lab.config.packages import changes, recalling
 from nervecode.lab.data.samples import Shape
-from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.scorer import Scorer, other_names
 from nervecode.lab.inference.source import Inputs
@@ -21,7 +20,7 @@ from nervecode.lab.run.records import require_stage
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.stages.checkpoint import load_calibrated
 from nervecode.lab.stages.columns import read_columns
-from nervecode.lab.stages.same_data import refuse_other_columns
+from nervecode.lab.stages.signature import Signature
 from nervecode.layers import WrappedModel
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.readings import LABEL
@@ -38,12 +37,10 @@ class WrappedScorer(Scorer):
     @classmethod
     def of(cls, run: RunDir, seed: int | None, *, device: str | None) -> WrappedScorer:
         """That of a run; raises as `load_primary`."""
-        wrapped, splits = load_primary(run, seed, device=device)
-        shape = tuple(splits.train.inputs.shape[1:])
-        scorer = cls(wrapped, shape, identity(run, chosen_seed(run, seed)))
+        wrapped, made_for = load_primary(run, seed, device=device)
+        scorer = cls(wrapped, made_for.shape, identity(run, chosen_seed(run, seed)))
         scorer.encoder = read_columns(run)
-        classes = run.meta.get("classes", splits.classes)  # a file may have others now
-        scorer.classes = other_names(classes)
+        scorer.classes = other_names(made_for.classes)
         scorer.gate_passed = run.meta["gate"]["passed"]
         scorer.resize = run.config.data.resize
         scorer.remarks = tuple(changes(run.meta.get("packages", {})))
@@ -101,18 +98,16 @@ def identity(run: RunDir, seed: int) -> dict[str, Any]:
 
 def load_primary(
     run: RunDir, seed: int | None, *, device: str | None
-) -> tuple[WrappedModel, Splits]:
-    """The calibrated primary signal of a seed, and the data that it was made with.
+) -> tuple[WrappedModel, Signature]:
+    """The calibrated primary signal of a seed, and what it was made for; no data are read.
 
     Raises:
-        InputError: a seed that the run does not have, or a training table with other columns.
+        InputError: a seed that the run does not have.
         ArtifactError: the run is not calibrated, or a file is missing or damaged.
     """
     chosen = chosen_seed(run, seed)
     require_stage(run, "calibrate")
     where = choose_device(device or run.config.device)
     with recalling(run.meta.get("packages", {})):
-        splits = build_splits(run.config.data)
-        refuse_other_columns(run, splits)
-        trained = load_calibrated(run, splits, chosen, device=where)
-    return trained.signals[PRIMARY], splits
+        trained = load_calibrated(run, chosen, device=where)
+        return trained.signals[PRIMARY], Signature.of(run)

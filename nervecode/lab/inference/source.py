@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+SKIPS = "; score --skip-bad leaves it out"  # ends what is said of an input
+
 
 @dataclass(frozen=True)
 class Inputs:

@@ -8,11 +8,13 @@ from tempfile import TemporaryFile
 import numpy as np
 
 from nervecode.errors import InputError
+from nervecode.lab.data.bad_rows import BadRows
 from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.table_files import typed_blocks
 from nervecode.lab.inference.arrays import MappedInputs
+from nervecode.lab.inference.source import SKIPS
 
 
 class TableInputs(MappedInputs):
@@ -28,13 +30,17 @@ class TableInputs(MappedInputs):
             raise InputError(f"{path}: is a table, allowed: inputs of the kind of the ID set")
         self._rows = TemporaryFile()  # noqa: SIM115 - it is read as long as this lives
         self._encoder = encoder
-        seen = Seen()
-        for block in typed_blocks(path, encoder.names, encoder.numbers):
-            self._rows.write(encoder.encode(block, seen).numpy().tobytes())
+        seen, bad, start = Seen(), BadRows(skip_bad, SKIPS), 0
+        for block in typed_blocks(path, encoder.names, encoder.numbers, bad):
+            right = [start + row not in bad.reasons for row in range(len(block))]
+            rows = np.full((len(block), encoder.width), np.nan, np.float32)
+            rows[right] = encoder.encode(block[right], seen).numpy()
+            self._rows.write(rows.tobytes())
+            start += len(block)
         self._rows.flush()
         if not self._rows.tell():
             raise InputError(f"{path}: holds no row below the names of its columns")
-        super().__init__(path, shape, skip_bad=skip_bad)
+        super().__init__(path, shape, skip_bad=skip_bad, bad=bad.reasons)
         self.remarks = tuple(seen.remarks(str(path)))
 
     def _map(self) -> np.ndarray:

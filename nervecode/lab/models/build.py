@@ -17,12 +17,23 @@ MAX_PARAMETERS = 1_000_000_000  # 4 GB, and as much again for gradients and for 
 
 
 def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classifier:
-    """An untrained model of the registry, normalising by the training split.
+    """An untrained model, normalising by the training split where its config does not say how.
+
+    Raises:
+        InputError: as `empty_model`.
+    """
+    model = empty_model(config, tuple(train.inputs.shape[1:]), num_classes)
+    if not model.is_normalisation_given:
+        model.set_normalisation(train)
+    return model
+
+
+def empty_model(config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
+    """An untrained model of the registry, whose normalisation is the config's, or not known yet.
 
     Raises:
         InputError: a config that the model does not take, or more than `MAX_PARAMETERS`.
     """
-    shape = tuple(train.inputs.shape[1:])
     elsewhere = ":" in config.name or config.name in MODELS.offered
     if config.head is not None and not elsewhere:
         raise InputError(
@@ -38,9 +49,10 @@ def build_model(config: ModelConfig, train: Samples, num_classes: int) -> Classi
             _check_size(config, shape, num_classes)
         model = MODELS[config.name](config, shape, num_classes)
     if config.mean is None or config.std is None:
-        model.set_normalisation(train)
+        model.fix_normalisation([0.0] * shape[0], [1.0] * shape[0], shape)
     else:
         model.fix_normalisation(config.mean, config.std, shape)
+        model.is_normalisation_given = True
     return model
 
 

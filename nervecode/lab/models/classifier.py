@@ -61,7 +61,6 @@ class Classifier(nn.Module, ABC):
             )
         axes = (-1, *[1] * (len(shape) - 1))
         self.mean, self.std = torch.tensor(mean).view(axes), torch.tensor(std).view(axes)
-        self.is_normalisation_given = True
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

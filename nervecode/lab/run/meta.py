@@ -58,6 +58,7 @@ class _Shape(BaseModel):
     files: dict[str, Hash]
     datasets: dict[str, str] = {}
     classes: list[int | str] = []
+    input_shape: list[Annotated[int, Field(ge=1)]] = []
     ood_groups: dict[str, str] = {}
     split_sizes: dict[str, int] = {}
     packages: dict[str, _Package] = {}

@@ -37,7 +37,7 @@ def calibrate_seed(trial: Trial) -> bool:
     inputs = {"checkpoint": sha256(checkpoint), "signals": signals}
 
     def work() -> list[Path]:
-        trained = load_checkpoint(checkpoint, config, trial.splits, device=trial.device)
+        trained = load_checkpoint(run, checkpoint, device=trial.device)
         signals = {**trained.signals, **build_signals(config, trained.model, recipe="bits")}
         _fit(trial, trained.model, signals)
         _calibrate(trial, trained.model, signals)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from nervecode.errors import ArtifactError
 from nervecode.files import replacing
-from nervecode.lab.data.splits import Splits
-from nervecode.lab.models.build import build_model
+from nervecode.lab.models.build import empty_model
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.user_code import check_unchanged
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import user_code
-from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.schema import PRIMARY
+from nervecode.lab.stages.signature import Signature
 from nervecode.layers import WrappedModel
 from nervecode.layers.state import stored_calibration
 from nervecode.layers.storage import metadata, pack, part, read_tensors
@@ -44,14 +44,15 @@ class Trained:
         return {name: calibration for name, calibration in known.items() if calibration}
 
 
-def load_checkpoint(path: Path, config: Config, splits: Splits, *, device: torch.device) -> Trained:
-    """The classifier and the learned signals of a checkpoint.
+def load_checkpoint(run: RunDir, path: Path, *, device: torch.device) -> Trained:
+    """The classifier and the learned signals of a checkpoint; the data of the run are not read.
 
     Raises:
         ArtifactError: the file is damaged, or made for another model.
     """
     header, tensors = read_tensors(path, FORMAT)
-    model = build_model(config.model, splits.train, splits.num_classes)
+    config, made_for = run.config, Signature.of(run)
+    model = empty_model(config.model, made_for.shape, len(made_for.classes))
     try:
         model.load_state_dict(part(tensors, "model."))
     except RuntimeError as error:
@@ -109,7 +110,7 @@ def load_calibration(run: RunDir, seed: int) -> LayerCalibration:
     return calibration
 
 
-def load_calibrated(run: RunDir, splits: Splits, seed: int, *, device: torch.device) -> Trained:
+def load_calibrated(run: RunDir, seed: int, *, device: torch.device) -> Trained:
     """The classifier of a seed, with every signal fitted and calibrated.
 
     Raises:
@@ -119,7 +120,7 @@ def load_calibrated(run: RunDir, splits: Splits, seed: int, *, device: torch.dev
     """
     check_unchanged(run.config.model.name, user_code(run.meta))
     checkpoint = run.verified(run.paths.checkpoint(seed))
-    model = load_checkpoint(checkpoint, run.config, splits, device=device).model
+    model = load_checkpoint(run, checkpoint, device=device).model
     path = run.verified(run.paths.calibration(seed))
     header, tensors = read_tensors(path, CALIBRATION_FORMAT)
     signals = unpack_signals(header, tensors, model, source=str(path))

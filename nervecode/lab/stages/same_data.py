@@ -18,7 +18,6 @@ from nervecode.lab.run.records import discard, trained_on
 from nervecode.lab.run.stale import figures
 from nervecode.lab.schema import PATHS, Config
 from nervecode.lab.stages.columns import STAGE as COLUMNS
-from nervecode.lab.stages.columns import read_columns
 
 SETTINGS = ("data", "model", "train", "signals", "deterministic")  # of a training
 AGAIN = {"train": "trained", "calibrate": "calibrated", "score": "scored"}
@@ -52,21 +51,6 @@ def refuse_other_data(run: RunDir, config: Config, splits: Splits) -> None:
                 f"{run.root}: seed {seed} was trained on other rows than data.id, "
                 f"{config.data.id}, gives now; {_way_back(config.data.id)}, or begin a new run"
             )
-
-
-def refuse_other_columns(run: RunDir, splits: Splits) -> None:
-    """Refuse a table that gives another number of inputs to the network than it was built for.
-
-    Raises:
-        InputError: names the run and the file.
-    """
-    kept, now = read_columns(run), splits.encoder
-    if kept is not None and now is not None and kept.width != now.width:
-        spec = run.config.data.id
-        raise InputError(
-            f"{run.root}: was trained on other columns than data.id, {spec}, gives now; "
-            f"{_way_back(spec)}"
-        )
 
 
 def refuse_unlike_ranks(splits: Splits) -> None:
@@ -154,7 +138,11 @@ def _facts(run: RunDir, splits: Splits, read: Mapping[str, Samples]) -> dict[str
         sizes = {**run.meta.get("split_sizes", {}), **sizes}
     facts: dict[str, Any] = {"datasets": datasets, "split_sizes": sizes}
     if read:
-        facts |= {"num_classes": splits.num_classes, "classes": list(splits.classes)}
+        facts |= {
+            "num_classes": splits.num_classes,
+            "classes": list(splits.classes),
+            "input_shape": list(splits.shape),
+        }
     if "id_test" in read:
         groups = {ood.name: ood.group for ood in splits.ood}
         facts |= {"ood_groups": groups, "data_remarks": list(splits.remarks)}

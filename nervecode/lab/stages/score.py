@@ -38,7 +38,7 @@ def score_seed(trial: Trial) -> bool:
     }
 
     def work() -> list[Path]:
-        trained = load_calibrated(run, trial.splits, seed, device=trial.device)
+        trained = load_calibrated(run, seed, device=trial.device)
         fitted, failures = _fit_detectors(trial, trained)
         scores: dict[str, Arrays] = {}
         written = []

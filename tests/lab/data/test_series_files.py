@@ -13,6 +13,7 @@ from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.schema import DataConfig
+from tests.lab.inference.reading import read_inputs
 
 TS = """# comment
 @problemName mine
@@ -187,6 +188,31 @@ def test_what_will_not_do_is_told_with_its_line(path: Path, old: str, new: str, 
     with pytest.raises(InputError) as caught:
         read_ts(path)
     assert str(caught.value).startswith(f"{path}: ") and words in str(caught.value)
+
+
+NEW = "@classLabel true walk run\n@data\n1,?:3,4:run\n1,2:3,4:?\n5,6:walk\n5,6:7,8:jump\n"
+
+
+def test_new_series_are_read_without_their_classes_and_bad_ones_are_left_out_by_name(
+    path: Path,
+) -> None:
+    path.write_text(NEW)
+    reasons = (
+        f"{path}: line 3 (row 0), channel 0: found '?' at step 1, allowed: a finite float32; what "
+        "is missing has to be filled in",
+        f"{path}: line 5 (row 2): found 1 channels, allowed: 2, as in row 0",
+    )
+    with pytest.raises(InputError) as caught:
+        read_inputs(str(path), (2, 2))
+    assert str(caught.value) == f"{reasons[0]}; score --skip-bad leaves it out"
+    found = read_inputs(str(path), (2, 2), skip_bad=True)
+    assert found.skipped == reasons
+    assert found.ids == ["1", "3"]
+    assert found.inputs.tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    path.write_text(NEW.replace("run\n1,2:", "run\n1,x:").replace("5,6:", "5,:"))
+    with pytest.raises(InputError) as caught:
+        read_inputs(str(path), (2, 2), skip_bad=True)
+    assert str(caught.value) == reasons[0]
 
 
 def test_lengths_that_no_header_tells_are_those_of_the_first(path: Path) -> None:

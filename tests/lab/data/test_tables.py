@@ -22,6 +22,7 @@ from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.schema import DataConfig
+from tests.lab.inference.reading import read_inputs
 
 COLOURS = ["red", "green", "blue"]
 
@@ -115,6 +116,23 @@ def test_missing_numbers_are_the_mean_and_missing_categories_their_own(
     assert splits.train.inputs[:2, 0].tolist() == [0, 0]
     assert splits.train.inputs[0, 2:].tolist() == [1, 0, 0, 0]
     assert splits.remarks == ("ID: missing numbers, taken as the mean of ID train: 2 in 'height'",)
+
+
+@pytest.mark.parametrize("words", [("True", "False"), ("TRUE", "FALSE"), ("true", "false")])
+def test_truth_is_one_however_it_is_spelled(
+    frame: pd.DataFrame, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    """As pandas, Excel and JSON spell it; beside another word they are words."""
+    smokes = np.where(frame.index % 3 == 0, *words)
+    own = write(frame.assign(colour=smokes), tmp_path / "my.csv")
+    far = write(frame.assign(colour=frame.index % 3 == 0), tmp_path / "far.parquet")
+    splits = build_splits(config(own, far=[f"table:{far}"]))
+    assert splits.train.inputs.shape[1] == 4
+    assert torch.equal(ood(splits).inputs[:, 3], torch.from_numpy(frame.index % 3 == 0).float())
+    assert not [remark for remark in splits.remarks if "lacks" in remark]
+    unsure = frame.assign(colour=np.where(frame.index % 4 == 0, "unknown", smokes))
+    text = build_splits(config(write(unsure, own), far=[f"table:{far}"])).remarks
+    assert bool([remark for remark in text if "lacks" in remark]) == (words[0] != "True")
 
 
 def test_held_out_classes_are_named_or_numbered(frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -469,6 +487,56 @@ def test_a_number_too_far_from_id_train_is_told_by_its_column(
     (batch,) = open_inputs(str(far), (5,), encoder=encoder, skip_bad=True).read(0)
     assert batch.skipped == (f"{far}: row 7, {what}",)
     assert len(batch.inputs) == len(frame) - 1
+
+
+SKIP = "; score --skip-bad leaves it out"
+
+
+@pytest.mark.parametrize("rows", [2, 1000])  # a block
+def test_rows_that_cannot_be_read_are_left_out_by_name(
+    frame: pd.DataFrame, tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = build_splits(config(write(frame, tmp_path / "my.csv"))).encoder
+    assert encoder is not None
+    monkeypatch.setattr(table_files, "BLOCK", rows)
+    lines = (tmp_path / "my.csv").read_text().splitlines()
+    lines[1 + 3] = "old" + lines[1 + 3][lines[1 + 3].index(",") :]
+    lines[1 + 5] += ",more"
+    lines[1 + 8] = lines[1 + 8].replace(lines[1 + 8].split(",")[1], "inf")
+    far = tmp_path / "far.csv"
+    far.write_text("\n".join(lines) + "\n")
+    reasons = {
+        3: "row 3, column 'height': found 'old', allowed: a number, or nothing",
+        5: "row 5: found 6 cells between commas, allowed: 5, as there are names",
+        8: "row 8, column 'time': found 'inf', allowed: a number, or nothing",
+    }
+    with pytest.raises(InputError) as caught:
+        read_inputs(str(far), (5,), encoder=encoder)
+    assert str(caught.value) == f"{far}: {reasons[3 if rows == 2 else 5]}{SKIP}"
+    found = read_inputs(str(far), (5,), encoder=encoder, skip_bad=True)
+    assert found.skipped == tuple(f"{far}: {reason}" for reason in reasons.values())
+    kept = [row for row in range(len(frame)) if row not in reasons]
+    assert found.ids == [str(row) for row in kept]
+    whole = read_inputs(str(tmp_path / "my.csv"), (5,), encoder=encoder)
+    assert torch.equal(found.inputs, whole.inputs[kept])
+    assert open_inputs(str(far), (5,), encoder=encoder, skip_bad=True).remarks == ()
+    with pytest.raises(InputError) as caught:
+        build_splits(config(far))
+    assert SKIP not in str(caught.value)
+
+
+def test_texts_among_the_numbers_of_a_parquet_file_are_left_out_by_name(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    encoder = build_splits(config(write(frame, tmp_path / "my.csv"))).encoder
+    texts = frame["height"].astype(str).where(frame.index != 3, "old")
+    path = write(frame.assign(height=texts), tmp_path / "far.parquet")
+    found = read_inputs(str(path), (5,), encoder=encoder, skip_bad=True)
+    assert found.skipped == (
+        f"{path}: row 3, column 'height': found 'old', allowed: a number, or nothing",
+    )
+    whole = read_inputs(str(tmp_path / "my.csv"), (5,), encoder=encoder)
+    assert torch.equal(found.inputs, whole.inputs[[n for n in range(len(frame)) if n != 3]])
 
 
 def test_an_array_beside_a_table_is_told_to_be_taken_as_encoded(

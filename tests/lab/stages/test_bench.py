@@ -223,7 +223,7 @@ def test_the_layerwise_files_hold_what_the_calibrated_model_says(
 ) -> None:
     run, _ = finished
     splits = build_splits(run.config.data, limit_eval=30)
-    trained = load_calibrated(run, splits, 0, device=torch.device("cpu"))
+    trained = load_calibrated(run, 0, device=torch.device("cpu"))
     wrapped = trained.signals["nervecode"]
     for split, samples in splits.evaluated().items():
         arrays = read_npz(run.paths.layerwise(0, split))
