@@ -45,6 +45,7 @@ def compare(
     from nervecode.lab.results.compare import compare_runs, differing_data, differing_settings
     from nervecode.lab.results.rows import METRICS
     from nervecode.lab.results.side_by_side import comparison_tables, run_state
+    from nervecode.lab.run.meta import serves_score
 
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     if metric not in METRICS:
@@ -66,7 +67,8 @@ def compare(
     emit(form, tables, rows=rows, document=document)
     if data:
         say(f"Not the same data in every run: {', '.join(data)}")
-    next_step("report", runs[0])
+    if shown := [run.root for run in opened if not serves_score(run.meta)]:
+        next_step("report", shown[0])
 
 
 def _draw(

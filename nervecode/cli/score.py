@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from nervecode.lab.inference.job import ScoringJob
     from nervecode.lab.inference.scored import Summary
 
+TABLES = (".csv", ".jsonl")  # that `watch` reads
+
 
 def score(
     model: Annotated[
@@ -87,8 +89,9 @@ def score(
     typer.echo(job.path)
     if part is not None and output is not None:
         say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {output}")
-    elif model.is_dir():
-        next_step("plot", model)
+    elif model.is_dir() and job.path is not None and job.path.suffix in TABLES:
+        chosen = () if seed is None else ("--seed", seed)
+        next_step("watch", job.path, "--run", model, *chosen)
 
 
 def _say_summary(job: ScoringJob, summary: Summary) -> None:

@@ -246,6 +246,17 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
     assert f"of inputs like the {grown.num_samples} of calibration" in " ".join(found.err.split())
     scored = cli("score", new.root, "--input", mixed, "--output", tmp_path / "s.jsonl")
     assert scored.status == 0, scored.err
+    assert f"Next: nervecode watch {tmp_path / 's.jsonl'} --run {new.root}\n" in scored.err
+    for command, lacks in (("plot", "id_calibration.npz"), ("report", "results.json")):
+        refused = cli(command, new.root)
+        assert refused.status == 4
+        assert (
+            f"{new.root}: has no {lacks}: inputs were added to its calibration, so that it serves "
+            f"`nervecode score`; the benchmark is that of {run_copy.name}\n"
+        ) in refused.err
+    compared = cli("compare", new.root, run_copy)
+    assert compared.status == 0, compared.err
+    assert f"Next: nervecode report {run_copy}\n" in compared.err
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     ranks = np.array([line["p_value"] for line in lines]) * (grown.num_samples + 1)
     np.testing.assert_allclose(ranks, ranks.round(), atol=1e-6)

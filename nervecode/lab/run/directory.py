@@ -28,6 +28,7 @@ from nervecode.lab.run.meta import (
     open_gate,
     read_meta,
     sealed,
+    serves_score,
     stage_record,
 )
 from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths, stage_key
@@ -104,6 +105,8 @@ class RunDir:
     def absent(self, path: Path) -> ArtifactError:
         """What to raise where a file is missing: it names the command that makes it."""
         repair = " --repair" if self.recorded(path) else ""  # it was there, and is gone
+        if not repair and (why := serves_score(self.meta)):
+            return ArtifactError(f"{self.root}: has no {path.name}: {why}")
         return ArtifactError(f"{path}: is missing; `nervecode bench {self.root}{repair}` makes it")
 
     def is_whole(self, name: str) -> bool:

@@ -105,8 +105,17 @@ def user_code(meta: Mapping[str, Any]) -> dict[str, str] | None:
 
 def added_to(meta: Mapping[str, Any]) -> str | None:
     """The run to whose calibration that of this one adds inputs that no split has, if one."""
-    added = (stage["inputs"].get(ADDED) for stage in meta["stages"].values())
+    added = ((stage["inputs"] or {}).get(ADDED) for stage in meta["stages"].values())
     return next((str(about["run"]) for about in added if about), None)
+
+
+def serves_score(meta: Mapping[str, Any]) -> str | None:
+    """Why such a run has no benchmark, in words; None for others."""
+    origin = added_to(meta)
+    return origin and (
+        "inputs were added to its calibration, so that it serves `nervecode score`; the benchmark "
+        f"is that of {origin}"
+    )
 
 
 def lasting(meta: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import TraceRecorder, build_signals
 from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
-from nervecode.lab.run.meta import added_to
+from nervecode.lab.run.meta import serves_score
 from nervecode.lab.schema import SignalConfig
 from nervecode.lab.stages.checkpoint import load_checkpoint, write_calibration
 from nervecode.lab.stages.same_data import refuse_other_training
@@ -56,11 +56,8 @@ def refuse_extended(run: RunDir) -> None:
     Raises:
         InputError: it is such a run.
     """
-    if (origin := added_to(run.meta)) is not None:
-        raise InputError(
-            f"{run.root}: inputs were added to its calibration, so that it serves "
-            f"`nervecode score`; the benchmark is that of {origin}"
-        )
+    if why := serves_score(run.meta):
+        raise InputError(f"{run.root}: {why}")
 
 
 def _fit(trial: Trial, model: Classifier, signals: Mapping[str, WrappedModel]) -> None:
