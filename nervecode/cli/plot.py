@@ -59,6 +59,7 @@ def plot(
     Example: nervecode plot runs/digits-… --kind roc --output roc.svg
     """
     from nervecode.viz import KINDS
+    from nervecode.viz.picture import POOLED
     from nervecode.viz.stages import drawing
 
     if kind not in _kinds():
@@ -79,6 +80,8 @@ def plot(
             raise InputError(
                 f"--{name}: found with --kind {kind}, allowed: with --kind {OWN[name]}"
             )
+    if seed is not None and kind in POOLED:
+        raise InputError(f"--seed: found with --kind {kind}, allowed: with kinds of one seed")
     options = {name.replace("-", "_"): value for name, value in own.items()}
     chosen = [name.strip() for name in ood.split(",")] if ood else None
     if kind == ALL and output is not None:

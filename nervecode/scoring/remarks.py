@@ -58,8 +58,9 @@ def remarks_on_classes(predicted: Tensor | None) -> Iterator[str]:
     if few:
         more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
         yield (
-            f"inputs predicted as class {', '.join(map(str, few[:SHOWN]))}{more} are compared with "
-            f"all calibration inputs: p-values within a class need {OWN} of it"
+            f"inputs predicted as class {', '.join(map(str, few[:SHOWN]))}{more}, counted from 0, "
+            "are compared with all calibration inputs: p-values within a class need "
+            f"{OWN} of it"
         )
 
 

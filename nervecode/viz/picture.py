@@ -14,6 +14,7 @@ from nervecode.viz.saved import Saved
 from nervecode.viz.style import finish, save, styled
 
 Plot = Callable[..., Path]
+POOLED = ("matrix", "training")  # kinds of all seeds; the others are of one
 
 
 @dataclass(frozen=True)

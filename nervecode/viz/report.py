@@ -16,12 +16,12 @@ from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import derived
 from nervecode.viz.claim import claim, reasons
 from nervecode.viz.metric_table import metric_table
+from nervecode.viz.picture import POOLED
 from nervecode.viz.saved import Saved
 from nervecode.viz.specimens import BAND, specimens
 
 PAGE = "report.html"
 
-POOLED = ("matrix", "training")  # pictures of all seeds; the others are of one
 # Kind of plot -> its title, and what it shows to those who cannot see it.
 PICTURES = {
     "layerwise": (

@@ -203,7 +203,7 @@ ROWS = [
     bad("bench --config list.yaml", "list.yaml: found list, allowed: a mapping"),
     bad("bench --config empty.yaml", "empty.yaml: found NoneType, allowed: a mapping"),
     bad("bench --config binary.yaml", "binary.yaml: cannot be read"),
-    bad("bench --config base.yaml", "did you mean 'digits'?"),
+    bad("bench --config base.yaml", "base.yaml: extends: found 'digts'", "did you mean 'digits'?"),
     bad("bench --config no_images", "no_images: cannot be read"),
     bad("bench --config later.yaml", "later.yaml: schema_version: found 2, allowed: 1"),
     # Run directories

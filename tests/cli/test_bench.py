@@ -222,6 +222,8 @@ def test_features_are_kept_where_asked_for(cli: Any, run_copy: Path) -> None:
     fewer = ("-o", "train.epochs=1", "-o", "bench.detectors=[]", "-o", "data.far=[]")
     found = cli("bench", run_copy, "-o", "bench.keep_features=true", *fewer)
     assert found.status == 0, found.err
+    again = "trained again in the place of the former training, as it differs in train.epochs\n"
+    assert [f"seed {s}: {again}" in found.err for s in (0, 1)] == [True, True]
     kept = {p.relative_to(run_copy).as_posix() for p in (run_copy / "features").rglob("*.*")}
     assert kept == {f"features/seed_{s}/{split}.safetensors" for s in (0, 1)
                     for split in ("id_train", "id_calibration")}  # fmt: skip

@@ -179,3 +179,10 @@ def test_options_of_a_stream_are_of_no_other_picture(cli: Any, finished: Path) -
         found = cli("plot", finished, "--kind", "roc", *option)
         assert found.status == 2
         assert f"{option[0]}: found with --kind roc, allowed: with --kind stream" in found.err
+
+
+@pytest.mark.parametrize("kind", ["matrix", "training"])
+def test_a_picture_of_all_seeds_takes_no_seed(kind: str, cli: Any, finished: Path) -> None:
+    found = cli("plot", finished, "--kind", kind, "--seed", "1")
+    assert found.status == 2
+    assert f"--seed: found with --kind {kind}, allowed: with kinds of one seed" in found.err

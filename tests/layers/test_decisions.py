@@ -38,7 +38,9 @@ def fitted(*, label_code: bool = True) -> WrappedModel:
 def test_p_values_within_the_predicted_class(label_code: bool, twin: bool, tmp_path: Path) -> None:
     """From the label code or from the model's output, and from a file too."""
     wrapped = fitted(label_code=label_code)
-    with pytest.warns(UserWarning, match="predicted as class 2 are compared with all"):
+    with pytest.warns(
+        UserWarning, match="predicted as class 2, counted from 0, are compared with all"
+    ):
         wrapped.calibrate(data(1), by_class=True)
     if twin:
         wrapped.save(tmp_path / "codes.safetensors")

@@ -78,9 +78,16 @@ def preset_layers(name: str) -> list[Layer]:
 
 
 def file_layers(path: Path, origin: str) -> list[Layer]:
-    """The settings of a file behind those of the preset that it extends."""
+    """The settings of a file behind those of the preset that it extends.
+
+    Raises:
+        InputError: it extends something else.
+    """
     values = read_yaml(path)
     base = values.pop("extends", None)
+    if base and str(base) not in (known := presets()):
+        hint = did_you_mean(str(base), known)
+        raise InputError(f"{path}: extends: found {base!r}, allowed: the name of a preset; {hint}")
     return [*(preset_layers(str(base)) if base else []), (origin, values)]
 
 

@@ -151,9 +151,15 @@ def _encoded(
     remarks = [
         f"ID: column {name!r} numbers the rows; data.drop=[{name}] leaves it out"
         for name in encoder.numbers
-        if (np.diff(table[name].to_numpy()) == 1).all()
+        if _numbers_rows(table[name].to_numpy())
     ]
     return Parts(*map(encode, parts)), encoder, [*remarks, *texts, *seen.remarks("ID")]
+
+
+def _numbers_rows(values: np.ndarray) -> bool:
+    """Whether a column ascends or descends by the same step from row to row."""
+    steps = np.diff(values)
+    return len(steps) > 1 and bool(steps[0] != 0 and (steps == steps[0]).all())
 
 
 def _turned(channels: int, steps: int) -> list[str]:

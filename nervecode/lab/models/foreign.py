@@ -176,10 +176,16 @@ def _check_size(path: Path, size: int, limit: int) -> None:
 def _weights(content: Any, path: Path) -> dict[str, Tensor]:
     """Key -> tensor, out of whatever was saved."""
     while isinstance(content, dict):  # beside them there may be other tensors, as a best score
-        inside = [content[key] for key in CONTAINERS if isinstance(content.get(key), dict)]
+        inside = [key for key in CONTAINERS if isinstance(content.get(key), dict)]
         if not inside:
             break
-        content = inside[0]
+        several = [key for key in inside if any(map(torch.is_tensor, content[key].values()))]
+        if len(several) > 1:
+            raise InputError(
+                f"{path}: holds weights under {several[0]!r} and under {several[1]!r}, allowed: "
+                f"one of them, as torch.save(file[{several[0]!r}], ...) writes it"
+            )
+        content = content[inside[0]]
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: holds no weights by name; found {type(content).__name__}")
     bad = [key for key, value in content.items() if not _is_plain(key, value)]
@@ -234,11 +240,23 @@ def value_fault(tensor: Tensor, wanted: Tensor) -> str | None:
     return None if tensor.isfinite().all() else "holds NaN or infinity"
 
 
+def normalisation_fault(names: dict[str, str], tensors: dict[str, Tensor]) -> str | None:
+    """What is wrong with the normalisation in a file; None where nothing is, or there is none."""
+    given = [names[key] for key in OWN if names.get(key) in tensors]
+    if len(given) == 1:
+        return f"has {given[0]!r} alone, allowed: mean and std together, or neither"
+    if given and not (tensors[given[1]] > 0).all():
+        return f"{given[1]!r} holds {tensors[given[1]].min():g}, allowed: above 0"
+    return None
+
+
 def _fitted(
     names: dict[str, str], state: dict[str, Tensor], tensors: dict[str, Tensor], path: Path
 ) -> dict[str, Tensor]:
     """The model's keys with the file's tensors; `names` has the file's key for each."""
     chosen = {}
+    if fault := normalisation_fault(names, tensors):
+        raise InputError(f"{path}: {fault}")
     for key, name in names.items():
         wanted = state[key]
         if name not in tensors:

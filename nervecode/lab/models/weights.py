@@ -15,6 +15,7 @@ from nervecode.lab.models.foreign import (
     SLACK,
     leave_given,
     names_elsewhere,
+    normalisation_fault,
     read_foreign,
     value_fault,
     without_prefixes,
@@ -104,6 +105,8 @@ def begin_with(path: Path, model: Classifier, *, trusted: bool = False) -> str |
             f"model.weights: {path}: {len(fitting)} of the network's {total} tensors fit, "
             f"{len(misfits)} do not: {'; '.join(misfits[:SHOWN])}"
         )
+    if fault := normalisation_fault(names, tensors):
+        raise InputError(f"model.weights: {path}: {fault}")
     for key, tensor in fitting.items():
         if fault := value_fault(tensor, state[key]):
             raise InputError(f"model.weights: {path}: {names[key]!r} {fault}")

@@ -105,8 +105,8 @@ def user_code(meta: Mapping[str, Any]) -> dict[str, str] | None:
 
 def added_to(meta: Mapping[str, Any]) -> str | None:
     """The run to whose calibration that of this one adds inputs that no split has, if one."""
-    added = ((stage["inputs"] or {}).get(ADDED) for stage in meta["stages"].values())
-    return next((str(about["run"]) for about in added if about), None)
+    made = (s["inputs"] for key, s in meta["stages"].items() if key.startswith("calibrate/"))
+    return next((str(inputs[ADDED]["run"]) for inputs in made if ADDED in (inputs or ())), None)
 
 
 def serves_score(meta: Mapping[str, Any]) -> str | None:

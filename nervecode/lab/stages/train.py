@@ -43,11 +43,17 @@ def train_seed(trial: Trial) -> bool:
         InputError: the seed's checkpoint was imported for other settings.
     """
     run, seed, inputs = trial.run, trial.seed, _inputs(trial)
+    before = _done(trial)
 
     def work() -> list[Path]:
         if "imported" in inputs:
             raise InputError(
                 f"seed {seed}: its checkpoint was imported for other settings; import it again"
+            )
+        if before:
+            trial.progress.tell(
+                f"seed {seed}: trained again in the place of the former training, as it differs in "
+                f"{', '.join(_differing(before, json.loads(json.dumps(inputs))))}"
             )
         trainer = build_trainer(trial.config, trial.splits, seed, device=trial.device)
         try:
@@ -88,6 +94,18 @@ def _done(trial: Trial) -> Mapping[str, Any]:
     record = trial.run.meta["stages"].get(stage_key("train", trial.seed), {"inputs": {}})
     inputs: Mapping[str, Any] = record["inputs"]
     return inputs
+
+
+def _differing(before: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
+    """The dotted keys in which two trainings differ."""
+    names: list[str] = []
+    for key in sorted({*before, *inputs}):
+        one, other = before.get(key), inputs.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += [f"{key}.{name}" for name in _differing(one, other)]
+        elif one != other:
+            names.append(key)
+    return names
 
 
 def _weights_sha256(weights: str, trial: Trial) -> str:

@@ -232,7 +232,12 @@ def test_an_override_below_a_value_is_refused(file: Path) -> None:
         (b"\xff\xfe\x00", "cannot be read"),
         (b"a: !!python/object:os.system {}\n", "not valid YAML"),
         (b"? [1, 2]\n: 3\n", "not valid YAML"),
-        (b"extends: digts\n", "preset: unknown 'digts'; did you mean 'digits'?"),
+        (
+            b"extends: digts\n",
+            "mine.yaml: extends: found 'digts', allowed: the name of a preset; "
+            "did you mean 'digits'?",
+        ),
+        (b"extends: mine.yaml\n", "mine.yaml: extends: found 'mine.yaml', allowed: the name of a"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused(file: Path, content: bytes, words: str) -> None:

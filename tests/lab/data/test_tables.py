@@ -292,8 +292,11 @@ def test_tabs_make_the_same_table(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert torch.equal(build_splits(config(tmp_path / "my.tsv")).train.inputs, plain.train.inputs)
 
 
-def test_a_column_that_numbers_the_rows_is_told(frame: pd.DataFrame, tmp_path: Path) -> None:
-    path = write(frame.assign(id=np.arange(1, len(frame) + 1)), tmp_path / "my.csv")
+@pytest.mark.parametrize(("first", "step"), [(1, 1), (0, 10), (500, -1)])
+def test_a_column_that_numbers_the_rows_is_told(
+    frame: pd.DataFrame, tmp_path: Path, first: int, step: int
+) -> None:
+    path = write(frame.assign(id=first + step * np.arange(len(frame))), tmp_path / "my.csv")
     told = "ID: column 'id' numbers the rows; data.drop=[id] leaves it out"
     assert told in build_splits(config(path)).remarks
     assert build_splits(config(path, drop=["owner", "id"])).remarks == ()

@@ -136,6 +136,12 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
               "'head.weight' has shape (7, 8), allowed for this model: (5, 8); -o "
               "model.weights={0} begins a training with the rest, under a new head"),
     "more": (lambda w: w | {"fc.weight": torch.rand(1)}, "has 'fc.weight', which the model lacks"),
+    "mean alone": (lambda w: w | {"mean": torch.zeros(3, 1, 1)},
+                   "has 'mean' alone, allowed: mean and std together, or neither"),
+    "no deviation": (lambda w: w | {"mean": torch.zeros(3, 1, 1), "std": torch.zeros(3, 1, 1)},
+                     "'std' holds 0, allowed: above 0"),
+    "two sets": (lambda w: {"model": w, "weights": w},
+                 "holds weights under 'model' and under 'weights', allowed: one of them"),
     "nan": (lambda w: w | {"head.bias": torch.full((5,), float("nan"))},
             "'head.bias' holds NaN or infinity"),
     "whole numbers": (lambda w: w | {"head.bias": torch.ones(5, dtype=torch.int8)},
