@@ -36,7 +36,7 @@ def open_run(
     """
     from nervecode.lab.config.packages import recalling
     from nervecode.lab.ranks.job import check_batch
-    from nervecode.lab.run.directory import read_config
+    from nervecode.lab.run.config_file import read_config
     from nervecode.lab.run.shared import create_shared, open_shared
     from nervecode.lab.stages.bench import prepare
 

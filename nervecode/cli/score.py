@@ -54,7 +54,7 @@ def score(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable images, and rows with NaN, out.")
+        bool, typer.Option("--skip-bad", help="Leave out images and rows that cannot be read.")
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:

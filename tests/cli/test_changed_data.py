@@ -441,12 +441,16 @@ def test_names_that_no_package_offers_any_more_are_told_with_the_package_that_di
     run.update(packages={"dataset acme_rings": about})
     told = "dataset 'acme_rings' was that of acme 0.1 when the run was made; none offers it now"
     np.save(tmp_path / "x.npy", np.zeros((3, 2)))
-    for words in (("bench",), ("train",), ("score", "--input", tmp_path / "x.npy"),
-                  ("calibrate", "--add", tmp_path / "x.npy"), ("verify", "--reproduce"),
-                  ("export", "--output", tmp_path / "x.onnx")):  # fmt: skip
+    for words in (("bench",), ("train",), ("verify", "--reproduce")):
         refused = cli(words[0], run.root, *words[1:])
         assert refused.status == 2, words
         assert told in " ".join(refused.err.split()), words
         assert "Allowed" not in refused.err
+    for words in (("score", "--input", tmp_path / "x.npy"),
+                  ("calibrate", "--add", tmp_path / "x.npy"),
+                  ("export", "--output", tmp_path / "x.pt2")):  # fmt: skip
+        served = cli(words[0], run.root, *words[1:])  # they need none of the data
+        assert served.status == 0, served.err
+        assert (told in " ".join(served.err.split())) == (words[0] == "score"), served.err
     other = cli("bench", run.root, "-o", "data.id=acme_ringz")
     assert "unknown dataset 'acme_ringz'; Allowed: " in " ".join(other.err.split())

@@ -42,7 +42,7 @@ class ScoringJob:
         seed: whose model; None takes the run's first.
         device: None takes the config's.
         workers: threads that decode images; None is one a core.
-        skip_bad: leave unreadable images, and rows with NaN or infinity, out.
+        skip_bad: leave out images and rows that cannot be read, or hold NaN or infinity.
         force: replace a file that exists.
     """
 

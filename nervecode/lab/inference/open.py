@@ -69,7 +69,7 @@ def open_inputs(
         shape: (C, H, W) or (D,) of one input. Images are resized; arrays must fit.
         option: what errors call it.
         encoder: of the columns of a table, where the model was trained on one.
-        skip_bad: leave unreadable images and rows with NaN or infinity out, rather than refuse all.
+        skip_bad: leave out images and rows that cannot be read, rather than refuse all.
         workers: threads that decode images.
         resize: what the shorter side of an image is before it is cropped, as in the run's config.
 

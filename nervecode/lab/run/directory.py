@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
-from nervecode.files import TEMPORARY, append_line, read_npz, sha256, write_json, write_text
-from nervecode.lab.config.stored import config_hash, dump_config, load_config
+from nervecode.files import append_line, read_npz, sha256, write_json
+from nervecode.lab.config.stored import config_hash
+from nervecode.lab.run.config_file import read_config, write_config
+from nervecode.lab.run.entries import refuse_links, tidy
 from nervecode.lab.run.lock import Lock, name_of
 from nervecode.lab.run.meta import (
     Meta,
@@ -144,7 +145,7 @@ class RunDir:
         if not config.demo and self.recorded(self.root / DEMO):
             (self.root / DEMO).unlink(missing_ok=True)
         forget(self, [name for name, stage in SHARED.items() if not stage])
-        files = self.meta["files"] | _hashes(self.root, _write_config(self.root, config))
+        files = self.meta["files"] | _hashes(self.root, write_config(self.root, config))
         self.__dict__["config"] = config
         self.update(seeds=list(config.seeds), files=files, **labels(config, self.meta))
 
@@ -216,26 +217,8 @@ class RunDir:
             self.__dict__.pop("config", None)
             if gone is not None:
                 self.log("takeover", owner=name_of(gone))
-            _tidy(self.root)
+            tidy(self.root)
             yield
-
-
-def read_config(run: RunDir) -> Config:
-    """The resolved config of a run, from its file.
-
-    Raises:
-        ArtifactError: the file is missing or damaged.
-    """
-    path = run.root / "config.yaml"
-    if run.recorded(path) and not run.is_whole("config.yaml"):
-        raise ArtifactError(
-            f"{path}: is missing or damaged (its SHA-256 is not the one in meta.json); "
-            "put a copy back, or begin a new run"
-        )
-    try:
-        return load_config(path)
-    except InputError as error:
-        raise ArtifactError(f"{path}: is missing or damaged ({error})") from None
 
 
 def chosen_seed(run: RunDir, seed: int | None, option: str = "--seed") -> int:
@@ -249,24 +232,6 @@ def chosen_seed(run: RunDir, seed: int | None, option: str = "--seed") -> int:
     if chosen not in seeds:
         raise InputError(f"{option}: found {chosen}, allowed: {', '.join(map(str, seeds))}")
     return chosen
-
-
-def refuse_links(path: Path, root: Path) -> None:
-    """Refuse a path that is, or leads through, a link below a folder.
-
-    Raises:
-        ArtifactError: it does.
-    """
-    for part in [path, *path.parents][: len(path.relative_to(root).parts)]:
-        if part.is_symlink():
-            raise ArtifactError(f"{part}: is a link; a run is made of files of its own")
-
-
-def entries(root: Path) -> Iterator[Path]:
-    """Everything below a folder but its folders; a link is one entry, wherever it leads."""
-    for folder, folders, files in os.walk(root):
-        paths = [Path(folder) / name for name in folders + files]
-        yield from (path for path in paths if path.is_symlink() or not path.is_dir())
 
 
 def list_runs(parent: Path) -> list[RunDir]:
@@ -289,27 +254,9 @@ def _make(root: Path, config: Config, command: str, *, exist_ok: bool) -> None:
         root.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
         raise InputError(f"{root}: cannot be made ({error.strerror})") from None
-    written = _write_config(root, config)
+    written = write_config(root, config)
     meta = first_meta(config, root.name, command) | {"files": _hashes(root, written)}
     write_json(root / "meta.json", sealed(meta))
-
-
-def _tidy(root: Path) -> None:
-    """Remove what a writer did not finish."""
-    for path in entries(root):
-        refuse_links(path, root)
-        if TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def _write_config(root: Path, config: Config) -> list[str]:
-    """Write the config, and the mark of a demonstration; returns the names of what was written."""
-    header = f"nervecode bench --config {root / 'config.yaml'}"
-    write_text(root / "config.yaml", dump_config(config, header=header))
-    if not config.demo:
-        return ["config.yaml"]
-    write_text(root / DEMO, "A demonstration: its figures claim nothing.\n")
-    return ["config.yaml", DEMO]
 
 
 def _hashes(root: Path, names: list[str]) -> dict[str, str]:

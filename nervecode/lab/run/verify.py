@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from nervecode.errors import ArtifactError
 from nervecode.files import TEMPORARY, json_text, sha256
-from nervecode.lab.run.directory import RunDir, entries
+from nervecode.lab.run.directory import RunDir
+from nervecode.lab.run.entries import entries
 from nervecode.lab.run.meta import derived, hashes, lasting, seal
 from nervecode.lab.run.paths import CACHE
 from nervecode.lab.run.stale import stale_files
