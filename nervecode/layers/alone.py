@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nervecode.layers.arguments import padded, trimmed
 from nervecode.layers.kept_calls import KeptCall, Said
 from nervecode.layers.order import ALIKE, spread
+from nervecode.layers.tails import Tail, tails
 from nervecode.layers.watched import Watched, eager
 
 LOOKED_AT = 4  # inputs of a batch
@@ -46,9 +46,7 @@ class Alone:
         self.watched, self.call = watched, call
         self._known = {n: known[:, 0].double().cpu().sort().values for n, known in readings.items()}
         self._rounding = ROUNDING_16 if _is_of_16_bits(watched, call) else ROUNDING
-        told = padded(call.given, call.size)
-        self._ends: Tensor | None = told[0] if told else None
-        self._places = told[1] if told else 0
+        self.tails = tails(call.given, call.size)
 
     def moved(self) -> Moved:
         """What moves where inputs of the batch are alone.
@@ -56,47 +54,50 @@ class Alone:
         Of `LOOKED_AT`, as different in length as can be seen. Each runs with a copy of itself: many
         models take no batch of one.
         """
-        return together([self._of(i, self._pair(i)) for i in self._some()])
+        most = max(self.tails, key=lambda tail: tail.variety, default=None)
+        return together([self._of(i, self._pair(i)) for i in self._some(most)])
 
-    def moved_by_padding(self) -> Moved:
-        """What moves where these inputs are without their padding, as far as it can be seen."""
-        if self._ends is None or self.call.masked:
-            return Moved()
-        real = {i: self._places - int(self._ends[i]) for i in self._some()}
-        return together([self._of(i, self._trimmed(i, n)) for i, n in real.items() if n])
+    def moved_without(self, tail: Tail) -> Moved:
+        """What moves where such inputs are without what looks like padding at one end."""
+        real = {i: tail.places - int(tail.counts[i]) for i in self._some(tail)}
+        calls = {i: self._cut(i, tail, n) for i, n in real.items() if 0 < n < tail.places}
+        return together([self._of(i, call, last=tail.leads) for i, call in calls.items()])
 
     def moved_from(self, singles: Sequence[KeptCall]) -> Moved:
         """What moves from calls of one input each, which the batch has put together."""
         return together([self._step(i, single.said) for i, single in enumerate(singles)])
 
-    def _some(self) -> list[int]:
+    def _some(self, tail: Tail | None) -> list[int]:
         """The inputs that are looked at."""
-        order = list(range(self.call.size))
-        if self._ends is not None:
-            order = self._ends.argsort().tolist()
+        order = list(range(self.call.size)) if tail is None else tail.counts.argsort().tolist()
         last, most = len(order) - 1, min(LOOKED_AT, len(order))
         return sorted({order[round(k * last / max(1, most - 1))] for k in range(most)})
 
     def _pair(self, number: int) -> KeptCall:
         return self.call.of([number, number])
 
-    def _trimmed(self, number: int, length: int) -> KeptCall:
-        return self._pair(number).changed(lambda x: trimmed(x, 2, self._places, length), 2)
+    def _cut(self, number: int, tail: Tail, length: int) -> KeptCall:
+        return self._pair(number).changed(lambda value: tail.cut(value, 2, length), 2)
 
-    def _of(self, number: int, call: KeptCall) -> Moved:
-        """What moves in another call, by more than where that is made once more."""
+    def _of(self, number: int, call: KeptCall, *, last: bool = False) -> Moved:
+        """What moves in another call, by more than where that is made once more.
+
+        Where it has fewer places, those are the first ones of the batch, or its `last`.
+        """
         after = call.again(self.watched)
-        step = self._step(number, after)
+        step = self._step(number, after, last=last)
         if step.layers:  # a model may draw random numbers
-            step = self._step(number, after.and_then(call.again(self.watched, drawn=OTHERS)))
+            after = after.and_then(call.again(self.watched, drawn=OTHERS))
+            step = self._step(number, after, last=last)
         return step
 
-    def _step(self, number: int, after: Said) -> Moved:
+    def _step(self, number: int, after: Said, *, last: bool = False) -> Moved:
         """What moves from an input of the batch to the first of another."""
         before = self.call.said
         both = [n for n in before.rows if n in after.rows and n in self._known]
         moved = tuple(n for n in both if self._differs(n, before, number, after))
-        return Moved(moved, self._answers_otherwise(before.answer, number, after.answer))
+        answer = self._answers_otherwise(before.answer, number, after.answer, last=last)
+        return Moved(moved, answer)
 
     def _differs(self, name: str, before: Said, number: int, after: Said) -> bool:
         """Whether a layer says of one input what gives another p-value."""
@@ -113,13 +114,14 @@ class Alone:
         return bool((old - new).abs().max() > NEWS * len(known))
 
     def _answers_otherwise(
-        self, before: Tensor | None, number: int, after: Tensor | None
+        self, before: Tensor | None, number: int, after: Tensor | None, *, last: bool
     ) -> bool | None:
         if before is None or after is None or before.ndim != after.ndim:
             return None
         if before.ndim > 2:  # of steps that are padding, nothing is asked
             steps = min(before.shape[1], after.shape[1])
-            before, after = before[:, :steps], after[:, :steps]
+            kept = slice(-steps, None) if last else slice(steps)
+            before, after = before[:, kept], after[:, kept]
         if before.shape[1:] != after.shape[1:]:
             return None
         rows = before.double().reshape(len(before), -1)

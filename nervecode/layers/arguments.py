@@ -1,4 +1,4 @@
-"""Arguments of a call whose inputs are picked, put together, or without their padding."""
+"""Arguments of a call whose inputs are picked, or put together."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def picked(value: Any, size: int, inputs: Sequence[int]) -> Any:
         InputError: a packed or nested sequence, or an object, which the call may change.
     """
     if isinstance(value, Tensor):
-        dim = _batch_dim(value, size)
+        dim = batch_dim(value, size)
         if dim is None:
             return value.clone()
         return value.index_select(dim, torch.tensor(list(inputs), device=value.device))
     if _is_list_of_inputs(value, size):
         return type(value)(value[number] for number in inputs)
-    return _mapped(value, lambda part: picked(part, size, inputs))
+    return mapped(value, lambda part: picked(part, size, inputs))
 
 
 def joined(calls: Sequence[Any]) -> Any:
@@ -51,7 +51,7 @@ def joined(calls: Sequence[Any]) -> Any:
         return _built(first, [joined(parts) for parts in zip(*calls, strict=True)])
     if any(value != first for value in calls):
         raise InputError("found arguments that differ and are no tensors")
-    return _mapped(first, lambda part: part)
+    return mapped(first, lambda part: part)
 
 
 def _joined_tensors(tensors: Sequence[Tensor]) -> Tensor:
@@ -75,13 +75,6 @@ def _filled(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     return pad(tensor, missing) if any(missing) else tensor
 
 
-def trimmed(value: Any, size: int, places: int, length: int) -> Any:
-    """Arguments whose tensors (B, T, ...) have the first `length` of their T places alone."""
-    if isinstance(value, Tensor):
-        return value[:, :length] if value.shape[:2] == (size, places) else value
-    return _mapped(value, lambda part: trimmed(part, size, places, length))
-
-
 def shapes(value: Any) -> tuple[Any, ...]:
     """The shapes of all tensors in some arguments."""
     return tuple(tuple(tensor.shape) for tensor in tensors_in(value))
@@ -96,46 +89,12 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(part)
 
 
-def tails(x: Tensor) -> Tensor | None:
-    """(B,) how many places at the end of each input look like padding; None where none can.
+def batch_dim(tensor: Tensor, size: int) -> int | None:
+    """The dimension of a tensor that has the inputs of a call; None where it has none.
 
-    Of whole numbers (B, T) those of the value that most inputs end in, of vectors (B, T, D) those
-    of zeros.
+    Raises:
+        InputError: a nested sequence.
     """
-    if not x.numel():
-        return None
-    if x.ndim == 2 and not x.is_floating_point() and not x.is_complex():
-        x = x.long()
-        padding = x == x[:, -1].mode().values
-    elif x.ndim == 3 and x.is_floating_point():
-        padding = (x == 0).all(-1)
-    else:
-        return None
-    return padding.long().flip(1).cumprod(1).sum(1)
-
-
-def padded(value: Any, size: int) -> tuple[Tensor, int] | None:
-    """(B,) `tails` and T of the first tensor among some arguments whose inputs differ in them."""
-    for x in tensors_in(value):
-        ends = tails(x) if x.shape[:1] == (size,) else None
-        if ends is not None and number(ends) > 1:
-            return ends, x.shape[1]
-    return None
-
-
-def number(values: Tensor) -> int:
-    """How many different ones there are among some."""
-    return len(values.unique())
-
-
-def variety(value: Any, size: int) -> tuple[int, int]:
-    """How many lengths the inputs of a call have, as it seems: by padding, and by numbers (B,)."""
-    told = padded(value, size)
-    own = [x for x in tensors_in(value) if x.shape == (size,) and not x.is_floating_point()]
-    return number(told[0]) if told else 1, max(map(number, own), default=1)
-
-
-def _batch_dim(tensor: Tensor, size: int) -> int | None:
     if tensor.is_nested:
         raise InputError("found a nested sequence, whose inputs are not picked")
     return next((dim for dim in (0, 1) if tensor.shape[dim : dim + 1] == (size,)), None)
@@ -149,7 +108,7 @@ def _is_list_of_inputs(value: Any, size: int) -> bool:
     return len(value) == size and not rows
 
 
-def _mapped(value: Any, change: Any) -> Any:
+def mapped(value: Any, change: Any) -> Any:
     """Arguments with all parts changed."""
     if isinstance(value, PackedSequence):
         raise InputError("found a packed sequence, whose inputs are not picked")

@@ -107,13 +107,17 @@ def _moved(alone: Alone) -> Moved:
 
 def _padded(watched: Watched, kept: KeptCalls, readings: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The layers that read padding, as far as it can be seen, where the answer does not."""
-    if kept.batch is None:
+    if kept.batch is None or kept.batch.masked:
         return ()
-    try:
-        moved = Alone(watched, readings, kept.batch).moved_by_padding()
-    except Exception:  # as above
-        return ()
-    return moved.layers if moved.answer is False else ()
+    alone, layers = Alone(watched, readings, kept.batch), dict[str, None]()
+    for tail in alone.tails:
+        try:
+            moved = alone.moved_without(tail)
+        except Exception:  # as above
+            continue
+        if moved.answer is False:
+            layers |= dict.fromkeys(moved.layers)
+    return tuple(layers)
 
 
 def _joined(

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.layers.answer import answer_of
-from nervecode.layers.arguments import joined, picked, shapes, variety
+from nervecode.layers.arguments import joined, picked, shapes
 from nervecode.layers.inputs import device_of
 from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
 from nervecode.layers.own_call import OwnCall
 from nervecode.layers.restored import restored
+from nervecode.layers.tails import lengths
 from nervecode.layers.watched import Watched, eager
 
 MOST = 8  # inputs that are put together
@@ -165,7 +166,7 @@ class KeptCalls:
         kept = KeptCall(given, mask, size, masked, call.precision, Said(None, {}, {}))
         try:
             first = kept.of([0])
-            found = variety(given, size)
+            found = lengths(given, size)
         except Exception:  # of tensors of another kind, or inputs that cannot be picked
             return
         alike = sum(single.shape == first.shape for single in self.singles)

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 import nervecode
 from nervecode.layers import WrappedModel
+from nervecode.layers.tails import tails
 
 SIZE, LONGEST = 6, 24
 BESIDE = "depends on the others of its batch"
@@ -189,6 +190,68 @@ def test_padding_that_only_the_model_knows_of_is_told() -> None:
     )
     assert wrapped.calibration is not None
     assert list(wrapped.calibration.layers) == ["block", "head"]
+
+
+def convolution() -> nn.Module:
+    """Of one place, that reads what zeros become too."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv1d(SIZE, 12, 1), nn.ReLU(), nn.Conv1d(12, 12, 1))
+
+
+class Pooled(nn.Module):
+    """Pools the places of its input (B, T, D) that are not all zeros, wherever they stand."""
+
+    layouts = {  # noqa: RUF012
+        "channels last": (lambda x: x, lambda x: x),
+        "channels first": (lambda x: x.transpose(1, 2), lambda x: x.transpose(1, 2)),
+        "one channel": (lambda x: x[..., 0], lambda x: x[..., None].expand(-1, -1, SIZE)),
+    }
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        self.back, self.block, self.head = self.layouts[layout][1], convolution(), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.back(x)
+        real = (x != 0).any(2)[:, None]
+        return self.head((self.block(x.transpose(1, 2)) * real).sum(2) / real.sum(2))
+
+
+@pytest.mark.parametrize("layout", Pooled.layouts)
+@pytest.mark.parametrize("leads", [False, True])
+def test_padding_is_told_at_either_end_and_in_any_layout(layout: str, leads: bool) -> None:
+    def batches(seed: int) -> list[Tensor]:
+        some = sequences(300, seed)
+        both = (pad_sequence(some[i : i + 30], batch_first=True) for i in range(0, 300, 30))
+        turn = (lambda x: x.flip(1)) if leads else (lambda x: x)
+        return [Pooled.layouts[layout][0](turn(x)) for x in both]
+
+    labels: dict[str, Any] = {"labels": lambda x: torch.arange(len(x)) % 3, "num_classes": 3}
+    wrapped = nervecode.wrap(Pooled(layout).eval(), ["block.2", "head"])
+    wrapped.fit(batches(1), **labels)
+    [message] = [w for w in told(wrapped, batches(2)) if "padding" in w]
+    assert message.startswith("calibrate: layer 'block.2' is left out of the score: what is read")
+    ids = nervecode.wrap(Words().eval(), ["block", "head"])
+    turned = [batch.flip(1) if leads else batch for batch in texts(300, 1)]
+    ids.fit(turned, **labels)
+    [message] = [w for w in told(ids, turned[::-1]) if "padding" in w]
+    assert message.startswith("calibrate: layer 'block' is left out of the score: ")
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_an_end_is_cut_from_all_that_has_its_places(leads: bool) -> None:
+    x, lengths = with_lengths(sequences(5, 0))  # (B, T, D)
+    places = x.shape[1]
+    x = x.flip(1) if leads else x
+    given = {"x": x.transpose(0, 1), "mask": (x != 0).any(2), "n": lengths, "scale": 2.0}
+    [tail] = tails(given, 5)
+    assert (tail.counts.tolist(), tail.places) == ((places - lengths).tolist(), places)
+    assert (tail.leads, tail.variety) == (leads, len(lengths.unique()))
+    cut = tail.cut(given, 5, 3)
+    kept = slice(places - 3, places) if leads else slice(3)
+    assert torch.equal(cut["x"], x[:, kept].transpose(0, 1))
+    assert torch.equal(cut["mask"], given["mask"][:, kept])
+    assert torch.equal(cut["n"], lengths) and cut["scale"] == 2.0
 
 
 def real(batch: Tensor) -> Tensor:
