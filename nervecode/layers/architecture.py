@@ -20,13 +20,10 @@ from torch.nn.modules.loss import _Loss
 from nervecode.layers.callables import is_known
 from nervecode.layers.names import shell_part
 
-IDLE = frozenset(
-    {
-        *("Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout"),
-        *("FeatureAlphaDropout", "StableDropout", "StochasticDepth"),
-        *("Sequential", "ModuleList", "ModuleDict"),  # without parts
-    }
-)  # leaves that do nothing in evaluation
+# Leaves that do nothing in evaluation; the last three without parts.
+IDLE = (
+    r"Identity|\w*(Dropout|DropPath|DropBlock|StochasticDepth)(\dd)?|Sequential|Module(List|Dict)"
+)
 UNHEEDED = frozenset(
     {
         *("training", "forward", "name", "device", "dtype", "inplace", "qconfig"),
@@ -34,14 +31,18 @@ UNHEEDED = frozenset(
         *("enable_nested_tensor", "use_nested_tensor", "mask_check"),  # of speed
     }
 )  # options that change no value in evaluation, as those do not that tell of dropping
-DROP = "drop"
+# attn_drop, drop_path_rate, layerdrop, hidden_dropout_prob; not drop_first
+DROPS = r"\w*?drop(?:out|path|block|connect)?(?:_(?:out|path|block|connect|p|probs?|rates?|ratio))*"
 MADE_BY_TORCH = ("Parametrized", "FSDP")  # how classes begin that PyTorch makes of others
-STATED = "extra_repr"
+STATED, CLASS = "extra_repr", "class"
+MAKERS = "parametrizations"
+UNCOLLAPSED = "normalized_shape"  # of which (3, 3) is not 3
 LONGEST = 200  # characters of a text that is kept as it is
 WIDEST = 16  # elements of an option that is kept
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-_NAMES = "|".join([*sorted(UNHEEDED), rf"\w*{DROP}\w*"])
+_NAMES = "|".join([*sorted(UNHEEDED), DROPS])
+_DROPS, _IDLE = re.compile(DROPS), re.compile(IDLE)
 _UNHEEDED = re.compile(rf"\b(?:{_NAMES})=[^,(]*(?:\([^)]*\))?(?:,\s*)?")
 
 
@@ -50,8 +51,8 @@ class Part(NamedTuple):
 
     Attributes:
         kind: the name of its class; empty where it has parts, which say more than its name does.
-        options: of a class of PyTorch's, its plain attributes; of another, what `extra_repr` says,
-            and the attributes that are named like an argument of its constructor.
+        options: the plain attributes that its class declares, as by arguments of its constructor;
+            of no class of PyTorch's, also what `extra_repr` says, and with parts the class.
     """
 
     kind: str
@@ -77,8 +78,8 @@ class Architecture:
     """The modules of a model by their names, but for those that do nothing in evaluation.
 
     Wrappers, such as that of `torch.compile`, count for nothing, and neither do dtype, device,
-    mode, parametrisations and what changes training or speed alone. What the forward of a class
-    does is not looked at.
+    mode, parametrisations that one of two models lacks, and what changes training or speed alone.
+    What the forward of a class does is not looked at.
 
     Args:
         parts: by name.
@@ -116,18 +117,32 @@ class Architecture:
             made = missing.pop(name, None) or Part("", {})
             found = _part(module) or Part("", {})
             where = f"module {name!r}" if name else "the model"
+            if _is_removable(name) and not (found.kind and made.kind):
+                continue
             if found.kind != made.kind:
                 what = found if found.kind else _class_of(module).__name__
                 text = f"{where}: found {what}, made for {made if made.kind else 'none'}"
-                yield Mismatch(text, True)
+                # A loss or a metric of one's own, which the answer does not go through, may lack.
+                yield Mismatch(text, bool(found.kind and made.kind) or _is_torchs(found, made))
                 continue
             for key, value in found.options.items():
                 if value != made.options.get(key, value):
                     text = f"{where}: found {key}={value!r}, made for {made.options[key]!r}"
-                    yield Mismatch(text, key == STATED or _is_of_torch(_class_of(module)))
+                    yield Mismatch(text, _is_of_torch(_class_of(module)))
         for name, made in missing.items():
-            if made.kind:
-                yield Mismatch(f"module {name!r}: found none, made for {made}", True)
+            if made.kind and not _is_removable(name):
+                text = f"module {name!r}: found none, made for {made}"
+                yield Mismatch(text, _is_torchs(made))
+
+
+def _is_torchs(*parts: Part) -> bool:
+    """Whether one of them is of a class that PyTorch has by its name."""
+    return any(hasattr(nn, part.kind) for part in parts if part.kind)
+
+
+def _is_removable(name: str) -> bool:
+    """Whether a module makes a weight of others, which may be kept as it is made instead."""
+    return MAKERS in name.split(".")
 
 
 def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
@@ -140,7 +155,8 @@ def _walk(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[
         return
     seen.add(module)
     yield name, module
-    for own, part in parts.items():
+    made = {own: part for own, part in module._modules.items() if own == MAKERS and part}
+    for own, part in {**parts, **made}.items():
         yield from _walk(part, f"{name}.{own}" if name else own, seen)
 
 
@@ -151,8 +167,8 @@ def _parts(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _hides(module: nn.Module, name: str) -> bool:
-    """Whether a part is one in which PyTorch keeps weights, or a coder."""
-    if name == "parametrizations":
+    """Whether a part is one in which PyTorch keeps weights or makes them, or a coder."""
+    if name == MAKERS:
         return True
     known = is_known(_class_of(module)) and not isinstance(module, torch.jit.ScriptModule)
     return known and (name.startswith("_") or name in ("coder", "coders"))
@@ -161,7 +177,7 @@ def _hides(module: nn.Module, name: str) -> bool:
 def _part(module: nn.Module) -> Part | None:
     """What is compared of a module; None where that is nothing."""
     kind = "" if _parts(module) else _kind(module)
-    if kind in IDLE or kind.endswith("DropPath") or isinstance(module, _Loss):
+    if _IDLE.fullmatch(kind) or isinstance(module, _Loss):
         return None
     options = _options(module)
     return Part(kind, options) if kind or options else None
@@ -194,9 +210,13 @@ def _options(module: nn.Module) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if not known and (stated := _stated(module)):
         options[STATED] = stated
-    for name, value in vars(module).items():
-        heeded = name not in UNHEEDED and not name.startswith("_") and DROP not in name
-        if heeded and (known or name in _arguments(kind)) and (plain := _plain(value)) is not ...:
+    if not known and _parts(module) and not isinstance(module, torch.fx.GraphModule):
+        options[CLASS] = kind.__name__
+    for name in [name for name in vars(module) if name in _declared(kind)]:
+        value = vars(module)[name]
+        several = name == UNCOLLAPSED and len(value) > 1
+        plain = list(value) if several else _plain(value)
+        if plain is not ...:
             options[name] = plain
     return options
 
@@ -216,6 +236,24 @@ def _stated(module: nn.Module) -> str:
 
 
 @cache
+def _declared(kind: type) -> frozenset[str]:
+    """The names of options that a class declares, and that may change a value in evaluation.
+
+    What a profiler or an optimiser hangs on a module is none of them.
+    """
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if base is kind or (_is_of_torch(kind) and base is not nn.Module):
+            names.update(_arguments(base))
+        if _is_of_torch(base) and base is not nn.Module:
+            names.update(getattr(base, "__constants__", ()), vars(base).get("__annotations__", ()))
+    return frozenset(
+        name
+        for name in names
+        if name not in UNHEEDED and not name.startswith("_") and not _DROPS.fullmatch(name)
+    )
+
+
 def _arguments(kind: type) -> frozenset[str]:
     """The names of what the constructor of a class takes."""
     try:

@@ -80,6 +80,23 @@ def shapes(value: Any) -> tuple[Any, ...]:
     return tuple(tuple(tensor.shape) for tensor in tensors_in(value))
 
 
+def shapes_of_one(value: Any, size: int) -> tuple[Any, ...]:
+    """The same, as if the first of `size` inputs were alone.
+
+    Raises:
+        InputError: a nested sequence.
+    """
+    if isinstance(value, Tensor):
+        dim = batch_dim(value, size)
+        return (tuple(1 if d == dim else n for d, n in enumerate(value.shape)),)
+    if _is_list_of_inputs(value, size):
+        return shapes(value[0])
+    if isinstance(value, (Mapping, tuple, list)):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return tuple(shape for part in parts for shape in shapes_of_one(part, size))
+    return ()
+
+
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in some arguments."""
     if isinstance(value, Tensor):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nervecode.core import CodingTrace
 from nervecode.layers.answer import answer_of
-from nervecode.layers.arguments import joined, picked, shapes
+from nervecode.layers.arguments import joined, picked, shapes, shapes_of_one
 from nervecode.layers.inputs import device_of
 from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
@@ -70,6 +70,7 @@ class KeptCall(NamedTuple):
         masked: whether anything told of padding.
         precision: what it ran within.
         said: what came of it.
+        shared: the arguments that all inputs have in common, whatever their shape.
     """
 
     given: dict[int | str, Any]
@@ -78,10 +79,14 @@ class KeptCall(NamedTuple):
     masked: bool
     precision: AbstractContextManager[Any]
     said: Said
+    shared: frozenset[int | str] = frozenset()
 
     def of(self, inputs: Sequence[int]) -> KeptCall:
         """The same with some inputs alone, and what came of it as it was."""
-        return self.changed(lambda value: picked(value, self.size, inputs), len(inputs))
+        own = {key: value for key, value in self.given.items() if key not in self.shared}
+        given = self.given | picked(own, self.size, inputs)
+        mask = picked(self.mask, self.size, inputs)
+        return self._replace(given=given, mask=mask, size=len(inputs))
 
     def changed(self, change: Callable[[Any], Any], size: int) -> KeptCall:
         """The same with changed arguments, of as many inputs."""
@@ -118,6 +123,15 @@ class KeptCall(NamedTuple):
         return Said.of(answer, layers, self.size)
 
 
+def _is_one(one: Any, other: Any) -> bool:
+    """Whether two calls were given the same tensor, and not one of the same values."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return False
+    if one is other or one.is_nested or one.layout != torch.strided:
+        return one is other
+    return one.shape == other.shape and 0 != one.data_ptr() == other.data_ptr()
+
+
 def _draw(number: int, device: torch.device) -> None:
     """Draw random numbers of PyTorch, Python and NumPy."""
     torch.rand(number, device=device)
@@ -144,6 +158,8 @@ class KeptCalls:
         self.shapes: set[Any] = set()
         self.one_by_one = True
         self._variety = 0, 0
+        self._first: KeptCall | None = None
+        self._shared: frozenset[int | str] | None = None  # until a second call tells
 
     @property
     def varied(self) -> bool:
@@ -159,27 +175,45 @@ class KeptCalls:
         """
         size = traces.call.size or 0
         self.one_by_one = self.one_by_one and size == 1
-        if not size or call.number != 1:
+        if not size or call.number != 1 or call.written_to:
             return
         masked = traces.call.masked
         given = dict[int | str, Any](enumerate(call.args)) | call.kwargs
         kept = KeptCall(given, mask, size, masked, call.precision, Said(None, {}, {}))
+        self._compare(kept)
+        kept = kept._replace(shared=self._shared or frozenset())
         try:
+            shape, found = shapes_of_one(given, size), lengths(given, size)
+            alike = sum(single.shape == shape for single in self.singles)
+            is_single = len(self.singles) < MOST and alike < (ALIKE if size == 1 else 1)
+            is_batch = size > 1 and found > self._variety
+            self.shapes.add(shape)
+            if not is_single and not is_batch:  # as most are, of which nothing is copied
+                return
             first = kept.of([0])
-            found = lengths(given, size)
         except Exception:  # of tensors of another kind, or inputs that cannot be picked
-            return
-        alike = sum(single.shape == first.shape for single in self.singles)
-        is_single = len(self.singles) < MOST and alike < (ALIKE if size == 1 else 1)
-        is_batch = size > 1 and found > self._variety
-        self.shapes.add(first.shape)
-        if not is_single and not is_batch:  # as most are, of which nothing is copied
             return
         said = Said.of(answer, traces.layers, size)
         if is_single:
             self.singles.append(first._replace(said=said.of_first()))
         if is_batch:
             self.batch, self._variety = kept._replace(said=said), found
+        self._first = self._first or kept._replace(said=said)
+
+    def _compare(self, call: KeptCall) -> None:
+        """Learn which arguments are shared, of the first two calls with other inputs."""
+        first = self._first
+        if first is None or self._shared is not None or first.given.keys() != call.given.keys():
+            return
+        same = frozenset(key for key in call.given if _is_one(first.given[key], call.given[key]))
+        if same == call.given.keys():
+            return
+        self._shared, self._first = same, None
+        if same and self.batch is not None:
+            self.batch = self.batch._replace(shared=same)
+        if same:
+            first = first._replace(shared=same)
+            self.singles = [first.of([0])._replace(said=first.said.of_first())]
 
     def groups(self) -> list[list[KeptCall]]:
         """The singles, and those of the most frequent shape, where these are several."""

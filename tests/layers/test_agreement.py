@@ -19,7 +19,7 @@ import nervecode
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/bench_agreement.py"
 KINDS = (
-    "mlp", "lstm", "transformer", "bert", "vit", "swin", "resnet18", "mobilenet_v2",
+    "mlp", "trained mlp", "lstm", "transformer", "bert", "vit", "swin", "resnet18", "mobilenet_v2",
     "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2", "regnet_y_400mf",
 )  # fmt: skip
 

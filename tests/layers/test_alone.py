@@ -254,6 +254,42 @@ def test_an_end_is_cut_from_all_that_has_its_places(leads: bool) -> None:
     assert torch.equal(cut["n"], lengths) and cut["scale"] == 2.0
 
 
+class InPlace(nn.Module):
+    """Normalises its input where it lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.block, self.head = nn.Linear(SIZE, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.div_(255).sub_(0.5)
+        return self.head(self.block(x).relu())
+
+
+class Among(InPlace):
+    """Attends over a memory that all inputs share."""
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        x = self.block(x)
+        return self.head((x @ memory.T).softmax(1) @ memory)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_not_what_the_model_was_given_is_no_input(shared: bool) -> None:
+    """Neither what it has written to, nor a memory with as many rows as there are inputs."""
+    generator = torch.Generator().manual_seed(0)
+    rows = 255 * torch.rand(2, 320, SIZE, generator=generator)
+    memory = torch.randn(32, 12, generator=generator)
+    model = Among() if shared else InPlace()
+    options: dict[str, Any] = {"call": lambda m, x: m(x, memory)} if shared else {}
+    wrapped = nervecode.wrap(model.eval(), ["block", "head"])
+    labels = {"labels": lambda x: torch.arange(len(x)) % 3, "num_classes": 3}
+    wrapped.fit(rows[0].clone().split(32), **labels, **options)
+    batches = [*rows[1].clone().split(32)]
+    assert not [w for w in told(wrapped, batches, **options) if BESIDE in w]
+
+
 def real(batch: Tensor) -> Tensor:
     return batch != 0
 

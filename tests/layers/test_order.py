@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import nervecode
 from nervecode.errors import NotReadyError
-from nervecode.layers.arguments import picked
+from nervecode.layers.arguments import picked, shapes, shapes_of_one
 from nervecode.layers.beside import Beside
 
 WORDS, LONGEST = 30, 9
@@ -309,3 +309,10 @@ def test_lists_of_inputs_and_steps_first_are_turned_round() -> None:
     assert torch.equal(backwards(x.T.contiguous(), 2), x.T.flip(1))
     assert turned["time"] == 0.5
     assert backwards(["a", "b", "c"], 3) == ["c", "b", "a"]
+
+
+def test_the_shapes_of_one_input_are_known_without_a_copy() -> None:
+    x, pictures = torch.rand(4, 5, 6), [torch.rand(3, n, 8) for n in range(2, 6)]
+    values = (x, {"b": x.transpose(0, 1), "n": torch.arange(4), "c": torch.rand(7, 7)}, [x, 3], "a")
+    for value in (values, pictures):
+        assert shapes_of_one(value, 4) == shapes(picked(value, 4, [0]))
