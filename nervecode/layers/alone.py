@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nervecode.layers.kept_calls import KeptCall, Said
 from nervecode.layers.order import ALIKE, spread
-from nervecode.layers.tails import Tail, tails
+from nervecode.layers.padded_ends import PaddedEnd, padded_ends
 from nervecode.layers.watched import Watched, eager
 
 LOOKED_AT = 4  # inputs of a batch
@@ -46,7 +46,7 @@ class Alone:
         self.watched, self.call = watched, call
         self._known = {n: known[:, 0].double().cpu().sort().values for n, known in readings.items()}
         self._rounding = ROUNDING_16 if _is_of_16_bits(watched, call) else ROUNDING
-        self.tails = tails(call.given, call.size)
+        self.ends = padded_ends(call.given, call.size)
 
     def moved(self) -> Moved:
         """What moves where inputs of the batch are alone.
@@ -54,30 +54,30 @@ class Alone:
         Of `LOOKED_AT`, as different in length as can be seen. Each runs with a copy of itself: many
         models take no batch of one.
         """
-        most = max(self.tails, key=lambda tail: tail.variety, default=None)
+        most = max(self.ends, key=lambda end: end.variety, default=None)
         return together([self._of(i, self._pair(i)) for i in self._some(most)])
 
-    def moved_without(self, tail: Tail) -> Moved:
+    def moved_without(self, end: PaddedEnd) -> Moved:
         """What moves where such inputs are without what looks like padding at one end."""
-        real = {i: tail.places - int(tail.counts[i]) for i in self._some(tail)}
-        calls = {i: self._cut(i, tail, n) for i, n in real.items() if 0 < n < tail.places}
-        return together([self._of(i, call, last=tail.leads) for i, call in calls.items()])
+        real = {i: end.places - int(end.counts[i]) for i in self._some(end)}
+        calls = {i: self._cut(i, end, n) for i, n in real.items() if 0 < n < end.places}
+        return together([self._of(i, call, last=end.leads) for i, call in calls.items()])
 
     def moved_from(self, singles: Sequence[KeptCall]) -> Moved:
         """What moves from calls of one input each, which the batch has put together."""
         return together([self._step(i, single.said) for i, single in enumerate(singles)])
 
-    def _some(self, tail: Tail | None) -> list[int]:
+    def _some(self, end: PaddedEnd | None) -> list[int]:
         """The inputs that are looked at."""
-        order = list(range(self.call.size)) if tail is None else tail.counts.argsort().tolist()
+        order = list(range(self.call.size)) if end is None else end.counts.argsort().tolist()
         last, most = len(order) - 1, min(LOOKED_AT, len(order))
         return sorted({order[round(k * last / max(1, most - 1))] for k in range(most)})
 
     def _pair(self, number: int) -> KeptCall:
         return self.call.of([number, number])
 
-    def _cut(self, number: int, tail: Tail, length: int) -> KeptCall:
-        return self._pair(number).changed(lambda value: tail.cut(value, 2, length), 2)
+    def _cut(self, number: int, end: PaddedEnd, length: int) -> KeptCall:
+        return self._pair(number).changed(lambda value: end.cut(value, 2, length), 2)
 
     def _of(self, number: int, call: KeptCall, *, last: bool = False) -> Moved:
         """What moves in another call, by more than where that is made once more.

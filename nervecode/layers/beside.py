@@ -110,9 +110,9 @@ def _padded(watched: Watched, kept: KeptCalls, readings: Mapping[str, Tensor]) -
     if kept.batch is None or kept.batch.masked:
         return ()
     alone, layers = Alone(watched, readings, kept.batch), dict[str, None]()
-    for tail in alone.tails:
+    for end in alone.ends:
         try:
-            moved = alone.moved_without(tail)
+            moved = alone.moved_without(end)
         except Exception:  # as above
             continue
         if moved.answer is False:

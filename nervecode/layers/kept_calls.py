@@ -18,8 +18,8 @@ from nervecode.layers.inputs import device_of
 from nervecode.layers.last import Traces
 from nervecode.layers.learned_coder import own_random_numbers
 from nervecode.layers.own_call import OwnCall
+from nervecode.layers.padded_ends import lengths
 from nervecode.layers.restored import restored
-from nervecode.layers.tails import lengths
 from nervecode.layers.watched import Watched, eager
 
 MOST = 8  # inputs that are put together

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 import nervecode
 from nervecode.layers import WrappedModel
-from nervecode.layers.tails import tails
+from nervecode.layers.padded_ends import padded_ends
 
 SIZE, LONGEST = 6, 24
 BESIDE = "depends on the others of its batch"
@@ -238,16 +238,24 @@ def test_padding_is_told_at_either_end_and_in_any_layout(layout: str, leads: boo
     assert message.startswith("calibrate: layer 'block' is left out of the score: ")
 
 
+def test_letters_at_an_end_that_stand_elsewhere_too_are_no_padding() -> None:
+    letters = torch.randint(0, 4, (32, 40), generator=torch.Generator().manual_seed(0))
+    assert padded_ends(letters, 32) == []
+    letters[:16, -5:] = 4
+    [end] = padded_ends(letters, 32)
+    assert end.counts.tolist() == [5] * 16 + [0] * 16
+
+
 @pytest.mark.parametrize("leads", [False, True])
 def test_an_end_is_cut_from_all_that_has_its_places(leads: bool) -> None:
     x, lengths = with_lengths(sequences(5, 0))  # (B, T, D)
     places = x.shape[1]
     x = x.flip(1) if leads else x
     given = {"x": x.transpose(0, 1), "mask": (x != 0).any(2), "n": lengths, "scale": 2.0}
-    [tail] = tails(given, 5)
-    assert (tail.counts.tolist(), tail.places) == ((places - lengths).tolist(), places)
-    assert (tail.leads, tail.variety) == (leads, len(lengths.unique()))
-    cut = tail.cut(given, 5, 3)
+    [end] = padded_ends(given, 5)
+    assert (end.counts.tolist(), end.places) == ((places - lengths).tolist(), places)
+    assert (end.leads, end.variety) == (leads, len(lengths.unique()))
+    cut = end.cut(given, 5, 3)
     kept = slice(places - 3, places) if leads else slice(3)
     assert torch.equal(cut["x"], x[:, kept].transpose(0, 1))
     assert torch.equal(cut["mask"], given["mask"][:, kept])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -428,33 +430,41 @@ def test_what_may_compute_something_else_is_told(kind: str, tmp_path: Path) -> N
 
 
 class First(nn.Module):
-    """An option whose name has to do with dropping, and changes values."""
+    """Options whose names have to do with dropping or naming, and change values; a constant."""
 
-    def __init__(self, *, drop_first: bool) -> None:
+    def __init__(self, *, drop_first: bool, name: str, base: float) -> None:
         super().__init__()
-        self.drop_first = drop_first
+        self.drop_first, self.name = drop_first, name
+        self.register_buffer("frequencies", base ** -torch.arange(4.0), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = getattr(nn.functional, self.name)(x * self.frequencies)
         return x[..., 1:] if self.drop_first else x[..., :-1]
+
+
+def of_options(shape: Any, slope: float, **options: Any) -> nn.Module:
+    act = partial(nn.functional.leaky_relu, negative_slope=slope)
+    block = nn.TransformerEncoderLayer(4, 2, 8, activation=act)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm(shape), First(**options), block)
 
 
 def test_options_are_those_that_a_class_declares() -> None:
     """Not what a profiler, a counter or an optimiser hangs on a module; and every word counts."""
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.LayerNorm((3, 3)), First(drop_first=True)
-    )
+    model = of_options((3, 3), 0.1, drop_first=True, name="relu", base=1e4)
     for number, module in enumerate(model.modules()):
         module.flops, module.uid, module.lr_scale = number, str(number), 0.1 * number
-    made = Architecture.of(model)
-    same = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.LayerNorm((3, 3)), First(drop_first=True)
-    )
+    made = Architecture.from_plain(Architecture.of(model).plain())
+    same = of_options((3, 3), 0.1, drop_first=True, name="relu", base=1e4)
     assert not list(made.mismatches(same))
-    same[2], same[3] = nn.LayerNorm(3), First(drop_first=False)
-    assert [each.text for each in made.mismatches(same)] == [
-        "module '2': found normalized_shape=3, made for [3, 3]",
-        "module '3': found drop_first=False, made for True",
-    ]
+    other = of_options(3, 0.2, drop_first=False, name="gelu", base=1e6)
+    texts = [each.text for each in made.mismatches(other)]
+    assert texts[0] == "module '1': found normalized_shape=3, made for [3, 3]"
+    assert "module '2': found drop_first=False, made for True" in texts
+    assert "module '2': found name='gelu', made for 'relu'" in texts
+    assert any("module '2': found buffer frequencies (4,) of float32=" in text for text in texts)
+    assert any("module '3': found activation=['leaky_relu'" in text for text in texts)
+    assert len(texts) == 5
+    assert not [each for each in made.mismatches(same.half()) if "buffer" in each.text]
 
 
 def test_a_file_tells_what_its_codes_were_made_for(tmp_path: Path) -> None:

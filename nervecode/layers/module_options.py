@@ -1,0 +1,144 @@
+"""Options of modules that change what they compute, as far as a module tells them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import cache, partial
+from inspect import signature
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+UNHEEDED = frozenset(
+    {
+        *("training", "forward", "device", "dtype", "inplace", "qconfig"),
+        *("momentum", "sparse", "scale_grad_by_freq"),  # of training
+        *("enable_nested_tensor", "use_nested_tensor", "mask_check"),  # of speed
+    }
+)  # options that change no value in evaluation, as those do not that tell of dropping
+# attn_drop, drop_path_rate, layerdrop, hidden_dropout_prob; not drop_first
+DROPS = r"\w*?drop(?:out|path|block|connect)?(?:_(?:out|path|block|connect|p|probs?|rates?|ratio))*"
+MADE_BY_TORCH = ("Parametrized", "FSDP")  # how classes begin that PyTorch makes of others
+STATED, CLASS = "extra_repr", "class"
+UNCOLLAPSED = "normalized_shape"  # of which (3, 3) is not 3
+MOST_VALUES = 1 << 16  # of a buffer that is hashed
+LONGEST = 200  # characters of a text that is kept as it is
+WIDEST = 16  # elements of an option that is kept
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+_NAMES = "|".join([*sorted(UNHEEDED), DROPS])
+_DROPS = re.compile(DROPS)
+_UNHEEDED = re.compile(rf"\b(?:{_NAMES})=[^,(]*(?:\([^)]*\))?(?:,\s*)?")
+
+
+def class_of(module: nn.Module) -> type:
+    """The class of a module, below those that PyTorch makes of it."""
+    for kind in type(module).__mro__:
+        if not (is_of_torch(kind) and kind.__name__.startswith(MADE_BY_TORCH)):
+            return getattr(kind, "cls_to_become", None) or kind  # as of lazy ones
+    raise AssertionError(f"{type(module)} is no module")
+
+
+def options_of(module: nn.Module, *, has_parts: bool) -> dict[str, Any]:
+    """The options of a module as JSON values; see `Part`."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}
+    if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        return {}
+    kind = class_of(module)
+    known = is_of_torch(kind)
+    options: dict[str, Any] = {}
+    if not known and (stated := _stated(module)):
+        options[STATED] = stated
+    if not known and has_parts and not isinstance(module, torch.fx.GraphModule):
+        options[CLASS] = kind.__name__
+    for name in [name for name in vars(module) if name in _declared(kind)]:
+        value = vars(module)[name]
+        several = name == UNCOLLAPSED and len(value) > 1
+        plain = list(value) if several else _plain(value)
+        if plain is not ...:
+            options[name] = plain
+    return options | dict(_constants(module))
+
+
+def _constants(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """The buffers that no state dict has, such as frequencies of positions, by their hashes."""
+    for name in module._non_persistent_buffers_set:
+        values = module._buffers.get(name)
+        if values is None or values.is_meta or not 0 < values.numel() <= MOST_VALUES:
+            continue
+        if values.numel() > 1 or values.is_floating_point():  # one integer is a counter
+            plain = values.detach().cpu().contiguous()
+            digest = hashlib.sha256(str(plain.flatten().tolist()).encode()).hexdigest()
+            # Of another size or dtype, as a cache is that has grown, it is another key.
+            kind = str(plain.dtype).removeprefix("torch.")
+            yield f"buffer {name} {tuple(plain.shape)} of {kind}", digest[:16]
+
+
+def is_of_torch(kind: type) -> bool:
+    """Whether a class is one of PyTorch's."""
+    return kind.__module__.partition(".")[0] == "torch"
+
+
+def _stated(module: nn.Module) -> str:
+    """What a module says of itself, without addresses and what changes no value."""
+    try:
+        text = str(module.extra_repr())
+    except Exception:  # a text for people comes between nobody and a file
+        return ""
+    text = _UNHEEDED.sub("", _ADDRESS.sub("0x", text)).strip(", \n")
+    return text if len(text) <= LONGEST else hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _declared(kind: type) -> frozenset[str]:
+    """The names of options that a class declares, and that may change a value in evaluation.
+
+    What a profiler or an optimiser hangs on a module is none of them.
+    """
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if base is kind or (is_of_torch(kind) and base is not nn.Module):
+            names.update(_arguments(base))
+        if is_of_torch(base) and base is not nn.Module:
+            names.update(getattr(base, "__constants__", ()), vars(base).get("__annotations__", ()))
+    return frozenset(
+        name
+        for name in names
+        if name not in UNHEEDED and not name.startswith("_") and not _DROPS.fullmatch(name)
+    )
+
+
+def _arguments(kind: type) -> frozenset[str]:
+    """The names of what the constructor of a class takes."""
+    try:
+        return frozenset(signature(kind).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def _plain(value: Any) -> Any:
+    """An option as a JSON value, a function by its name; `...` for what is none of this."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if abs(value) < float("inf") else str(value)
+    if isinstance(value, str):
+        return str(value) if len(value) <= LONGEST else ...
+    if isinstance(value, (FunctionType, BuiltinFunctionType)):
+        return value.__name__
+    if isinstance(value, partial):
+        given = _ADDRESS.sub("0x", f"{value.args}, {value.keywords}")
+        return [getattr(value.func, "__name__", ""), given]
+    if not isinstance(value, (tuple, list)) or not 0 < len(value) <= WIDEST:
+        return ...
+    plain = [_plain(each) for each in value]
+    if ... in plain:
+        return ...
+    same = all(each == plain[0] for each in plain)
+    return plain[0] if same else plain  # a size of 3 is one of (3, 3)
