@@ -286,7 +286,7 @@ def test_a_picture_that_is_drawn_again_belongs_to_the_run(cli: Any, copy: Path) 
 LATER: tuple[tuple[object, ...], ...] = (
     ("report",),
     ("plot", "--kind", "training"),
-    ("plot", "--kind", "training", "--seed", 1),
+    ("plot", "--kind", "roc", "--seed", 1),
     ("calibrate",),
     ("score", "--input", "blobs"),
     ("bench",),
