@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from nervecode.lab.inference.job import ScoringJob
     from nervecode.lab.inference.scored import Summary
 
-TABLES = (".csv", ".jsonl")  # that `watch` reads
-
 
 def score(
     model: Annotated[
@@ -69,6 +67,7 @@ def score(
     from nervecode.lab.inference.flags import FlagRule
     from nervecode.lab.inference.job import ScoringJob
     from nervecode.lab.inference.shards import Shard
+    from nervecode.lab.watch.tail import SUFFIXES
 
     source = only("--input", input)
     part = None if shard is None else Shard.parse(shard)
@@ -89,7 +88,7 @@ def score(
     typer.echo(job.path)
     if part is not None and output is not None:
         say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {output}")
-    elif model.is_dir() and job.path is not None and job.path.suffix in TABLES:
+    elif model.is_dir() and job.path is not None and job.path.suffix in SUFFIXES:
         chosen = () if seed is None else ("--seed", seed)
         next_step("watch", job.path, "--run", model, *chosen)
 

@@ -46,7 +46,7 @@ class Alone:
         self.watched, self.call = watched, call
         self._known = {n: known[:, 0].double().cpu().sort().values for n, known in readings.items()}
         self._rounding = ROUNDING_16 if _is_of_16_bits(watched, call) else ROUNDING
-        self.ends = padded_ends(call.given, call.size)
+        self.ends = padded_ends(call.own, call.size)
 
     def moved(self) -> Moved:
         """What moves where inputs of the batch are alone.

@@ -64,10 +64,11 @@ def beside(watched: Watched, kept: KeptCalls, readings: Mapping[str, Tensor]) ->
     joined, moved = _joined(watched, kept, readings)
     calls = [call for call in (batch, joined) if call is not None]
     others = dict.fromkeys(name for call in calls for name in layers_of_others(watched, call))
-    if batch is not None:
-        moved = together([moved, _moved(Alone(watched, readings, batch))])
+    alone = None if batch is None else Alone(watched, readings, batch)
+    if alone is not None:
+        moved = together([moved, _moved(alone)])
     layers = [name for name in moved.layers if name not in others]
-    padded = [name for name in _padded(watched, kept, readings) if name not in {*others, *layers}]
+    padded = [name for name in _padded(alone) if name not in {*others, *layers}]
     told = []
     if layers and moved.answer is not False:
         if not remark_on_statistics(eager(watched.model)):
@@ -105,11 +106,11 @@ def _moved(alone: Alone) -> Moved:
         return Moved()
 
 
-def _padded(watched: Watched, kept: KeptCalls, readings: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _padded(alone: Alone | None) -> tuple[str, ...]:
     """The layers that read padding, as far as it can be seen, where the answer does not."""
-    if kept.batch is None or kept.batch.masked:
+    if alone is None or alone.call.masked:
         return ()
-    alone, layers = Alone(watched, readings, kept.batch), dict[str, None]()
+    layers = dict[str, None]()
     for end in alone.ends:
         try:
             moved = alone.moved_without(end)

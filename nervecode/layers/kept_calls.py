@@ -83,8 +83,7 @@ class KeptCall(NamedTuple):
 
     def of(self, inputs: Sequence[int]) -> KeptCall:
         """The same with some inputs alone, and what came of it as it was."""
-        own = {key: value for key, value in self.given.items() if key not in self.shared}
-        given = self.given | picked(own, self.size, inputs)
+        given = self.given | picked(self.own, self.size, inputs)
         mask = picked(self.mask, self.size, inputs)
         return self._replace(given=given, mask=mask, size=len(inputs))
 
@@ -93,9 +92,14 @@ class KeptCall(NamedTuple):
         return self._replace(given=change(self.given), mask=change(self.mask), size=size)
 
     @property
+    def own(self) -> dict[int | str, Any]:
+        """The arguments that are not shared."""
+        return {key: value for key, value in self.given.items() if key not in self.shared}
+
+    @property
     def shape(self) -> tuple[Any, ...]:
-        """The shapes of its arguments."""
-        return shapes(self.given)
+        """The shapes of its own arguments."""
+        return shapes(self.own)
 
     def again(self, watched: Watched, *, drawn: int = 0) -> Said:
         """What comes of such a call now, which changes neither random numbers nor the model.
@@ -183,7 +187,7 @@ class KeptCalls:
         self._compare(kept)
         kept = kept._replace(shared=self._shared or frozenset())
         try:
-            shape, found = shapes_of_one(given, size), lengths(given, size)
+            shape, found = shapes_of_one(kept.own, size), lengths(kept.own, size)
             alike = sum(single.shape == shape for single in self.singles)
             is_single = len(self.singles) < MOST and alike < (ALIKE if size == 1 else 1)
             is_batch = size > 1 and found > self._variety
@@ -214,6 +218,7 @@ class KeptCalls:
         if same:
             first = first._replace(shared=same)
             self.singles = [first.of([0])._replace(said=first.said.of_first())]
+            self.shapes = {self.singles[0].shape}
 
     def groups(self) -> list[list[KeptCall]]:
         """The singles, and those of the most frequent shape, where these are several."""
