@@ -26,7 +26,7 @@ def archive(
     from nervecode.lab.run.directory import RunDir
 
     opened = RunDir(run)
-    root = opened.root.resolve()
+    root = opened.home
     path = output or root.with_name(f"{root.name}.tar.gz")
     packed, digest = archive_run(opened, path, force=force)
     typer.echo(f"{packed}  {path}")

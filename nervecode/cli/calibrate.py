@@ -10,6 +10,7 @@ from nervecode.cli.options import Run, TrustCode, command_line, only
 from nervecode.cli.several import several
 from nervecode.cli.show import next_step, progress, results_alone, say, show_table
 from nervecode.cli.stage import do_stage
+from nervecode.errors import InputError
 
 if TYPE_CHECKING:
     from nervecode.lab.run.directory import RunDir
@@ -26,6 +27,9 @@ def calibrate(
             help="Held-out ID inputs, as of score --input, for the calibration of a new run."
         ),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Of --add: leave out inputs that cannot be read.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Fit and calibrate the codes of a trained run. For every seed.
@@ -41,8 +45,10 @@ def calibrate(
 
     opened = open_shared(run)
     if add is not None:
-        _extend(opened, only("--add", add))
+        _extend(opened, only("--add", add), skip_bad=skip_bad)
         return
+    if skip_bad:
+        raise InputError("--skip-bad: found without --add, allowed: with --add INPUTS")
     require_stage(opened, "train")
     with results_alone():
         prepared = prepare(opened.config, opened)
@@ -67,12 +73,14 @@ def _say_promises(run: RunDir) -> None:
                 say(promise(n, alpha))
 
 
-def _extend(run: RunDir, source: str) -> None:
+def _extend(run: RunDir, source: str, *, skip_bad: bool) -> None:
     from nervecode.lab.inference.extend import extend
     from nervecode.lab.results.table import Table
 
     with progress() as shown:
-        new, changed, doubted = extend(run, source, command=command_line(), progress=shown)
+        new, changed, doubted = extend(
+            run, source, command=command_line(), progress=shown, skip_bad=skip_bad
+        )
     body = [
         [str(seed), f"{c.alpha:g}", *(f"{100 * share:.1f}" for share in c[1:])]
         for seed, rows in changed.items()

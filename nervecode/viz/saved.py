@@ -44,7 +44,7 @@ class Saved:
         for name in ood or ():
             if name not in self.groups:
                 hint = did_you_mean(name, self.groups)
-                raise InputError(f"OOD set: {self.run.root.name} has no {name!r}; {hint}")
+                raise InputError(f"OOD set: {self.run.home.name} has no {name!r}; {hint}")
         self.ood = list(self.groups) if ood is None else list(ood)
 
     def look(self, name: str) -> tuple[str, str]:

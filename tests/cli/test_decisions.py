@@ -284,7 +284,7 @@ def test_bad_additions_make_no_run(cli: Any, run_copy: Path, tmp_path: Path) -> 
     for source, text in (
         (tmp_path / "wide.npy", "allowed: (N, 1, 8, 8)"),
         (tmp_path / "none.npy", "no such file"),
-        (tmp_path / "nan.npy", "allowed: finite float32 values; score --skip-bad leaves it out"),
+        (tmp_path / "nan.npy", "allowed: finite float32 values; --skip-bad leaves it out"),
         ("nix", "Error: --add nix: neither a path nor a data set"),
         ("", "Error: --add: found '', allowed: a path or the name of a data set"),
         (" ", "Error: --add: found ' ', allowed: a path or the name of a data set"),
@@ -294,6 +294,34 @@ def test_bad_additions_make_no_run(cli: Any, run_copy: Path, tmp_path: Path) -> 
         assert found.status == 2
         assert text in " ".join(found.err.split())
     assert list(run_copy.parent.iterdir()) == [run_copy]
+
+
+def test_bad_inputs_are_left_out_of_an_addition_by_name(
+    cli: Any, run_copy: Path, tmp_path: Path, mixed: Path
+) -> None:
+    """Told once, though the run has two seeds; the new run lies beside the run, not its link."""
+    values = np.load(mixed)[:150].astype(np.float32) / 255
+    values[[3, 7], 0, 0, 0] = np.nan
+    np.save(tmp_path / "some.npy", values)
+    np.save(tmp_path / "none.npy", np.full((3, 1, 8, 8), np.nan, dtype=np.float32))
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere/latest"
+    link.symlink_to(run_copy)
+    found = cli("calibrate", link, "--add", tmp_path / "some.npy", "--skip-bad")
+    assert found.status == 0, found.err
+    for row in (3, 7):
+        assert found.err.count(f"skipped: {tmp_path / 'some.npy'}: row {row}, ") == 1
+    new = RunDir(found.out.strip().splitlines()[-1])
+    assert new.root.parent == run_copy.parent
+    assert f"is that of {run_copy.name}" in cli("plot", new.root).err
+    old = load_calibration(RunDir(run_copy), 0)
+    assert load_calibration(new, 0).num_samples == old.num_samples + 148
+    runs = sorted(run_copy.parent.iterdir())
+    refused = cli("calibrate", link, "--add", tmp_path / "none.npy", "--skip-bad")
+    assert refused.status == 2 and "none of the inputs is readable" in refused.err
+    alone = cli("calibrate", run_copy, "--skip-bad")
+    assert alone.status == 2 and "--skip-bad: found without --add" in alone.err
+    assert sorted(run_copy.parent.iterdir()) == runs
 
 
 def test_what_the_codes_were_fitted_to_is_noticed_and_promises_are_doubted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from nervecode.errors import InputError
 from nervecode.files import sha256
 from nervecode.lab.config.packages import recalling
 from nervecode.lab.inference.open import open_inputs
-from nervecode.lab.inference.scorer import ahead
-from nervecode.lab.inference.source import Source
+from nervecode.lab.inference.source import Inputs, Source, readable, some
 from nervecode.lab.machine.device import choose_device
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.signals import TraceRecorder
@@ -38,7 +37,7 @@ from nervecode.scoring.growth import Change, changes, remarks_on_addition, with_
 
 
 def extend(
-    run: RunDir, source: str, *, command: str, progress: Progress
+    run: RunDir, source: str, *, command: str, progress: Progress, skip_bad: bool = False
 ) -> tuple[RunDir, dict[int, list[Change]], bool]:
     """A new run beside this one, with further held-out ID inputs in the calibration of every seed.
 
@@ -47,6 +46,7 @@ def extend(
         source: the inputs, as `open_inputs` takes them.
         command: the command line, for the record.
         progress: told what is done, and what speaks against adding these inputs.
+        skip_bad: leave out inputs that cannot be read, rather than refuse all.
 
     Returns:
         The new run, seed -> what that changes, and whether anything speaks against it.
@@ -62,7 +62,14 @@ def extend(
     with recalling(run.meta.get("packages", {})):
         shape, device = Signature.of(run).shape, choose_device(config.device)
     encoder = read_columns(run)
-    inputs = open_inputs(source, shape, option="--add", encoder=encoder, resize=config.data.resize)
+    inputs = open_inputs(
+        source,
+        shape,
+        option="--add",
+        encoder=encoder,
+        skip_bad=skip_bad,
+        resize=config.data.resize,
+    )
     for remark in inputs.remarks:
         progress.tell(remark)
     grown: dict[int, Trained] = {}
@@ -70,11 +77,17 @@ def extend(
     doubted = False
     for seed in config.seeds:  # the new run is made when nothing can be wrong with the inputs
         grown[seed] = load_calibrated(run, seed, device=device)
-        progress.start(f"add seed {seed}", inputs.units)
-        layers, sketch = _read(grown[seed], inputs, progress)
+        batches = readable(
+            inputs,
+            range(inputs.units),
+            title=f"add seed {seed}",
+            progress=progress,
+            tell=seed == config.seeds[0],
+        )
+        layers, sketch = _read(grown[seed], some(batches, source))
         changed[seed], doubts = _grow(grown[seed], layers, sketch, progress)
         doubted |= doubts
-    new = RunDir.create(config, run.root.parent, command=command)
+    new = RunDir.create(config, run.home.parent, command=command)
     with new.claimed():
         take_trainings(new, dict.fromkeys(config.seeds, run))
         write_columns(new, encoder)
@@ -96,20 +109,16 @@ def _of_its_data(run: RunDir) -> dict[str, Any]:
 
 
 def _read(
-    trained: Trained, source: Source, progress: Progress
+    trained: Trained, batches: Iterable[Inputs]
 ) -> tuple[dict[str, dict[str, Tensor]], InputSketch]:
     """Signal -> layer -> readings of all inputs, and which inputs these are."""
     recorders = {name: TraceRecorder(wrapped) for name, wrapped in trained.signals.items()}
     sketch, device = InputSketch(), next(trained.model.parameters()).device
-    batches = ((unit, batch) for unit in range(source.units) for batch in source.read(unit))
-    done = 0
-    for unit, batch in ahead(batches):
+    for batch in batches:
         with torch.no_grad(), sketch.watching(trained.model), ExitStack() as stack:
             for recorder in recorders.values():
                 stack.enter_context(recorder.watching())
             trained.model(batch.inputs.to(device))
-        progress.advance(unit + 1 - done)
-        done = unit + 1
     return {name: recorder.layers() for name, recorder in recorders.items()}, sketch
 
 
@@ -141,7 +150,7 @@ def _record(run: RunDir, new: RunDir, seed: int, trained: Trained, source: Sourc
     inputs = {
         "checkpoint": sha256(new.verified(new.paths.checkpoint(seed))),
         ADDED: {
-            "run": run.root.name,
+            "run": run.home.name,
             "calibration": run.recorded(run.paths.calibration(seed)),
             "inputs": source.identity,
         },

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.errors import InputError
-
 SHOWN = 10
 
 
@@ -51,19 +49,6 @@ class Scored:
             *(single[n] for n in order), self.by_layer.tolist(), strict=True
         ):
             yield dict(zip((*order, *bits), (*values, *by_layer), strict=True))
-
-
-def some(chunks: Iterable[Scored], source: str) -> Iterator[Scored]:
-    """The same chunks.
-
-    Raises:
-        InputError: there is none.
-    """
-    chunk = None
-    for chunk in chunks:
-        yield chunk
-    if chunk is None:
-        raise InputError(f"{source}: none of the inputs is readable")
 
 
 class Summary:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from nervecode.errors import InputError
 from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.inference.scored import Scored
-from nervecode.lab.inference.source import Inputs, Source
+from nervecode.lab.inference.source import Inputs, Source, readable
 from nervecode.lab.machine.progress import Progress
-
-T = TypeVar("T")
 
 
 class Scorer(ABC):
@@ -82,29 +79,9 @@ def other_names(classes: Sequence[int | str]) -> tuple[str, ...]:
 def score_source(
     scorer: Scorer, source: Source, units: range, *, progress: Progress
 ) -> Iterator[Scored]:
-    """Score a range of units of a source, in constant memory; unreadable inputs are left out.
-
-    The next batch is read while the network sees this one.
-    """
-    batches = ((unit, batch) for unit in units for batch in source.read(unit))
-    done = units.start
-    progress.start("score", len(units))
-    for unit, batch in ahead(batches):
-        for name in batch.skipped:
-            progress.tell(f"skipped: {name}")
-        if batch.ids:
-            scored = scorer(batch)
-            for name in scored.ids[~np.isfinite(scored.surprise)]:
-                progress.tell(f"most surprising: {name} (NaN or infinity in a layer)")
-            yield scored
-        progress.advance(unit + 1 - done)
-        done = unit + 1
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items; the next one is made by a thread while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, items, None)
-        while (item := waiting.result()) is not None:
-            waiting = pool.submit(next, items, None)
-            yield item
+    """Score a range of units of a source, in constant memory; unreadable inputs are left out."""
+    for batch in readable(source, units, title="score", progress=progress):
+        scored = scorer(batch)
+        for name in scored.ids[~np.isfinite(scored.surprise)]:
+            progress.tell(f"most surprising: {name} (NaN or infinity in a layer)")
+        yield scored

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-SKIPS = "; score --skip-bad leaves it out"  # ends what is said of an input
+from nervecode.errors import InputError
+from nervecode.lab.machine.progress import Progress
+
+T = TypeVar("T")
+
+SKIPS = "; --skip-bad leaves it out"  # ends what is said of an input
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,52 @@ class Source(ABC):
         Raises:
             InputError: something unreadable, of a wrong shape, or not finite.
         """
+
+
+def readable(
+    source: Source, units: range, *, title: str, progress: Progress, tell: bool = True
+) -> Iterator[Inputs]:
+    """The batches of a range of units, without those of which nothing could be read.
+
+    The next batch is read while the network sees this one.
+
+    Args:
+        source: of which memory holds two batches at a time.
+        units: which.
+        title: what `progress` calls the work.
+        progress: told how far it is.
+        tell: name what is left out.
+    """
+    batches = ((unit, batch) for unit in units for batch in source.read(unit))
+    done = units.start
+    progress.start(title, len(units))
+    for unit, batch in ahead(batches):
+        for name in batch.skipped if tell else ():
+            progress.tell(f"skipped: {name}")
+        if batch.ids:
+            yield batch
+        progress.advance(unit + 1 - done)
+        done = unit + 1
+
+
+def some(chunks: Iterable[T], source: str) -> Iterator[T]:
+    """The same chunks.
+
+    Raises:
+        InputError: there is none.
+    """
+    empty = True
+    for chunk in chunks:
+        empty = False
+        yield chunk
+    if empty:
+        raise InputError(f"{source}: none of the inputs is readable")
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; the next one is made by a thread while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item

@@ -59,7 +59,7 @@ def take_trainings(run: RunDir, sources: Mapping[int, RunDir]) -> None:
         manifest[checkpoint] = read_json(source.verified(source.root / MANIFEST))[checkpoint]
         if where := source.meta.get("imported", {}).get(str(seed)):
             imported[str(seed)] = where
-        run.log("adopt", source=source.root.name, seed=seed)
+        run.log("adopt", source=source.home.name, seed=seed)
     write_json(run.root / MANIFEST, manifest)
     written = {MANIFEST: sha256(run.root / MANIFEST)}
     told = {"imported": imported} if imported else {}

@@ -44,7 +44,7 @@ def archive_run(run: RunDir, output: Path, *, force: bool = False) -> tuple[str,
         tarfile.open(mode="w", fileobj=packed, format=tarfile.PAX_FORMAT) as tar,
     ):
         for name in names:
-            _add(tar, run.root / name, f"{run.root.resolve().name}/{name}")
+            _add(tar, run.root / name, f"{run.home.name}/{name}")
     return sha256(output), digest
 
 

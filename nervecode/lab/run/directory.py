@@ -68,6 +68,11 @@ class RunDir:
             _make(root, config, command, exist_ok=name is not None)
         return cls(root)
 
+    @property
+    def home(self) -> Path:
+        """The directory itself, where `root` is a link to it or `.`."""
+        return self.root.resolve()
+
     @cached_property
     def config(self) -> Config:
         """The resolved config of the run, raises as `read_config`."""

@@ -204,7 +204,7 @@ def test_new_series_are_read_without_their_classes_and_bad_ones_are_left_out_by_
     )
     with pytest.raises(InputError) as caught:
         read_inputs(str(path), (2, 2))
-    assert str(caught.value) == f"{reasons[0]}; score --skip-bad leaves it out"
+    assert str(caught.value) == f"{reasons[0]}; --skip-bad leaves it out"
     found = read_inputs(str(path), (2, 2), skip_bad=True)
     assert found.skipped == reasons
     assert found.ids == ["1", "3"]

@@ -486,13 +486,13 @@ def test_a_number_too_far_from_id_train_is_told_by_its_column(
         source = open_inputs(str(far), (5,), encoder=encoder)
         with pytest.raises(InputError) as caught:
             list(source.read(0))
-    assert str(caught.value) == f"{far}: row 7, {what}; score --skip-bad leaves it out"
+    assert str(caught.value) == f"{far}: row 7, {what}; --skip-bad leaves it out"
     (batch,) = open_inputs(str(far), (5,), encoder=encoder, skip_bad=True).read(0)
     assert batch.skipped == (f"{far}: row 7, {what}",)
     assert len(batch.inputs) == len(frame) - 1
 
 
-SKIP = "; score --skip-bad leaves it out"
+SKIP = "; --skip-bad leaves it out"
 
 
 @pytest.mark.parametrize("rows", [2, 1000])  # a block

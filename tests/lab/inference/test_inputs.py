@@ -196,7 +196,7 @@ def test_a_row_that_is_not_finite_is_named_or_skipped(
     ]
     with pytest.raises(InputError) as caught:
         read_inputs(str(path), (16,))
-    assert str(caught.value) == f"{reasons[0]}; score --skip-bad leaves it out"
+    assert str(caught.value) == f"{reasons[0]}; --skip-bad leaves it out"
     found = read_inputs(str(path), (16,), skip_bad=True)
     kept = [row for row in range(4) if row not in bad]
     assert found.ids == [str(row) for row in kept]
@@ -219,7 +219,7 @@ def test_a_picture_of_another_range_is_named_or_skipped(
     )
     with pytest.raises(InputError) as caught:
         read_inputs(str(path), GREY)
-    assert str(caught.value) == f"{path}: {reason}; score --skip-bad leaves it out"
+    assert str(caught.value) == f"{path}: {reason}; --skip-bad leaves it out"
     assert read_inputs(str(path), GREY, skip_bad=True).skipped == (f"{path}: {reason}",)
     flat = array.reshape(300, 64)
     np.save(path, flat) if suffix == ".npy" else np.savez(path, flat)
