@@ -14,7 +14,8 @@ from nervecode.errors import InputError
 from nervecode.files import sha256
 from nervecode.lab.config.packages import recalling
 from nervecode.lab.inference.open import open_inputs
-from nervecode.lab.inference.source import Inputs, Source, readable, some
+from nervecode.lab.inference.scored import some
+from nervecode.lab.inference.source import Inputs, Source, readable
 from nervecode.lab.machine.device import choose_device
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.signals import TraceRecorder

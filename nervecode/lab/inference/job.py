@@ -20,11 +20,11 @@ from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.flags import FlagRule, none_selected
 from nervecode.lab.inference.open import open_inputs, open_scorer, without_kind
 from nervecode.lab.inference.output import check_output, write_scored
-from nervecode.lab.inference.scored import Scored, Summary
+from nervecode.lab.inference.scored import Scored, Summary, some
 from nervecode.lab.inference.scorer import Scorer, score_source
 from nervecode.lab.inference.selection import selected, unpooled
 from nervecode.lab.inference.shards import Shard, read_chunks
-from nervecode.lab.inference.source import Source, some
+from nervecode.lab.inference.source import Source
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.paths import check_outside_runs
 

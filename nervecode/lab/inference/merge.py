@@ -8,10 +8,9 @@ from pathlib import Path
 from nervecode.files import check_apart
 from nervecode.lab.inference.distinct import distinct
 from nervecode.lab.inference.output import check_output, write_scored
-from nervecode.lab.inference.scored import Scored, Summary
+from nervecode.lab.inference.scored import Scored, Summary, some
 from nervecode.lab.inference.selection import selected
 from nervecode.lab.inference.shards import check_shards, read_chunks
-from nervecode.lab.inference.source import some
 from nervecode.lab.run.paths import check_outside_runs
 from nervecode.rates import check_rate
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+from nervecode.errors import InputError
+
+T = TypeVar("T")
 
 SHOWN = 10
 
@@ -49,6 +53,20 @@ class Scored:
             *(single[n] for n in order), self.by_layer.tolist(), strict=True
         ):
             yield dict(zip((*order, *bits), (*values, *by_layer), strict=True))
+
+
+def some(chunks: Iterable[T], source: str) -> Iterator[T]:
+    """The same chunks.
+
+    Raises:
+        InputError: there is none.
+    """
+    empty = True
+    for chunk in chunks:
+        empty = False
+        yield chunk
+    if empty:
+        raise InputError(f"{source}: none of the inputs is readable")
 
 
 class Summary:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from nervecode.errors import InputError
 from nervecode.lab.machine.progress import Progress
 
 T = TypeVar("T")
@@ -76,20 +75,6 @@ def readable(
             yield batch
         progress.advance(unit + 1 - done)
         done = unit + 1
-
-
-def some(chunks: Iterable[T], source: str) -> Iterator[T]:
-    """The same chunks.
-
-    Raises:
-        InputError: there is none.
-    """
-    empty = True
-    for chunk in chunks:
-        empty = False
-        yield chunk
-    if empty:
-        raise InputError(f"{source}: none of the inputs is readable")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

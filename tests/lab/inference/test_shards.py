@@ -30,10 +30,10 @@ from nervecode.lab.inference.flags import FlagRule
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.output import MEMBERS, OUTPUT_SUFFIXES, write_scored
 from nervecode.lab.inference.primary import WrappedScorer
-from nervecode.lab.inference.scored import Scored, Summary
+from nervecode.lab.inference.scored import Scored, Summary, some
 from nervecode.lab.inference.scorer import score_source
 from nervecode.lab.inference.shards import Shard, check_shards, read_chunks, read_shard
-from nervecode.lab.inference.source import Inputs, Source, ahead, some
+from nervecode.lab.inference.source import Inputs, Source, ahead
 from nervecode.lab.machine.progress import Progress
 from nervecode.layers import WrappedModel
 
