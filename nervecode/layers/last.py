@@ -43,16 +43,21 @@ class LastTraces:
     def get(self) -> Traces:
         """Those of this thread or task; no layers before a call, or after an unwatched one."""
         traces: Traces = getattr(self._local, "traces", NONE)
-        if torch.compiler.is_compiling() or traces is not getattr(self._local, "of_task", None):
+        if torch.compiler.is_compiling() or traces is not getattr(self._local, "asked", None):
             return traces
-        task = _task()
-        return NONE if task is None else self._tasks.get(task, NONE)
+        if (task := _task()) is not None:
+            return self._tasks.get(task, NONE)
+        return NONE if self._local.by_task else traces
 
     def keep(self, traces: Traces) -> None:
         """Take over those of a call."""
         self._local.traces = traces
-        if not torch.compiler.is_compiling() and (task := _task()) is not None:
-            self._local.of_task = self._tasks[task] = traces
+        if torch.compiler.is_compiling():
+            return
+        task = _task()
+        self._local.asked, self._local.by_task = traces, task is not None
+        if task is not None:
+            self._tasks[task] = traces
 
     def forget(self) -> None:
         """Drop them."""

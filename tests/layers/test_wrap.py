@@ -324,6 +324,12 @@ def test_surprise_is_that_of_the_own_task(ready: WrappedModel) -> None:
 
     for found, score in zip(asyncio.run(serve()), expected, strict=True):
         torch.testing.assert_close(found, score)
+    with pytest.raises(NotReadyError, match="no trace"):
+        ready.surprise()  # the thread's last call was a task's
+    ready(inputs[0])  # before a loop: a warm-up
+    torch.testing.assert_close(ready.surprise().score, expected[0])
+    with pytest.raises(NotReadyError, match="no trace"):
+        asyncio.run(silent())
 
 
 def test_surprise_is_that_of_the_own_thread(ready: WrappedModel) -> None:
