@@ -50,7 +50,7 @@ class CodeFitter:
         length_power: from 0 to 1; each vector keeps its direction, and its L2 norm is raised to
             this power. 1 leaves it as it is, 0 scales it to unit norm.
         rank: directions of a layer's covariance with a variance of their own; the others share
-            one. A smaller rank is quicker.
+            one. A smaller rank is quicker, a larger one sees noise in a wide layer's last ones.
         codes_per_class: centres per class, at most, by k-means on the whitened vectors of a
             sample: the first 4096 / K of each class, so the data should be shuffled.
         label_code: code the label of the head too, where a linear layer gives the model's logits
