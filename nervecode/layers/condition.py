@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nervecode.layers.architecture import Architecture
+from nervecode.layers.attributes import Attributes
 from nervecode.layers.hooks import Hooks
 from nervecode.layers.look import TRAINING, Look, mood_of
 from nervecode.layers.weights import weights_digest
@@ -30,8 +31,9 @@ class Condition:
     for the hash. That misses what counts no version: writes through `.data` or through memory
     shared with NumPy, collectives of `torch.distributed`, kernels of one's own, replays of CUDA
     graphs, optimisers that keep copies of the weights and write them back so, and writes to tensors
-    made in inference mode. It also misses whatever a module keeps outside parameters and persistent
-    buffers, as quantised modules do, and as adapters keep whether they are on. While
+    made in inference mode. Of hooks and plain attributes, as adapters keep whether they are on, it
+    tells that they are others, since few of them change what is computed. It misses what modules
+    keep otherwise outside parameters and persistent buffers, as quantised ones do. While
     `torch.compile` traces, only the mode is looked at, on which the graph then depends.
 
     Args:
@@ -51,6 +53,7 @@ class Condition:
         self.codes = codes or secrets.token_hex(8)
         self._runs: tuple[Any, ...] = ()  # the forwards that the codes were made for
         self._hooks: Hooks | None = None  # and the hooks
+        self._attributes: Attributes | None = None  # and the plain attributes of modules
         self._known: tuple[Look, bool] | None = None  # the weights as looked at, and as judged
         self._lock = threading.Lock()
         self._rests: int | None = None  # calls since the weights changed; None once they are hashed
@@ -137,6 +140,7 @@ class Condition:
     def _remember(self, model: nn.Module, look: Look) -> None:
         """Take what a model runs for what its codes were made for."""
         self._runs, self._hooks = self._runs or look.runs, Hooks(model)
+        self._attributes = Attributes(model)
 
     def _hash(self, model: nn.Module) -> bool:
         try:
@@ -146,9 +150,12 @@ class Condition:
         self._misses = 0 if holds else self._misses + 1
         return holds
 
-    def remark_on_hooks(self) -> str:
-        """Which module has other hooks now, in words; empty where none has, as far as is known."""
-        return "" if self._hooks is None else self._hooks.remark()
+    def changes(self) -> Iterator[tuple[str, str]]:
+        """What may change what modules compute, by a name and in words, as far as is known."""
+        if self._hooks is not None and (remark := self._hooks.remark()):
+            yield "hooks", remark
+        if self._attributes is not None:
+            yield from self._attributes.remarks()
 
     def remarks(self) -> Iterator[str]:
         """What calls cannot notice of this model, in words."""

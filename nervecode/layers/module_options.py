@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from inspect import signature
 from types import BuiltinFunctionType, FunctionType
@@ -25,6 +25,7 @@ UNHEEDED = frozenset(
 DROPS = r"\w*?drop(?:out|path|block|connect)?(?:_(?:out|path|block|connect|p|probs?|rates?|ratio))*"
 MADE_BY_TORCH = ("Parametrized", "FSDP")  # how classes begin that PyTorch makes of others
 STATED, CLASS = "extra_repr", "class"
+ADAPTERS_OFF = "_disable_adapters"  # an attribute of the layers of PEFT
 UNCOLLAPSED = "normalized_shape"  # of which (3, 3) is not 3
 MOST_VALUES = 1 << 16  # of a buffer that is hashed
 LONGEST = 200  # characters of a text that is kept as it is
@@ -57,13 +58,24 @@ def options_of(module: nn.Module, *, has_parts: bool) -> dict[str, Any]:
         options[STATED] = stated
     if not known and has_parts and not isinstance(module, torch.fx.GraphModule):
         options[CLASS] = kind.__name__
-    for name in [name for name in vars(module) if name in _declared(kind)]:
+    for name in [name for name in vars(module) if name in declared(kind)]:
         value = vars(module)[name]
         several = name == UNCOLLAPSED and len(value) > 1
         plain = list(value) if several else _plain(value)
         if plain is not ...:
             options[name] = plain
+    if ADAPTERS_OFF in vars(module):
+        options["adapters"] = _adapters(vars(module))
     return options | dict(_constants(module))
+
+
+def _adapters(own: Mapping[str, Any]) -> str:
+    """Which adapters of PEFT are on, and how they are scaled, from a layer's attributes."""
+    if own[ADAPTERS_OFF]:
+        return "off"
+    active, scaling = own.get("_active_adapter", ()), own.get("scaling", {})
+    names = [active] if isinstance(active, str) else list(active)
+    return ", ".join(f"{name} x {scaling.get(name, 1)}" for name in names)
 
 
 def _constants(module: nn.Module) -> Iterator[tuple[str, str]]:
@@ -96,7 +108,7 @@ def _stated(module: nn.Module) -> str:
 
 
 @cache
-def _declared(kind: type) -> frozenset[str]:
+def declared(kind: type) -> frozenset[str]:
     """The names of options that a class declares, and that may change a value in evaluation.
 
     What a profiler or an optimiser hangs on a module is none of them.
@@ -107,11 +119,12 @@ def _declared(kind: type) -> frozenset[str]:
             names.update(_arguments(base))
         if is_of_torch(base) and base is not nn.Module:
             names.update(getattr(base, "__constants__", ()), vars(base).get("__annotations__", ()))
-    return frozenset(
-        name
-        for name in names
-        if name not in UNHEEDED and not name.startswith("_") and not _DROPS.fullmatch(name)
-    )
+    return frozenset(n for n in names if not n.startswith("_") and not is_unheeded(n))
+
+
+def is_unheeded(name: str) -> bool:
+    """Whether an option of this name changes no value in evaluation."""
+    return name in UNHEEDED or _DROPS.fullmatch(name) is not None
 
 
 def _arguments(kind: type) -> frozenset[str]:

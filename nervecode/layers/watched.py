@@ -234,8 +234,8 @@ def _complaint(watched: Watched, condition: Condition) -> str:
         if watched._last.ran_unwatched:
             watched._last.ran_unwatched = False
             condition.see_call()
-        if remark := condition.remark_on_hooks():
-            watched._remarks.tell(remark, about="hooks")
+        for name, remark in condition.changes():
+            watched._remarks.tell(remark, about=f"{name} of {id(condition)}")
     return condition.complaint(watched.model) or _trained_on(watched)
 
 

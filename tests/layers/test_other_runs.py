@@ -180,6 +180,106 @@ def test_hooks_that_are_gone_are_told(kind: str) -> None:
         wrapped.score(X)
 
 
+# Plain attributes
+
+
+class Adapted(nn.Linear):
+    """A layer with adapters, as PEFT has them, and some of what other modules keep."""
+
+    def __init__(self, dim: int, slope: int = 1) -> None:
+        super().__init__(dim, dim)
+        self.slope = slope
+        self._disable_adapters, self._active_adapter = False, ["a"]
+        self.scaling = {"a": 2.0, "b": 0.5}
+        self.temperature, self.unused = 1.0, None
+        self.calls, self.seen = 0, list[int]()
+        self.options = {"nested": {"dim": 1}}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen.append(len(x))
+        self.unused = self.unused or x.mean()
+        active = () if self._disable_adapters else self._active_adapter
+        scale = sum(self.scaling[name] for name in active)
+        return super().forward(x) * scale * self.slope / self.temperature
+
+
+def adapted() -> nn.Module:
+    return nn.Sequential(Adapted(4), nn.LeakyReLU(0.1), nn.Linear(4, 3)).eval()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (0, "_disable_adapters", True),
+        (0, "_active_adapter", ["b"]),
+        (0, "scaling", {"a": 1.0, "b": 0.5}),
+        (0, "temperature", 2.0),
+        (0, "temperature", torch.tensor([2.0, 2.0, 2.0, 2.0])),
+        (0, "slope", 2),
+        (1, "negative_slope", 0.5),
+    ],
+)
+def test_other_attributes_are_told_once(module: int, name: str, value: object) -> None:
+    model = adapted()
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    wrapped = nervecode.wrap(model).fit([x]).calibrate([x + 0.1])
+    before = getattr(model[module], name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what the module itself counts and keeps is no matter
+        expected = wrapped.score(x)[1].p_value
+    setattr(model[module], name, value)
+    with pytest.warns(UserWarning) as told:
+        wrapped.score(x)
+    assert [str(one.message) for one in told] == [
+        f"module '{module}' has {name}={value!r}, and had {name}={before!r} when its codes were "
+        "made: if that changes what it computes, fit and calibrate again"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped.score(x)
+        setattr(model[module], name, before)
+        assert torch.equal(wrapped.score(x)[1].p_value, expected)
+
+
+def test_attributes_are_those_of_the_last_calibration() -> None:
+    model = adapted()
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    wrapped = nervecode.wrap(model).fit([x])
+    model[0]._active_adapter[0] = "b"  # in place
+    with pytest.warns(UserWarning, match=r"has _active_adapter=\['b'\], and had .*=\['a'\]"):
+        wrapped.calibrate([x + 0.1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped.score(x)
+    model[0]._active_adapter[0] = "a"
+    with pytest.warns(UserWarning, match=r"has _active_adapter=\['a'\], and had .*=\['b'\]"):
+        wrapped.score(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("_disable_adapters", True, "off"),
+        ("_active_adapter", ["a", "b"], "a x 2.0, b x 0.5"),
+        ("_active_adapter", "b", "b x 0.5"),
+        ("scaling", {"a": 1.0}, "a x 1.0"),
+    ],
+)
+def test_a_file_knows_which_adapters_were_on(
+    tmp_path: Path, name: str, value: object, found: str
+) -> None:
+    model = adapted()
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    nervecode.wrap(model).fit([x]).calibrate([x + 0.1]).save(tmp_path / "codes.st")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nervecode.load(tmp_path / "codes.st", model)
+    setattr(model[0], name, value)
+    with pytest.warns(UserWarning, match=f"module '0': found adapters='{found}', made for 'a x 2"):
+        nervecode.load(tmp_path / "codes.st", model)
+
+
 # Rates
 
 
