@@ -52,6 +52,11 @@ def run_cell(
     root = chosen.root(folder)
     if current().leads:
         run = RunDir.create(chosen.config, folder, command=command_line(), name=root.name)
+        if differing := chosen.differing(run.config):
+            raise InputError(
+                f"{root}: found a run of other settings ({', '.join(differing)}), allowed: of cell "
+                f"{chosen.id}; move it away, and the cell is run anew"
+            )
         _wait_for(run)
     current().meet()
     began = time.monotonic()

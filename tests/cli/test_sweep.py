@@ -126,6 +126,48 @@ def test_a_damaged_cell_is_repaired(cli: Cli, swept: tuple[Path, Result], tmp_pa
     assert cli("sweep", "--outdir", folder, "--launcher", "print").out == ""
 
 
+@pytest.mark.parametrize(
+    ("change", "differing"),
+    [(("-o", "train.epochs=3"), "train.epochs"), (("--seeds", "5"), "seeds"), ((), "train.epochs")],
+)
+def test_a_run_of_other_settings_is_no_cell(
+    cli: Cli, swept: tuple[Path, Result], tmp_path: Path, change: tuple[str, ...], differing: str
+) -> None:
+    """As after `bench CELL` with other settings, or where the run of another cell lies there."""
+    folder = tmp_path / "copy"
+    shutil.copytree(swept[0], folder)
+    first, second = (row["cell"] for row in table(folder))
+    root = folder / f"tiny-{first}"
+    if change:
+        assert cli("bench", root, *change).status == 0
+    else:
+        shutil.rmtree(root)
+        shutil.copytree(folder / f"tiny-{second}", root)
+    before = (root / "meta.json").read_bytes()
+    assert cli("sweep", "--outdir", folder, "--launcher", "print").out.count(first) == 1
+    refused = cli("run-cell", folder, first)
+    assert refused.status == 2
+    assert f"{root}: found a run of other settings ({differing}), allowed: of cell" in refused.err
+    assert (root / "meta.json").read_bytes() == before
+    swept_again = cli("sweep", "--outdir", folder, "--launcher", "local", "--jobs", 1)
+    assert swept_again.status == 1
+    rows = {row["cell"]: row for row in table(folder)}
+    assert rows[first]["status"] == "damaged" and rows[second]["status"] == "done"
+    assert rows[first]["reason"] == f"its run is of other settings ({differing})"
+    assert not rows[first]["accuracy"]
+
+
+def test_a_run_of_more_seeds_is_of_its_cell(
+    cli: Cli, swept: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(swept[0], folder)
+    before = table(folder)
+    assert cli("bench", folder / f"tiny-{before[0]['cell']}", "--seeds", "0,1").status == 0
+    assert cli("sweep", "--outdir", folder).status == 0
+    assert table(folder) == before
+
+
 def test_a_cell_does_without_pictures(cli: Cli, swept: tuple[Path, Result], tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(swept[0], folder)

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from nervecode.errors import ArtifactError, InputError, did_you_mean
 from nervecode.files import read_json, write_json
 from nervecode.lab.config.resolve import Resolved
-from nervecode.lab.config.stored import config_hash
+from nervecode.lab.config.stored import config_hash, dotted
 from nervecode.lab.config.yaml import parse_value
 from nervecode.lab.run.lock import Lock
 from nervecode.lab.schema import Config, Section
@@ -58,6 +58,14 @@ class Cell(Section):
     def root(self, folder: Path) -> Path:
         """Its run directory."""
         return folder / f"{self.config.name}-{self.id}"
+
+    def differing(self, config: Config) -> list[str]:
+        """The settings in which a run is not of this cell, dotted; a run of more seeds is."""
+        if self.seed in config.seeds and config_hash(config, self.seed)[:12] == self.id:
+            return []
+        own, others = (dotted(one.model_dump(mode="json")) for one in (self.config, config))
+        keys = dict.fromkeys((*own, *others))
+        return [key for key in keys if own.get(key, ...) != others.get(key, ...)]
 
 
 class _File(Section):

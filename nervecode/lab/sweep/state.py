@@ -39,7 +39,7 @@ class State:
 
 
 def state_of(cell: Cell, folder: Path) -> State:
-    """How a cell stands; it is done only if every file of its run is as it was written."""
+    """How a cell stands; it is done only if its run is of its config, whose files are whole."""
     root = cell.root(folder)
     if not (root / "meta.json").exists():
         return State("waiting")
@@ -47,6 +47,8 @@ def state_of(cell: Cell, folder: Path) -> State:
         run = RunDir(root)
         if run.status not in ("complete", "gate_failed"):
             return _unfinished(run)
+        if differing := cell.differing(run.config):
+            return State("damaged", f"its run is of other settings ({', '.join(differing)})")
         faults = verify_run(run).faults
         if faults:
             return State("damaged", f"{faults[0].path} is {faults[0].kind}")
