@@ -71,6 +71,7 @@ def _headline(run: RunDir) -> str:
     try:
         ranked = ranking(read_rows(run)["rows"])
     except NervecodeError:
-        return ""
+        name = "results.json"  # of a run that has come so far
+        return f"{name} is missing or damaged" if run.recorded(run.root / name) else ""
     primary = [row for row in ranked if row["method"] == run.meta["primary_method"]]
     return with_deviation(primary[0], " ± ") if primary else ""

@@ -138,6 +138,18 @@ def test_a_damaged_result_is_an_artifact_error(cli: Any, runs: list[Path]) -> No
     assert "results.json: is damaged" in found.err
 
 
+def test_a_result_that_is_gone_is_an_artifact_error(cli: Any, runs: list[Path]) -> None:
+    """And not a run that has not come so far."""
+    (runs[1] / "results.json").unlink()
+    found = cli("compare", *runs)
+    assert found.status == 4
+    assert f"results.json: is missing; `nervecode bench {runs[1]} --repair` makes it" in found.err
+    listed = json.loads(cli("runs", runs[1].parent, "--json").out)["runs"]
+    headlines = {row["run"]: row["headline"] for row in listed}
+    assert headlines[runs[1].name] == "results.json is missing or damaged"
+    assert "missing" not in headlines[runs[0].name]
+
+
 @pytest.mark.parametrize("form", ["--csv", "--md", "--latex", "--json"])
 def test_runs_are_listed_in_every_format(cli: Any, runs: list[Path], form: str) -> None:
     found = cli("runs", runs[0].parent, form)

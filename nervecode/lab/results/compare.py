@@ -161,7 +161,8 @@ def differing_data(runs: Sequence[RunDir]) -> list[str]:
 
 def _rows(run: RunDir) -> list[Row]:
     """The rows of a run; none for one that has not come so far, which stays visible otherwise."""
-    if not (run.root / "results.json").is_file():
+    path = run.root / "results.json"
+    if not path.is_file() and not run.recorded(path):
         return []
     rows: list[Row] = read_rows(run)["rows"]
     return rows
