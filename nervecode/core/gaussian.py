@@ -190,6 +190,11 @@ def _background(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
     root = priors.sqrt()
     scatter = root.unsqueeze(1) * gram * root
     identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
-    factor = torch.linalg.cholesky(identity + 0.5 * (scatter + scatter.T))
+    sum_ = identity + 0.5 * (scatter + scatter.T)
+    factor, failed = torch.linalg.cholesky_ex(sum_)
+    if failed:  # of classes without any spread, beside whose distances the 1 is lost to rounding
+        values, vectors = torch.linalg.eigh(sum_)
+        factor = torch.linalg.qr((vectors * values.clamp_min(1).sqrt()).T).R.T
+        factor = factor * factor.diagonal().sign()
     inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
     return math.sqrt(0.5) * (inverse * root).T, -factor.diagonal().log().sum()

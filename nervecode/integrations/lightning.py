@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -59,6 +60,14 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
         )
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
+        last = trainer.callback_metrics.get(checkpoint and checkpoint.monitor)
+        if last is not None and last != checkpoint.best_model_score:
+            warnings.warn(
+                f"{self.codes.path}: has codes of the last weights, and not of those in "
+                f"{checkpoint.best_model_path}, which were better before; load them into the "
+                "module, and wrap, fit and calibrate it",
+                stacklevel=2,
+            )
 
 
 def _one_loader(loaders: Any) -> Any:

@@ -12,7 +12,8 @@ from nervecode.layers.mode import KEPT
 from nervecode.layers.module_options import class_of, declared, is_unheeded
 
 MOST = 64  # elements of a container that is kept
-IDLE = KEPT | {"_is_hf_initialized", "gradient_checkpointing"}  # change no value in evaluation
+PRIVATE = {"_disable_adapters", "_active_adapter"}  # that tell something: of PEFT
+IDLE = KEPT | {"gradient_checkpointing"}  # change no value in evaluation
 SWITCH = (bool, float, str)  # and no integer, which may be a counter, unless it is declared
 
 
@@ -20,7 +21,8 @@ class Attributes:
     """What modules keep beside weights and parts, as far as it is plain: switches, scales, options.
 
     Kept are booleans, floats and texts, containers of these, and whatever plain is declared as an
-    option, as by an argument of the constructor; not what changes no value in evaluation. Whether
+    option, as by an argument of the constructor; not what changes no value in evaluation, nor what
+    is private, where modules keep their books. Whether
     an attribute changes what a module computes cannot be told by looking at it.
     """
 
@@ -60,7 +62,7 @@ def _plain_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
         return  # whose rate counts in training, where it is looked at
     options = declared(class_of(module))
     for name, value in vars(module).items():
-        if name in IDLE or is_unheeded(name):
+        if name in IDLE or is_unheeded(name) or (name.startswith("_") and name not in PRIVATE):
             continue
         if isinstance(value, SWITCH) or (name in options and isinstance(value, (int, type(None)))):
             yield name, value

@@ -51,14 +51,41 @@ class TapSet:
 
     def __init__(self, model: nn.Module, unwatched: Callable[[], None]) -> None:
         self._channel = _Channel(unwatched)
+        self._model = model
         self._fused = fused_parts(model)
         self._handles: dict[str, RemovableHandle | _Stand | None] = {}
         self._entries: list[RemovableHandle | _Stand] = []
+        self._tapped: set[nn.Module] = set()
+        self._uncompiled: dict[nn.Module, _Stand | _Eager] = {}
         if not isinstance(model, torch.jit.ScriptModule):
             self._entries = [self._enter("", model), self._leave(model)]
 
+    @property
+    def uncompiles(self) -> bool:
+        """Whether something that was compiled runs as it is while somebody watches."""
+        return bool(self._uncompiled)
+
+    def uncompile(self) -> None:
+        """Let what `torch.compile` made run as it is while somebody watches a part of it.
+
+        As `model.forward = torch.compile(model.forward)`, or a part of the model: within a graph no
+        tap is heard. A part that is watched from outside alone stays compiled.
+        """
+        for module in [m for m in self._model.modules() if m not in self._uncompiled]:
+            forward = vars(module).get("forward")
+            if _as_it_is(forward) is not forward and self._hears_within(module):
+                self._uncompiled[module] = _Stand(module, channel=self._channel)
+            # With the hooks of its own.
+            in_place = module._compiled_call_impl is not None and module is not self._model
+            if in_place and (module in self._tapped or self._hears_within(module)):
+                self._uncompiled[module] = _Eager(module, self._channel)
+
+    def _hears_within(self, module: nn.Module) -> bool:
+        return any(part in self._tapped for part in module.modules() if part is not module)
+
     def enter(self, parts: Mapping[str, nn.Module]) -> None:
         """Hear what some parts of the model are called with."""
+        self._tapped.update(parts.values())
         self._entries += [self._enter(name, part) for name, part in parts.items()]
 
     def _enter(self, name: str, module: nn.Module) -> RemovableHandle | _Stand:
@@ -82,15 +109,17 @@ class TapSet:
             if isinstance(module, torch.jit.ScriptModule):
                 warnings.warn(f"layer {name!r} is not coded: it is scripted", stacklevel=2)
                 continue
+            self._tapped.add(module)
             tap = _Tap(name, self._channel)
             if module in self._fused:
                 self._handles[name] = _Stand(module, after=tap)
             else:
                 self._handles[name] = module.register_forward_hook(tap, with_kwargs=True)
+        self.uncompile()
 
     def remove(self) -> None:
         """Take every tap of this set off its module."""
-        for handle in (*self._handles.values(), *self._entries):
+        for handle in (*self._handles.values(), *self._entries, *self._uncompiled.values()):
             if handle is not None:
                 handle.remove()
 
@@ -188,19 +217,21 @@ def fused_parts(model: nn.Module) -> set[nn.Module]:
 
 
 class _Stand:
-    """Stands in the place of a module's forward, where a hook would change what runs.
+    """Stands in the place of a module's forward, where a hook would change what runs, or nothing.
 
     Args:
         module: the module.
         before: called with what it is given.
         after: called with what it is given and returns.
         last: called at the end, also where the module fails.
+        channel: while somebody watches by it, a compiled forward runs as it is.
     """
 
     def __init__(
         self,
         module: nn.Module,
         *,
+        channel: _Channel | None = None,
         before: _Entry | None = None,
         after: _Tap | None = None,
         last: _Exit | None = None,
@@ -209,6 +240,7 @@ class _Stand:
         self.before = before
         self.after = after
         self.last = last
+        self.channel = channel
         self.own: Callable[..., Any] | None = vars(module).get("forward")
         module.forward = self
 
@@ -217,10 +249,12 @@ class _Stand:
         if self.before is not None:
             self.before(self.module, args, kwargs)
         try:
-            if self.own is not None:
-                output = self.own(*args, **kwargs)
-            else:
+            if self.own is None:
                 output = type(self.module).forward(self.module, *args, **kwargs)
+            elif self.channel is not None and self.channel.visitor() is not None:
+                output = _as_it_is(self.own)(*args, **kwargs)
+            else:
+                output = self.own(*args, **kwargs)
         finally:
             if self.last is not None:
                 self.last()
@@ -233,7 +267,7 @@ class _Stand:
 
         Under what another put there, all that it can is to be silent from now on.
         """
-        self.before = self.after = self.last = None
+        self.before = self.after = self.last = self.channel = None
         top = vars(self.module).get("forward")
         if top is not self:
             while isinstance(top, _Stand) and top.own is not self:
@@ -246,12 +280,63 @@ class _Stand:
             self.module.forward = self.own
 
 
+def _as_it_is(forward: Any) -> Any:
+    """A forward that was compiled as it was before, whoever lets it run so besides."""
+    while isinstance(forward, _Stand) and forward.channel is not None:
+        forward = forward.own
+    return compiled_from(forward) or forward
+
+
+class _Eager:
+    """Stands in the place of what `module.compile()` made.
+
+    Args:
+        module: the module, which runs as it is while somebody watches.
+        channel: by which they watch.
+    """
+
+    def __init__(self, module: nn.Module, channel: _Channel) -> None:
+        self.module, self.channel = module, channel
+        self.compiled = module._compiled_call_impl
+        module._compiled_call_impl = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module."""
+        if self.channel.visitor() is None and self.compiled is not None:
+            return self.compiled(*args, **kwargs)
+        return self.module._call_impl(*args, **kwargs)
+
+    def remove(self) -> None:
+        """Give the module back what it had, or whoever stands above what this one stood above."""
+        top = self.module._compiled_call_impl
+        if top is self:
+            self.module._compiled_call_impl = self.compiled
+            return
+        while isinstance(top, _Eager) and top.compiled is not self:
+            top = top.compiled
+        if isinstance(top, _Eager):
+            top.compiled = self.compiled
+
+
+def compiled_from(forward: Any) -> Callable[..., Any] | None:
+    """What `torch.compile` made a forward from; None where it did not."""
+    original: Callable[..., Any] | None = getattr(forward, "_torchdynamo_orig_callable", None)
+    home = getattr(original, "__globals__", {}).get("__name__")
+    # Around what is PyTorch's own, such as the forward of nn.Sequential, Dynamo puts a function.
+    inner: Callable[..., Any] | None = getattr(original, "__wrapped__", None)
+    return inner if home == "torch._dynamo.external_utils" and inner else original
+
+
 def forward_of(module: nn.Module) -> Callable[..., Any]:
-    """The forward of a module, also where another stands in its place."""
+    """The forward of a module, also where another stands in its place or it was compiled."""
     forward: Callable[..., Any] = module.forward
-    while isinstance(forward, _Stand):
-        forward = forward.own or type(module).forward.__get__(module)
-    return forward
+    while True:
+        if isinstance(forward, _Stand):
+            forward = forward.own or type(module).forward.__get__(module)
+        elif original := compiled_from(forward):
+            forward = original
+        else:
+            return forward
 
 
 def activation_of(output: Any, pick: str | int | None = None) -> Tensor | PackedSequence | None:

@@ -27,12 +27,12 @@ from nervecode.layers.reading import Read, Reading, coder_of
 from nervecode.layers.remarks import Remarks
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
-from nervecode.layers.taps import TapSet
+from nervecode.layers.taps import TapSet, compiled_from
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 COMPILED = (
-    "the model was compiled in place, by model.compile(), and runs uncompiled while it is watched; "
-    "torch.compile(wrapped.score) compiles both"
+    "the model, or a part of it that is watched within, was compiled in place, and runs uncompiled "
+    "while it is watched; torch.compile(wrapped.score) compiles both"
 )
 
 
@@ -154,9 +154,13 @@ def watched_call(
 ) -> tuple[Any, Traces]:
     """What the model returns, and what its layers said meanwhile."""
     compiled = getattr(watched.model, "dynamo_ctx", None)
-    model = uncompiled(eager(watched.model))
-    if model is not eager(watched.model) and not torch.compiler.is_compiling():
-        watched._remarks.tell(COMPILED)
+    bare = eager(watched.model)
+    model = uncompiled(bare)
+    if not torch.compiler.is_compiling():
+        if compiled_from(vars(bare).get("forward")) is not None:  # since it was wrapped
+            watched._taps.uncompile()
+        if model is not bare or watched._taps.uncompiles:
+            watched._remarks.tell(COMPILED)
     if compiled is None or torch.compiler.is_compiling():
         return traced(watched, partial(model, *args, **kwargs), mask)
 

@@ -153,7 +153,7 @@ def test_a_run_of_other_settings_is_no_cell(
     assert swept_again.status == 1
     rows = {row["cell"]: row for row in table(folder)}
     assert rows[first]["status"] == "damaged" and rows[second]["status"] == "done"
-    assert rows[first]["reason"] == f"its run is of other settings ({differing})"
+    assert rows[first]["reason"] == f"its run is of other settings ({differing}); move it away"
     assert not rows[first]["accuracy"]
 
 

@@ -118,3 +118,14 @@ def test_a_vector_of_another_width_is_named() -> None:
     )
     with pytest.raises(InputError, match=r"vectors: found \(2, 4\), allowed: \(B, 3\)"):
         codes(torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(("classes", "dim"), [(100, 32), (200, 64), (100, 4), (20, 4)])
+def test_many_classes_without_any_spread_have_codes(classes: int, dim: int) -> None:
+    """The distances between them are so many deviations that no digit is left of one."""
+    centres = torch.randn(classes, dim, generator=torch.Generator().manual_seed(0))
+    z, labels = centres.repeat(5, 1).numpy(), torch.arange(classes).repeat(5).numpy()
+    moments = moments_of(z, labels, classes)
+    bits, regret, _ = GaussianCode.fit(moments)(torch.cat([centres, centres + 1]))
+    assert bits.isfinite().all() and regret.isfinite().all()
+    assert bits[:classes].max() < bits[classes:].min()

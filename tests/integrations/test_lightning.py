@@ -113,6 +113,46 @@ def test_figures_agree_with_the_wrapped_module(tmp_path: Path) -> None:
     assert figures["nervecode/flagged"] == float((surprise.p_value <= 0.1).double().mean())
 
 
+def test_the_wrapped_module_is_as_it_was_calibrated(tmp_path: Path) -> None:
+    callback = SurpriseCallback(loader(300, 1))
+    trainer(HOMES[0], tmp_path, callbacks=[callback], logger=False).fit(
+        module(HOMES[0]), loader(600, 0)
+    )
+    assert callback.wrapped is not None
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("error")  # what Lightning keeps on a module is no change of it
+        assert callback.wrapped.eval().score(points(20, 2)[0])[1].valid.all()
+
+
+def test_a_compiled_module_is_watched(tmp_path: Path) -> None:
+    """Whose forward Lightning replaces by the compiled one."""
+    torch._dynamo.reset()
+    callback = SurpriseCallback(loader(300, 1))
+    compiled = torch.compile(module(HOMES[0]), backend="eager")
+    trainer(HOMES[0], tmp_path, callbacks=[callback], logger=False).fit(compiled, loader(600, 0))
+    assert callback.wrapped is not None
+    with torch.no_grad():
+        surprise = callback.wrapped.eval().score(points(20, 2)[0] + 30)[1]
+    assert surprise.valid.all() and surprise.flag(0.05).all()
+
+
+@pytest.mark.parametrize("better_before", [True, False])
+def test_codes_of_other_weights_than_the_best_are_told(better_before: bool, tmp_path: Path) -> None:
+    home = HOMES[0]
+    net = module(home)
+    worth = itertools.count(step=-1 if better_before else 1)
+    net.validation_step = lambda batch: net.log("worth", float(next(worth)))
+    best = import_module(f"{home}.callbacks").ModelCheckpoint(tmp_path, monitor="worth", mode="max")
+    callback = SurpriseCallback(loader(300, 1))
+    fitting = trainer(home, tmp_path, callbacks=[callback, best], logger=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fitting.fit(net, loader(600, 0), loader(64, 2))
+    about = [str(w.message) for w in told if "codes of the last weights" in str(w.message)]
+    assert len(about) == better_before
+    assert all(best.best_model_path in text for text in about)
+
+
 @SEVERAL
 def test_several_validation_loaders_count_as_one(
     several: Callable[[list[Any]], Any], tmp_path: Path

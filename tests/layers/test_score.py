@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -459,7 +460,9 @@ def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
     if not early:
         model.compile(backend="eager")
     compiled, x = model._compiled_call_impl, torch.randn(5, 6)
-    with pytest.warns(UserWarning, match="was compiled in place, .* runs uncompiled while it is w"):
+    with pytest.warns(
+        UserWarning, match="was compiled in place, and runs uncompiled while it is w"
+    ):
         output, found = wrapped.score(x)
     assert model._compiled_call_impl is compiled is not None
     torch.testing.assert_close(output, model(x))
@@ -468,14 +471,79 @@ def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
     torch.testing.assert_close(together.p_value, found.p_value)
 
 
-def test_a_compiled_part_is_named_where_its_layers_are_not_seen() -> None:
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_forward_that_was_compiled_is_watched_uncompiled(early: bool, own: bool) -> None:
+    """`model.forward = torch.compile(model.forward)`, of a class of one's own or of PyTorch's."""
     torch._dynamo.reset()
-    part = torch.compile(nn.Sequential(nn.Linear(6, 6), nn.ReLU()), backend="eager")
-    wrapped = nervecode.wrap(nn.Sequential(part, nn.Linear(6, 4)).eval(), "all_linear")
-    with pytest.warns(UserWarning, match=r"fit: layer '0\._orig_mod\.0' did not run"):
-        wrapped.fit(data(0))
-    wrapped.calibrate(data(1))
-    assert wrapped.score(torch.randn(5, 6))[1].valid.all()
+    torch.manual_seed(0)
+    model = (Keyword() if own else mlp()).eval()
+    plain = model.forward
+    compiled = torch.compile(plain, backend="eager")
+    if early:
+        model.forward = compiled
+    wrapped = nervecode.wrap(model, "all_linear").fit(data(0)).calibrate(data(1))
+    if not early:
+        model.forward = compiled
+    x = torch.randn(5, 6)
+    with pytest.warns(
+        UserWarning, match="was compiled in place, and runs uncompiled while it is w"
+    ):
+        output, found = wrapped.score(x)
+    assert found.valid.all() and found.p_value.isfinite().all()
+    torch.testing.assert_close(output, plain(x))
+    together = torch.compile(wrapped.score, backend="eager")(x)[1]
+    torch.testing.assert_close(together.p_value, found.p_value)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    model(torch.randn(7, 6))  # unwatched: in a graph
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+    wrapped.unwrap()
+    assert vars(model)["forward"] is compiled
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("within", [True, False])
+def test_a_compiled_part_runs_as_it_is_where_it_is_watched_within(
+    in_place: bool, within: bool
+) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    calls = list[int]()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        def run(*args: Tensor) -> Any:
+            calls.append(1)
+            return graph(*args)
+
+        return run
+
+    plain = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    part = plain if in_place else torch.compile(plain, backend=backend)
+    model = nn.Sequential(part, nn.Linear(6, 4)).eval()
+    inner = "0.0" if in_place else "0._orig_mod.0"
+    layers = [inner, "1"] if within else ["0", "1"]
+    if in_place:
+        part.compile(backend=backend)  # with the hooks of its own
+    kept = part._compiled_call_impl, vars(part).get("forward")
+    one, other = (nervecode.wrap(model, layers) for _ in range(2))
+    x = torch.randn(5, 6)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for wrapped in (one, other):
+            wrapped.fit(data(0)).calibrate(data(1))
+            calls.clear()
+            surprise = wrapped.score(x)[1]
+            assert surprise.valid.all()
+            assert set(layers) <= set(surprise.layers)
+            assert bool(calls) != (within or in_place)
+    assert any("was compiled in place" in str(w.message) for w in told) == (within or in_place)
+    calls.clear()
+    output = model(x)
+    assert calls  # unwatched: in its graph
+    torch.testing.assert_close(output, model[1](plain(x)))
+    one.unwrap()
+    other.unwrap()
+    assert (part._compiled_call_impl, vars(part).get("forward")) == kept
 
 
 def encoder() -> nn.Module:

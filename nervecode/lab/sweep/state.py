@@ -48,7 +48,8 @@ def state_of(cell: Cell, folder: Path) -> State:
         if run.status not in ("complete", "gate_failed"):
             return _unfinished(run)
         if differing := cell.differing(run.config):
-            return State("damaged", f"its run is of other settings ({', '.join(differing)})")
+            why = f"its run is of other settings ({', '.join(differing)}); move it away"
+            return State("damaged", why)
         faults = verify_run(run).faults
         if faults:
             return State("damaged", f"{faults[0].path} is {faults[0].kind}")
