@@ -22,8 +22,8 @@ class Attributes:
 
     Kept are booleans, floats and texts, containers of these, and whatever plain is declared as an
     option, as by an argument of the constructor; not what changes no value in evaluation, nor what
-    is private, where modules keep their books. Whether
-    an attribute changes what a module computes cannot be told by looking at it.
+    is private, where modules keep their books. Whether an attribute changes what a module computes
+    cannot be told by looking at it.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,8 +67,7 @@ def _plain_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
         if isinstance(value, SWITCH) or (name in options and isinstance(value, (int, type(None)))):
             yield name, value
         elif isinstance(value, (list, tuple, dict)) and 0 < len(value) <= MOST:
-            parts = value.values() if isinstance(value, Mapping) else value
-            if all(
-                isinstance(part, (SWITCH, int) if name in options else SWITCH) for part in parts
-            ):
+            parts = value.values() if isinstance(value, dict) else value
+            kinds = (*SWITCH, int) if name in options else SWITCH
+            if all(isinstance(part, kinds) for part in parts):
                 yield name, value.copy() if isinstance(value, (list, dict)) else value

@@ -74,11 +74,11 @@ class TapSet:
         for module in [m for m in self._model.modules() if m not in self._uncompiled]:
             forward = vars(module).get("forward")
             if _as_it_is(forward) is not forward and self._hears_within(module):
-                self._uncompiled[module] = _Stand(module, channel=self._channel)
+                self._uncompiled[module] = _Stand(module, way=_Way(self._channel))
             # With the hooks of its own.
             in_place = module._compiled_call_impl is not None and module is not self._model
             if in_place and (module in self._tapped or self._hears_within(module)):
-                self._uncompiled[module] = _Eager(module, self._channel)
+                self._uncompiled[module] = _Eager(module, _Way(self._channel))
 
     def _hears_within(self, module: nn.Module) -> bool:
         return any(part in self._tapped for part in module.modules() if part is not module)
@@ -216,6 +216,28 @@ def fused_parts(model: nn.Module) -> set[nn.Module]:
     return {part for layer in layers for part in layer.modules()}
 
 
+class _Way:
+    """Which way something runs that was compiled: as it is while somebody watches.
+
+    And again where a checkpoint runs it anew for the gradient of such a call.
+
+    Args:
+        channel: by which they watch.
+    """
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self._plain = False
+
+    def is_plain(self) -> bool:
+        """Whether it runs as it is."""
+        if torch.compiler.is_compiling():
+            return self._channel.traced is not None
+        if torch._C._current_graph_task_id() < 0:
+            self._plain = self._channel.visitor() is not None
+        return self._plain
+
+
 class _Stand:
     """Stands in the place of a module's forward, where a hook would change what runs, or nothing.
 
@@ -224,14 +246,14 @@ class _Stand:
         before: called with what it is given.
         after: called with what it is given and returns.
         last: called at the end, also where the module fails.
-        channel: while somebody watches by it, a compiled forward runs as it is.
+        way: which a compiled forward runs.
     """
 
     def __init__(
         self,
         module: nn.Module,
         *,
-        channel: _Channel | None = None,
+        way: _Way | None = None,
         before: _Entry | None = None,
         after: _Tap | None = None,
         last: _Exit | None = None,
@@ -240,7 +262,7 @@ class _Stand:
         self.before = before
         self.after = after
         self.last = last
-        self.channel = channel
+        self.way = way
         self.own: Callable[..., Any] | None = vars(module).get("forward")
         module.forward = self
 
@@ -251,7 +273,7 @@ class _Stand:
         try:
             if self.own is None:
                 output = type(self.module).forward(self.module, *args, **kwargs)
-            elif self.channel is not None and self.channel.visitor() is not None:
+            elif self.way is not None and self.way.is_plain():
                 output = _as_it_is(self.own)(*args, **kwargs)
             else:
                 output = self.own(*args, **kwargs)
@@ -267,7 +289,7 @@ class _Stand:
 
         Under what another put there, all that it can is to be silent from now on.
         """
-        self.before = self.after = self.last = self.channel = None
+        self.before = self.after = self.last = self.way = None
         top = vars(self.module).get("forward")
         if top is not self:
             while isinstance(top, _Stand) and top.own is not self:
@@ -282,7 +304,7 @@ class _Stand:
 
 def _as_it_is(forward: Any) -> Any:
     """A forward that was compiled as it was before, whoever lets it run so besides."""
-    while isinstance(forward, _Stand) and forward.channel is not None:
+    while isinstance(forward, _Stand) and forward.way is not None:
         forward = forward.own
     return compiled_from(forward) or forward
 
@@ -291,20 +313,20 @@ class _Eager:
     """Stands in the place of what `module.compile()` made.
 
     Args:
-        module: the module, which runs as it is while somebody watches.
-        channel: by which they watch.
+        module: the module.
+        way: which it runs.
     """
 
-    def __init__(self, module: nn.Module, channel: _Channel) -> None:
-        self.module, self.channel = module, channel
+    def __init__(self, module: nn.Module, way: _Way) -> None:
+        self.module, self.way = module, way
         self.compiled = module._compiled_call_impl
         module._compiled_call_impl = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module."""
-        if self.channel.visitor() is None and self.compiled is not None:
-            return self.compiled(*args, **kwargs)
-        return self.module._call_impl(*args, **kwargs)
+        if self.compiled is None or self.way.is_plain():
+            return self.module._call_impl(*args, **kwargs)
+        return self.compiled(*args, **kwargs)
 
     def remove(self) -> None:
         """Give the module back what it had, or whoever stands above what this one stood above."""

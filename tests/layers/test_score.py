@@ -502,6 +502,28 @@ def test_a_forward_that_was_compiled_is_watched_uncompiled(early: bool, own: boo
 
 
 @pytest.mark.parametrize("in_place", [True, False])
+def test_a_checkpoint_runs_a_compiled_part_the_same_way_again(in_place: bool) -> None:
+    """Watched, it runs as it is; compiled, it would keep other tensors for its gradient."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = Checkpointed(reentrant=False)
+    model.body = plain = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 8), nn.Sigmoid())
+    x = torch.randn(5, 6)
+    model(x).sum().backward()
+    expected = plain[0].weight.grad.clone()
+    if in_place:
+        plain.compile(backend="aot_eager")
+    else:
+        model.body = torch.compile(plain, backend="aot_eager")
+    inner = "body.0" if in_place else "body._orig_mod.0"
+    wrapped = nervecode.wrap(model, [inner, "head"])
+    for call in (wrapped, model, wrapped):
+        plain[0].weight.grad = None
+        call(x).sum().backward()
+        torch.testing.assert_close(plain[0].weight.grad, expected)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("within", [True, False])
 def test_a_compiled_part_runs_as_it_is_where_it_is_watched_within(
     in_place: bool, within: bool
