@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nervecode.core import BatchShape
 from nervecode.layers.layout import sequence_first_parts
-from nervecode.layers.taps import activation_of, forward_of
+from nervecode.layers.stands import forward_of
+from nervecode.layers.taps import activation_of
 
 
 class Arguments:

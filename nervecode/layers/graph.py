@@ -19,7 +19,7 @@ from nervecode.layers.fitted_coder import price_together
 from nervecode.layers.inputs import device_of
 from nervecode.layers.names import numbered
 from nervecode.layers.reading import Read, Reading, coder_of
-from nervecode.layers.watched import Watched, projected, uncompiled
+from nervecode.layers.watched import Watched, projected
 
 UNMASKED = (
     "every calibration batch came with a mask of real positions, and the example tells of none; "
@@ -186,5 +186,4 @@ def layer_inputs(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _called(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
-    call = uncompiled(model)
-    return call(inputs["input"]) if list(inputs) == ["input"] else call(**inputs)
+    return model(inputs["input"]) if list(inputs) == ["input"] else model(**inputs)

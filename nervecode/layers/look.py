@@ -13,7 +13,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from nervecode.layers.callables import is_known
 from nervecode.layers.mode import Heed, heed_of
-from nervecode.layers.taps import forward_of
+from nervecode.layers.stands import forward_of
 from nervecode.layers.weights import empty_places, places_of, weights_of
 
 TRAINING = "the model is in training mode, and was calibrated in evaluation mode; call eval()"

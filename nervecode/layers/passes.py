@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, TypedDict
 
 import torch
-from torch import nn
 
 from nervecode.layers.batch_statistics import remark_on_statistics
 from nervecode.layers.batches import Batch, Labels, RunBatch, read_batches
@@ -61,25 +60,8 @@ def one_pass(
     model.eval()
     try:
         # Out of any inference mode around: its tensors could not be used outside of it.
-        with torch.inference_mode(False), torch.no_grad(), _uncompiled(model):
+        with torch.inference_mode(False), torch.no_grad():
             yield batches
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-@contextmanager
-def _uncompiled(model: nn.Module) -> Iterator[None]:
-    """Within it, a model that `model.compile()` compiled runs as it is: no tap is heard in a graph.
-
-    A `call` of the user's calls the model itself.
-    """
-    compiled = model._compiled_call_impl
-    if compiled is None:
-        yield
-        return
-    model._compiled_call_impl = None
-    try:
-        yield
-    finally:
-        model._compiled_call_impl = compiled

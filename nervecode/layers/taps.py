@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from nervecode.errors import InputError, NotReadyError
+from nervecode.layers.stands import EagerStand, Stand, Way, as_it_is, compiled_from
 
 
 class Visitor(Protocol):
@@ -53,16 +54,19 @@ class TapSet:
         self._channel = _Channel(unwatched)
         self._model = model
         self._fused = fused_parts(model)
-        self._handles: dict[str, RemovableHandle | _Stand | None] = {}
-        self._entries: list[RemovableHandle | _Stand] = []
+        self._handles: dict[str, RemovableHandle | Stand | None] = {}
+        self._entries: list[RemovableHandle | Stand] = []
         self._tapped: set[nn.Module] = set()
-        self._uncompiled: dict[nn.Module, _Stand | _Eager] = {}
+        self._uncompiled: list[Stand | EagerStand] = []
         if not isinstance(model, torch.jit.ScriptModule):
             self._entries = [self._enter("", model), self._leave(model)]
 
-    @property
     def uncompiles(self) -> bool:
-        """Whether something that was compiled runs as it is while somebody watches."""
+        """Whether something that was compiled, also since, runs as it is while somebody watches."""
+        forward, called = vars(self._model).get("forward"), self._model._compiled_call_impl
+        anew = called is not None and not isinstance(called, EagerStand)
+        if anew or compiled_from(forward) is not None:
+            self.uncompile()
         return bool(self._uncompiled)
 
     def uncompile(self) -> None:
@@ -71,14 +75,16 @@ class TapSet:
         As `model.forward = torch.compile(model.forward)`, or a part of the model: within a graph no
         tap is heard. A part that is watched from outside alone stays compiled.
         """
-        for module in [m for m in self._model.modules() if m not in self._uncompiled]:
+        done = {stand.module for stand in self._uncompiled}
+        for module in [module for module in self._model.modules() if module not in done]:
             forward = vars(module).get("forward")
-            if _as_it_is(forward) is not forward and self._hears_within(module):
-                self._uncompiled[module] = _Stand(module, way=_Way(self._channel))
-            # With the hooks of its own.
-            in_place = module._compiled_call_impl is not None and module is not self._model
-            if in_place and (module in self._tapped or self._hears_within(module)):
-                self._uncompiled[module] = _Eager(module, _Way(self._channel))
+            if as_it_is(forward) is not forward and self._hears_within(module):
+                self._uncompiled.append(Stand(module, way=Way(self._channel.is_watched)))
+            if module._compiled_call_impl is None:
+                continue
+            own = module is self._model or module in self._tapped  # whose hooks are compiled too
+            if own or self._hears_within(module):
+                self._uncompiled.append(EagerStand(module, Way(self._channel.is_watched)))
 
     def _hears_within(self, module: nn.Module) -> bool:
         return any(part in self._tapped for part in module.modules() if part is not module)
@@ -88,16 +94,16 @@ class TapSet:
         self._tapped.update(parts.values())
         self._entries += [self._enter(name, part) for name, part in parts.items()]
 
-    def _enter(self, name: str, module: nn.Module) -> RemovableHandle | _Stand:
+    def _enter(self, name: str, module: nn.Module) -> RemovableHandle | Stand:
         entry = _Entry(name, self._channel)
         if module in self._fused:
-            return _Stand(module, before=entry)
+            return Stand(module, before=entry)
         return module.register_forward_pre_hook(entry, with_kwargs=True)
 
-    def _leave(self, model: nn.Module) -> RemovableHandle | _Stand:
+    def _leave(self, model: nn.Module) -> RemovableHandle | Stand:
         leaving = _Exit("", self._channel)
         if model in self._fused:
-            return _Stand(model, last=leaving)
+            return Stand(model, last=leaving)
         return model.register_forward_hook(leaving, always_call=True)
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
@@ -112,14 +118,14 @@ class TapSet:
             self._tapped.add(module)
             tap = _Tap(name, self._channel)
             if module in self._fused:
-                self._handles[name] = _Stand(module, after=tap)
+                self._handles[name] = Stand(module, after=tap)
             else:
                 self._handles[name] = module.register_forward_hook(tap, with_kwargs=True)
         self.uncompile()
 
     def remove(self) -> None:
         """Take every tap of this set off its module."""
-        for handle in (*self._handles.values(), *self._entries, *self._uncompiled.values()):
+        for handle in (*self._handles.values(), *self._entries, *self._uncompiled):
             if handle is not None:
                 handle.remove()
 
@@ -131,6 +137,7 @@ class TapSet:
             yield
             self._channel.traced = None
             return
+        self.uncompiles()
         token = _WATCHING.set({**_WATCHING.get(), id(self._channel): visitor})
         try:
             yield
@@ -158,6 +165,10 @@ class _Channel:
         if visitor is None:
             self.unwatched()
         return visitor
+
+    def is_watched(self) -> bool:
+        """Whether somebody watches now."""
+        return self.visitor() is not None
 
 
 class _Hook:
@@ -214,151 +225,6 @@ def fused_parts(model: nn.Module) -> set[nn.Module]:
     """
     layers = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)]
     return {part for layer in layers for part in layer.modules()}
-
-
-class _Way:
-    """Which way something runs that was compiled: as it is while somebody watches.
-
-    And again where a checkpoint runs it anew for the gradient of such a call.
-
-    Args:
-        channel: by which they watch.
-    """
-
-    def __init__(self, channel: _Channel) -> None:
-        self._channel = channel
-        self._plain = False
-
-    def is_plain(self) -> bool:
-        """Whether it runs as it is."""
-        if torch.compiler.is_compiling():
-            return self._channel.traced is not None
-        if torch._C._current_graph_task_id() < 0:
-            self._plain = self._channel.visitor() is not None
-        return self._plain
-
-
-class _Stand:
-    """Stands in the place of a module's forward, where a hook would change what runs, or nothing.
-
-    Args:
-        module: the module.
-        before: called with what it is given.
-        after: called with what it is given and returns.
-        last: called at the end, also where the module fails.
-        way: which a compiled forward runs.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        *,
-        way: _Way | None = None,
-        before: _Entry | None = None,
-        after: _Tap | None = None,
-        last: _Exit | None = None,
-    ) -> None:
-        self.module = module
-        self.before = before
-        self.after = after
-        self.last = last
-        self.way = way
-        self.own: Callable[..., Any] | None = vars(module).get("forward")
-        module.forward = self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's own forward."""
-        if self.before is not None:
-            self.before(self.module, args, kwargs)
-        try:
-            if self.own is None:
-                output = type(self.module).forward(self.module, *args, **kwargs)
-            elif self.way is not None and self.way.is_plain():
-                output = _as_it_is(self.own)(*args, **kwargs)
-            else:
-                output = self.own(*args, **kwargs)
-        finally:
-            if self.last is not None:
-                self.last()
-        if self.after is not None:
-            self.after(self.module, args, kwargs, output)
-        return output
-
-    def remove(self) -> None:
-        """Give the module its forward back, or a stand above what this one stood above.
-
-        Under what another put there, all that it can is to be silent from now on.
-        """
-        self.before = self.after = self.last = self.way = None
-        top = vars(self.module).get("forward")
-        if top is not self:
-            while isinstance(top, _Stand) and top.own is not self:
-                top = top.own
-            if isinstance(top, _Stand):
-                top.own = self.own
-        elif self.own is None:
-            del self.module.forward
-        else:
-            self.module.forward = self.own
-
-
-def _as_it_is(forward: Any) -> Any:
-    """A forward that was compiled as it was before, whoever lets it run so besides."""
-    while isinstance(forward, _Stand) and forward.way is not None:
-        forward = forward.own
-    return compiled_from(forward) or forward
-
-
-class _Eager:
-    """Stands in the place of what `module.compile()` made.
-
-    Args:
-        module: the module.
-        way: which it runs.
-    """
-
-    def __init__(self, module: nn.Module, way: _Way) -> None:
-        self.module, self.way = module, way
-        self.compiled = module._compiled_call_impl
-        module._compiled_call_impl = self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module."""
-        if self.compiled is None or self.way.is_plain():
-            return self.module._call_impl(*args, **kwargs)
-        return self.compiled(*args, **kwargs)
-
-    def remove(self) -> None:
-        """Give the module back what it had, or whoever stands above what this one stood above."""
-        top = self.module._compiled_call_impl
-        if top is self:
-            self.module._compiled_call_impl = self.compiled
-            return
-        while isinstance(top, _Eager) and top.compiled is not self:
-            top = top.compiled
-        if isinstance(top, _Eager):
-            top.compiled = self.compiled
-
-
-def compiled_from(forward: Any) -> Callable[..., Any] | None:
-    """What `torch.compile` made a forward from; None where it did not."""
-    original: Callable[..., Any] | None = getattr(forward, "_torchdynamo_orig_callable", None)
-    home = getattr(original, "__globals__", {}).get("__name__")
-    # Around what is PyTorch's own, such as the forward of nn.Sequential, Dynamo puts a function.
-    inner: Callable[..., Any] | None = getattr(original, "__wrapped__", None)
-    return inner if home == "torch._dynamo.external_utils" and inner else original
-
-
-def forward_of(module: nn.Module) -> Callable[..., Any]:
-    """The forward of a module, also where another stands in its place or it was compiled."""
-    forward: Callable[..., Any] = module.forward
-    while True:
-        if isinstance(forward, _Stand):
-            forward = forward.own or type(module).forward.__get__(module)
-        elif original := compiled_from(forward):
-            forward = original
-        else:
-            return forward
 
 
 def activation_of(output: Any, pick: str | int | None = None) -> Tensor | PackedSequence | None:

@@ -27,7 +27,7 @@ from nervecode.layers.reading import Read, Reading, coder_of
 from nervecode.layers.remarks import Remarks
 from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
-from nervecode.layers.taps import TapSet, compiled_from
+from nervecode.layers.taps import TapSet
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 COMPILED = (
@@ -154,13 +154,9 @@ def watched_call(
 ) -> tuple[Any, Traces]:
     """What the model returns, and what its layers said meanwhile."""
     compiled = getattr(watched.model, "dynamo_ctx", None)
-    bare = eager(watched.model)
-    model = uncompiled(bare)
-    if not torch.compiler.is_compiling():
-        if compiled_from(vars(bare).get("forward")) is not None:  # since it was wrapped
-            watched._taps.uncompile()
-        if model is not bare or watched._taps.uncompiles:
-            watched._remarks.tell(COMPILED)
+    model = eager(watched.model)
+    if not torch.compiler.is_compiling() and watched._taps.uncompiles():
+        watched._remarks.tell(COMPILED)
     if compiled is None or torch.compiler.is_compiling():
         return traced(watched, partial(model, *args, **kwargs), mask)
 
@@ -185,11 +181,6 @@ def eager(model: nn.Module) -> nn.Module:
     """A model, or the one that `torch.compile` made it from."""
     original = getattr(model, "_orig_mod", model)
     return original if isinstance(original, nn.Module) else model
-
-
-def uncompiled(model: nn.Module) -> Callable[..., Any]:
-    """What calls a model where its taps are heard, also one that `model.compile()` compiled."""
-    return model if model._compiled_call_impl is None else model._call_impl
 
 
 def traced(

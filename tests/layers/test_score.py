@@ -456,19 +456,25 @@ def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
     model = mlp().eval()
     if early:
         model.compile(backend="eager")
+        compiled = model._compiled_call_impl
     wrapped = nervecode.wrap(model, "all_linear").fit(data(0)).calibrate(data(1))
     if not early:
         model.compile(backend="eager")
-    compiled, x = model._compiled_call_impl, torch.randn(5, 6)
+        compiled = model._compiled_call_impl
+    x = torch.randn(5, 6)
     with pytest.warns(
         UserWarning, match="was compiled in place, and runs uncompiled while it is w"
     ):
         output, found = wrapped.score(x)
-    assert model._compiled_call_impl is compiled is not None
     torch.testing.assert_close(output, model(x))
     assert found.valid.all()
     together = torch.compile(wrapped.score, backend="eager", fullgraph=True)(x)[1]
     torch.testing.assert_close(together.p_value, found.p_value)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    model(torch.randn(7, 6))  # unwatched: in a graph
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+    wrapped.unwrap()
+    assert model._compiled_call_impl is compiled is not None
 
 
 @pytest.mark.parametrize("early", [True, False])
