@@ -121,6 +121,8 @@ def _run_by(module: nn.Module) -> Any:
     if isinstance(module, torch.jit.ScriptModule):  # which makes its methods anew
         return type(module)
     forward = forward_of(module)
+    if isinstance(forward, nn.Module):  # of which `torch.compile` made this one
+        return type(forward)
     return getattr(forward, "__func__", forward)
 
 

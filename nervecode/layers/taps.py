@@ -58,6 +58,7 @@ class TapSet:
         self._entries: list[RemovableHandle | Stand] = []
         self._tapped: set[nn.Module] = set()
         self._uncompiled: list[Stand | EagerStand] = []
+        self._looked = False  # for what was compiled
         if not isinstance(model, torch.jit.ScriptModule):
             self._entries = [self._enter("", model), self._leave(model)]
 
@@ -65,7 +66,7 @@ class TapSet:
         """Whether something that was compiled, also since, runs as it is while somebody watches."""
         forward, called = vars(self._model).get("forward"), self._model._compiled_call_impl
         anew = called is not None and not isinstance(called, EagerStand)
-        if anew or compiled_from(forward) is not None:
+        if anew or not self._looked or compiled_from(forward) is not None:
             self.uncompile()
         return bool(self._uncompiled)
 
@@ -75,6 +76,7 @@ class TapSet:
         As `model.forward = torch.compile(model.forward)`, or a part of the model: within a graph no
         tap is heard. A part that is watched from outside alone stays compiled.
         """
+        self._looked = True
         done = {stand.module for stand in self._uncompiled}
         for module in [module for module in self._model.modules() if module not in done]:
             forward = vars(module).get("forward")
@@ -143,6 +145,12 @@ class TapSet:
             yield
         finally:
             _WATCHING.reset(token)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without stands that a copy of the model does not have: PyTorch compiles its own anew."""
+        stands = [one for one in self._uncompiled if isinstance(one, Stand)]
+        kept = [one for one in stands if not hasattr(one.module, "dynamo_ctx")]
+        return vars(self) | {"_uncompiled": kept, "_looked": False}
 
     def __del__(self) -> None:
         self.remove()

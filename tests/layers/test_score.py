@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle  # noqa: TID251
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -505,6 +506,29 @@ def test_a_forward_that_was_compiled_is_watched_uncompiled(early: bool, own: boo
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
     wrapped.unwrap()
     assert vars(model)["forward"] is compiled
+
+
+@pytest.mark.parametrize("how", ["whole", "part", "module"])
+def test_copies_of_what_was_compiled_are_watched(how: str) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    part = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    model = nn.Sequential(part, nn.Linear(6, 4)).eval()
+    if how == "module":
+        model[0] = torch.compile(part, backend="eager")
+    else:
+        (model if how == "whole" else part).compile(backend="eager")
+    wrapped = nervecode.wrap(model, "all_linear").fit(data(0)).calibrate(data(1))
+    x = torch.randn(5, 6)
+    expected = wrapped.score(x)[1].p_value
+    for twin in (copy.deepcopy(wrapped), pickle.loads(pickle.dumps(wrapped))):  # noqa: S301
+        assert torch.equal(twin.score(x)[1].p_value, expected)
+        twin.model.compile(backend="eager")
+        assert torch.equal(twin.score(x)[1].p_value, expected)
+        bare = twin.unwrap()
+        assert not any("stands" in type(value).__module__ for m in bare.modules()
+                       for value in vars(m).values())  # fmt: skip
+        assert torch.equal(wrapped.score(x)[1].p_value, expected)
 
 
 @pytest.mark.parametrize("in_place", [True, False])
