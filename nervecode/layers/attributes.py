@@ -13,7 +13,7 @@ from nervecode.layers.module_options import class_of, declared, is_unheeded
 
 MOST = 64  # elements of a container that is kept
 PRIVATE = {"_disable_adapters", "_active_adapter"}  # that tell something: of PEFT
-IDLE = KEPT | {"gradient_checkpointing"}  # change no value in evaluation
+IDLE = KEPT | {"gradient_checkpointing", "grad_checkpointing"}  # change no value in evaluation
 SWITCH = (bool, float, str)  # and no integer, which may be a counter, unless it is declared
 
 
