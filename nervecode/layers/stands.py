@@ -34,7 +34,7 @@ class Way:
 
 
 class Stand:
-    """Stands in the place of a module's forward, where a hook would change what runs, or nothing.
+    """Stands in the place of a module's forward, where hooks change what runs or are not heard.
 
     Args:
         module: the module.
