@@ -61,7 +61,8 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
         last = trainer.callback_metrics.get(checkpoint and checkpoint.monitor)
-        if last is not None and last != checkpoint.best_model_score:
+        kept = last is not None and checkpoint.best_model_path
+        if kept and last != checkpoint.best_model_score:
             warnings.warn(
                 f"{self.codes.path}: has codes of the last weights, and not of those in "
                 f"{checkpoint.best_model_path}, which were better before; load them into the "

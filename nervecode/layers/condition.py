@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ CHANGED = "the model has other weights than its codes were made for; fit and cal
 REBUILT = (
     "the model runs other modules or forwards than its codes were made for; fit and calibrate again"
 )
+
+
+_NUMBERS = itertools.count()
 
 
 class Condition:
@@ -51,6 +55,7 @@ class Condition:
         self.digest = digest
         self.architecture = architecture
         self.codes = codes or secrets.token_hex(8)
+        self.number = next(_NUMBERS)  # which no other has: an id is given again
         self._runs: tuple[Any, ...] = ()  # the forwards that the codes were made for
         self._hooks: Hooks | None = None  # and the hooks
         self._attributes: Attributes | None = None  # and the plain attributes of modules

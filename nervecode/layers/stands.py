@@ -79,6 +79,13 @@ class Stand:
             self.after(self.module, args, kwargs, output)
         return output
 
+    def is_in_place(self) -> bool:
+        """Whether nobody has put another forward into this place since, but other stands."""
+        top = vars(self.module).get("forward")
+        while isinstance(top, Stand) and top is not self:
+            top = top.own
+        return top is self
+
     def remove(self) -> None:
         """Give the module its forward back, or a stand above what this one stood above.
 
@@ -122,6 +129,13 @@ class EagerStand:
         if self.compiled is None or self.way.is_plain():
             return self.module._call_impl(*args, **kwargs)
         return self.compiled(*args, **kwargs)
+
+    def is_in_place(self) -> bool:
+        """Whether the module was not compiled anew since."""
+        top = self.module._compiled_call_impl
+        while isinstance(top, EagerStand) and top is not self:
+            top = top.compiled
+        return top is self
 
     def remove(self) -> None:
         """Give the module back what it had, or whoever stands above what this one stood above."""

@@ -77,7 +77,7 @@ class TapSet:
         tap is heard. A part that is watched from outside alone stays compiled.
         """
         self._looked = True
-        done = {stand.module for stand in self._uncompiled}
+        done = {stand.module for stand in self._uncompiled if stand.is_in_place()}
         for module in [module for module in self._model.modules() if module not in done]:
             forward = vars(module).get("forward")
             if as_it_is(forward) is not forward and self._hears_within(module):

@@ -230,7 +230,7 @@ def _complaint(watched: Watched, condition: Condition) -> str:
             watched._last.ran_unwatched = False
             condition.see_call()
         for name, remark in condition.changes():
-            watched._remarks.tell(remark, about=f"{name} of {id(condition)}")
+            watched._remarks.tell(remark, about=f"{name} of {condition.number}")
     return condition.complaint(watched.model) or _trained_on(watched)
 
 

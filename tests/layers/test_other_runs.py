@@ -255,6 +255,11 @@ def test_attributes_are_those_of_the_last_calibration() -> None:
     model[0]._active_adapter[0] = "a"
     with pytest.warns(UserWarning, match=r"has _active_adapter=\['a'\], and had .*=\['b'\]"):
         wrapped.score(x)
+    for state in "abab":  # after each calibration anew
+        wrapped.calibrate([x + 0.1])
+        model[0]._active_adapter[0] = "b" if state == "a" else "a"
+        with pytest.warns(UserWarning, match="has _active_adapter="):
+            wrapped.score(x)
 
 
 @pytest.mark.parametrize(

@@ -474,8 +474,11 @@ def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     model(torch.randn(7, 6))  # unwatched: in a graph
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+    model.compile(backend="eager")  # anew
+    again = model._compiled_call_impl
+    torch.testing.assert_close(wrapped.score(x)[1].p_value, found.p_value)
     wrapped.unwrap()
-    assert model._compiled_call_impl is compiled is not None
+    assert again is not compiled and model._compiled_call_impl is again
 
 
 @pytest.mark.parametrize("early", [True, False])
