@@ -30,10 +30,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import nervecode
-from nervecode.layers.batches import read_batches
-from nervecode.layers.calibration_readings import read_calibration
-from nervecode.layers.kept_calls import KeptCalls
-from nervecode.layers.sketch import InputSketch
+from nervecode.layers.batch.batches import read_batches
+from nervecode.layers.batch.sketch import InputSketch
+from nervecode.layers.checks.recorded_calls import CallRecorder
+from nervecode.layers.passes.calibration_readings import read_calibration
 from nervecode.scoring import alpha_within, conformal_p_values, false_alarm_bound, select
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.mondrian import OWN, Mondrian
@@ -195,7 +195,7 @@ def read(wrapped: nervecode.WrappedModel, batch: tuple[Tensor, Tensor]) -> dict[
     """The readings of one batch."""
     with torch.no_grad():
         batches = read_batches([batch], wrapped.model)
-        return read_calibration(wrapped, batches, None, KeptCalls(), InputSketch()).layers
+        return read_calibration(wrapped, batches, None, CallRecorder(), InputSketch()).layers
 
 
 def main() -> None:

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 import nervecode
 from nervecode.core import GaussianCode
 from nervecode.core.precision import RANK
+from nervecode.layers.fit.layer_fit import LayerFit  # what CodeFitter does for each layer
 from nervecode.layers.fitter import CodeFitter
-from nervecode.layers.layer_fit import LayerFit  # what CodeFitter does for each layer
 
 CLASSES = 10
 BATCH = 256

@@ -12,8 +12,8 @@ from torch import nn
 
 from nervecode.errors import InputError
 from nervecode.layers import WrappedModel, wrap
-from nervecode.layers.batches import Labels, RunBatch
-from nervecode.layers.passes import one_pass
+from nervecode.layers.batch.batches import Labels, RunBatch
+from nervecode.layers.passes.one_pass import one_pass
 from nervecode.layers.select import Selector
 
 FILE = "nervecode.safetensors"

@@ -8,8 +8,8 @@ import torch
 
 from nervecode.core import Call, CodingTrace
 from nervecode.errors import NotReadyError
-from nervecode.layers.condition import CHANGED
-from nervecode.layers.last import Traces
+from nervecode.layers.guard.condition import CHANGED
+from nervecode.layers.last_traces import Traces
 from nervecode.layers.reading import reason
 from nervecode.layers.watched import Watched
 from nervecode.scoring.aggregate import aggregate

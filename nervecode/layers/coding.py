@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, Reducer, SoftAssignment
-from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.coders.learned import LearnedCoder
 
 
 class _Traced(nn.Module):

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from nervecode import __version__
 from nervecode.errors import InputError, NotReadyError, did_you_mean, need_extra
 from nervecode.files import replacing
-from nervecode.layers.batch_parts import given_mask
+from nervecode.layers.batch.parts import given_mask
 from nervecode.layers.graph import CodesGraph, Graph, layer_inputs
 from nervecode.layers.program import refused_example, to_onnx, trace, try_out
 from nervecode.layers.watched import Watched

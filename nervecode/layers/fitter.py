@@ -14,16 +14,16 @@ from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
 from nervecode.errors import InputError, NotReadyError
-from nervecode.layers.answer_fit import AnswerFit
-from nervecode.layers.batch_fit import BatchFit, Vectors, naming
+from nervecode.layers.batch.inputs import device_of
+from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.coder import Coder, UnseenCoder
-from nervecode.layers.condition import Condition
-from nervecode.layers.fitted_coder import FittedCoder
-from nervecode.layers.head_fit import HeadFit
-from nervecode.layers.inputs import device_of
-from nervecode.layers.layer_fit import LayerFit
+from nervecode.layers.coders.fitted import FittedCoder
+from nervecode.layers.fit.answer_fit import AnswerFit
+from nervecode.layers.fit.batch_fit import BatchFit, Vectors, naming
+from nervecode.layers.fit.head_fit import HeadFit
+from nervecode.layers.fit.layer_fit import LayerFit
+from nervecode.layers.guard.condition import Condition
 from nervecode.layers.names import module_name
-from nervecode.layers.sketch import InputSketch
 from nervecode.layers.watched import Watched, eager
 from nervecode.scoring.readings import LABEL
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.errors import InputError
-from nervecode.layers.answer import answer_of, predicted_classes
-from nervecode.layers.batch_parts import mask_argument
+from nervecode.layers.batch.answer import answer_of, predicted_classes
+from nervecode.layers.batch.inputs import device_of
+from nervecode.layers.batch.parts import mask_argument
 from nervecode.layers.coder import Coder, Reduced
-from nervecode.layers.fitted_coder import price_together
-from nervecode.layers.inputs import device_of
+from nervecode.layers.coders.fitted import price_together
 from nervecode.layers.names import numbered
 from nervecode.layers.reading import Read, Reading, coder_of
 from nervecode.layers.watched import Watched, projected

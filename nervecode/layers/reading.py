@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.errors import NervecodeError
-from nervecode.layers.call import agreed_size
-from nervecode.layers.call_batch import CallBatch
+from nervecode.layers.batch.arguments import agreed_size
+from nervecode.layers.batch.call_batch import CallBatch
 from nervecode.layers.coder import Coder
-from nervecode.layers.fitted_coder import price_together
+from nervecode.layers.coders.fitted import price_together
 from nervecode.layers.names import key_of, numbered
 from nervecode.layers.taps import activation_of
 

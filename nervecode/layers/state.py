@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.errors import InputError
-from nervecode.layers.architecture import Architecture
+from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.coder import Coder
-from nervecode.layers.coder_spec import coder_from_spec
-from nervecode.layers.condition import Condition
+from nervecode.layers.coders.spec import coder_from_spec
+from nervecode.layers.guard.architecture import Architecture
+from nervecode.layers.guard.condition import Condition
 from nervecode.layers.names import bare_names, key_of, layer_name, renamed
-from nervecode.layers.sketch import InputSketch
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 MARK = "nervecode.#"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import absent, replacing
 from nervecode.layers.coder import Coder
-from nervecode.layers.coder_spec import coder_from_spec
-from nervecode.layers.condition import CHANGED
+from nervecode.layers.coders.spec import coder_from_spec
+from nervecode.layers.guard.condition import CHANGED
 from nervecode.layers.layout import output_layout
 from nervecode.layers.names import bare_names, key_of, module_name
 from nervecode.layers.state import (

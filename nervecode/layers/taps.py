@@ -21,7 +21,13 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from nervecode.errors import InputError, NotReadyError
-from nervecode.layers.stands import EagerStand, Stand, Way, as_it_is, compiled_from
+from nervecode.layers.patches import (
+    CompiledCallPatch,
+    EagerSwitch,
+    ForwardPatch,
+    compiled_original,
+    uncompiled_forward,
+)
 
 
 class Visitor(Protocol):
@@ -54,10 +60,10 @@ class TapSet:
         self._channel = _Channel(unwatched)
         self._model = model
         self._fused = fused_parts(model)
-        self._handles: dict[str, RemovableHandle | Stand | None] = {}
-        self._entries: list[RemovableHandle | Stand] = []
+        self._handles: dict[str, RemovableHandle | ForwardPatch | None] = {}
+        self._entries: list[RemovableHandle | ForwardPatch] = []
         self._tapped: set[nn.Module] = set()
-        self._uncompiled: list[Stand | EagerStand] = []
+        self._patches: list[ForwardPatch | CompiledCallPatch] = []
         self._looked = False  # for what was compiled
         if not isinstance(model, torch.jit.ScriptModule):
             self._entries = [self._enter("", model), self._leave(model)]
@@ -65,10 +71,10 @@ class TapSet:
     def uncompiles(self) -> bool:
         """Whether something that was compiled, also since, runs as it is while somebody watches."""
         forward, called = vars(self._model).get("forward"), self._model._compiled_call_impl
-        anew = called is not None and not isinstance(called, EagerStand)
-        if anew or not self._looked or compiled_from(forward) is not None:
+        anew = called is not None and not isinstance(called, CompiledCallPatch)
+        if anew or not self._looked or compiled_original(forward) is not None:
             self.uncompile()
-        return bool(self._uncompiled)
+        return bool(self._patches)
 
     def uncompile(self) -> None:
         """Let what `torch.compile` made run as it is while somebody watches a part of it.
@@ -77,16 +83,19 @@ class TapSet:
         tap is heard. A part that is watched from outside alone stays compiled.
         """
         self._looked = True
-        done = {stand.module for stand in self._uncompiled if stand.is_in_place()}
+        done = {patch.module for patch in self._patches if patch.is_in_place()}
         for module in [module for module in self._model.modules() if module not in done]:
             forward = vars(module).get("forward")
-            if as_it_is(forward) is not forward and self._hears_within(module):
-                self._uncompiled.append(Stand(module, way=Way(self._channel.is_watched)))
+            if uncompiled_forward(forward) is not forward and self._hears_within(module):
+                self._patches.append(ForwardPatch(module, switch=self._switch()))
             if module._compiled_call_impl is None:
                 continue
             own = module is self._model or module in self._tapped  # whose hooks are compiled too
             if own or self._hears_within(module):
-                self._uncompiled.append(EagerStand(module, Way(self._channel.is_watched)))
+                self._patches.append(CompiledCallPatch(module, self._switch()))
+
+    def _switch(self) -> EagerSwitch:
+        return EagerSwitch(self._channel.is_watched)
 
     def _hears_within(self, module: nn.Module) -> bool:
         return any(part in self._tapped for part in module.modules() if part is not module)
@@ -96,16 +105,16 @@ class TapSet:
         self._tapped.update(parts.values())
         self._entries += [self._enter(name, part) for name, part in parts.items()]
 
-    def _enter(self, name: str, module: nn.Module) -> RemovableHandle | Stand:
+    def _enter(self, name: str, module: nn.Module) -> RemovableHandle | ForwardPatch:
         entry = _Entry(name, self._channel)
         if module in self._fused:
-            return Stand(module, before=entry)
+            return ForwardPatch(module, before=entry)
         return module.register_forward_pre_hook(entry, with_kwargs=True)
 
-    def _leave(self, model: nn.Module) -> RemovableHandle | Stand:
+    def _leave(self, model: nn.Module) -> RemovableHandle | ForwardPatch:
         leaving = _Exit("", self._channel)
         if model in self._fused:
-            return Stand(model, last=leaving)
+            return ForwardPatch(model, last=leaving)
         return model.register_forward_hook(leaving, always_call=True)
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
@@ -120,14 +129,14 @@ class TapSet:
             self._tapped.add(module)
             tap = _Tap(name, self._channel)
             if module in self._fused:
-                self._handles[name] = Stand(module, after=tap)
+                self._handles[name] = ForwardPatch(module, after=tap)
             else:
                 self._handles[name] = module.register_forward_hook(tap, with_kwargs=True)
         self.uncompile()
 
     def remove(self) -> None:
         """Take every tap of this set off its module."""
-        for handle in (*self._handles.values(), *self._entries, *self._uncompiled):
+        for handle in (*self._handles.values(), *self._entries, *self._patches):
             if handle is not None:
                 handle.remove()
 
@@ -147,10 +156,10 @@ class TapSet:
             _WATCHING.reset(token)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without stands that a copy of the model does not have: PyTorch compiles its own anew."""
-        stands = [one for one in self._uncompiled if isinstance(one, Stand)]
-        kept = [one for one in stands if not hasattr(one.module, "dynamo_ctx")]
-        return vars(self) | {"_uncompiled": kept, "_looked": False}
+        """Without patches that a copy of the model does not have: PyTorch compiles its own anew."""
+        patches = [one for one in self._patches if isinstance(one, ForwardPatch)]
+        kept = [one for one in patches if not hasattr(one.module, "dynamo_ctx")]
+        return vars(self) | {"_patches": kept, "_looked": False}
 
     def __del__(self) -> None:
         self.remove()

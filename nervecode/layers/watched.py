@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from nervecode.core import BatchShape, Call, CodingTrace
 from nervecode.core.call import UNKNOWN_CALL
 from nervecode.errors import InputError, did_you_mean
-from nervecode.layers.answer import Path, predicted_classes
-from nervecode.layers.batch_parts import given_mask
+from nervecode.layers.batch.answer import Path, predicted_classes
+from nervecode.layers.batch.arguments import Arguments, masked_parts
+from nervecode.layers.batch.inputs import device_of
+from nervecode.layers.batch.parts import given_mask
+from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.bypass import Bypass
-from nervecode.layers.call import Arguments, masked_parts
 from nervecode.layers.coder import Coder, Reduced
-from nervecode.layers.condition import Condition
-from nervecode.layers.inputs import device_of
-from nervecode.layers.last import LastTraces, Traces
+from nervecode.layers.guard.condition import Condition
+from nervecode.layers.last_traces import LastTraces, Traces
 from nervecode.layers.names import key_of, module_name
 from nervecode.layers.reading import Read, Reading, coder_of
 from nervecode.layers.remarks import Remarks
-from nervecode.layers.sketch import InputSketch
 from nervecode.layers.state import with_prefix, without_prefix
 from nervecode.layers.taps import TapSet
 from nervecode.scoring.layer_calibration import LayerCalibration
@@ -228,7 +228,7 @@ def _complaint(watched: Watched, condition: Condition) -> str:
     if not torch.compiler.is_compiling():
         if watched._last.ran_unwatched:
             watched._last.ran_unwatched = False
-            condition.see_call()
+            condition.note_call()
         for name, remark in condition.changes():
             watched._remarks.tell(remark, about=f"{name} of {condition.number}")
     return condition.complaint(watched.model) or _trained_on(watched)

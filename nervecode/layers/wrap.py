@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, SoftAssignment
 from nervecode.errors import NotReadyError
-from nervecode.layers import fitting, storage
+from nervecode.layers import storage
 from nervecode.layers.aggregating import asked, given, surprise_of
-from nervecode.layers.batch_parts import given_mask, mask_argument
-from nervecode.layers.calibrating import calibrate, calibrate_on
-from nervecode.layers.calibration_readings import Readings, Weights
-from nervecode.layers.condition import CHANGED
-from nervecode.layers.fresh import fresh_coders
-from nervecode.layers.learned_coder import own_random_numbers
+from nervecode.layers.batch.parts import given_mask, mask_argument
+from nervecode.layers.coders.fresh import fresh_coders
+from nervecode.layers.guard.condition import CHANGED
+from nervecode.layers.guard.restored import own_random_numbers
+from nervecode.layers.passes import fitting
+from nervecode.layers.passes.calibrating import calibrate, calibrate_on
+from nervecode.layers.passes.calibration_readings import Readings, Weights
 from nervecode.layers.select import Selector, need_module
 from nervecode.layers.watched import Watched, watched_call
 from nervecode.scoring.over_layers import stack_layers
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from nervecode.layers.export import ExportOptions
-    from nervecode.layers.fitting import FitPassOptions
-    from nervecode.layers.passes import PassOptions
+    from nervecode.layers.passes.fitting import FitPassOptions
+    from nervecode.layers.passes.one_pass import PassOptions
 
 
 def wrap(
@@ -91,7 +92,7 @@ class WrappedModel(Watched):
 
         Batches are (x, labels), a mapping of the model's arguments with the key `labels` or
         `label`, (mapping, labels), or x or a mapping alone for codes without classes. Options and
-        errors are those of `nervecode.layers.fitting.fit`.
+        errors are those of `nervecode.layers.passes.fitting.fit`.
         """
         fitting.fit(self, loader, **options)
         return self
@@ -108,7 +109,7 @@ class WrappedModel(Watched):
     ) -> WrappedModel:
         """Learn the ID distribution of the surprise from held-out ID data, in batches as in `fit`.
 
-        Options and errors are those of `nervecode.layers.calibrating.calibrate`.
+        Options and errors are those of `nervecode.layers.passes.calibrating.calibrate`.
         """
         calibrate(self, loader, method, by_class, weights, add, **options)
         return self

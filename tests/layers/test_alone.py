@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 import nervecode
 from nervecode.layers import WrappedModel
-from nervecode.layers.kept_calls import KeptCalls
-from nervecode.layers.own_call import OwnCall
-from nervecode.layers.padded_ends import padded_ends
+from nervecode.layers.batch.model_call import ModelCall
+from nervecode.layers.batch.padded_ends import padded_ends
+from nervecode.layers.checks.recorded_calls import CallRecorder
 from nervecode.layers.watched import traced
 
 SIZE, LONGEST = 6, 24
@@ -303,15 +303,15 @@ def test_what_is_not_what_the_model_was_given_is_no_input(shared: bool) -> None:
 
 def test_what_is_shared_is_no_shape_of_an_input() -> None:
     """Whether a batch has as many inputs as the shared tensor has rows, or not."""
-    memory, kept, wrapped = torch.randn(32, 12), KeptCalls(), nervecode.wrap(Among().eval())
+    memory, kept, wrapped = torch.randn(32, 12), CallRecorder(), nervecode.wrap(Among().eval())
     for size in (32, 32, 20):
-        call, x = OwnCall(), torch.rand(size, SIZE)
+        call, x = ModelCall(), torch.rand(size, SIZE)
         with call.watching(wrapped.model):
             output, traces = traced(wrapped, lambda x=x: wrapped.model(x, memory), None)
         kept.see(call, None, output, traces)
     assert kept.shapes == {((1, SIZE),)}
     assert len(kept.singles) == 1 and kept.singles[0].given[1] is memory
-    assert kept.batch is not None and kept.batch.of([0, 0]).given[1] is memory
+    assert kept.batch is not None and kept.batch.select([0, 0]).given[1] is memory
 
 
 def real(batch: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import nervecode
 from nervecode.errors import InputError
 from nervecode.layers import CodeFitter, WrappedModel
-from nervecode.layers.answer import answer_of, predicted_classes
+from nervecode.layers.batch.answer import answer_of, predicted_classes
 from nervecode.layers.graph import Graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:calibrate: ")
@@ -31,7 +31,7 @@ class Two(NamedTuple):
 
 
 @dataclass
-class Said:
+class CallResult:
     features: Tensor
     scores: Tensor
 
@@ -60,7 +60,7 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "features before": lambda net, z, aux, logits: (z, logits),
     "features behind": lambda net, z, aux, logits: (logits, z),
     "named tuple": lambda net, z, aux, logits: Two(z, logits),
-    "dataclass": lambda net, z, aux, logits: Said(z, logits),
+    "dataclass": lambda net, z, aux, logits: CallResult(z, logits),
     "mapping": lambda net, z, aux, logits: {"z": z, "y": logits},
     "within": lambda net, z, aux, logits: {"all": [z, {"y": logits}], "loss": z.sum()},
     "auxiliary head before": lambda net, z, aux, logits: (-aux, logits),

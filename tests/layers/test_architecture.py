@@ -18,7 +18,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 import nervecode
 from nervecode.errors import ArtifactError, InputError
 from nervecode.layers import WrappedModel
-from nervecode.layers.architecture import Architecture
+from nervecode.layers.guard.architecture import Architecture
 from nervecode.layers.storage import FORMAT, metadata, read_tensors
 from tests.layers.zoo import ZOO
 

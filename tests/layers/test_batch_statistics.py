@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import nervecode
 from nervecode.layers import WrappedModel
-from nervecode.layers.batch_statistics import remark_on_statistics
+from nervecode.layers.checks.batch_statistics import remark_on_statistics
 
 WORDS = "keeps no running statistics and normalises by those of each batch"
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from nervecode.errors import InputError, NotReadyError
-from nervecode.layers.batches import read_batches
+from nervecode.layers.batch.batches import read_batches
 
 X = torch.arange(24.0).reshape(6, 4)
 Y = torch.arange(6) % 3

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from nervecode.core import BatchShape
-from nervecode.layers.call import Arguments, agreed_size, masked_parts
+from nervecode.layers.batch.arguments import Arguments, agreed_size, masked_parts
 
 X = torch.zeros(4, 3)
 IMAGES = [torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)]

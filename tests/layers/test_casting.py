@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import nervecode
-from nervecode.layers.batches import read_batches
-from nervecode.layers.inputs import floating_dtypes
+from nervecode.layers.batch.batches import read_batches
+from nervecode.layers.batch.inputs import floating_dtypes
 
 Y = torch.arange(240) % 3
 

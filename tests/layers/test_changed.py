@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import nervecode
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import WrappedModel
-from nervecode.layers.weights import weights_digest
+from nervecode.layers.guard.weights import weights_digest
 from nervecode.scoring import AggregatedSurprise
 
 OTHER_WEIGHTS = "the model has other weights than its codes were made for"
@@ -292,14 +292,14 @@ def test_no_thread_is_answered_before_changed_weights_are_hashed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wrapped = ready(network())
-    begun, go_on, digest = Event(), Event(), nervecode.layers.condition.weights_digest
+    begun, go_on, digest = Event(), Event(), nervecode.layers.guard.condition.weights_digest
 
     def slow(model: nn.Module) -> str:
         begun.set()
         assert go_on.wait(30)
         return digest(model)
 
-    monkeypatch.setattr(nervecode.layers.condition, "weights_digest", slow)
+    monkeypatch.setattr(nervecode.layers.guard.condition, "weights_digest", slow)
     with torch.no_grad():
         wrapped.model[2].weight.mul_(5)
     answers: list[AggregatedSurprise] = []
@@ -344,16 +344,16 @@ def test_weights_that_change_while_they_are_hashed_are_hashed_again(
 ) -> None:
     model = network()
     wrapped = ready(model)
-    digest = nervecode.layers.condition.weights_digest
+    digest = nervecode.layers.guard.condition.weights_digest
 
     def overtaken(model: nn.Module) -> str:
         hashed = digest(model)
-        monkeypatch.setattr(nervecode.layers.condition, "weights_digest", digest)
+        monkeypatch.setattr(nervecode.layers.guard.condition, "weights_digest", digest)
         with torch.no_grad():
             model[2].weight.mul_(5)
         return hashed
 
-    monkeypatch.setattr(nervecode.layers.condition, "weights_digest", overtaken)
+    monkeypatch.setattr(nervecode.layers.guard.condition, "weights_digest", overtaken)
     with torch.no_grad():
         model[2].weight.mul_(1)
     wrapped.score(X)  # of weights that were hashed before they changed
@@ -416,9 +416,9 @@ def test_changes_that_count_no_version_are_noticed(kind: str) -> None:
 def hashes(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The models that are hashed from now on."""
     hashed: list[nn.Module] = []
-    digest = nervecode.layers.condition.weights_digest
+    digest = nervecode.layers.guard.condition.weights_digest
     monkeypatch.setattr(
-        nervecode.layers.condition, "weights_digest", lambda m: hashed.append(m) or digest(m)
+        nervecode.layers.guard.condition, "weights_digest", lambda m: hashed.append(m) or digest(m)
     )
     return hashed
 
@@ -552,7 +552,7 @@ def test_weights_that_cannot_be_read_are_other_ones(monkeypatch: pytest.MonkeyPa
     def fail(model: nn.Module) -> str:
         raise NotImplementedError
 
-    monkeypatch.setattr(nervecode.layers.condition, "weights_digest", fail)
+    monkeypatch.setattr(nervecode.layers.guard.condition, "weights_digest", fail)
     fused("SGD")(model)
     output, surprise = wrapped.score(X)
     assert torch.equal(output, model(X))

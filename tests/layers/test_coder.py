@@ -8,7 +8,7 @@ from scipy.special import softmax
 from nervecode.core import ClassMoments, GaussianCode, Reducer, SoftAssignment
 from nervecode.errors import InputError
 from nervecode.layers import FittedCoder, LearnedCoder
-from nervecode.layers.coder_spec import coder_from_spec
+from nervecode.layers.coders.spec import coder_from_spec
 
 
 def test_learned_coder_by_hand() -> None:

@@ -12,7 +12,7 @@ from nervecode.lab.data.samples import Samples
 from nervecode.lab.models.build import build_model
 from nervecode.lab.schema import ModelConfig
 from nervecode.layers import CodingLinear, WrappedModel
-from nervecode.layers.head_fit import HeadFit
+from nervecode.layers.fit.head_fit import HeadFit
 from tests.layers.zoo import hooks
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nervecode
-from nervecode.layers.mode import Heed, heed_of
+from nervecode.layers.guard.mode import ModeUse, mode_use
 
 
 def drop(module: nn.Module, x: Tensor) -> Tensor:
@@ -238,14 +238,14 @@ HEEDING: list[Callable[[], nn.Module]] = [
 ]
 
 
-def heed(model: nn.Module) -> Heed:
-    return max(map(heed_of, model.modules()))
+def heed(model: nn.Module) -> ModeUse:
+    return max(map(mode_use, model.modules()))
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
 @pytest.mark.parametrize("make", HEEDING)
 def test_a_mode_that_is_read_indirectly_is_noticed(make: Callable[[], nn.Module]) -> None:
-    assert heed(make()) is Heed.YES
+    assert heed(make()) is ModeUse.YES
 
 
 class Switching(Block):
@@ -298,12 +298,12 @@ ONCE = "whether {} does the same in both cannot be told"
 
 def test_what_a_function_imports_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "outer", outer)
-    assert heed(Imported()) is Heed.YES
+    assert heed(Imported()) is ModeUse.YES
 
 
 @pytest.mark.parametrize("kind", [Switching, SwitchedOnce, ByGetter, FromC])
 def test_what_cannot_be_told_is_said_in_training_mode(kind: type[nn.Module]) -> None:
-    assert heed(kind()) is Heed.UNKNOWN
+    assert heed(kind()) is ModeUse.UNKNOWN
     wrapped = calibrated(kind())
     assert wrapped.score(X)[1].valid.all()
     wrapped.train()
@@ -328,7 +328,7 @@ def test_more_code_than_is_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
         def forward(self, x: Tensor) -> Tensor:
             return plain(plain(x))
 
-    assert heed(Large()) is Heed.UNKNOWN
+    assert heed(Large()) is ModeUse.UNKNOWN
 
 
 def test_an_attribute_that_fails_when_it_is_looked_at_is_unknown() -> None:
@@ -338,7 +338,7 @@ def test_an_attribute_that_fails_when_it_is_looked_at_is_unknown() -> None:
 
         __call__ = deserialize
 
-    assert heed(Attribute(Failing())) is Heed.UNKNOWN
+    assert heed(Attribute(Failing())) is ModeUse.UNKNOWN
 
 
 class Lazy(dict[str, Any]):
@@ -358,7 +358,7 @@ def test_tables_are_not_made_to_load_what_they_name() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return LAZY["drop"](self, self.linear(x))
 
-    assert heed(FromLazy()) is Heed.YES
+    assert heed(FromLazy()) is ModeUse.YES
 
 
 # What does not heed the mode is scored in any
@@ -409,4 +409,4 @@ INDIFFERENT: list[Callable[[], nn.Module]] = [
 @pytest.mark.filterwarnings("ignore:.*deprecated")
 @pytest.mark.parametrize("make", INDIFFERENT)
 def test_what_does_not_ask_is_indifferent(make: Callable[[], nn.Module]) -> None:
-    assert heed(make()) is Heed.NO
+    assert heed(make()) is ModeUse.NO

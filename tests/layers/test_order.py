@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import nervecode
 from nervecode.errors import NotReadyError
-from nervecode.layers.arguments import picked, shapes, shapes_of_one
-from nervecode.layers.beside import Beside
+from nervecode.layers.batch.picking import picked, shapes, shapes_of_one
+from nervecode.layers.checks.batch_checks import BatchFindings
 
 WORDS, LONGEST = 30, 9
 
@@ -253,7 +253,9 @@ def test_generators_and_what_is_within_containers_are_as_without_the_check(
         return model.held()
 
     checked = held(Drawn().eval())
-    monkeypatch.setattr("nervecode.layers.calibrating.beside", lambda *_: Beside())
+    monkeypatch.setattr(
+        "nervecode.layers.passes.calibrating.check_batches", lambda *_: BatchFindings()
+    )
     assert checked == held(Drawn().eval())
 
 

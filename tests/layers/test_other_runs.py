@@ -348,9 +348,9 @@ def test_statistics_of_a_call_in_training_are_other_weights(
 def hashes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The models that are hashed from now on."""
     hashed: list[Any] = []
-    digest = nervecode.layers.condition.weights_digest
+    digest = nervecode.layers.guard.condition.weights_digest
     monkeypatch.setattr(
-        nervecode.layers.condition, "weights_digest", lambda m: hashed.append(m) or digest(m)
+        nervecode.layers.guard.condition, "weights_digest", lambda m: hashed.append(m) or digest(m)
     )
     return hashed
 

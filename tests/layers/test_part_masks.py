@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import nervecode
-from nervecode.layers.call import masked_parts
+from nervecode.layers.batch.arguments import masked_parts
 
 WORDS, WIDTH, LENGTH = 30, 16, 8
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import nervecode
-from nervecode.layers import progress as module
-from nervecode.layers.progress import shown
+from nervecode.layers.passes import progress as module
+from nervecode.layers.passes.progress import shown
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from nervecode.layers import sketch
-from nervecode.layers.sketch import InputSketch, _mixed, input_hashes
+from nervecode.layers.batch import sketch
+from nervecode.layers.batch.sketch import InputSketch, _mixed, input_hashes
 
 
 def rows(*shape: int, seed: int = 0) -> torch.Tensor:

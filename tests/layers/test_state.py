@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 import nervecode
 from nervecode.errors import InputError
 from nervecode.layers import FittedCoder, LearnedCoder, WrappedModel
-from nervecode.layers.architecture import Architecture
+from nervecode.layers.guard.architecture import Architecture
 from tests.layers.zoo import mlp
 
 pytestmark = pytest.mark.filterwarnings("ignore:calibrate")

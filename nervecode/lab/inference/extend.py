@@ -32,8 +32,8 @@ from nervecode.lab.stages.checkpoint import (
 )
 from nervecode.lab.stages.columns import read_columns, write_columns
 from nervecode.lab.stages.signature import Signature
-from nervecode.layers.calibrating import overlap
-from nervecode.layers.sketch import InputSketch
+from nervecode.layers.batch.sketch import InputSketch
+from nervecode.layers.passes.calibrating import overlap
 from nervecode.scoring.growth import Change, changes, remarks_on_addition, with_more
 
 

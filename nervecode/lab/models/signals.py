@@ -13,7 +13,7 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import Config, SignalConfig
 from nervecode.layers import WrappedModel
-from nervecode.layers.fresh import fresh_coders
+from nervecode.layers.coders.fresh import fresh_coders
 from nervecode.scoring.readings import readings
 
 

@@ -20,7 +20,7 @@ from nervecode.lab.stages.checkpoint import load_checkpoint, write_calibration
 from nervecode.lab.stages.same_data import refuse_other_training
 from nervecode.lab.stages.trial import Trial
 from nervecode.layers import WrappedModel
-from nervecode.layers.batch_statistics import remark_on_statistics
+from nervecode.layers.checks.batch_statistics import remark_on_statistics
 from nervecode.layers.fitter import CodeFitter
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nervecode.core import Codebook, CodingTrace
 from nervecode.layers import WrappedModel
-from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.coders.learned import LearnedCoder
 from nervecode.layers.reading import coder_of
 
 DRAWN = 256  # inputs that dead codes are put on

@@ -14,7 +14,7 @@ from nervecode.lab.machine.progress import Progress
 from nervecode.lab.schema import SignalConfig
 from nervecode.lab.trainer.build import build_trainer
 from nervecode.lab.trainer.revive import revive
-from nervecode.layers.learned_coder import LearnedCoder
+from nervecode.layers.coders.learned import LearnedCoder
 
 
 def watched() -> tuple[WrappedModel, dict[str, LearnedCoder], Tensor]:

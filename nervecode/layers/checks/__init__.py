@@ -1,0 +1,1 @@
+"""Whether what is read of an input depends on the others of its batch."""

@@ -1,0 +1,1 @@
+"""The coders of both recipes: fitted, learned, and that of the label."""

@@ -1,0 +1,1 @@
+"""`fit` and `calibrate`: one pass over a loader each."""
