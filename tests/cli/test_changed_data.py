@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nervecode.lab.data.offered import as_dataset
+from nervecode.lab.data.entry_points import as_dataset
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.run.adopt import adopt

@@ -17,7 +17,7 @@ import torch
 from nervecode.errors import InputError
 from nervecode.lab.config.packages import changes, packages
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.offered import as_dataset
+from nervecode.lab.data.entry_points import as_dataset
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.registry import Registry

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nervecode.errors import InputError
-from nervecode.lab.data.cells import MISSING_WORDS
-from nervecode.lab.data.table_files import blocks, column_names
+from nervecode.lab.data.by_path.cells import MISSING_WORDS
+from nervecode.lab.data.by_path.table_files import blocks, column_names
 
 SEPARATORS = ",;\t|"
 # Letters that matter to a parser, among a few others; no blanks on either side.

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from nervecode.errors import InputError
+from nervecode.lab.data.by_path.series_files import read_ts
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.samples import Samples
-from nervecode.lab.data.series_files import read_ts
 from nervecode.lab.data.wheels import WHEELS
 
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from nervecode.errors import InputError
 from nervecode.files import sha256
+from nervecode.lab.data.cache import kept
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.kept import kept
 from nervecode.lab.data.locate import locate, require
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.machine.progress import reading

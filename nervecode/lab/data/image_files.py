@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.lab.data.cache import kept
 from nervecode.lab.data.images import IMAGE_SUFFIXES, RULE, UNREADABLE, decode, unreadable
-from nervecode.lab.data.kept import kept
 from nervecode.lab.data.samples import Samples, chosen
 from nervecode.lab.machine.progress import reading
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from nervecode.errors import InputError
+from nervecode.lab.data.by_path.encoder import TableEncoder
+from nervecode.lab.data.by_path.image_lists import read_list
+from nervecode.lab.data.by_path.picture_parts import load_parts
+from nervecode.lab.data.by_path.sets import is_own, load_own, outside_inputs
 from nervecode.lab.data.dataset import Dataset, ImageDataset
-from nervecode.lab.data.encoder import TableEncoder
-from nervecode.lab.data.image_lists import read_list
 from nervecode.lab.data.images import SIDE, fit_images
-from nervecode.lab.data.own import is_own, load_own, outside_inputs
-from nervecode.lab.data.picture_parts import load_parts
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS
 from nervecode.lab.data.samples import Samples, Shape, chosen
 from nervecode.lab.data.seen import Seen

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.lab.data.by_path.encoded import Category
+from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.encoded import Category
-from nervecode.lab.data.encoder import TableEncoder
 from nervecode.lab.data.load import load_id, load_outside, number
 from nervecode.lab.data.locate import require
 from nervecode.lab.data.names import set_names

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.array_files import PIXELS, first_block, mapped_array
+from nervecode.lab.data.by_path.array_files import PIXELS, first_block, mapped_array
+from nervecode.lab.data.by_path.rounding import merged_columns
 from nervecode.lab.data.images import doubts
-from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.samples import EVAL_BATCH, Shape
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.inference.source import SKIPS, Inputs, Source

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from nervecode.errors import InputError, NervecodeError, first_line, need_extra
 from nervecode.files import absent, sha256
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.images import RULE
 from nervecode.lab.inference.images import ImageInputs
 from nervecode.lab.inference.scored import Scored

@@ -9,16 +9,16 @@ import torch
 
 from nervecode.errors import InputError, did_you_mean, nearest
 from nervecode.files import names_beside
-from nervecode.lab.data.array_files import inputs_array
-from nervecode.lab.data.bad_rows import BadRows
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.by_path.array_files import inputs_array
+from nervecode.lab.data.by_path.bad_rows import BadRows
+from nervecode.lab.data.by_path.encoder import TableEncoder
+from nervecode.lab.data.by_path.series_files import read_new_ts
+from nervecode.lab.data.by_path.sets import is_own
+from nervecode.lab.data.by_path.table_files import TABLE_SUFFIXES
 from nervecode.lab.data.load import load_outside
-from nervecode.lab.data.own import is_own
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
 from nervecode.lab.data.seen import UNENCODED, Seen
-from nervecode.lab.data.series_files import read_new_ts
-from nervecode.lab.data.table_files import TABLE_SUFFIXES
 from nervecode.lab.inference.arrays import ArrayInputs, MappedInputs
 from nervecode.lab.inference.graph import SUFFIX, GraphScorer
 from nervecode.lab.inference.images import ImageInputs

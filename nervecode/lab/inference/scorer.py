@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nervecode.errors import InputError
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.inference.scored import Scored
 from nervecode.lab.inference.source import Inputs, Source, readable

@@ -8,11 +8,11 @@ from tempfile import TemporaryFile
 import numpy as np
 
 from nervecode.errors import InputError
-from nervecode.lab.data.bad_rows import BadRows
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.by_path.bad_rows import BadRows
+from nervecode.lab.data.by_path.encoder import TableEncoder
+from nervecode.lab.data.by_path.table_files import typed_blocks
 from nervecode.lab.data.samples import Shape
 from nervecode.lab.data.seen import Seen
-from nervecode.lab.data.table_files import typed_blocks
 from nervecode.lab.inference.arrays import MappedInputs
 from nervecode.lab.inference.source import SKIPS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nervecode.files import read_json, write_json
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.ranks.job import current
 from nervecode.lab.run.directory import RunDir
 

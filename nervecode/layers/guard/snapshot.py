@@ -100,7 +100,7 @@ class ModelSnapshot:
         return True
 
     def note_call(self) -> None:
-        """Note an unwatched call, or one in training: `F.batch_norm` writes and counts no version."""
+        """Note a call in training, or an unwatched one: `F.batch_norm` counts no version."""
         self.stale = self.stale or self._keeps_statistics
 
     def note_step(self, optimizer: Optimizer) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from nervecode.errors import InputError
-from nervecode.lab.data import array_files, memory
+from nervecode.lab.data.by_path import array_files, memory
+from nervecode.lab.data.by_path.rounding import merged_columns
 from nervecode.lab.data.names import set_name
-from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.inference.open import open_inputs

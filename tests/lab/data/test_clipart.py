@@ -77,9 +77,9 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(
     def full(path: Path, arrays: object) -> None:
         raise NervecodeError(f"{path}: cannot be written (Read-only file system)")
 
-    monkeypatch.setattr("nervecode.lab.data.kept.write_npz", full)
+    monkeypatch.setattr("nervecode.lab.data.cache.write_npz", full)
     assert len(openclipart().train.load(8)) == 10 * len(KINDS)
-    monkeypatch.setattr("nervecode.lab.data.kept.data_root", lambda: None)
+    monkeypatch.setattr("nervecode.lab.data.cache.data_root", lambda: None)
     assert len(openclipart().train.load(8)) == 10 * len(KINDS)
 
 

@@ -13,10 +13,10 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.lab.config.yaml import as_yaml, parse_value
-from nervecode.lab.data import table_files
-from nervecode.lab.data.columns import Column, spelling
-from nervecode.lab.data.encoded import Category
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.by_path import table_files
+from nervecode.lab.data.by_path.columns import Column, spelling
+from nervecode.lab.data.by_path.encoded import Category
+from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.schema import DataConfig

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from nervecode.errors import InputError
-from nervecode.lab.data import csv_files
-from nervecode.lab.data.table_files import blocks, column_names
+from nervecode.lab.data.by_path import csv_files
+from nervecode.lab.data.by_path.table_files import blocks, column_names
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
-from nervecode.lab.data.image_lists import read_list
+from nervecode.lab.data.by_path.image_lists import read_list
 from nervecode.lab.data.load import load_id
 from nervecode.lab.data.splits import build_splits
 from nervecode.lab.schema import DataConfig

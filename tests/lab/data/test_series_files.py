@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nervecode.errors import InputError
-from nervecode.lab.data import series_files
-from nervecode.lab.data.series_files import read_ts
+from nervecode.lab.data.by_path import series_files
+from nervecode.lab.data.by_path.series_files import read_ts
 from nervecode.lab.data.splits import Splits, build_splits
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.schema import DataConfig

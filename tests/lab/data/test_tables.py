@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.data import memory, table_files
-from nervecode.lab.data.encoder import TableEncoder
+from nervecode.lab.data.by_path import memory, table_files
+from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.seen import Seen
 from nervecode.lab.data.splits import Splits, build_splits

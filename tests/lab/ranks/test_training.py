@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nervecode.errors import InputError, NervecodeError
-from nervecode.lab.data.offered import as_dataset
+from nervecode.lab.data.entry_points import as_dataset
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.splits import Splits, build_splits

@@ -11,10 +11,10 @@ import numpy as np
 
 from nervecode.errors import InputError, need_extra
 from nervecode.files import absent
-from nervecode.lab.data.bad_rows import BadRows
-from nervecode.lab.data.cells import as_categories, checked_numbers
-from nervecode.lab.data.csv_files import csv_blocks, csv_layout
-from nervecode.lab.data.parquet_files import parquet_blocks, parquet_names
+from nervecode.lab.data.by_path.bad_rows import BadRows
+from nervecode.lab.data.by_path.cells import as_categories, checked_numbers
+from nervecode.lab.data.by_path.csv_files import csv_blocks, csv_layout
+from nervecode.lab.data.by_path.parquet_files import parquet_blocks, parquet_names
 
 if TYPE_CHECKING:
     from pandas import DataFrame

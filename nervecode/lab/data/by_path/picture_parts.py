@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nervecode.errors import InputError
+from nervecode.lab.data.by_path.image_lists import read_labelled
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.image_files import ImageFiles, image_names
-from nervecode.lab.data.image_lists import read_labelled
 from nervecode.lab.data.image_sets import class_folders, sub_folders
 from nervecode.lab.data.images import IMAGE_SUFFIXES, SIDE
 from nervecode.lab.data.partition import stream

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.columns import Column
+from nervecode.lab.data.by_path.categories import are_dates
+from nervecode.lab.data.by_path.columns import Column
+from nervecode.lab.data.by_path.memory import check_size
+from nervecode.lab.data.by_path.rows import READERS, Rows, read_inputs
+from nervecode.lab.data.by_path.table_files import typed_blocks
 from nervecode.lab.data.dataset import Dataset
-from nervecode.lab.data.memory import check_size
-from nervecode.lab.data.rows import READERS, Rows, read_inputs
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.data.seen import UNENCODED
-from nervecode.lab.data.table_files import typed_blocks
-from nervecode.lab.data.texts import are_dates
 from nervecode.lab.schema import DataConfig
 
 if TYPE_CHECKING:
-    from nervecode.lab.data.encoder import TableEncoder
+    from nervecode.lab.data.by_path.encoder import TableEncoder
     from nervecode.lab.data.seen import Seen
 
 MAX_CLASSES = 1000

@@ -16,12 +16,12 @@ import numpy as np
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import absent
-from nervecode.lab.data.bad_rows import BadRows
-from nervecode.lab.data.memory import MAX_BYTES
-from nervecode.lab.data.rounding import merged_columns
+from nervecode.lab.data.by_path.bad_rows import BadRows
+from nervecode.lab.data.by_path.memory import MAX_BYTES
+from nervecode.lab.data.by_path.rounding import merged_columns
+from nervecode.lab.data.by_path.series_header import Lines, SeriesHeader, as_listed, read_header
+from nervecode.lab.data.by_path.text_files import TextError, text_lines
 from nervecode.lab.data.seen import Seen
-from nervecode.lab.data.series_header import Lines, SeriesHeader, as_listed, read_header
-from nervecode.lab.data.text_files import TextError, text_lines
 
 SAMPLE = 10  # series that are looked at for what rounding takes
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nervecode.errors import InputError
-from nervecode.lab.data.bad_rows import BadRows
-from nervecode.lab.data.cells import without_missing_words
-from nervecode.lab.data.columns import check_columns
-from nervecode.lab.data.text_files import TextError, text_lines
+from nervecode.lab.data.by_path.bad_rows import BadRows
+from nervecode.lab.data.by_path.cells import without_missing_words
+from nervecode.lab.data.by_path.columns import check_columns
+from nervecode.lab.data.by_path.text_files import TextError, text_lines
 
 if TYPE_CHECKING:
     from pandas import DataFrame

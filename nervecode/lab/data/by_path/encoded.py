@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nervecode.errors import InputError
-from nervecode.lab.data.columns import spelled_alike
+from nervecode.lab.data.by_path.categories import what_to_do
+from nervecode.lab.data.by_path.columns import spelled_alike
 from nervecode.lab.data.seen import Seen
-from nervecode.lab.data.texts import what_to_do
 
 if TYPE_CHECKING:
     from pandas import Series

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nervecode.lab.data.bad_rows import BadRows
-from nervecode.lab.data.columns import MISSING_WORDS, spelling
+from nervecode.lab.data.by_path.bad_rows import BadRows
+from nervecode.lab.data.by_path.columns import MISSING_WORDS, spelling
 
 if TYPE_CHECKING:
     from pandas import Series

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.files import absent, check_archive
+from nervecode.lab.data.by_path.memory import check_size
+from nervecode.lab.data.by_path.rounding import merged_columns
 from nervecode.lab.data.images import doubts
-from nervecode.lab.data.memory import check_size
-from nervecode.lab.data.rounding import merged_columns
 from nervecode.lab.data.seen import Seen
 
 INPUTS = ("x", "inputs")  # names of the inputs, the first one first

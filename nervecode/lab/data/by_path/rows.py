@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.lab.data.array_files import as_inputs, column_array, inputs_array
-from nervecode.lab.data.columns import Column, check_columns
-from nervecode.lab.data.memory import check_size
+from nervecode.lab.data.by_path.array_files import as_inputs, column_array, inputs_array
+from nervecode.lab.data.by_path.columns import Column, check_columns
+from nervecode.lab.data.by_path.memory import check_size
+from nervecode.lab.data.by_path.series_files import read_ts
+from nervecode.lab.data.by_path.survey import Contents, survey
+from nervecode.lab.data.by_path.table_files import column_names, read_table
 from nervecode.lab.data.seen import Seen
-from nervecode.lab.data.series_files import read_ts
-from nervecode.lab.data.survey import Contents, survey
-from nervecode.lab.data.table_files import column_names, read_table
 from nervecode.lab.schema import DataConfig
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nervecode.errors import InputError
-from nervecode.lab.data.cells import as_numbers
-from nervecode.lab.data.table_files import blocks
+from nervecode.lab.data.by_path.cells import as_numbers
+from nervecode.lab.data.by_path.table_files import blocks
 
 # Numbers with a decimal comma, or with separators of thousands.
 OTHER_NUMBERS = r"[-+]?(\d+,\d+|\d{1,3}([,.'’]\d{3})+([.,]\d+)?)"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import ArtifactError, InputError
-from nervecode.lab.data.encoded import Category, Number
+from nervecode.lab.data.by_path.encoded import Category, Number
 from nervecode.lab.data.seen import Seen
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nervecode.errors import InputError
-from nervecode.lab.data.cells import without_missing_words
-from nervecode.lab.data.columns import check_columns
+from nervecode.lab.data.by_path.cells import without_missing_words
+from nervecode.lab.data.by_path.columns import check_columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame
