@@ -126,9 +126,19 @@ def _quantile(n: int, k: int, confidence: float) -> float:
 
 
 def _at_least(n: int, k: int, x: float) -> float:
-    """P(Bin(n, x) >= k), which is P(Beta(k, n + 1 - k) <= x): a sum of k or n + 1 - k terms."""
+    """P(Bin(n, x) >= k), which is P(Beta(k, n + 1 - k) <= x): a sum over j below k, or from k on.
+
+    By Bernstein's inequality all terms beyond `reach` from the mean n x, or from k, are below
+    e^-700 of the others, and are left out.
+    """
     below = k <= n + 1 - k
-    j = torch.arange(0 if below else k, k if below else n + 1, dtype=torch.float64)
+    reach = math.ceil(40 * math.sqrt(n * x * (1 - x)) + 2000)
+    mean = math.floor(n * x)
+    if below:
+        terms = range(max(0, min(mean, k) - reach), min(k, mean + reach))
+    else:
+        terms = range(max(k, mean - reach), min(n, max(mean, k) + reach) + 1)
+    j = torch.arange(terms.start, max(terms.start, terms.stop), dtype=torch.float64)
     choose = math.lgamma(n + 1) - torch.lgamma(j + 1) - torch.lgamma(n - j + 1)
     tail = (choose + j * math.log(x) + (n - j) * math.log1p(-x)).exp().sum().item()
     return 1 - tail if below else tail

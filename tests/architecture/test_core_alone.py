@@ -78,6 +78,7 @@ def alone(code: str, *, cwd: Path = ROOT, status: int = 0) -> subprocess.Complet
     return result
 
 
+@pytest.mark.slow
 def test_the_core_needs_three_packages_and_the_lab_what_it_says() -> None:
     assert {Requirement(text).name for text in PROJECT["dependencies"]} == CORE
     extras = PROJECT["optional-dependencies"]
@@ -147,6 +148,7 @@ def test_the_command_says_what_it_lacks() -> None:
     assert (result.stdout, result.stderr) == ("", f"Error: the command nervecode {LACKS}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["nervecode", "nervecode.viz.layerwise"])
 def test_a_module_that_is_run_says_what_it_lacks(module: str) -> None:
     code = f"""
@@ -159,6 +161,7 @@ runpy.run_module({module!r}, run_name="__main__")
     assert result.stderr.startswith("Error: ") and result.stderr.endswith(f"{LACKS}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "extras"),
     [
@@ -173,12 +176,14 @@ def test_an_example_says_what_it_lacks(name: str, extras: str) -> None:
     assert (result.stdout, result.stderr) == ("", f"examples/{name}.py {told}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quickstart", "quickstart_mlp", "ood_smoke_test"])
 def test_an_example_of_the_core_runs_and_prints(name: str) -> None:
     path = ROOT / "examples" / f"{name}.py"
     assert alone(f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--version", "--help", "-h"])
 def test_version_and_help_need_no_lab(option: str) -> None:
     code = f"import sys; sys.argv = ['nervecode', {option!r}]"
@@ -189,6 +194,7 @@ def test_version_and_help_need_no_lab(option: str) -> None:
         assert result.stdout == f"nervecode {nervecode.__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_package_that_is_there_would_be_met() -> None:
     """The hook hides, and does not break."""
     assert alone("import torch, numpy, safetensors; print('here')").stdout == "here\n"

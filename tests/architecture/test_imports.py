@@ -213,7 +213,7 @@ def test_the_import_contracts_hold() -> None:
 # Contract -> an import that breaks it.
 OFFENCES = {
     "Rooms know only the rooms below them": ("core/code.py", "import nervecode.layers.wrap"),
-    "Wrap stands on fit and storage, these on a watched model, on coders, on taps": (
+    "Wrap stands on passes and storage, these on a watched model, on coders, on taps": (
         "layers/storage.py",
         "import nervecode.layers.wrap",
     ),
@@ -315,6 +315,7 @@ def test_the_monitor_loads_no_torch() -> None:
     assert modules.isdisjoint(HEAVY | {"torch"})
 
 
+@pytest.mark.slow
 def test_what_only_shows_loads_no_torch() -> None:
     commands = (
         "presets", "presets show digits", "config show --preset digits", "runs nowhere", "data"
@@ -341,5 +342,6 @@ def test_what_reads_saved_files_loads_no_torch() -> None:
     assert "torch" not in loaded("\n".join(["import sys", *told]))
 
 
+@pytest.mark.slow
 def test_the_loading_check_can_fail() -> None:
     assert {"torch", "yaml"} <= loaded("import torch, yaml")

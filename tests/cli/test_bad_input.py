@@ -427,6 +427,7 @@ def test_a_message_of_many_problems_has_a_line_for_each(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_damaged_config_is_the_runs_fault_without_assertions_too(
     tiny_file: Path, tmp_path: Path
 ) -> None:

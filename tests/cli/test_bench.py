@@ -218,6 +218,7 @@ def test_a_finished_run_is_skipped_stage_by_stage(cli: Any, run_copy: Path) -> N
     assert json.loads(again.out)["run_dir"] == str(run_copy)
 
 
+@pytest.mark.slow
 def test_features_are_kept_where_asked_for(cli: Any, run_copy: Path) -> None:
     fewer = ("-o", "train.epochs=1", "-o", "bench.detectors=[]", "-o", "data.far=[]")
     found = cli("bench", run_copy, "-o", "bench.keep_features=true", *fewer)
@@ -245,6 +246,7 @@ def test_damage_is_found_and_repaired(cli: Any, run_copy: Path) -> None:
     assert meta(run_copy)["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_demo_says_so_everywhere(cli: Any, run_copy: Path) -> None:
     found = cli("bench", run_copy, "-o", "demo=true")
     assert found.status == 0, found.err
@@ -283,12 +285,14 @@ def test_a_failed_gate_withholds_every_figure(failed: Any, run_copy: Path) -> No
         assert {row["auroc"] for row in csv.DictReader(file)} == {""}
 
 
+@pytest.mark.slow
 def test_a_failed_gate_names_the_way_on(failed: Any, run_copy: Path) -> None:
     assert "Error: accuracy gate 1 not passed (seed 0: " in failed.err
     assert f"`nervecode bench {run_copy} --allow-low-accuracy`" in failed.err
     assert "Traceback" not in failed.err
 
 
+@pytest.mark.slow
 def test_a_failed_gate_can_be_shown_all_the_same(cli: Any, failed: Any, run_copy: Path) -> None:
     shown = cli("bench", run_copy, "--allow-low-accuracy")
     assert shown.status == 0, shown.err
@@ -299,6 +303,7 @@ def test_a_failed_gate_can_be_shown_all_the_same(cli: Any, failed: Any, run_copy
     assert meta(run_copy)["status"] == "gate_failed"
 
 
+@pytest.mark.slow
 def test_a_gate_that_is_passed_again_leaves_no_mark(
     cli: Any, failed: Any, run_copy: Path, finished: Path
 ) -> None:

@@ -95,6 +95,7 @@ def shows_no_figure(cli: Any, run: Path) -> None:
     assert {row["headline"] for row in json.loads(listed.out)["runs"]} <= {"", "the disk is gone"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "calibrate"])
 def test_a_stage_that_reads_no_set_leaves_its_scores_and_what_is_said_of_them(
     command: str, cli: Any, run: Path
@@ -132,6 +133,7 @@ def test_a_set_that_changed_is_scored_again_for_every_seed(cli: Any, run: Path) 
     assert idle.err.count("score was done before") == 2
 
 
+@pytest.mark.slow
 def test_a_calibration_of_other_data_takes_scores_and_figures_with_it(cli: Any, run: Path) -> None:
     before = meta(run)["datasets"]
     drawn = cli("plot", run, "--kind", "roc", "--output", run / "plots" / "mine.png")
@@ -315,6 +317,7 @@ def test_an_adopted_training_of_other_rows_is_done_again(
     assert "seed 0 was trained on other rows than data.id" in cli("bench", run.root).err
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_that_cells_have_other_data(
     cli: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +379,7 @@ def of_before(run: Path, to: Path) -> Path:
     return old.root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("age", ["of today", "of before"])
 @pytest.mark.parametrize("seed", [1, None], ids=["another order", "unseeded"])
 def test_a_set_by_name_that_gives_other_rows_is_refused(
@@ -419,6 +423,7 @@ def test_a_run_of_before_goes_on_with_the_same_rows(
     assert rows == {before["datasets"]["id_train"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_training_of_before_is_adopted_where_the_rows_are_the_same(
     seed: int, cli: Any, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -433,6 +438,7 @@ def test_a_training_of_before_is_adopted_where_the_rows_are_the_same(
     assert meta(run.root)["datasets"] == data_now(run.root)
 
 
+@pytest.mark.slow
 def test_names_that_no_package_offers_any_more_are_told_with_the_package_that_did(
     cli: Any, named: Path, tmp_path: Path
 ) -> None:

@@ -160,6 +160,7 @@ def test_runs_are_listed_in_every_format(cli: Any, runs: list[Path], form: str) 
     assert "Next: nervecode compare" in found.err
 
 
+@pytest.mark.slow
 def test_comparing_loads_no_torch(runs: list[Path]) -> None:
     code = (
         "import sys; from nervecode.cli.main import run\n"

@@ -109,6 +109,7 @@ def test_an_onnx_file_says_of_which_run_it_is(finished: Path, graph: Path) -> No
     assert properties["nervecode.gate_passed"] is True
 
 
+@pytest.mark.slow
 def test_a_traced_graph_takes_raw_inputs_and_is_told_of_its_run(
     cli: Any, run_copy: Path, tmp_path: Path, tree: Any
 ) -> None:

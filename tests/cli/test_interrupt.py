@@ -54,6 +54,7 @@ def config(tiny: dict[str, Any], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_results(
     cli: Any, config: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
     assert (run / "results.csv").read_bytes() == (other / "results.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_whose_writer_was_killed_is_taken_over(
     cli: Any, run_copy: Path, finished: Path
 ) -> None:

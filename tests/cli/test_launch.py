@@ -170,6 +170,7 @@ def assert_whole(run: Path) -> None:
 # The same results
 
 
+@pytest.mark.slow
 def test_a_bench_of_two_processes_is_that_of_one(
     start: Start, cli: Cli, trained: Path, tmp_path: Path
 ) -> None:
@@ -366,6 +367,7 @@ def test_a_batch_that_cannot_be_shared_is_told_once(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_machines_that_never_come_are_not_waited_for_forever(start: Start, config: Path) -> None:
     where = f"localhost:{free_port()}"
     words = ("train", "--config", config, "--nnodes", 2, "--rdzv", where)

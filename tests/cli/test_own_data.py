@@ -128,6 +128,7 @@ def test_a_table_for_a_run_of_pictures_is_refused(cli: Any, finished: Path, tabl
     assert f"{table}: is a table, allowed: inputs of the kind of the ID set" in found.err
 
 
+@pytest.mark.slow
 def test_a_graph_knows_the_columns(cli: Any, run: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "x.csv").write_text("size,colour\n1,red\n12,blue\n5,violet\n")
@@ -189,6 +190,7 @@ def test_a_trained_run_refuses_a_file_that_changed(
 NEXT_MONTHS = {"gone": None, "a column more": lambda f: f.assign(weight=1.5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table_now", NEXT_MONTHS)
 def test_a_run_scores_adds_and_is_exported_without_what_it_was_trained_on(
     table_now: str, cli: Any, run: Path, table: Path, tmp_path: Path
@@ -270,6 +272,7 @@ def test_a_run_asked_for_other_data_is_trained_again(cli: Any, run: Path, tmp_pa
     assert "train was done before" not in again.err
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_trained_on_repeat_what_depends_on_them(cli: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     y = np.arange(120) % 3
@@ -293,6 +296,7 @@ def test_rows_that_are_not_trained_on_repeat_what_depends_on_them(cli: Any, tmp_
     assert "score was done before" in cli("bench", run).err
 
 
+@pytest.mark.slow
 def test_a_set_that_changed_under_its_path_is_scored_again(cli: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     near = tmp_path / "near.npy"

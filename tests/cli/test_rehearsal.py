@@ -100,6 +100,7 @@ def test_the_demo_runs_on_a_rehearsal_and_says_demo(cli: Any, fetched: Any, tmp_
     }
 
 
+@pytest.mark.slow
 def test_a_new_option_of_a_detector_scores_again(cli: Any, fetched: Any, tmp_path: Path) -> None:
     settings = ("-o", "bench.detectors=[knn, energy, mahalanobis]", *SMALL)
     first = cli("bench", "--preset", "demo", "--outdir", tmp_path, "--json", *settings)
@@ -126,6 +127,7 @@ def test_a_gate_above_one_is_refused(cli: Any, fetched: Any, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_toy_reaches_the_figure_of_0_1_1(cli: Any, tmp_path: Path) -> None:
     found = cli("bench", "--preset", "toy", "--seeds", "0", "--outdir", tmp_path, "--json")
     assert found.status == 0, found.err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from nervecode.files import sha256
 from nervecode.lab.config.stored import load_config
@@ -86,6 +87,7 @@ def test_a_report_opens_in_the_browser(
     assert opened == [output.as_uri()]
 
 
+@pytest.mark.slow
 def test_a_failed_gate_has_a_report_without_figures(
     cli: Any, tiny_file: Path, tmp_path: Path
 ) -> None:

@@ -179,6 +179,7 @@ def test_an_alpha_that_no_p_value_reaches_is_refused_where_it_was_asked_for(
     assert {row["flag"] for row in read_csv(output)} == {"True"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_flags_are_empty_where_the_usual_alpha_is_too_small(
     cli: Any, finished: Path, tmp_path: Path

@@ -126,6 +126,7 @@ def test_a_damaged_cell_is_repaired(cli: Cli, swept: tuple[Path, Result], tmp_pa
     assert cli("sweep", "--outdir", folder, "--launcher", "print").out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "differing"),
     [(("-o", "train.epochs=3"), "train.epochs"), (("--seeds", "5"), "seeds"), ((), "train.epochs")],
@@ -157,6 +158,7 @@ def test_a_run_of_other_settings_is_no_cell(
     assert not rows[first]["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_run_of_more_seeds_is_of_its_cell(
     cli: Cli, swept: tuple[Path, Result], tmp_path: Path
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_cell_does_without_pictures(cli: Cli, swept: tuple[Path, Result], tmp_
     assert sorted(root.glob("plots/*")) == drawn
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_and_stops_no_other(
     cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +205,7 @@ def test_a_failure_is_told_and_stops_no_other(
     assert cell in cli(*due, "--only-failed").out
 
 
+@pytest.mark.slow
 def test_what_cannot_begin_has_failed(
     cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

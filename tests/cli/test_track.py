@@ -45,6 +45,7 @@ def trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TRACKERS, "broken", Broken)
 
 
+@pytest.mark.slow
 def test_a_bench_tells_epochs_layers_tables_and_pictures(
     cli: Any, tiny_file: Path, tmp_path: Path, finished: Path
 ) -> None:

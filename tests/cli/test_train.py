@@ -47,6 +47,7 @@ def test_a_run_and_a_preset_exclude_each_other(cli: Any, finished: Path) -> None
     assert "train: give one of --preset NAME, --config FILE and RUN" in cli("train").err
 
 
+@pytest.mark.slow
 def test_the_guarantee_that_held_is_noted(cli: Any, tiny_file: Path, tmp_path: Path) -> None:
     plain = trained(cli, tiny_file, tmp_path / "plain", "--seeds", "0")
     strict = trained(cli, tiny_file, tmp_path / "strict", "--seeds", "0", "--deterministic")
@@ -63,6 +64,7 @@ def test_the_guarantee_that_held_is_noted(cli: Any, tiny_file: Path, tmp_path: P
 SHA256 = "ab" * 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "bench"])
 def test_a_label_of_the_checkpoint_is_noted(
     command: str, cli: Any, tiny_file: Path, tmp_path: Path

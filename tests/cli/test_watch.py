@@ -200,6 +200,7 @@ def test_alarms_go_to_standard_output_where_a_terminal_shows_the_state(changed: 
     assert "\x1b[2K" in shown and "300 inputs, " in shown and '"event"' not in shown
 
 
+@pytest.mark.slow
 def test_a_growing_file_is_followed_until_interrupted(tmp_path: Path) -> None:
     path, state = tmp_path / "scores.csv", tmp_path / "state.json"
     whole = text(rows())

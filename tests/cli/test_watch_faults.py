@@ -26,6 +26,7 @@ def changed(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_alarm_that_nobody_reads_is_told_again(changed: Path, tmp_path: Path) -> None:
     """Standard output is full, or its reader has gone: with --fail an alarm is an alarm."""
     state = tmp_path / "state.json"
@@ -120,6 +121,7 @@ def test_a_rounded_surprise_is_told_as_that(
             calibrated.check(p, other, predicted=predicted)
 
 
+@pytest.mark.slow
 def test_another_seed_than_the_one_that_scored_is_refused(
     cli: Any, finished: Path, tmp_path: Path
 ) -> None:

@@ -12,9 +12,9 @@ QUESTIONS = re.findall(r"^\| (.+\?) \| `(.+)` \|$", PAGE, re.M)
 
 
 def missing(page: str) -> list[str]:
-    """Python files that a page names and that are neither in the package nor in the laboratory."""
+    """Python files that a page names and that are in none of the places it speaks of."""
     named = re.findall(r"`((?:\w+/)*\w+\.py)`", page)
-    homes = (PACKAGE, PACKAGE / "lab", ROOT)
+    homes = (PACKAGE, PACKAGE / "lab", PACKAGE / "layers", ROOT)
     return [name for name in named if not any((home / name).is_file() for home in homes)]
 
 
@@ -35,4 +35,5 @@ def test_a_file_that_is_gone_is_seen() -> None:
 def test_every_room_is_on_the_page() -> None:
     rooms = {folder.parent.name for folder in PACKAGE.glob("*/__init__.py")}
     rooms |= {f"lab/{folder.parent.name}" for folder in PACKAGE.glob("lab/*/__init__.py")}
+    rooms |= {f"{folder.parent.name}/" for folder in PACKAGE.glob("layers/*/__init__.py")}
     assert [room for room in sorted(rooms) if f"`{room}`" not in PAGE and room != "lab"] == []

@@ -69,6 +69,7 @@ def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED
 
 
+@pytest.mark.slow
 def test_quickstart(tmp_path: Path) -> None:
     printed = program_in_a_process("-c", PROBE, str(EXAMPLES / "quickstart.py"), cwd=tmp_path)
     told, last = printed.splitlines()
@@ -103,6 +104,7 @@ def parse(line: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3]
 
 
+@pytest.mark.slow
 def test_guardrail(program: Program) -> None:
     *lines, last = program("guardrail.py").splitlines()
     events = [json.loads(line) for line in lines]
@@ -120,6 +122,7 @@ def shares(printed: str) -> list[float]:
     return [float(share) for share in re.findall(r"([\d.]+)%", printed)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quickstart_mlp.py", "quickstart_cnn.py"])
 def test_the_quickstarts_flag_what_is_strange(name: str, program: Program) -> None:
     known, strange = shares(program(name))[-2:]

@@ -56,6 +56,7 @@ def module(patch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
     runpy.run_module(name, run_name="__main__")
 
 
+@pytest.mark.slow
 def test_simple_takes_the_recommended_settings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

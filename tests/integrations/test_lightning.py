@@ -124,6 +124,7 @@ def test_the_wrapped_module_is_as_it_was_calibrated(tmp_path: Path) -> None:
         assert callback.wrapped.eval().score(points(20, 2)[0])[1].valid.all()
 
 
+@pytest.mark.slow
 def test_a_compiled_module_is_watched(tmp_path: Path) -> None:
     """Whose forward Lightning replaces by the compiled one."""
     torch._dynamo.reset()

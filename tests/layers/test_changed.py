@@ -117,6 +117,7 @@ def test_another_dtype_is_other_weights(cast: str) -> None:
     assert wrapped.score(x)[1].valid.all()
 
 
+@pytest.mark.slow
 def test_a_compiled_score_looks_at_the_mode() -> None:
     model = network()
     score = torch.compile(ready(model).score, backend="eager", fullgraph=True)
@@ -489,6 +490,7 @@ def test_weights_that_are_the_same_again_hold_once_they_rest() -> None:
     assert wrapped.score(X)[1].valid.all()
 
 
+@pytest.mark.slow
 def test_a_save_says_nothing_of_weights_that_are_the_same_again(tmp_path: Path) -> None:
     model = network()
     wrapped = ready(model)

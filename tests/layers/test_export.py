@@ -242,6 +242,7 @@ def by_class(number: int) -> WrappedModel:
     return wrapped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [151, 260])
 def test_p_values_within_classes_are_exported(number: int, tmp_path: Path) -> None:
     wrapped = by_class(number)
@@ -277,6 +278,7 @@ def in_onnx_runtime(wrapped: WrappedModel, path: Path, x: Tensor) -> dict[str, T
     return dict(zip(names, map(torch.from_numpy, values), strict=True))
 
 
+@pytest.mark.slow
 def test_learned_codes_load_in_onnx_runtime(tmp_path: Path) -> None:
     """They have no fitted readings, and ONNX Runtime takes no tensor without elements."""
     torch.manual_seed(0)
@@ -285,6 +287,7 @@ def test_learned_codes_load_in_onnx_runtime(tmp_path: Path) -> None:
     assert_same(in_onnx_runtime(wrapped, tmp_path / "model.onnx", x), wrapped, x)
 
 
+@pytest.mark.slow
 def test_fishers_method_is_exported(tmp_path: Path) -> None:
     """ONNX has no lgamma."""
     torch.manual_seed(0)
@@ -389,6 +392,7 @@ class Named(Net):
         return {"hidden": hidden, "logits": self.head(hidden.relu())}
 
 
+@pytest.mark.slow
 def test_logits_are_the_output_wherever_they_stand(tmp_path: Path) -> None:
     torch.manual_seed(0)
     wrapped = nervecode.wrap(Named().eval(), ["stem", "head"])
@@ -460,6 +464,7 @@ def read(path: Path, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 FORMATS = [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_graph_takes_the_mask_that_calibration_had(suffix: str, tmp_path: Path) -> None:
     def real(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -480,6 +485,7 @@ def test_a_graph_takes_the_mask_that_calibration_had(suffix: str, tmp_path: Path
     torch.testing.assert_close(found["p_value"], expected.p_value, rtol=0, atol=1.01 / 151)
 
 
+@pytest.mark.slow
 def test_a_graph_of_a_model_that_is_told_itself_needs_no_mask(tmp_path: Path) -> None:
     wrapped = nervecode.wrap(Steps().eval(), ["rnn", "head"])
     wrapped.fit([series(99, 0)]).calibrate([series(150, 1)])
@@ -493,6 +499,7 @@ def test_a_graph_of_a_model_that_is_told_itself_needs_no_mask(tmp_path: Path) ->
     torch.testing.assert_close(found["p_value"], expected.p_value, rtol=0, atol=1.01 / 151)
 
 
+@pytest.mark.slow
 def test_codes_alone_are_told_of_no_padding(tmp_path: Path) -> None:
     for layers, refused in ((["rnn", "head"], True), (["head"], False)):
         wrapped = nervecode.wrap(Steps().eval(), layers)
@@ -528,6 +535,7 @@ class StepsFirst(nn.Module):
         return self.head(self.rnn(x.transpose(0, 1))[0][-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_codes_alone_of_layers_with_steps_first(suffix: str, tmp_path: Path) -> None:
     """Their batch is the second dimension, of which a graph takes any number."""

@@ -166,6 +166,7 @@ def whole(wrapped: WrappedModel) -> Callable[[Tensor], Tensor]:
     return compiled
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("made", ["whole", "whole of a state dict", "within"])
 def test_a_compiled_call_in_training_is_refused_afterwards(made: str) -> None:
@@ -188,6 +189,7 @@ def test_a_compiled_call_in_training_is_refused_afterwards(made: str) -> None:
     assert wrapped.surprise().valid.all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 def test_weights_that_a_graph_cannot_look_at_are_looked_at_when_it_is_asked_about() -> None:
     wrapped = ready()

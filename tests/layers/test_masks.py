@@ -206,6 +206,7 @@ def given(number: int, seed: int, padding: int = 0) -> dict[str, Tensor]:
 MASKED_BY: dict[str, Any] = {"key": "mask", "function": lambda batch: batch["words"] != 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", MASKED_BY)
 def test_an_argument_that_calibration_read_by_is_read_by(how: str, tmp_path: Path) -> None:
     wrapped = nervecode.wrap(GivenAMask().eval(), ["words", "mlp"])
@@ -436,6 +437,7 @@ def test_a_call_without_the_mask_that_calibration_had_is_not_valid(tmp_path: Pat
         assert not again.aggregate(traces).valid.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOLD)
 def test_a_call_that_tells_as_in_calibration_is_valid(name: str) -> None:
     wrapped, told = fitted(name)

@@ -56,6 +56,7 @@ def test_outputs_and_gradients_are_those_of_the_bare_model(name: str) -> None:
     assert all(p.grad is None for p in wrapped.coders.parameters())
 
 
+@pytest.mark.slow
 @SILENT
 @pytest.mark.parametrize("name", ["resnet18", "swin", "lstm", "shared", "bf16", "attention"])
 def test_fitting_and_calibrating_change_nothing(name: str) -> None:
@@ -155,6 +156,7 @@ def test_no_hook_and_no_watcher_after_an_error_inside_the_model() -> None:
     assert hooks(model) == 0
 
 
+@pytest.mark.slow
 def test_no_hook_after_an_error_while_fitting() -> None:
     model = nn.Sequential(nn.Linear(6, 4), Fails()).train()
     wrapped = nervecode.wrap(model, "0")
@@ -167,6 +169,7 @@ def test_no_hook_after_an_error_while_fitting() -> None:
     assert hooks(model) == 0
 
 
+@pytest.mark.slow
 def test_no_hook_after_the_wrapper_is_deleted() -> None:
     model = mlp()
     wrapped = nervecode.wrap(model, "all_linear")
@@ -176,6 +179,7 @@ def test_no_hook_after_the_wrapper_is_deleted() -> None:
     assert hooks(model) == 0
 
 
+@pytest.mark.slow
 def test_deleting_one_wrapper_leaves_the_other() -> None:
     model, x = mlp(), torch.randn(5, 6)
     kept, gone = nervecode.wrap(model, "all_linear"), nervecode.wrap(model, "all_linear")
@@ -247,6 +251,7 @@ def fitted(model: nn.Module) -> WrappedModel:
     return wrapped.fit(batches).calibrate(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [fitted, lambda model: nervecode.wrap(model, "all_linear")])
 @pytest.mark.parametrize("name", ["mlp", "shared"])
 def test_compiled_in_one_graph_equals_eager(name: str, make) -> None:

@@ -252,6 +252,7 @@ RULES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:layer")
 @pytest.mark.parametrize("rule", RULES)
 def test_a_causal_mask_is_none_of_padding(rule: str) -> None:
@@ -414,6 +415,7 @@ def test_which_parts_are_heard() -> None:
     assert list(masked_parts(nn.ModuleList([nested]))) == ["0", "0.ids"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [5, LENGTH])
 def test_a_graph_reads_by_the_masks_of_parts(number: int, tmp_path: Path) -> None:
     path = tmp_path / "net.pt2"
@@ -427,6 +429,7 @@ def test_a_graph_reads_by_the_masks_of_parts(number: int, tmp_path: Path) -> Non
         torch.testing.assert_close(found["p_value"], expected.p_value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("number", [5, LENGTH])
 def test_a_graph_of_a_causal_model(number: int, dynamic: bool, tmp_path: Path) -> None:
@@ -444,6 +447,7 @@ def test_a_graph_of_a_causal_model(number: int, dynamic: bool, tmp_path: Path) -
         torch.testing.assert_close(found["p_value"], expected.p_value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_compiled_call_reads_by_the_masks_of_parts(dynamic: bool) -> None:
     wrapped = ready(Own(Encoder()), ENCODERS[Encoder], told)

@@ -450,6 +450,7 @@ def test_a_score_that_fails_is_nan_and_flagged() -> None:
     assert remarks[0].endswith(": no p-value is given")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [True, False])
 def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
     torch._dynamo.reset()
@@ -481,6 +482,7 @@ def test_a_model_compiled_in_place_is_watched_uncompiled(early: bool) -> None:
     assert again is not compiled and model._compiled_call_impl is again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("own", [True, False])
 def test_a_forward_that_was_compiled_is_watched_uncompiled(early: bool, own: bool) -> None:
@@ -556,6 +558,7 @@ def test_a_checkpoint_runs_a_compiled_part_the_same_way_again(in_place: bool) ->
         torch.testing.assert_close(plain[0].weight.grad, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("within", [True, False])
 def test_a_compiled_part_runs_as_it_is_where_it_is_watched_within(

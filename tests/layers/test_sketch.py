@@ -104,6 +104,7 @@ def test_all_arguments_count() -> None:
     assert len(input_hashes(pack_sequence([x[0]]))) == len(input_hashes(x.to_sparse())) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [1.0, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
 def test_every_value_of_wide_and_sparse_inputs_counts(dtype: torch.dtype, value: float) -> None:

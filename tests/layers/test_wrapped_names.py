@@ -75,6 +75,7 @@ PAIRS = [(plain, each) for each in (compiled, parallel, both)]
 PAIRS += [(each, plain) for each in (compiled, parallel, both)] + [(compiled, parallel)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("made_by", "served_by"), PAIRS)
 def test_files_are_of_the_bare_model(made_by: Around, served_by: Around, tmp_path: Path) -> None:
     model, path = network(), tmp_path / "codes.safetensors"

@@ -431,6 +431,7 @@ def test_ranks_within_a_class_follow_from_those_among_all() -> None:
         ClassRanks(np.array([np.nan]), np.array([0]))
 
 
+@pytest.mark.slow
 def test_ranks_of_layers_are_uniform_though_most_inputs_tie() -> None:
     rng = np.random.default_rng(0)
     p = []

@@ -180,6 +180,7 @@ def test_rarity_of_scores_among_the_others_by_hand(n: int) -> None:
             assert bits == pytest.approx(expected.item(), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["code_length", "fisher", "simes", "harmonic"])
 def test_new_inputs_are_as_surprising_as_those_of_a_small_calibration_set(method: str) -> None:
     """At most alpha is flagged, and not much less; standardised on themselves they exceed it."""
@@ -218,6 +219,7 @@ def test_layers_that_know_nothing_of_one_another_keep_alpha(n: int, alpha: float
     assert 0.4 * alpha < rate < alpha + 2 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("far", [1e2, 1e5, 1e12])
 @pytest.mark.parametrize(("n", "share"), [(50, 0.02), (100, 0.05), (400, 0.01)])
 def test_a_few_broken_inputs_among_others_keep_alpha(n: int, share: float, far: float) -> None:

@@ -12,7 +12,7 @@ from nervecode.scoring import alpha_within, conformal_p_values, false_alarm_boun
 from nervecode.scoring.false_alarms import excess, rounded_up
 
 
-@pytest.mark.parametrize("n", [2, 19, 99, 300, 5000, 1_000_000])
+@pytest.mark.parametrize("n", [2, 19, 99, 300, 5000, 1_000_000, 10_000_000])
 @pytest.mark.parametrize("alpha", [0.001, 0.01, 0.05, 0.5, 0.99])
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
 def test_the_bound_is_a_quantile_of_the_beta_law(n: int, alpha: float, confidence: float) -> None:

@@ -67,6 +67,7 @@ def test_errors() -> None:
             select(torch.ones(3), rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outliers", [0, 20])
 def test_few_of_the_selected_are_id(outliers: int) -> None:
     """Batches against a calibration set that all of their inputs share."""
@@ -99,6 +100,7 @@ def shares_of_id(sizes: list[int], spread: list[float], repeats: int) -> tuple[f
     return float(np.mean(found)), float(np.std(found) / repeats**0.5)
 
 
+@pytest.mark.slow
 def test_within_classes_the_rate_is_kept_and_among_pooled_ones_it_is_not() -> None:
     """Every input is ID, so that any selection is a false one."""
     kept, error = shares_of_id([300, 200, 100], [1.0, 5.0, 1000.0], 1500)

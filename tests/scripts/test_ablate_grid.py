@@ -19,6 +19,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     runpy.run_path(SCRIPT, run_name="__main__")
 
 
+@pytest.mark.slow
 def test_every_cell_is_a_run_and_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     axes = ("signals.nervecode.num_codes=4,2,8", "train.epochs=2,1,3")
     run(monkeypatch, "--fast", "--outdir", tmp_path, *axes)

@@ -38,6 +38,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     sys.modules.pop("bench_scoring", None)
 
 
+@pytest.mark.slow
 def test_scoring_is_one_pass_and_one_by_one_is_a_pass_a_method(
     script: ModuleType, run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:

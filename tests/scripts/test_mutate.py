@@ -42,6 +42,7 @@ def test_what_is_raised_and_texts_stay(script: ModuleType) -> None:
     assert not list(script.changes("def f(x):\n    raise ValueError(f'{x + 1}', 2)\n"))
 
 
+@pytest.mark.slow
 def test_tests_run_in_the_copy(script: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "line.py").write_text("def line(x):\n    return x\n")
     (tmp_path / "test_line.py").write_text(

@@ -26,6 +26,7 @@ def test_two_updates_by_hand() -> None:
         np.testing.assert_allclose(codes.centres.numpy().ravel(), sums / counts, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
 def test_a_dead_centre_stays_where_it_is(decay: float) -> None:
     codes = book(0.0, 7.0)

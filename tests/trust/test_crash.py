@@ -107,6 +107,7 @@ def check_kills(times: int, finished: Path, tmp_path: Path) -> None:
         assert RunDir(root).status == "complete"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_results(finished: Path, tmp_path: Path) -> None:
     check_kills(3, finished, tmp_path)
 
@@ -178,6 +179,7 @@ def test_a_second_process_says_who_writes_and_touches_nothing(
 # A full disk
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_told_and_leaves_what_was_there(
     finished: Path, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_the_same_config_gives_the_same_bits(config: Path, finished: Path, tmp_p
     assert one != other
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_judges_a_network_the_same(threads: Any, tmp_path: Path) -> None:
     path = tmp_path / "digits.yaml"
     path.write_text(json.dumps(DIGITS))

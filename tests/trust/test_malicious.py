@@ -261,6 +261,7 @@ def png(path: Path, side: int, *, rows: int) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", IMAGE_READERS)
 def test_an_image_bomb_is_refused_by_its_header(read: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.png"

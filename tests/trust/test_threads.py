@@ -37,6 +37,7 @@ def test_every_result_is_that_of_a_single_thread(count: int) -> None:
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_a_compiled_model_keeps_the_surprise_of_each_thread() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))

@@ -48,6 +48,7 @@ def forgotten(place: Path) -> None:
     (place / "ran").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_a_run_of_own_code_is_read_without_running_it(
     place: Path, cli: Cli, tree: Callable[[Path], dict[str, str]]
 ) -> None:

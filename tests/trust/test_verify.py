@@ -198,6 +198,7 @@ def test_damage_is_named_refused_and_changes_nothing_else(
     }
 
 
+@pytest.mark.slow
 def test_a_resumed_bench_refuses_any_damaged_file_and_repairs_it(
     cli: Any, copy: Path, finished: Path
 ) -> None:
@@ -272,6 +273,7 @@ def test_even_a_changed_space_in_the_metadata_is_a_fault(cli: Any, copy: Path) -
     assert verdict(cli, copy)[:2] == (4, {"meta.json": "changed"})
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_drawn_again_belongs_to_the_run(cli: Any, copy: Path) -> None:
     assert cli("plot", copy, "--kind", "roc", "--ood", "uniform_noise")[0] == 0
     assert cli("plot", copy, "--kind", "roc", "--seed", 1)[0] == 0
@@ -299,6 +301,7 @@ def later(cli: Any, run: Path) -> Iterator[tuple[tuple[object, ...], int]]:
         yield (command, *options), cli(command, run, *options)[0]
 
 
+@pytest.mark.slow
 def test_what_is_foreign_stays_unexpected(cli: Any, copy: Path) -> None:
     foreign = (
         "plots/foreign.png", "DEMO_MODE.txt", "GATE_FAILED.txt", ".lock_of_mine/x.npz",
@@ -314,6 +317,7 @@ def test_what_is_foreign_stays_unexpected(cli: Any, copy: Path) -> None:
         assert verdict(cli, copy)[:2] == (4, expected), command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["metrics/seed_1.csv", "scores/seed_1/failures.json", "results.csv", "config.yaml",
              "checkpoints/checkpoint_manifest.json", "calibration/seed_1.safetensors"]
@@ -327,6 +331,7 @@ def test_what_is_changed_stays_changed(cli: Any, copy: Path, name: str) -> None:
     assert verdict(cli, copy)[1].get(name) == (None if anew else "changed")
 
 
+@pytest.mark.slow
 def test_a_changed_picture_is_refused_or_drawn_anew(cli: Any, copy: Path) -> None:
     name, before = "plots/training_seed_0.png", verdict(cli, copy)
     flip(copy / name)
@@ -347,6 +352,7 @@ def test_a_demonstration_that_is_none_any_more_says_so_no_more(cli: Any, copy: P
     assert verdict(cli, copy)[:2] == before[:2]
 
 
+@pytest.mark.slow
 def test_pictures_pages_and_idle_commands_leave_the_digest_as_it_was(cli: Any, copy: Path) -> None:
     before = verdict(cli, copy)
     views = json.loads(cli("verify", copy, "--json")[1])["derived"]

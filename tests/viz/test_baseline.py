@@ -40,6 +40,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_up_run(tmp_path_factory.mktemp("runs"), 5, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_it_looks_as_it_did(kind: str, case: tuple[int, int, Path]) -> None:
     layers, sets, run = case
@@ -47,6 +48,7 @@ def test_it_looks_as_it_did(kind: str, case: tuple[int, int, Path]) -> None:
     assert rms(bare_picture(kind, run), saved) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["layerwise", "roc", "calibration"])
 def test_letters_do_not_matter(kind: str, small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(style.RC, "font.family", "DejaVu Serif")
@@ -76,6 +78,7 @@ def other_top(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layerwise, "TOP", 9.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "change"),
     [

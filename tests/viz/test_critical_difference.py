@@ -24,6 +24,7 @@ def made_up(methods: int, settings: int, *, spread: float = 1.0) -> Ranks:
     return ranks({n: random.normal(-spread * i, 1, settings) for i, n in enumerate(names)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [2, 16])
 @pytest.mark.parametrize("methods", [3, 4, 10, 23, 30])
 @pytest.mark.parametrize("spread", [0.0, 1.0])

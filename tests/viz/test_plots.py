@@ -49,6 +49,7 @@ def test_each_kind_draws_a_picture_that_is_not_empty_and_the_same_again(
     assert again.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "suffix"), [("heat", ".svg"), ("heat", ".pdf"), ("roc", ".svg")])
 def test_the_same_run_gives_the_same_bytes(
     finished: Path, tmp_path: Path, kind: str, suffix: str
@@ -59,6 +60,7 @@ def test_the_same_run_gives_the_same_bytes(
     assert first.startswith(HEADS[suffix])
 
 
+@pytest.mark.slow
 def test_the_users_own_style_changes_nothing(finished: Path, tmp_path: Path) -> None:
     plain = KINDS["scores"](finished, output=tmp_path / "plain.png").read_bytes()
     with rc_context({"axes.facecolor": "black", "font.size": 20, "figure.dpi": 30}):
@@ -85,6 +87,7 @@ def test_an_axis_of_deviations_has_plain_numbers_and_holds_all(top: float) -> No
     assert 0 in shown and 1 in shown and 3 <= len(shown) <= 8
 
 
+@pytest.mark.slow
 def test_other_data_give_another_picture(run: Path, tmp_path: Path) -> None:
     paths = [KINDS["scores"](run, seed=s, output=tmp_path / f"{s}.png") for s in (0, 1)]
     assert paths[0].read_bytes() != paths[1].read_bytes()
@@ -99,6 +102,7 @@ def test_auroc_of_a_layer_is_scikit_learns_and_separable_layers_reach_100(tmp_pa
     assert axes.lines[0].get_ydata() == pytest.approx([100.0, 50.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), [(-3.0, 9.0), (0.0, 4e4), (-900.0, 70.0), (5.0, 6.0)])
 def test_bars_are_equally_wide_on_their_axis_and_hold_all(low: float, high: float) -> None:
     edges = curves.equal_bins(low, high, 7.0)
@@ -196,6 +200,7 @@ def sized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return finish_run(write_run(tmp_path_factory.mktemp("sized"), layers=layers, groups=groups))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_no_text_of_a_plot_is_cut_or_overlaps(
     sized: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -273,6 +278,7 @@ def _out_of_view(figure: Figure) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -293,6 +299,7 @@ def test_demo_and_failed_gate_are_stamped_across(
     assert f">{words}<" not in plain
 
 
+@pytest.mark.slow
 def test_plotting_loads_no_torch(finished: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from nervecode.viz import KINDS, picture\n"

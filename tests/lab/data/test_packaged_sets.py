@@ -120,6 +120,7 @@ def test_what_is_no_file_of_uci_is_told(text: str, words: str, root: Path) -> No
     assert words in str(told.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UCI)
 def test_classes_of_uci_are_those_of_mlbench(name: str) -> None:
     if not locate(name).present or locating.plain_folder(name):

@@ -90,6 +90,7 @@ def whole(wrapped: WrappedModel, source: Source, output: Path) -> None:
 # Equality
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
 @given(count=st.integers(1, 150), shards=st.integers(1, 12), shuffle=st.randoms())
 @example(count=1, shards=12, shuffle=random.Random(0))
@@ -193,6 +194,7 @@ def made_up(count: int, part: slice = slice(None)) -> Scored:
     return Scored(**{name: column[part] for name, column in columns.items()}, layers=layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
 def test_writing_takes_the_same_memory_for_any_number_of_rows(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

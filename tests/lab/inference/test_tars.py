@@ -73,6 +73,7 @@ def test_tar_files_hold_the_images_that_a_folder_holds(
     assert [name.split("/")[1] for name in found.ids] == [n.split(".")[0] for n in expected.ids]
 
 
+@pytest.mark.slow
 def test_members_that_were_read_are_not_held(tmp_path: Path) -> None:
     image = png(pixels[0])
     path = write_tar(tmp_path / "x.tar", {f"{i}.png": image for i in range(100)})

@@ -87,6 +87,7 @@ def wait_for_the_first(job: Job) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_rank_that_works_alone_is_waited_for() -> None:
     assert min(together(wait_for_the_first, NERVECODE_TIMEOUT="2")) >= 3.5
 
@@ -110,6 +111,7 @@ def lose(job: Job, how: str, collective: bool) -> None:
         job.meet()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "collective", "told"),
     [
@@ -186,6 +188,7 @@ def test_a_time_out_that_is_none_is_refused(text: str, monkeypatch: pytest.Monke
         seconds("NERVECODE_TIMEOUT")
 
 
+@pytest.mark.slow
 def test_ranks_that_never_come_are_not_waited_for_forever() -> None:
     ready()
     began = time.monotonic()

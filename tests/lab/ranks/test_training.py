@@ -69,6 +69,7 @@ def assert_alike(found: dict[str, Any], expected: dict[str, Any], tolerance: flo
                 assert one[key] == pytest.approx(other[key], rel=tolerance, abs=tolerance), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_two_processes_train_as_one(name: str) -> None:
     # 10 steps an epoch; of the last batch, 5 inputs are left: 3 for one rank, 2 for the other.
@@ -79,6 +80,7 @@ def test_two_processes_train_as_one(name: str) -> None:
         assert_alike(found, expected, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["perceptron", "batch norm"])
 def test_a_rank_may_have_no_part_of_the_last_batch(name: str) -> None:
     arguments = (MODELS[name], 32 * 2 + 1, 3)
@@ -162,6 +164,7 @@ def tensors_of(run: RunDir) -> dict[str, Tensor]:
     return load_file(run.paths.calibration(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codes_per_class", [1, 2])
 def test_codes_and_rows_after_training_are_those_of_one_process(
     codes_per_class: int, tmp_path: Path
@@ -194,6 +197,7 @@ def outcome(run: RunDir) -> tuple[dict[str, Tensor], list[str], str]:
     return load_file(run.paths.checkpoint(0)), rows, run.paths.diagnostics(0).read_text()
 
 
+@pytest.mark.slow
 def test_a_training_of_two_that_was_cut_ends_in_the_same_bits(tmp_path: Path) -> None:
     config = config_of("model.name=vit", "model.depth=1", "train.epochs=3", *LEARNED)
     whole, parts = (RunDir.create(config, tmp_path / n, command="x") for n in ("whole", "parts"))
@@ -231,6 +235,7 @@ def do_in_another_world(job: Job, root: Path) -> list[str]:
         return do(alone, root, ("train",))
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_in_a_stage_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     run = RunDir.create(config_of(), tmp_path, command="x")
     first, second = together(fail_in_step_three, run.root)

@@ -39,6 +39,7 @@ def events(run: RunDir) -> str:
     return (run.root / "log.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_setting_with_other_codes_and_outliers_trains_no_more(
     source: RunDir, tmp_path: Path
 ) -> None:

@@ -157,6 +157,7 @@ def test_without_detectors_the_signals_stand_alone(copy: RunDir) -> None:
 # Stages and their inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "repeated"),
     [
@@ -175,6 +176,7 @@ def test_only_stages_whose_inputs_changed_are_repeated(
     assert done(copy)[before:] == repeated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "repeated"),
     [

@@ -32,6 +32,7 @@ def folder(study: Study, rows: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(rows, tmp_path / "rows"))
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_run(plan: Plan, study: Study, runs: Path) -> None:
     (one, *_) = study.settings
     for cell, record in zip(cells_of(plan, "one"), one.records, strict=True):

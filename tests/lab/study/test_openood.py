@@ -115,6 +115,7 @@ def test_pictures_are_resized_before_they_are_cropped(folder: Path) -> None:
                      "list_test_textures", "list_test_openimage_o"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_checkpoints_lists_and_the_page_of_published_figures(
     folder: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_the_script_makes_the_page_from_runs_or_from_their_rows(
     assert {path: path.stat().st_mtime_ns for path in rows.iterdir()} == written
 
 
+@pytest.mark.slow
 def test_a_cell_with_rows_is_not_run_again(
     script: ModuleType,
     runs: Path,
@@ -107,6 +108,7 @@ def test_a_cell_with_rows_is_not_run_again(
     assert sorted({path.name.partition("-")[0] for path in outdir.glob("*-*")}) == ["lost"]
 
 
+@pytest.mark.slow
 def test_rows_are_written_as_each_cell_ends(
     script: ModuleType,
     runs: Path,
@@ -134,6 +136,7 @@ def test_rows_are_written_as_each_cell_ends(
     assert [record.seed for record in read_records(rows / "one.csv")] == [0]
 
 
+@pytest.mark.slow
 def test_the_script_runs_resumes_and_shows_a_failure(
     script: ModuleType,
     runs: Path,
@@ -163,6 +166,7 @@ def test_the_script_runs_resumes_and_shows_a_failure(
     assert "## Appendix: far (1 of 2 seeds), without near-OOD" in page.read_text()
 
 
+@pytest.mark.slow
 def test_nobody_meets_confirmation_figures_by_accident(
     script: ModuleType, runs: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +271,7 @@ def test_who_interrupts_a_study_is_told_how_it_goes_on(
     assert f"Error: interrupted; `{again}` goes on where it stopped" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["--trained", "--ablations"])
 def test_a_plan_of_the_side_is_run_alone(
     kind: str,
@@ -317,6 +322,7 @@ def test_two_settings_of_one_loss_are_refused_before_they_run(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_rows_is_named_and_stays(
     script: ModuleType, runs: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +339,7 @@ def test_a_damaged_file_of_rows_is_named_and_stays(
     assert rows.read_bytes() == damaged
 
 
+@pytest.mark.slow
 def test_the_script_refuses_what_no_plan_has_and_an_empty_folder(
     script: ModuleType, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +384,7 @@ def test_options_that_would_do_nothing_are_refused(
     assert f"Error: {words}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one", "lost"])
 def test_one_setting_alone_has_no_page_but_rows(
     name: str,

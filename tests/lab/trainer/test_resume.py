@@ -95,6 +95,7 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
         assert torch.equal(found[0][key], tensor), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 6, 11, 15])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_ends_in_the_same_bits(
@@ -148,6 +149,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_resume_file_is_not_used(damage: str, cut_copy: RunDir) -> None:
     run = cut_copy

@@ -67,6 +67,7 @@ def in_use(*overrides: str) -> list[float]:
     return [float(str(r["utilisation"])) for r in trainer.layer_rows if r["epoch"] == 6]
 
 
+@pytest.mark.slow
 def test_a_training_with_revival_uses_more_codes() -> None:
     without, with_it = in_use(), in_use("signals.nervecode.revive=true")
     assert sum(with_it) > sum(without)

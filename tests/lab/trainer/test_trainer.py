@@ -197,6 +197,7 @@ def test_batches_are_a_permutation_with_an_augmentation_each() -> None:
     assert not torch.equal(one._batches()[0][0], batches[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("signals", [0, 1])
 def test_a_step_waits_for_no_figure(
@@ -226,6 +227,7 @@ def test_bfloat16_leaves_weights_and_losses_in_float32() -> None:
     assert {p.dtype for p in one.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [0, 1])
 def test_a_compiled_step_is_that_of_the_eager_one(
     signals: int, monkeypatch: pytest.MonkeyPatch
@@ -280,6 +282,7 @@ class Poison(Trainer):
         return sums * float("nan") if broken else sums
 
 
+@pytest.mark.slow
 def test_a_seed_that_diverges_leaves_the_others_their_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +344,7 @@ def test_deterministic_algorithms_are_switched_on_and_off(as_before: None) -> No
     assert "to rounding" in set_determinism(torch.device("cuda"), wanted=False)
 
 
+@pytest.mark.slow
 def test_a_deterministic_run_says_so_and_repeats(as_before: None, tmp_path: Path) -> None:
     config = tiny("deterministic=true", "train.augment=crop_flip", "bench.detectors=[msp,knn]")
     runs = [bench(config, tmp_path / part)[0] for part in ("one", "other")]
