@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import io
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -59,6 +60,21 @@ def hashes(root: Path) -> dict[str, str]:
         )
         for path in sorted(root.rglob("*"))
     }
+
+
+def stamps(root: Path) -> dict[str, object]:
+    """Path -> inode, time and size of every file below a folder; folders count too.
+
+    Tells a file that was written again, be it with the same bytes, for a tenth of what `hashes`
+    takes.
+    """
+    found: dict[str, object] = {}
+    for folder, folders, files in os.walk(root):
+        found |= {os.path.join(folder, name): "folder" for name in folders}
+        for path in (os.path.join(folder, name) for name in files):
+            is_file, stat = os.path.isfile(path), os.lstat(path)
+            found[path] = (stat.st_ino, stat.st_mtime_ns, stat.st_size) if is_file else "folder"
+    return {os.path.relpath(path, root): stamp for path, stamp in found.items()}
 
 
 DOT = base64.b64decode(

@@ -119,6 +119,7 @@ def violations(source: str, where: str) -> list[str]:
     return found + [f"{where}: allow_pickle"] * unpickling(tree)
 
 
+@pytest.mark.slow
 def test_the_source_keeps_confined_modules_in_their_rooms() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 10

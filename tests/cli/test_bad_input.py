@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from nervecode.lab.config.resolve import resolve
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.run.meta import sealed
 from nervecode.lab.sweep.cells import Cell, write_sweep
+from tests.command_line import stamps
 
 
 @pytest.fixture(scope="module")
@@ -366,13 +366,12 @@ def test_bad_input_is_told_and_touches_nothing(
     row: Row,
     world: Path,
     cli: Any,
-    tree: Callable[[Path], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if ".tar" in row.command and row.command.startswith("score"):
         pytest.importorskip("webdataset")
     monkeypatch.chdir(world)
-    before = tree(world)
+    before = stamps(world)
     found = cli(*row.command.split())
     assert found.status == row.status, found.err
     message = " ".join(found.err.split())
@@ -382,12 +381,12 @@ def test_bad_input_is_told_and_touches_nothing(
     assert "Traceback" not in found.err
     assert "unexpected" not in found.err
     assert found.out == ""
-    after = tree(world)
+    after = stamps(world)
     command, _, rest = row.command.partition(" ")
     if row.status == 4 and command in ("bench", "calibrate"):
         noted = {f"{rest.split()[0]}/{name}" for name in NOTED}
         before, after = (
-            {path: digest for path, digest in one.items() if path not in noted}
+            {path: stamp for path, stamp in one.items() if path not in noted}
             for one in (before, after)
         )
     assert after == before

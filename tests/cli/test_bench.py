@@ -187,6 +187,7 @@ def test_the_tables_name_every_method_and_no_demo(finished: Path) -> None:
 # Again
 
 
+@pytest.mark.slow
 def test_a_run_repeated_from_its_own_config_gives_identical_results(
     cli: Any, finished: Path, tmp_path: Path
 ) -> None:

@@ -405,6 +405,7 @@ def test_a_set_by_name_that_gives_other_rows_is_refused(
     assert tree(run) == files
 
 
+@pytest.mark.slow
 def test_a_run_of_before_goes_on_with_the_same_rows(
     cli: Any, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_fdr_selects_from_all_inputs(cli: Any, finished: Path, mixed: Path, tmp_
     assert "yes" in shown.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "npz"])
 def test_merge_selects_from_all_shards(
     cli: Any, finished: Path, mixed: Path, tmp_path: Path, suffix: str

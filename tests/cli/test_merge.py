@@ -45,6 +45,7 @@ def score(cli: Any, run: Path, source: Path, folder: Path, shard: str, *options:
     return Path(found.out.strip())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "npz"])
 def test_merged_shards_are_the_scores_of_one_go(
     cli: Any, finished: Path, source: Path, shards: list[Path], tmp_path: Path, suffix: str
@@ -165,6 +166,7 @@ def test_bad_images_are_left_out_of_shards_too(cli: Any, finished: Path, tmp_pat
     assert (found.status, "none of the inputs is readable" in found.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_scoring_that_is_killed_leaves_no_file(finished: Path, tmp_path: Path) -> None:
     """Not even a hidden one: until the end, the rows have no name."""
     source = tmp_path / "x.npy"

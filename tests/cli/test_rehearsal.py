@@ -80,6 +80,7 @@ def test_a_full_disk_is_a_failure(
     assert "data: no space for svhn in" in found.err
 
 
+@pytest.mark.slow
 def test_the_demo_runs_on_a_rehearsal_and_says_demo(cli: Any, fetched: Any, tmp_path: Path) -> None:
     found = cli("bench", "--preset", "demo", "--outdir", tmp_path, "--json", *SMALL)
     assert found.status == 0, found.err

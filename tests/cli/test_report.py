@@ -45,6 +45,7 @@ def test_the_inputs_kept_are_the_most_surprising(finished: Path) -> None:
         assert arrays["shown_inputs"].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_a_report_is_made_again_and_the_run_stays_whole(cli: Any, run_copy: Path) -> None:
     page = run_copy / "report.html"
     page.write_text("damaged")

@@ -169,6 +169,7 @@ def test_bars_are_logged_as_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert said == ["a command", "work …"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "closed", "status"),
     [

@@ -20,6 +20,7 @@ PAGES = {
     if (blocks := BLOCK.findall(path.read_text(encoding="utf-8")))
 }
 EXPORTING = {"docs/deployment.md"}
+SLOW = {*EXPORTING, "docs/integrations.md"}
 
 
 def names_of_a_reader() -> dict[str, Any]:
@@ -51,7 +52,7 @@ def run(page: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(p, marks=pytest.mark.slow) if p in EXPORTING else p for p in PAGES]
+    "page", [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in PAGES]
 )
 def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ import itertools
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,21 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import nervecode
 from nervecode.errors import InputError
-
-pytest.importorskip("lightning", reason="no lightning: the extra `integrations` brings it")
 from nervecode.integrations.callback import CodesAfterTraining
-from nervecode.integrations.lightning import SurpriseCallback
+
+pytestmark = pytest.mark.skipif(
+    find_spec("lightning") is None, reason="no lightning: the extra `integrations` brings it"
+)
 
 HOMES = ["lightning.pytorch", "pytorch_lightning"]
 SEVERAL = pytest.mark.parametrize(
     "several", [list, lambda loaders: dict(zip("ab", loaders, strict=True))]
 )
+
+
+def surprise_callback(*args: Any, **options: Any) -> Any:
+    """A callback; Lightning takes seconds to load, and is loaded where it is tested."""
+    return import_module("nervecode.integrations.lightning").SurpriseCallback(*args, **options)
 
 
 def points(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -74,7 +81,7 @@ def test_codes_are_fitted_logged_and_saved_beside_the_checkpoint(home: str, tmp_
     pytest.importorskip(home)
     torch.manual_seed(0)
     logger = import_module(f"{home}.loggers").CSVLogger(tmp_path)
-    callback = SurpriseCallback(loader(300, 1))
+    callback = surprise_callback(loader(300, 1))
     net = module(home)
     trainer(home, tmp_path, callbacks=[callback], logger=logger).fit(
         net, loader(600, 0), loader(200, 2)
@@ -102,7 +109,7 @@ def test_codes_are_fitted_logged_and_saved_beside_the_checkpoint(home: str, tmp_
 
 
 def test_figures_agree_with_the_wrapped_module(tmp_path: Path) -> None:
-    callback = SurpriseCallback(loader(300, 1), alpha=0.1)
+    callback = surprise_callback(loader(300, 1), alpha=0.1)
     net = module(HOMES[0])
     trainer(HOMES[0], tmp_path, callbacks=[callback], logger=False).fit(net, loader(600, 0))
     assert callback.wrapped is not None
@@ -114,7 +121,7 @@ def test_figures_agree_with_the_wrapped_module(tmp_path: Path) -> None:
 
 
 def test_the_wrapped_module_is_as_it_was_calibrated(tmp_path: Path) -> None:
-    callback = SurpriseCallback(loader(300, 1))
+    callback = surprise_callback(loader(300, 1))
     trainer(HOMES[0], tmp_path, callbacks=[callback], logger=False).fit(
         module(HOMES[0]), loader(600, 0)
     )
@@ -128,7 +135,7 @@ def test_the_wrapped_module_is_as_it_was_calibrated(tmp_path: Path) -> None:
 def test_a_compiled_module_is_watched(tmp_path: Path) -> None:
     """Whose forward Lightning replaces by the compiled one."""
     torch._dynamo.reset()
-    callback = SurpriseCallback(loader(300, 1))
+    callback = surprise_callback(loader(300, 1))
     compiled = torch.compile(module(HOMES[0]), backend="eager")
     trainer(HOMES[0], tmp_path, callbacks=[callback], logger=False).fit(compiled, loader(600, 0))
     assert callback.wrapped is not None
@@ -144,7 +151,7 @@ def test_codes_of_other_weights_than_the_best_are_told(better_before: bool, tmp_
     worth = itertools.count(step=-1 if better_before else 1)
     net.validation_step = lambda batch: net.log("worth", float(next(worth)))
     best = import_module(f"{home}.callbacks").ModelCheckpoint(tmp_path, monitor="worth", mode="max")
-    callback = SurpriseCallback(loader(300, 1))
+    callback = surprise_callback(loader(300, 1))
     fitting = trainer(home, tmp_path, callbacks=[callback, best], logger=False)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -158,7 +165,7 @@ def test_codes_of_other_weights_than_the_best_are_told(better_before: bool, tmp_
 def test_several_validation_loaders_count_as_one(
     several: Callable[[list[Any]], Any], tmp_path: Path
 ) -> None:
-    callback = SurpriseCallback(loader(300, 1))
+    callback = surprise_callback(loader(300, 1))
     net = module(HOMES[0])
     net.validation_step = lambda batch, index, dataloader_idx=0: None
     logger = import_module(f"{HOMES[0]}.loggers").CSVLogger(tmp_path)
@@ -177,7 +184,7 @@ def test_several_validation_loaders_count_as_one(
 def test_several_training_loaders_count_as_one(
     several: Callable[[list[Any]], Any], tmp_path: Path
 ) -> None:
-    callback = SurpriseCallback(loader(300, 1))
+    callback = surprise_callback(loader(300, 1))
     net = module(HOMES[0])
     one = net.training_step
     net.training_step = lambda batch, batch_idx: one(
@@ -210,7 +217,7 @@ def test_modules_keep_their_modes(tmp_path: Path) -> None:
 
 def test_no_loader_to_calibrate_on() -> None:
     with pytest.raises(InputError, match="held_out: found None, allowed: a loader of inputs"):
-        SurpriseCallback(None)  # type: ignore[arg-type]
+        surprise_callback(None)  # type: ignore[arg-type]
 
 
 def test_several_processes_are_refused() -> None:
@@ -218,4 +225,4 @@ def test_several_processes_are_refused() -> None:
         world_size = 2
 
     with pytest.raises(InputError, match="found 2 processes, allowed: one"):
-        SurpriseCallback([points(64, 1)]).setup(Two(), nn.Linear(2, 2), "fit")
+        surprise_callback([points(64, 1)]).setup(Two(), nn.Linear(2, 2), "fit")

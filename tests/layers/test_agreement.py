@@ -79,6 +79,7 @@ def test_a_compiled_score_is_one_graph_and_agrees(kind: str, script: ModuleType)
             assert gap.max() < 1.5 and (gap > 0.5).double().mean() <= 0.05
 
 
+@pytest.mark.slow
 def test_a_score_is_one_graph(script: ModuleType) -> None:
     wrapped, inputs = script.calibrated(script.CASES["mlp"])
     compiled = torch.compile(wrapped.score, backend="eager", fullgraph=True)

@@ -134,6 +134,7 @@ def test_they_stay_where_no_other_layer_is_there_or_they_were_added_to() -> None
     assert "is kept in the score" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 32])
 def test_a_model_that_sorts_is_seen_where_no_batch_has_several_lengths_at_first(size: int) -> None:
     """Inputs one by one are put together; of a data set sorted by length a later batch is taken."""

@@ -289,6 +289,7 @@ def test_neither_call_nor_hooks_of_others_see_the_check() -> None:
     handle.remove()
 
 
+@pytest.mark.slow
 def test_models_that_hold_what_is_not_put_back_are_not_checked() -> None:
     model = Plain().eval()
     model.numbers = {"next": itertools.count()}

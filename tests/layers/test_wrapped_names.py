@@ -93,6 +93,7 @@ def test_files_are_of_the_bare_model(made_by: Around, served_by: Around, tmp_pat
     assert_same(nervecode.load(path, made_by(model)), made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", [compiled, parallel, both])
 def test_state_dicts_bring_their_codes_to_the_bare_model(around: Around, tmp_path: Path) -> None:
     model = network()
@@ -112,6 +113,7 @@ def test_state_dicts_bring_their_codes_to_the_bare_model(around: Around, tmp_pat
     assert_same(other, made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "state"])
 def test_names_of_wrappers_in_files_from_before(kind: str, tmp_path: Path) -> None:
     model, path = compiled(network()), tmp_path / "codes.safetensors"

@@ -38,6 +38,7 @@ def false_alarms(draw: Draw, n: int, *, told: bool, streams: int = 60, length: i
     return alarms / streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORES)
 def test_a_monitor_that_knows_the_ties_keeps_its_promise(name: str) -> None:
     assert false_alarms(SCORES[name], 100, told=True) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)

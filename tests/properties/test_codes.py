@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +115,7 @@ def test_gradients_of_a_code(case: tuple[Codebook, Tensor]) -> None:
     assert torch.autograd.gradcheck(lambda z, _: everything(book(z)), (z, book.centres))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.sampled_from(["mean", "mean_std"]), st.floats(0, 1))
 def test_gradients_of_coder_and_loss(seed: int, reduce: str, power: float) -> None:
     torch.manual_seed(seed)

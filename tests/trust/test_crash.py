@@ -150,6 +150,7 @@ def check_two_writers(copy: Path) -> None:
     assert not (copy / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_writes(copy: Path) -> None:
     for _ in range(2):
         check_two_writers(copy)

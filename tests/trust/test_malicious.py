@@ -334,6 +334,7 @@ def test_metadata_name_no_file_outside_the_run(name: str, copy: Path, cli: Any) 
         assert (copy / name).resolve() != copy / name  # the naive join would have left the run
 
 
+@pytest.mark.slow
 def test_a_link_is_no_artifact(copy: Path, cli: Any, tmp_path: Path) -> None:
     """Not even one that leads to the right bytes: they may be others a moment later."""
     path = copy / "calibration/seed_0.safetensors"

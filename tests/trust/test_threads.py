@@ -56,6 +56,7 @@ def test_a_compiled_model_keeps_the_surprise_of_each_thread() -> None:
         torch.testing.assert_close(surprise, alone)
 
 
+@pytest.mark.slow
 def test_a_bypass_is_of_its_own_thread() -> None:
     torch.manual_seed(0)
     data = [(torch.randn(60, 4), torch.arange(60) % 3)]

@@ -36,21 +36,20 @@ HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_each_kind_draws_a_picture_that_is_not_empty_and_the_same_again(
-    finished: Path, tmp_path: Path, kind: str
-) -> None:
+def test_each_kind_draws_a_picture_that_is_not_empty(finished: Path, kind: str) -> None:
     path = KINDS[kind](finished)
     assert path == finished / "plots" / f"{kind}_seed_0.png"
     pixels = np.asarray(Image.open(path).convert("L"))
     assert min(pixels.shape) > 400
     assert (pixels < 128).mean() > 0.005  # ink
     assert pixels[:3].min() > 200  # nothing is cut at the upper edge
-    again = KINDS[kind](finished, output=tmp_path / "again.png")
-    assert again.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "suffix"), [("heat", ".svg"), ("heat", ".pdf"), ("roc", ".svg")])
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [*((kind, ".png") for kind in KINDS), ("heat", ".svg"), ("heat", ".pdf"), ("roc", ".svg")],
+)
 def test_the_same_run_gives_the_same_bytes(
     finished: Path, tmp_path: Path, kind: str, suffix: str
 ) -> None:

@@ -495,6 +495,7 @@ def test_a_number_too_far_from_id_train_is_told_by_its_column(
 SKIP = "; --skip-bad leaves it out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [2, 1000])  # a block
 def test_rows_that_cannot_be_read_are_left_out_by_name(
     frame: pd.DataFrame, tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch

@@ -117,6 +117,7 @@ def twin_of_torchvision(name: str) -> tuple[nn.Module, nn.Module]:
     return mine, theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_residual_networks_are_those_of_torchvision(name: str) -> None:
     mine, theirs = twin_of_torchvision(name)
@@ -173,6 +174,7 @@ def test_a_wide_network_has_the_depth_asked_for() -> None:
 LIGHT = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "mnasnet0_5", "regnet_x_400mf"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIGHT)
 def test_a_model_of_torchvision_keeps_what_it_computes(name: str) -> None:
     torch.manual_seed(0)

@@ -115,6 +115,7 @@ def normalised(job: Job, shape: tuple[int, ...]) -> list[Tensor]:
     return [out.detach(), part.grad, norm(x).detach(), norm.running_mean, norm.running_var]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(7, 3), (1, 3, 2, 4), (5, 2, 3, 3)])
 def test_batch_norm_sees_the_whole_batch(shape: tuple[int, ...]) -> None:
     (expected,) = together(normalised, shape, world=1, WORLD_SIZE="1")

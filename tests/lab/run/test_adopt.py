@@ -57,6 +57,7 @@ def test_a_setting_with_other_codes_and_outliers_trains_no_more(
     assert run.status == source.status == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

@@ -118,6 +118,7 @@ def _fails_on_outliers_alone(train: Any, head: Any) -> Any:
     return score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("detector", "reason"),
     [
@@ -295,6 +296,7 @@ def test_training_metrics_are_one_row_an_epoch(finished: tuple[RunDir, Outcome])
     assert all(0 < float(row["utilisation"]) <= 1 for row in layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "schedule", "rates"),
     [("adamw", "constant", [0.01, 0.01]), ("sgd", "cosine", [0.01, 0.005])],

@@ -62,6 +62,7 @@ def files(tmp_path: Path) -> list[str]:
     return ["study.py", *plans, "--page", str(page)]
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_page_from_runs_or_from_their_rows(
     script: ModuleType,
     runs: Path,

@@ -225,6 +225,7 @@ def start(request: pytest.FixtureRequest) -> Any:
     return lambda some, folder: launcher(some, Pool(folder, 2, options))
 
 
+@pytest.mark.slow
 def test_every_task_is_run_and_its_status_told(start: Any, tmp_path: Path) -> None:
     write = "import sys; open({!r}, 'a').write('x'); print('said', file=sys.stderr); sys.exit({})"
     programs = [write.format(str(tmp_path / str(i)), i % 2) for i in range(4)]
