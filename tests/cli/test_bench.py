@@ -315,6 +315,7 @@ def test_a_gate_that_is_passed_again_leaves_no_mark(
     assert (run_copy / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_gate_counts_though_there_is_no_outlier(
     cli: Any, tiny_file: Path, tmp_path: Path
 ) -> None:
@@ -332,6 +333,7 @@ def test_a_gate_counts_though_there_is_no_outlier(
 # Settings on the command line
 
 
+@pytest.mark.slow
 def test_options_come_before_the_file(cli: Any, tiny_file: Path, tmp_path: Path) -> None:
     found = cli("bench", "--config", tiny_file, "--outdir", tmp_path, "--seeds", "3",
                 "--limit-eval", "20", "-o", "bench.detectors=[msp]", "-o", "train.epochs=1",

@@ -171,6 +171,7 @@ def test_id_test_that_changed_leaves_calibrations(cli: Any, run: Path) -> None:
     assert meta(run)["datasets"] == data_now(run)
 
 
+@pytest.mark.slow
 def test_a_training_of_other_settings_takes_all_that_followed_from_it(
     cli: Any, run: Path, finished: Path
 ) -> None:
@@ -201,6 +202,7 @@ def test_another_config_alone_takes_the_figures_and_leaves_the_scores(cli: Any, 
     assert back.err.count("score was done before") == 2
 
 
+@pytest.mark.slow
 def test_a_seed_more_is_scored_with_the_others_on_the_same_data(cli: Any, run: Path) -> None:
     change(run, near=9)
     grown = cli("train", run, "--seeds", "0,1,2")
@@ -215,6 +217,7 @@ def test_a_seed_more_is_scored_with_the_others_on_the_same_data(cli: Any, run: P
     assert meta(run)["datasets"] == data_now(run)
 
 
+@pytest.mark.slow
 def test_a_bench_that_is_cut_short_leaves_no_scores_of_other_data(
     cli: Any, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +304,7 @@ def test_calibration_waits_for_the_training_that_the_config_asks_for(cli: Any, r
     assert cli("calibrate", run).status == 0
 
 
+@pytest.mark.slow
 def test_an_adopted_training_of_other_rows_is_done_again(
     cli: Any, finished: Path, tmp_path: Path
 ) -> None:

@@ -319,6 +319,7 @@ def test_a_set_that_changed_under_its_path_is_scored_again(cli: Any, tmp_path: P
     assert "changed since" not in cli("bench", run).err
 
 
+@pytest.mark.slow
 def test_pictures_that_changed_since_the_training_are_refused(cli: Any, tmp_path: Path) -> None:
     from PIL import Image
 

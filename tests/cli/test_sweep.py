@@ -170,6 +170,7 @@ def test_a_run_of_more_seeds_is_of_its_cell(
     assert table(folder) == before
 
 
+@pytest.mark.slow
 def test_a_cell_does_without_pictures(cli: Cli, swept: tuple[Path, Result], tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(swept[0], folder)

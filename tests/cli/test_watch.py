@@ -129,6 +129,7 @@ def test_a_state_goes_on_where_it_stood(cli: Any, changed: Path, tmp_path: Path)
     assert anew.status == 0 and "alarms: 1" in anew.err
 
 
+@pytest.mark.slow
 def test_an_alarm_before_a_kill_may_be_told_again_but_never_otherwise(
     cli: Any, changed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def stranger(finished: Path) -> tuple[Path, dict[str, Any]]:
     return finished, {"surprise": score, "p_value": p}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("off", "status"), [(0.0, 0), (1e-5, 0), (-1e-5, 0), (5.0, 2), (-5.0, 2)])
 def test_a_p_value_that_the_run_does_not_give_is_refused(
     cli: Any, stranger: tuple[Path, dict[str, Any]], tmp_path: Path, off: float, status: int

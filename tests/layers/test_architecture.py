@@ -510,6 +510,7 @@ def test_a_damaged_list_of_modules_is_damage(tmp_path: Path) -> None:
         nervecode.load(path, wrapped.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_any_model_is_of_its_own_architecture(name: str) -> None:
     model = ZOO[name].build()

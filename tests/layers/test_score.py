@@ -536,6 +536,7 @@ def test_copies_of_what_was_compiled_are_watched(how: str) -> None:
         assert torch.equal(wrapped.score(x)[1].p_value, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_checkpoint_runs_a_compiled_part_the_same_way_again(in_place: bool) -> None:
     """Watched, it runs as it is; compiled, it would keep other tensors for its gradient."""

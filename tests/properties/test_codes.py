@@ -108,6 +108,7 @@ def test_splitting_the_batch_does_not_matter(case: tuple[Codebook, Tensor]) -> N
     torch.testing.assert_close(one_by_one, everything(book(z)), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @given(books_and_batches())
 def test_gradients_of_a_code(case: tuple[Codebook, Tensor]) -> None:
     book, z = case

@@ -62,6 +62,7 @@ def test_scoring_is_one_pass_and_one_by_one_is_a_pass_a_method(
     assert script.works(run, 0, 10_000)[2] == 289  # as many as there are, and not as asked for
 
 
+@pytest.mark.slow
 def test_it_prints_both_ratios_of_what_it_measured(
     script: ModuleType,
     run: RunDir,

@@ -128,6 +128,7 @@ def test_a_sweep_hands_the_trust_to_its_cells(place: Path, cli: Cli) -> None:
     assert not (place / "ran").exists()
 
 
+@pytest.mark.slow
 def test_training_begins_with_weights_and_trains_the_head_alone(place: Path, cli: Cli) -> None:
     torch.manual_seed(1)
     theirs = {"0.weight": torch.randn(8, 2), "0.bias": torch.randn(8)}

@@ -343,6 +343,7 @@ def test_a_changed_picture_is_refused_or_drawn_anew(cli: Any, copy: Path) -> Non
     assert verdict(cli, copy) == before
 
 
+@pytest.mark.slow
 def test_a_demonstration_that_is_none_any_more_says_so_no_more(cli: Any, copy: Path) -> None:
     before = verdict(cli, copy)
     assert cli("bench", copy, "-o", "demo=true")[0] == 0
@@ -383,6 +384,7 @@ def test_a_picture_takes_no_place_of_another_file(cli: Any, copy: Path, tree: Tr
     assert tree(copy) == before
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_the_features_is_checked(cli: Any, config: Path, tmp_path: Path) -> None:
     keep = ("-o", "bench.keep_features=true", "--seeds", 0)
     assert cli("bench", "--config", config, "--outdir", tmp_path, *keep)[0] == 0
@@ -413,6 +415,7 @@ def test_the_evaluation_is_made_again_from_the_checkpoints(
     assert tree(copy) == before
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_follow_from_the_checkpoints_are_told(cli: Any, copy: Path) -> None:
     path = copy / "results.json"
     results = json.loads(path.read_text())

@@ -106,6 +106,7 @@ def test_withheld_figures_are_not_drawn(finished: Path) -> None:
         KINDS["matrix"](finished)
 
 
+@pytest.mark.slow
 def test_the_trace_of_a_sample_is_that_of_the_file(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

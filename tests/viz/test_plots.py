@@ -35,6 +35,7 @@ from .conftest import finish_run, write_run
 HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_kind_draws_a_picture_that_is_not_empty(finished: Path, kind: str) -> None:
     path = KINDS[kind](finished)
@@ -162,6 +163,7 @@ def test_a_violin_is_wide_where_values_are_dense_and_ends_at_the_percentiles() -
     assert np.isfinite(layerwise.violin(np.full(20, 0.5))).all()  # a layer that is constant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (5, (2, 3)), (9, (3, 3)), (10, (3, 4))])
 def test_rows_of_panels_are_of_about_the_same_length_and_labelled_outside(
     count: int, shape: tuple[int, int]

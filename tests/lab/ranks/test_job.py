@@ -62,6 +62,7 @@ def exchange(job: Job) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_ranks_exchange_values_and_tensors() -> None:
     first, second, third = together(exchange, world=3)
     for one in (first, second, third):

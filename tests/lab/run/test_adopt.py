@@ -74,6 +74,7 @@ def test_another_training_is_not_adopted(config: Config, source: RunDir, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_fewer_seeds_are_taken_and_the_newest_run_and_no_folder_is_no_error(
     source: RunDir, tmp_path: Path
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_detector_that_fails_is_a_row_with_its_reason(
     assert run.status == "complete"
 
 
+@pytest.mark.slow
 def test_without_detectors_the_signals_stand_alone(copy: RunDir) -> None:
     outcome = changed(copy, "bench.detectors=[]")
     assert {row["method"] for row in outcome.rows} == {"nervecode", "nervecode_v0_1_1"}
@@ -198,6 +199,7 @@ def test_a_set_by_name_that_is_another_than_it_was_repeats_what_reads_it(
     assert copy.meta["datasets"] == datasets
 
 
+@pytest.mark.slow
 def test_another_seed_leaves_the_first_alone(copy: RunDir) -> None:
     before = len(done(copy))
     outcome = changed(copy, seeds=[0, 4])
