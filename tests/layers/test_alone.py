@@ -304,15 +304,15 @@ def test_what_is_not_what_the_model_was_given_is_no_input(shared: bool) -> None:
 
 def test_what_is_shared_is_no_shape_of_an_input() -> None:
     """Whether a batch has as many inputs as the shared tensor has rows, or not."""
-    memory, kept, wrapped = torch.randn(32, 12), CallRecorder(), nervecode.wrap(Among().eval())
+    memory, recorder, wrapped = torch.randn(32, 12), CallRecorder(), nervecode.wrap(Among().eval())
     for size in (32, 32, 20):
         call, x = ModelCall(), torch.rand(size, SIZE)
         with call.watching(wrapped.model):
             output, traces = traced(wrapped, lambda x=x: wrapped.model(x, memory), None)
-        kept.see(call, None, output, traces)
-    assert kept.shapes == {((1, SIZE),)}
-    assert len(kept.singles) == 1 and kept.singles[0].given[1] is memory
-    assert kept.batch is not None and kept.batch.select([0, 0]).given[1] is memory
+        recorder.record(call, None, output, traces)
+    assert recorder.shapes == {((1, SIZE),)}
+    assert len(recorder.singles) == 1 and recorder.singles[0].given[1] is memory
+    assert recorder.batch is not None and recorder.batch.select([0, 0]).given[1] is memory
 
 
 def real(batch: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ class CallRecorder:
         """Whether the inputs of the batch differ in length, as far as it can be seen."""
         return self._variety[0] > 1
 
-    def see(
+    def record(
         self, call: ModelCall, mask: Tensor | None, answer: Tensor | None, traces: Traces
     ) -> None:
         """Keep the call of a batch that was calibrated on, if it is worth it.
@@ -182,26 +182,26 @@ class CallRecorder:
             return
         masked = traces.call.masked
         given = dict[int | str, Any](enumerate(call.args)) | call.kwargs
-        kept = RecordedCall(given, mask, size, masked, call.precision, CallResult(None, {}, {}))
-        self._compare(kept)
-        kept = kept._replace(shared=self._shared or frozenset())
+        seen = RecordedCall(given, mask, size, masked, call.precision, CallResult(None, {}, {}))
+        self._compare(seen)
+        seen = seen._replace(shared=self._shared or frozenset())
         try:
-            shape, found = shapes_of_one(kept.unshared, size), lengths(kept.unshared, size)
+            shape, found = shapes_of_one(seen.unshared, size), lengths(seen.unshared, size)
             alike = sum(single.shape == shape for single in self.singles)
             is_single = len(self.singles) < MOST and alike < (ALIKE if size == 1 else 1)
             is_batch = size > 1 and found > self._variety
             self.shapes.add(shape)
             if not is_single and not is_batch:  # as most are, of which nothing is copied
                 return
-            first = kept.select([0])
+            first = seen.select([0])
         except Exception:  # of tensors of another kind, or inputs that cannot be picked
             return
         result = CallResult.of(answer, traces.layers, size)
         if is_single:
             self.singles.append(first._replace(result=result.of_first_input()))
         if is_batch:
-            self.batch, self._variety = kept._replace(result=result), found
-        self._first = self._first or kept._replace(result=result)
+            self.batch, self._variety = seen._replace(result=result), found
+        self._first = self._first or seen._replace(result=result)
 
     def _compare(self, call: RecordedCall) -> None:
         """Learn which arguments are shared, of the first two calls with other inputs."""

@@ -62,10 +62,10 @@ def calibrate(
             f"calibrate weights: found {type(weights).__name__}, allowed: a function of a batch"
         )
     before = extended(watched, method, by_class) if add else None
-    inputs, kept = InputSketch(), CallRecorder()
+    inputs, recorder = InputSketch(), CallRecorder()
     with one_pass(watched, loader, "calibrate", **options) as batches:
-        rows = read_calibration(watched, batches, weights, kept, inputs)
-        rows = _without(watched, rows, check_batches(watched, kept, rows.layers), before)
+        rows = read_calibration(watched, batches, weights, recorder, inputs)
+        rows = _without(watched, rows, check_batches(watched, recorder, rows.layers), before)
     watched._last.forget()
     for remark in at_random(watched, rows):
         watched._remarks.tell(f"calibrate: {remark}", about="codes drawn at random")

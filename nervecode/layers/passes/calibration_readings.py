@@ -46,10 +46,10 @@ def read_calibration(
     watched: Watched,
     batches: Iterable[Batch],
     weights: Weights | None,
-    kept: CallRecorder,
+    recorder: CallRecorder,
     inputs: InputSketch,
 ) -> Readings:
-    """The readings of all inputs; `kept` keeps some of the batches, `inputs` sees all of them.
+    """The readings of all inputs; `recorder` keeps some of the calls, `inputs` sees all of them.
 
     Raises:
         NotReadyError: no layer was coded, or there is no input.
@@ -62,7 +62,7 @@ def read_calibration(
             given, traces = traced(watched, batch.run, batch.mask)
         output = call.output if call.number == 1 else given
         answer = answer_of(output, *where)
-        kept.see(call, batch.mask, answer, traces)
+        recorder.record(call, batch.mask, answer, traces)
         if remark := remark_on_shared(watched, call, answer, traces.call.size):
             watched._remarks.tell(f"calibrate: {remark}", about="a shared argument")
         layers = one_place_each(traces.layers, traces.call.mask, sample)
