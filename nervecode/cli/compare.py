@@ -99,11 +99,13 @@ def _open(paths: list[Path]) -> list[RunDir]:
 
     if len(paths) < 2:
         raise InputError(f"compare: found {len(paths)} run, allowed: two or more")
-    names = [path.resolve().name for path in paths]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    paths = [path.resolve() for path in paths]
+    names = [path.name for path in paths]
+    twice = next((path for path in paths if names.count(path.name) > 1), None)
     if twice:
-        raise InputError(f"compare: the run {twice} is given twice")
-    return [RunDir(path.resolve()) for path in paths]
+        others = "is given twice" if paths.count(twice) > 1 else "is the name of two: rename one"
+        raise InputError(f"compare: the run {twice.name} {others}")
+    return [RunDir(path) for path in paths]
 
 
 def _method(method: str | None, runs: list[RunDir], entries: list[Entry]) -> str:

@@ -50,7 +50,8 @@ def show(
         if preset is not None or config is not None:
             raise InputError("config show: give RUN alone, or --preset NAME, or --config FILE")
         if not run.is_dir():
-            raise InputError(f"{run}: no such run directory{_preset_of(run)}")
+            told = options.preset_called(run, "config show")
+            raise InputError(f"{run}: no such run directory{told}")
         config = run / "config.yaml"
     resolved = options.resolve_options(preset, config, seeds, device, override)
     settings = _settings(resolved)
@@ -63,13 +64,6 @@ def show(
 
         typer.echo(dump_config(resolved.config, header=options.command_line()), nl=False)
     next_step("bench", *(("--preset", preset) if preset else ("--config", config)))
-
-
-def _preset_of(run: Path) -> str:
-    """What whoever took a preset's name for an argument should have written."""
-    from nervecode.lab.config.presets import presets
-
-    return f"; `nervecode config show --preset {run}` shows the preset" * (str(run) in presets())
 
 
 def _settings(resolved: Resolved) -> dict[str, dict[str, Any]]:

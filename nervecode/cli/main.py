@@ -199,7 +199,7 @@ def _hint(error: NervecodeError, arguments: list[str]) -> str:
     if "`" in str(error):
         return ""
     if isinstance(error, InputError):
-        command = arguments[0] if arguments and arguments[0].isalpha() else ""
+        command = arguments[0] if arguments and arguments[0].replace("-", "").isalpha() else ""
         return f"nervecode {command} --help".replace("  ", " ")
     if isinstance(error, ArtifactError):
         return "nervecode verify RUN tells which files of the run are whole"

@@ -57,6 +57,8 @@ def open_run(
         return create_shared(new, outdir, command=options.command_line()), new, prepared
     if preset is not None or config is not None:
         raise InputError(f"{command}: give RUN alone, or --preset NAME, or --config FILE")
+    if not run.is_dir() and (told := options.preset_called(run, command)):
+        raise InputError(f"{run}: no such run directory{told}")
     opened = open_shared(run)
     read_config(opened)  # damaged, it is an artifact's error and not the user's
     path = opened.root / "config.yaml"

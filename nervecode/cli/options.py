@@ -152,3 +152,14 @@ def only(option: str, given: Sequence[str]) -> str:
 def command_line() -> str:
     """This command, as one could type it."""
     return shlex.join(["nervecode", *sys.argv[1:]])
+
+
+def preset_called(run: Path, command: str) -> str:
+    """What whoever took a preset's name, or a file, for RUN should have written; else nothing."""
+    from nervecode.lab.config.presets import presets
+
+    if str(run) in presets():
+        return f"; `nervecode {command} --preset {run}` takes the preset"
+    if run.is_file() and run.suffix in (".yaml", ".yml"):
+        return f"; `nervecode {command} --config {run}` takes the file"
+    return ""

@@ -9,6 +9,7 @@ import typer
 
 from nervecode.cli.formats import Csv, Json, Latex, Markdown, chosen_format, emit
 from nervecode.cli.show import next_step, say
+from nervecode.errors import InputError
 
 if TYPE_CHECKING:
     from nervecode.lab.run.directory import RunDir
@@ -29,6 +30,8 @@ def runs(
     """
     from nervecode.lab.results.table import Table
 
+    if folder.exists() and (folder / "meta.json").exists():
+        raise InputError(f"{folder} is itself a run; `nervecode report {folder}` makes its page")
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     rows = _rows(folder)
     if not rows and form != "json":

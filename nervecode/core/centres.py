@@ -31,7 +31,7 @@ class Reservoir:
     def __init__(self, num_classes: int) -> None:
         per_class = SAMPLE // num_classes
         self.per_class = per_class if per_class >= 2 * LEAST else 0
-        self._counts = torch.zeros(num_classes, dtype=torch.long)
+        self._counts = torch.zeros(num_classes, dtype=torch.long, device="cpu")
         self._rows: list[Tensor] = []
         self._classes: list[Tensor] = []
 

@@ -16,7 +16,7 @@ class PositionSample:
 
     def __init__(self, number: int, *, seed: int = 0) -> None:
         self.number = number
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator("cpu").manual_seed(seed)
 
     def draw(self, inputs: int, places: int, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n,) inputs and (n,) their places.
@@ -26,10 +26,10 @@ class PositionSample:
             places: S, of each input.
             real: (B, S) which of them may be drawn; None for all.
         """
-        order = torch.rand(inputs, places, generator=self._generator)
+        order = torch.rand(inputs, places, generator=self._generator, device="cpu")
         if real is not None:
             order = order.masked_fill(~real.cpu(), torch.inf)
         drawn = order.sort(dim=1)
         kept = drawn.values[:, : self.number].isfinite()
-        rows = torch.arange(inputs).unsqueeze(1).expand_as(kept)
+        rows = torch.arange(inputs, device="cpu").unsqueeze(1).expand_as(kept)
         return rows[kept], drawn.indices[:, : self.number][kept]

@@ -66,8 +66,8 @@ def symmetric(upper: Tensor) -> Tensor:
 @lru_cache(maxsize=8)  # layers of one width share it
 def _signs(dim: int, width: int, device: torch.device) -> Tensor:
     """Omega: (D, S) ones and minus ones, the same on every device."""
-    generator = torch.Generator().manual_seed(SEED)
-    return (2.0 * torch.randint(2, (dim, width), generator=generator) - 1).to(device)
+    generator = torch.Generator("cpu").manual_seed(SEED)
+    return (2.0 * torch.randint(2, (dim, width), generator=generator, device="cpu") - 1).to(device)
 
 
 class Spectrum(NamedTuple):

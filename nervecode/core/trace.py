@@ -36,4 +36,5 @@ class CodingTrace:
     @property
     def inputs(self) -> int:
         """The number of inputs; of rows, where a code by position reads rows."""
-        return self.surprise.shape[0] // math.prod(self.places)
+        places = math.prod(self.places)  # none of an empty sequence
+        return self.surprise.shape[0] // places if places else self.call.size or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from nervecode.layers import WrappedModel, wrap
 from nervecode.layers.batch.batches import Labels, RunBatch
 from nervecode.layers.passes.one_pass import one_pass
 from nervecode.layers.select import Selector
+from nervecode.scoring.false_alarms import rounded_up
 
 FILE = "nervecode.safetensors"
 
@@ -85,15 +87,23 @@ class CodesAfterTraining:
     def figures(self, wrapped: WrappedModel, loader: Iterable[Any]) -> dict[str, float]:
         """The figures of some batches; see `finish`."""
         scores, flags = [], []
+        smallest = 0.0 if wrapped.calibration is None else wrapped.calibration.smallest_alpha
+        if smallest > self.alpha:
+            warnings.warn(
+                f"nervecode/flagged is not told: so few held-out inputs give no alpha below "
+                f"{rounded_up(smallest)}, and {self.alpha} is asked for",
+                stacklevel=2,
+            )
         batches = one_pass(wrapped, loader, "validation", call=self.call, labels=self.labels)
         with batches as validation, wrapped.recording() as traces:
             for batch in validation:
                 traces.clear()
                 batch.run()
                 surprise = wrapped.aggregate(traces)
-                scores.append(surprise.score)
-                flags.append(surprise.flag(self.alpha))
-        return {
-            "nervecode/surprise": float(torch.cat(scores).mean()),
-            "nervecode/flagged": float(torch.cat(flags).double().mean()),
-        }
+                scores.append(surprise.score.flatten())
+                if smallest <= self.alpha:
+                    flags.append(surprise.flag(self.alpha).flatten())
+        figures = {"nervecode/surprise": float(torch.cat(scores).mean())}
+        if flags:
+            figures["nervecode/flagged"] = float(torch.cat(flags).double().mean())
+        return figures

@@ -91,7 +91,7 @@ def export(
         with refused_example(given):
             inputs = layer_inputs(graph, inputs)
         _check_places(watched, inputs)
-        graph = CodesGraph(watched, inputs)
+        graph = CodesGraph(watched)
     about = _with(_about(watched, graph, inputs), metadata or {})
     if path.suffix == ".onnx":
         _check_onnx(graph, inputs, path)

@@ -80,6 +80,7 @@ class CodeFitter:
             if value < 1:
                 raise InputError(f"{name}: found {value}, allowed: at least 1")
         self.watched = watched
+        watched.tap()  # of modules that were replaced since they were watched
         self.rank = rank
         self.codes_per_class = codes_per_class
         chosen = {"name": reduce, "length_power": length_power, "positions": by_position}
@@ -142,6 +143,8 @@ class CodeFitter:
         """
         with naming(f"fit: batch {self._last.number}"):
             size = self._last.size(labels)
+            if labels is not None and not len(labels):
+                return  # which tells nothing: of no numbers all comparisons hold
             classes = self.answer.classes(labels, num_classes, output)
         settled, misfits = self._last.settled(self._reducer, size)
         if size == 1 and (lost := _lost(self._layers, self.head, misfits)):
@@ -155,8 +158,12 @@ class CodeFitter:
             self._refuse(name, why)
         for name, z in settled.items():
             if name not in self._refused:
-                with naming(f"layer {name!r}"):
+                try:
                     z, groups = self._last.rows(z, labels, self.sample)
+                except InputError as error:  # a mask of other places
+                    self._refuse(name, str(error))
+                    continue
+                with naming(f"layer {name!r}"):
                     self._layer(name, classes, z).update(z, groups)
         if self.head is not None:
             head = self.head.update(None if labels is None else classes, self.answer.heads)

@@ -110,7 +110,7 @@ class CodesGraph(Graph):
 
     subject = "codes"
 
-    def __init__(self, watched: Watched, names: Iterable[str]) -> None:
+    def __init__(self, watched: Watched) -> None:
         super().__init__(watched, ["activations"])  # layers have names that are no words of Python
         del self.watched  # as a part of this module, it would bring the model into the file
         self.coders = watched.coders

@@ -103,9 +103,12 @@ class Reading:
         if len(self.batch.sizes) == 1 or not self.readings:
             return
         rows = {
-            name: len(layer.vector) // math.prod(layer.places)
+            name: len(layer.vector) // places
             for name, layer in self.readings.items()
+            if (places := math.prod(layer.places))
         }
+        if not rows:
+            return
         size = agreed_size(rows.values(), self.batch, output)
         for name in [name for name, number in rows.items() if number != size]:
             del self.readings[name]

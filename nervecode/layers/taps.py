@@ -9,9 +9,10 @@ attribute, because a context variable cannot be traced.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -61,8 +62,10 @@ class TapSet:
         self._model = model
         self._fused = fused_parts(model)
         self._handles: dict[str, RemovableHandle | ForwardPatch | None] = {}
+        self._modules: dict[str, nn.Module] = {}  # those that are tapped, by name
         self._entries: list[RemovableHandle | ForwardPatch] = []
-        self._tapped: set[nn.Module] = set()
+        self._parts: dict[str, nn.Module] = {}  # those that are entered, by name
+        self._part_entries: list[RemovableHandle | ForwardPatch] = []
         self._patches: list[ForwardPatch | CompiledCallPatch] = []
         self._looked = False  # for what was compiled
         if not isinstance(model, torch.jit.ScriptModule):
@@ -90,7 +93,7 @@ class TapSet:
                 self._patches.append(ForwardPatch(module, switch=self._switch()))
             if module._compiled_call_impl is None:
                 continue
-            own = module is self._model or module in self._tapped  # whose hooks are compiled too
+            own = module is self._model or module in self._tapped()  # whose hooks are compiled too
             if own or self._hears_within(module):
                 self._patches.append(CompiledCallPatch(module, self._switch()))
 
@@ -98,12 +101,20 @@ class TapSet:
         return EagerSwitch(self._channel.is_watched)
 
     def _hears_within(self, module: nn.Module) -> bool:
-        return any(part in self._tapped for part in module.modules() if part is not module)
+        tapped = self._tapped()
+        return any(part in tapped for part in module.modules() if part is not module)
+
+    def _tapped(self) -> set[nn.Module]:
+        return {*self._modules.values(), *self._parts.values()}
 
     def enter(self, parts: Mapping[str, nn.Module]) -> None:
-        """Hear what some parts of the model are called with."""
-        self._tapped.update(parts.values())
-        self._entries += [self._enter(name, part) for name, part in parts.items()]
+        """Hear what some parts of the model are called with, and no others any more."""
+        if parts == self._parts:
+            return
+        for entry in self._part_entries:
+            entry.remove()
+        self._parts = dict(parts)
+        self._part_entries = [self._enter(name, part) for name, part in parts.items()]
 
     def _enter(self, name: str, module: nn.Module) -> RemovableHandle | ForwardPatch:
         entry = _Entry(name, self._channel)
@@ -118,15 +129,17 @@ class TapSet:
         return model.register_forward_hook(leaving, always_call=True)
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
-        """Tap further modules; names that are tapped already are left alone."""
+        """Tap modules; a name whose module was replaced since is tapped at the new one."""
+        self._fused = fused_parts(self._model)
         for name, module in modules.items():
-            if name in self._handles:
+            if self._modules.get(name) is module:
                 continue
-            self._handles[name] = None
+            if (before := self._handles.get(name)) is not None:
+                before.remove()
+            self._handles[name], self._modules[name] = None, module
             if isinstance(module, torch.jit.ScriptModule):
                 warnings.warn(f"layer {name!r} is not coded: it is scripted", stacklevel=2)
                 continue
-            self._tapped.add(module)
             tap = _Tap(name, self._channel)
             if module in self._fused:
                 self._handles[name] = ForwardPatch(module, after=tap)
@@ -134,9 +147,17 @@ class TapSet:
                 self._handles[name] = module.register_forward_hook(tap, with_kwargs=True)
         self.uncompile()
 
+    def drop(self, names: Iterable[str]) -> None:
+        """Take the taps of some names off, whose modules are gone."""
+        for name in names:
+            if (handle := self._handles.pop(name, None)) is not None:
+                handle.remove()
+            self._modules.pop(name, None)
+
     def remove(self) -> None:
         """Take every tap of this set off its module."""
-        for handle in (*self._handles.values(), *self._entries, *self._patches):
+        handles = (*self._handles.values(), *self._entries, *self._part_entries, *self._patches)
+        for handle in handles:
             if handle is not None:
                 handle.remove()
 
@@ -145,8 +166,10 @@ class TapSet:
         """Within the block, `visitor` sees this thread's calls, and each tapped output."""
         if torch.compiler.is_compiling():
             self._channel.traced = visitor
-            yield
-            self._channel.traced = None
+            try:
+                yield
+            finally:
+                self._channel.traced = None
             return
         self.uncompiles()
         token = _WATCHING.set({**_WATCHING.get(), id(self._channel): visitor})
@@ -244,6 +267,12 @@ def fused_parts(model: nn.Module) -> set[nn.Module]:
     return {part for layer in layers for part in layer.modules()}
 
 
+def is_record(value: Any) -> bool:
+    """Whether a value is a dataclass's, and no mapping besides, as the outputs of Transformers."""
+    kind = is_dataclass(value) and not isinstance(value, type)
+    return kind and not isinstance(value, Mapping)
+
+
 def activation_of(output: Any, pick: str | int | None = None) -> Tensor | PackedSequence | None:
     """The activation in a module's output: itself, the part that `pick` names, or the first tensor.
 
@@ -254,12 +283,14 @@ def activation_of(output: Any, pick: str | int | None = None) -> Tensor | Packed
     """
     if pick is not None:
         try:
-            output = output[pick]
-        except (KeyError, IndexError, TypeError):
+            output = getattr(output, str(pick)) if is_record(output) else output[pick]
+        except (AttributeError, KeyError, IndexError, TypeError):
             parts = list(output) if isinstance(output, Mapping) else type(output).__name__
             raise InputError(f"output: found {parts}, which has no part {pick!r}") from None
     if isinstance(output, ACTIVATIONS):
         return output
+    if is_record(output):
+        output = tuple(getattr(output, field.name, None) for field in fields(output))
     if isinstance(output, Mapping):
         output = tuple(output.values())
     if isinstance(output, (tuple, list)):

@@ -60,10 +60,7 @@ class Watched(nn.Module):
         self.coding_enabled = True
         self._bypass = Bypass()
         self._remarks, self._last = Remarks(), LastTraces()
-        parts = masked_parts(eager(model))
-        self._arguments = {name: Arguments(m) for name, m in {"": eager(model), **parts}.items()}
         self._taps = TapSet(eager(model), self._last.unwatched)
-        self._taps.enter(parts)
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
@@ -107,9 +104,19 @@ class Watched(nn.Module):
         self.answer_width: int | None = None
         self.condition = Condition()
         self._codebooks: Condition | None = None  # learned ones, as they were calibrated
+        self.tap()
+
+    def tap(self) -> None:
+        """Hear the modules that have the names of the watched layers now, replaced or not."""
+        model = eager(self.model)
+        parts = masked_parts(model)
+        self._arguments = {name: Arguments(m) for name, m in {"": model, **parts}.items()}
+        self._taps.enter(parts)
         modules = dict(self.model.named_modules())
-        # `name#2` shares the tap of `name`.
-        self._taps.add({(tap := n.split("#")[0]): modules[module_name(tap)] for n in coders})
+        taps = {n.split("#")[0] for n in self.layer_names}  # `name#2` shares the tap of `name`
+        lost = [name for name in taps if module_name(name) not in modules]
+        self._taps.drop(lost)
+        self._taps.add({n: modules[module_name(n)] for n in taps if n not in lost})
 
     def coder(self, name: str) -> Coder:
         """The coder of a watched layer; an InputError names the nearest for another."""
@@ -167,14 +174,13 @@ def watched_call(
     known = call_of(watched)
     output, traces = compiled(run)(*args, **kwargs)
     call = traces.call
-    known = known._replace(
-        size=call.size,
-        mask=call.mask,
-        masked=call.masked,
-        tentative=call.tentative,
-        predicted=call.predicted,
+    call = call._replace(
+        remark=call.remark or known.remark,
+        codes=known.codes,
+        weights=known.weights,
+        looked=known.looked,
     )
-    return output, Traces(traces.layers, known._replace(remark=call.remark or known.remark))
+    return output, Traces(traces.layers, call)
 
 
 def eager(model: nn.Module) -> nn.Module:

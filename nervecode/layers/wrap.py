@@ -128,6 +128,8 @@ class WrappedModel(Watched):
         (n,) predicted classes are needed where no layer is a label code; `weights`, `method` and
         `by_class` are as in `calibrate`.
         """
+        for name in layers:
+            self.coder(name)  # or none has this name
         calibrate_on(self, Readings(layers, predicted, weights), method, by_class)
 
     def score(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from nervecode.core import CodingTrace
@@ -64,4 +66,9 @@ def _of_rows(
             f"surprise: {method} is not calibrated; call calibrate(loader, method={method!r})"
         )
     result = combined(traces, method or "mean")
-    return unknown_surprise(size or 0, remark or "no layer was coded") if result is None else result
+    if result is None:
+        return unknown_surprise(size or 0, remark or "no layer was coded")
+    if not remark:
+        return result
+    nothing = torch.full_like(result.surprise, torch.nan)
+    return replace(result, surprise=nothing, valid=torch.zeros_like(result.valid), remark=remark)

@@ -138,7 +138,7 @@ def _at_least(n: int, k: int, x: float) -> float:
         terms = range(max(0, min(mean, k) - reach), min(k, mean + reach))
     else:
         terms = range(max(k, mean - reach), min(n, max(mean, k) + reach) + 1)
-    j = torch.arange(terms.start, max(terms.start, terms.stop), dtype=torch.float64)
+    j = torch.arange(terms.start, max(terms.start, terms.stop), dtype=torch.float64, device="cpu")
     choose = math.lgamma(n + 1) - torch.lgamma(j + 1) - torch.lgamma(n - j + 1)
     tail = (choose + j * math.log(x) + (n - j) * math.log1p(-x)).exp().sum().item()
     return 1 - tail if below else tail

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nervecode.core import CodingTrace
+from nervecode.core import Call, CodingTrace
 from nervecode.core.positions import PositionSample
 from nervecode.core.reduce import fitting_mask
 
@@ -29,28 +29,34 @@ def on_grid(traces: Mapping[str, CodingTrace], grid: tuple[int, ...]) -> dict[st
 
 
 def one_place_each(
-    traces: Mapping[str, CodingTrace], mask: Tensor | None, sample: PositionSample
-) -> dict[str, CodingTrace]:
+    traces: Mapping[str, CodingTrace], call: Call, sample: PositionSample
+) -> tuple[dict[str, CodingTrace], Tensor | None]:
     """One place of each input, drawn at random, the same in all layers; real ones alone.
 
     Layers that are not read by position stay as they are.
 
     Args:
         traces: layer -> trace.
-        mask: (B, *places) true at real positions; None where all are.
+        call: what is known of the call that they are of: its mask, (B, *places) true at real
+            positions, if any.
         sample: what draws.
+
+    Returns:
+        The traces, and the (n,) inputs that have a place; None where none is read by position.
     """
     grid = grid_of(traces)
     if not grid:
-        return dict(traces)
+        return dict(traces), None
+    mask = call.mask
     number = next(trace.inputs for trace in traces.values() if trace.places)
-    real = None if mask is None else fitting_mask(mask, (number, *grid))
+    real = None if mask is None else fitting_mask(mask, (number, *grid), call.tentative)
     inputs, places = sample.draw(number, math.prod(grid), real)
     rows = inputs * math.prod(grid) + places
-    return {
+    drawn = {
         name: _rows(trace, rows) if trace.places else trace
         for name, trace in on_grid(traces, grid).items()
     }
+    return drawn, inputs
 
 
 def _rows(trace: CodingTrace, rows: Tensor) -> CodingTrace:

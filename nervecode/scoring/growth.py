@@ -112,7 +112,7 @@ def _neighbours(rows: Tensor, known: Tensor) -> Tensor:
     counts = [
         (torch.cdist(part, known, p=math.inf) <= SAME).sum(1) for part in rows.split(LOOKED_AT // 8)
     ]
-    return torch.cat(counts) if counts else torch.zeros(0)
+    return torch.cat(counts) if counts else torch.zeros(0, device="cpu")
 
 
 def changes(before: LayerCalibration, after: LayerCalibration) -> list[Change]:

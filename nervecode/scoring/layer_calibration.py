@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,6 +76,11 @@ class LayerCalibration:
             raise InputError(f"calibrate method: found {method!r}; {allowed}")
         if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
             raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
+        sizes = {name: len(pair) for name, pair in layers.items()}
+        if len({*sizes.values()}) > 1:
+            raise InputError(f"calibrate: found {sizes} inputs, allowed: as many in each layer")
+        if not any(sizes.values()):
+            raise InputError("calibration scores: found none, allowed: at least 2")
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method, self.masked, self.mask_argument = method, masked, mask_argument
         known = LayerReadings.read(_finite_rows(self.layers))
@@ -82,7 +88,7 @@ class LayerCalibration:
         self._placed: dict[torch.device, Tables] = {}
         scores = self._tables.held_out(known, method)
         finite = finite_readings(self.layers)
-        self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64)
+        self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64, device="cpu")
         self.scores[finite] = scores
         state = EmpiricalPercentileCalibrator().fit(scores, aggregation=method)
         self._ordered = state.scores
@@ -98,6 +104,10 @@ class LayerCalibration:
         self.sizes: tuple[int, ...] = (self.num_samples,)
         if by_class or weights is not None:
             self._group(scores)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the tables on devices, which a file would name where they are no more."""
+        return vars(self) | {"_placed": {}}
 
     def _group(self, scores: Tensor) -> None:
         """Lay out the (n,) scores in groups, and by their weights."""
@@ -142,7 +152,11 @@ class LayerCalibration:
             raise InputError(f"threshold predicted: found {predicted!r}, allowed: {allowed}")
         groups = self._tables.groups
         if groups is not None:
-            group = ALL if predicted is None else int(groups.group(torch.tensor(predicted)))
+            group = (
+                ALL
+                if predicted is None
+                else int(groups.group(torch.tensor(predicted, device="cpu")))
+            )
             return groups.threshold(alpha, group)
         rank = rank_of(self.num_samples, alpha)
         return float(self._ordered[-rank]) if rank else math.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class Mondrian(NamedTuple):
             weights = torch.cat([weights, weights[own]])
         order = keys.argsort(stable=True)
         keys, weights = keys[order], weights[order]
-        groups = torch.arange(1, int(group_of.max()) + 2)
+        groups = torch.arange(1, int(group_of.max()) + 2, device=group_of.device)
         ends = torch.searchsorted(keys, groups * (len(scores) + 1))
         above = torch.cat([weights.new_zeros(1), weights.cumsum(0)])
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
@@ -117,26 +117,35 @@ def effective_size(weights: Tensor) -> float:
     return float(weights.sum().square() / weights.square().sum())
 
 
-def check_weights(weights: Tensor, number: int) -> Tensor:
+def check_weights(weights: Any, number: int, where: str = "") -> Tensor:
     """(n,) float64 weights on the CPU.
 
     Raises:
-        InputError: another number of them, or weights that are not positive and finite.
+        InputError: no numbers, another number of them, or such as are not positive and finite;
+            `where` they are is named too, such as " in batch 3".
     """
-    weights = torch.as_tensor(weights).detach().double().cpu()
-    if weights.shape != (number,):
+    try:
+        values = torch.as_tensor(weights).detach().double().cpu()
+    except (TypeError, ValueError, RuntimeError):
         raise InputError(
-            f"calibrate weights: found shape {tuple(weights.shape)}, allowed: ({number},), "
+            f"calibrate weights: found {type(weights).__name__}{where}, "
+            f"allowed: ({number},) numbers"
+        ) from None
+    if values.shape != (number,):
+        raise InputError(
+            f"calibrate weights: found shape {tuple(values.shape)}{where}, allowed: ({number},), "
             "a weight for each input"
         )
-    if not (weights.isfinite() & (weights > 0)).all():
-        raise InputError("calibrate weights: found 0, less, NaN or infinity, allowed: above 0")
-    return weights
+    if not (values.isfinite() & (values > 0)).all():
+        raise InputError(
+            f"calibrate weights: found 0, less, NaN or infinity{where}, allowed: above 0"
+        )
+    return values
 
 
 def _groups(classes: Tensor | None) -> Tensor:
     """(K + 1,) the group of each class: `ALL`, or a number of its own."""
     if classes is None:
-        return torch.zeros(1, dtype=torch.long)
+        return torch.zeros(1, dtype=torch.long, device="cpu")
     own = torch.bincount(classes, minlength=int(classes.max()) + 2) >= OWN
     return torch.where(own, own.cumsum(0), ALL)

@@ -93,7 +93,7 @@ def weighted_surprise(traces: Traces, weights: Mapping[str, float]) -> Aggregate
     for name, weight in weights.items():
         if name not in traces:
             raise InputError(f"weights: unknown layer {name!r}; {did_you_mean(name, traces)}")
-        if not torch.isfinite(torch.tensor(float(weight))):
+        if not math.isfinite(weight):
             raise InputError(f"weights[{name!r}]: found {weight}, allowed: a finite number")
     chosen = {name: trace for name, trace in traces.items() if name in weights}
     values = [float(weights[name]) for name in chosen]

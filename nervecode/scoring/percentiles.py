@@ -79,7 +79,8 @@ class Steps(NamedTuple):
     @classmethod
     def p_value_and_percentile(cls, ordered: Tensor) -> Steps:
         """`p_values_among` and `percentiles_among` of (n,) sorted scores, in two rows."""
-        n, below = len(ordered), torch.arange(len(ordered) + 1, dtype=torch.float64)
+        n = len(ordered)
+        below = torch.arange(n + 1, dtype=torch.float64, device=ordered.device)
         # At or below a score is what, moved down to the next number, is below it.
         lower = torch.nextafter(ordered, ordered.new_tensor(-torch.inf))
         values = torch.stack([(1 + n - below) / (n + 1), below / n])
@@ -156,7 +157,9 @@ class EmpiricalPercentileCalibrator:
             scores = scores[finite]
         if len(scores) < 2:
             raise InputError(f"calibration scores: found {len(scores)}, allowed: at least 2")
-        quantiles = torch.tensor(self.threshold_quantiles, dtype=torch.float64)
+        quantiles = torch.tensor(
+            self.threshold_quantiles, dtype=torch.float64, device=scores.device
+        )
         # `higher` takes a score that was seen, so that at least a fraction q lies at or below it.
         values = torch.quantile(scores, quantiles, interpolation="higher")
         thresholds = dict(zip(self.threshold_quantiles, values.tolist(), strict=True))

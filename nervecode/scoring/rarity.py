@@ -43,7 +43,7 @@ class Rarity(NamedTuple):
         above = known > start
         beyond = above.sum(-1, keepdim=True)
         excess = torch.where(above, known - start, 0.0).sum(-1, keepdim=True) / beyond.clamp_min(1)
-        below = torch.arange(n + 1, dtype=torch.float64)
+        below = torch.arange(n + 1, dtype=torch.float64, device=known.device)
         bits = -((1 + n - below) / (n + 1)).log2()
         # A score above u has all below it that are not.
         bits = torch.where(below < n - beyond, bits, MOST).clamp_max(MOST)

@@ -53,7 +53,9 @@ def remarks_on_weights(weights: Tensor | None, smallest: float) -> Iterator[str]
 
 def remarks_on_classes(predicted: Tensor | None) -> Iterator[str]:
     """Of (n,) predicted classes: which have too few inputs for p-values of their own."""
-    counts = torch.bincount(torch.zeros(0).long() if predicted is None else predicted)
+    if predicted is None:
+        return
+    counts = torch.bincount(predicted)
     few = torch.nonzero((counts > 0) & (counts < OWN)).flatten().tolist()
     if few:
         more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""

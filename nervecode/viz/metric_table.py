@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,7 +20,7 @@ NAMES = {
 }
 
 
-def metric_table(meta: Mapping[str, Any], rows: Sequence[Row]) -> Table:
+def metric_table(rows: Sequence[Row]) -> Table:
     """The rows of one OOD set, best AUROC first; all cells x100, best and second marked."""
     good = [row for row in rows if row["status"] == "ok"]
     methods = list(dict.fromkeys(row["method"] for row in good))

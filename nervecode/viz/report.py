@@ -154,7 +154,7 @@ def _details(meta: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[str
     """(set, group, every metric of every method) for each OOD set."""
     groups = {row["ood"]: row["group"] for row in rows}
     return [
-        (ood, group, metric_table(meta, [row for row in rows if row["ood"] == ood]))
+        (ood, group, metric_table([row for row in rows if row["ood"] == ood]))
         for ood, group in groups.items()
     ]
 

@@ -70,7 +70,7 @@ def test_a_run_shows_what_it_has(cli: Any, finished: Path) -> None:
     [
         ([], "exactly one of --preset NAME and --config FILE"),
         (["nothing"], "nothing: no such run directory"),
-        (["digits"], "`nervecode config show --preset digits` shows the preset"),
+        (["digits"], "`nervecode config show --preset digits` takes the preset"),
         ([".", "--preset", "digits"], "give RUN alone"),
         (["--preset", "digts"], "did you mean 'digits'?"),
         (["--preset", "digits", "-o", "train.epoch=3"], "command line: train.epoch"),

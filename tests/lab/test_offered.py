@@ -18,6 +18,7 @@ from nervecode.errors import InputError
 from nervecode.lab.config.packages import changes, packages
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.entry_points import as_dataset
+from nervecode.lab.data.registry import AS_DATASET
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.registry import Registry
@@ -191,6 +192,7 @@ def test_a_network_a_set_and_a_detector_of_a_package_are_benched(tmp_path: Path)
 
 def test_arrays_of_a_package_become_a_set() -> None:
     x, y = np.random.default_rng(0).random((6, 3)), np.arange(6) % 2
+    assert AS_DATASET.load() is as_dataset  # by which the registry finds it
     dataset = as_dataset("acme", (x, y, x[:2], y[:2]))
     assert dataset.test is not None
     assert torch.equal(dataset.train.inputs, torch.from_numpy(x).float())

@@ -270,3 +270,77 @@ def test_shards_tell_where_the_logits_are() -> None:
     two.finish()
     assert two.watched.answer_path == (1,)
     assert two.watched.layer_names == ("a", "h:label")
+
+
+class Supervised(nn.Module):
+    """Answers with shares, and has an auxiliary head that nearly says the same and runs last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 3)
+        self.auxiliary = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.body(x)
+        logits = self.head(hidden)
+        self.auxiliary(hidden)
+        return logits.softmax(1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("empty_first", [False, True])
+def test_the_head_is_what_the_answer_is_the_softmax_of(seed: int, empty_first: bool) -> None:
+    torch.manual_seed(seed)
+    model = Supervised().eval()
+    with torch.no_grad():
+        model.auxiliary.weight.copy_(model.head.weight + 0.01 * torch.randn(3, 8))
+        model.auxiliary.bias.copy_(model.head.bias)
+    x, y = torch.randn(200, 6), torch.arange(200) % 3
+    batches = [(x[:0], y[:0])] * empty_first + [(x, y)]
+    assert nervecode.wrap(model).fit(batches).layer_names[-1] == "head:label"
+
+
+def test_a_model_that_returns_a_number_alone_is_calibrated() -> None:
+    class Loss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x).mean()
+
+    wrapped = nervecode.wrap(Loss().eval()).fit([torch.randn(50, 6)])
+    wrapped.calibrate([torch.randn(150, 6)])
+    assert wrapped.score(torch.randn(4, 6))[1].valid.all()
+
+
+@dataclass
+class Parts:
+    hidden: Tensor
+    number: int = 0
+
+
+def test_a_layer_that_returns_a_dataclass_is_coded() -> None:
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 8)
+
+        def forward(self, x: Tensor) -> Parts:
+            return Parts(self.layer(x).relu())
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = Inner(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.inner(x).hidden)
+
+    x, y = torch.randn(200, 6), torch.arange(200) % 3
+    for layers in (["inner"], {"inner": "hidden"}):
+        wrapped = nervecode.wrap(Outer().eval(), layers).fit([(x, y)])
+        assert wrapped.layer_names == ("inner", "head:label")
+        assert wrapped.forward_with_trace(x)[1]["inner"].vector.shape == (200, 8)
+    with pytest.warns(UserWarning, match="Parts, which has no part 'hiden'"):
+        nervecode.wrap(Outer().eval(), {"inner": "hiden"})(x)

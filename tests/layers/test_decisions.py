@@ -142,12 +142,14 @@ def test_weights(tmp_path: Path) -> None:
     assert torch.equal(twin.score(x)[1].p_value, found.p_value)
     with pytest.raises(InputError, match="as there are the weighted calibration inputs"):
         found.flag(0.001)
-    with pytest.raises(InputError, match=r"weights: found shape \(7,\), allowed: \(560,\)"):
+    with pytest.raises(
+        InputError, match=r"weights: found shape \(1,\) in batch 0, allowed: \(80,\)"
+    ):
         fitted().calibrate(data(1), weights=lambda batch: torch.ones(1)[: len(batch)])
     for given, told in (
-        (1.0, r"shape \(\) for a batch, allowed: \(B,\), a weight for each input"),
-        (None, r"NoneType for a batch, allowed: \(B,\) numbers"),
-        (["x"], r"list for a batch, allowed: \(B,\) numbers"),
+        (1.0, r"shape \(\) in batch 0, allowed: \(80,\), a weight for each input"),
+        (None, r"NoneType in batch 0, allowed: \(80,\) numbers"),
+        (["x"], r"list in batch 0, allowed: \(80,\) numbers"),
     ):
         with pytest.raises(InputError, match=f"calibrate weights: found {told}"):
             fitted().calibrate(data(1), weights=lambda batch, given=given: given)
@@ -190,3 +192,16 @@ def test_what_cannot_be_added_leaves_the_calibration() -> None:
     with pytest.raises(NotReadyError, match="add: the model has other weights"):
         wrapped.calibrate(data(3), add=True)
     assert wrapped.calibration is before
+
+
+def test_another_default_device_changes_nothing() -> None:
+    """As `torch.set_default_device("cuda")`; what is made on "meta" would have no values."""
+    plain, wrapped = fitted(), fitted()
+    plain.calibrate(data(1))
+    batches = data(1)
+    x = batches[0][0]
+    with torch.device("meta"):
+        wrapped.calibrate(batches)
+        told = wrapped.score(x)[1]
+        assert told.flag(0.2, confidence=0.9).shape == (len(x),)
+    assert torch.equal(told.p_value, plain.score(x)[1].p_value)

@@ -393,3 +393,51 @@ def test_a_copy_knows_what_its_codes_were_made_for() -> None:
     same, other = copy.deepcopy(wrapped), copy.deepcopy(wrapped)
     other.model[1] = nn.Tanh()
     assert same.score(X)[1].valid.all() and not other.score(X)[1].valid.any()
+
+
+class Wrapping(nn.Module):
+    """A layer with an adapter around it, as LoRA makes one."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+        self.extra = nn.Linear(layer.in_features, layer.out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.extra(x)
+
+
+def test_a_module_that_was_replaced_is_read_in_its_place(tmp_path: Path) -> None:
+    """Its tap stayed on the former one: the codes were of another layer than after a load."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    wrapped = nervecode.wrap(model.eval(), ["0", "2"])
+    model[2], model[4] = Wrapping(model[2]).eval(), nn.Linear(8, 3)
+    x, y = torch.randn(300, 6), torch.arange(300) % 3
+    wrapped.fit([(x[:150], y[:150])]).calibrate([x[150:]])
+    assert wrapped.layer_names == ("0", "2", "4:label")
+    wrapped.save(tmp_path / "codes.safetensors")
+    told = wrapped.score(x[:9])[1]
+    assert told.valid.all()
+    again = nervecode.load(tmp_path / "codes.safetensors", model).score(x[:9])[1]
+    assert torch.equal(told.p_value, again.p_value)
+    assert torch.equal(told.by_layer, again.by_layer)
+
+
+def test_before_calibration_too_a_number_is_of_mode_and_weights() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3)).eval()
+    x, y = torch.randn(300, 6), torch.arange(300) % 3
+    wrapped = nervecode.wrap(model).fit([(x[:150], y[:150])])
+    assert wrapped.score(x[:4])[1].valid.all()
+    model.train()
+    with pytest.warns(UserWarning, match="training mode"):
+        told = wrapped.score(x[:4])[1]
+    assert not told.valid.any() and told.surprise.isnan().all()
+    model.eval()
+    wrapped.calibrate([x[150:]])
+    with torch.no_grad():
+        model[0].weight.mul_(3)
+    wrapped(x[:4])
+    with pytest.warns(UserWarning, match="other weights"):
+        assert not wrapped.surprise("mean").valid.any()

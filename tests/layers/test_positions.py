@@ -229,3 +229,24 @@ def test_deeplab_fits_sixteen_pictures_in_seconds() -> None:
         output, surprise = wrapped.score(data[0])
     assert output["out"].shape == (4, 21, 160, 160)
     assert surprise.p_value.shape == (4, 20, 20)
+
+
+def test_sequences_without_a_place_leave_the_model_its_answer() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    wrapped = nervecode.wrap(model).fit([torch.randn(50, 6, 8)], by_position=True)
+    wrapped.calibrate([torch.randn(120, 6, 8)])
+    assert wrapped(torch.randn(2, 0, 8)).shape == (2, 0, 3)
+    output, surprise = wrapped.score(torch.randn(2, 0, 8))
+    assert output.shape == (2, 0, 3) and surprise.score.numel() == 0
+
+
+def test_weights_and_classes_are_those_of_inputs_with_a_real_place() -> None:
+    """An input that is all padding has no place to draw."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x, real = torch.randn(200, 6, 8), torch.ones(200, 6)
+    real[7] = 0
+    wrapped = nervecode.wrap(model).fit([x], by_position=True, mask=lambda _: real)
+    wrapped.calibrate([x], mask=lambda _: real, weights=lambda batch: 1.0 + torch.arange(200))
+    assert wrapped.calibration is not None and wrapped.calibration.weights is not None
+    assert wrapped.calibration.weights[6:8].tolist() == [7, 9]

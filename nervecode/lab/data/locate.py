@@ -12,6 +12,7 @@ from nervecode.files import names_beside
 from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.wheels import module_folder
 from nervecode.lab.schema import PATHS
+from nervecode.lab.schema.data import DataConfig
 
 VARIABLE = "NERVECODE_DATA"
 LISTS = "benchmark_imglist"  # the folder of OpenOOD's lists
@@ -102,6 +103,22 @@ def locate(spec: str) -> Location:
 def locations() -> list[Location]:
     """Every set of the catalogue."""
     return [locate(name) for name in CATALOGUE]
+
+
+def require_sets(configs: Iterable[DataConfig]) -> None:
+    """Make sure that all sets of some configs are here, parts of the ID set by path among them.
+
+    Raises:
+        InputError, MissingExtraError: as `require`.
+    """
+    specs, keys = list[str](), dict[str, str]()
+    for config in configs:
+        kind = config.id.partition(":")[0]
+        parts = {"data.test": config.test, "data.calibration": config.calibration}
+        own = {f"{kind}:{path}": key for key, path in parts.items() if path}
+        specs += (config.id, *own, *config.near, *config.far)
+        keys |= own
+    require(specs, keys)
 
 
 def require(specs: Iterable[str], keys: Mapping[str, str] | None = None) -> None:

@@ -33,6 +33,8 @@ def kept_classes(config: DataConfig, dataset: Dataset) -> list[int]:
     held_out = dataset.find(config.hold_out, source=f"data.hold_out: {config.id}")
     kept = [number for number in dataset.numbers() if number not in held_out]
     if len(kept) < 2:
+        if not config.hold_out:
+            raise InputError(f"data.id: {config.id} has {len(kept)} class, allowed: two or more")
         raise InputError(f"data.hold_out: fewer than two classes of {config.id} would be left")
     return kept
 

@@ -26,7 +26,7 @@ def _offered(name: str, load: Callable[[], Any]) -> LoadDataset:
     return lambda: AS_DATASET(name, load())
 
 
-AS_DATASET = Function(f"{HERE}.offered", "as_dataset")
+AS_DATASET = Function(f"{HERE}.entry_points", "as_dataset")
 DATASETS: Registry[LoadDataset] = Registry(
     "dataset",
     {

@@ -14,7 +14,7 @@ from nervecode.lab.data.by_path.encoded import Category
 from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.dataset import Dataset
 from nervecode.lab.data.load import load_id, load_outside, number
-from nervecode.lab.data.locate import require
+from nervecode.lab.data.locate import require_sets
 from nervecode.lab.data.names import set_names
 from nervecode.lab.data.partition import (
     Parts,
@@ -93,9 +93,7 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
             splits that would be empty.
     """
     kind = config.id.partition(":")[0]
-    of_id = {"data.test": config.test, "data.calibration": config.calibration}
-    keys = {f"{kind}:{path}": key for key, path in of_id.items() if path}
-    require((config.id, *keys, *config.near, *config.far), keys)
+    require_sets([config])
     dataset = load_id(config)
     kept = kept_classes(config, dataset)
     parts, encoder, remarks = _encoded(config, dataset, partition(config, dataset, kept))

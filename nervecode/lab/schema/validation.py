@@ -29,6 +29,16 @@ YAML_TYPES = {
 }
 
 
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "signals": SignalConfig,
+    "bench": BenchConfig,
+    "cost": CostConfig,
+}
+
+
 def problems(values: Mapping[str, Any]) -> Config | list[Problem]:
     """A Config, or every problem of its types and ranges."""
     try:
@@ -49,6 +59,11 @@ def _problem(error: Any) -> Problem:
     given = error.get("input")
     if error["type"] == "extra_forbidden":
         leaf = str(error["loc"][-1])
+        homes = [
+            f"{name}.{leaf}" for name, section in SECTIONS.items() if leaf in section.model_fields
+        ]
+        if len(error["loc"]) == 1 and homes:
+            return key, f"unknown key; did you mean {' or '.join(map(repr, homes))}?"
         return key, f"unknown key; {did_you_mean(leaf, _fields_at(error['loc'][:-1]))}"
     if error["type"] == "missing":
         return key, "is missing, and it has no default"
@@ -63,13 +78,5 @@ def _problem(error: Any) -> Problem:
 
 def _fields_at(location: tuple[Any, ...]) -> list[str]:
     """The keys that a section allows; signals are named by the user."""
-    sections: dict[str, type[Section]] = {
-        "data": DataConfig,
-        "model": ModelConfig,
-        "train": TrainConfig,
-        "signals": SignalConfig,
-        "bench": BenchConfig,
-        "cost": CostConfig,
-    }
-    section = sections.get(str(location[0]), Config) if location else Config
+    section = SECTIONS.get(str(location[0]), Config) if location else Config
     return list(section.model_fields)

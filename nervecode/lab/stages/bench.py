@@ -255,6 +255,11 @@ def _write_tables(run: RunDir, rows: list[Row], about: dict[str, Any], allowed: 
         return [*write_rows(run, rows, gate), tables]
 
     scores = {k: v["outputs"] for k, v in run.meta["stages"].items() if k.startswith("score/")}
-    inputs = {"scores": scores, "gate": gate, "allowed": allowed, "demo": run.meta["demo"]}
+    inputs = {
+        "scores": scores,
+        "gate": gate,
+        "allowed": allowed and not gate["passed"],
+        "demo": run.meta["demo"],
+    }
     inputs |= {"transfer": True} if run.meta.get("transfer") else {}
     run.stage("tables", None, inputs, work)

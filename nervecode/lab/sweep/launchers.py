@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nervecode.errors import InputError, did_you_mean, need_extra, one_line
@@ -142,7 +143,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     if name == "local":
         _allow(options, name, ())
     elif name == "slurm":
-        _slurm_executor(Pool(Path(), 1, options))
+        with TemporaryDirectory() as folder:  # which submitit writes to
+            _slurm_executor(Pool(Path(folder), 1, options))
     elif name == "ray":
         _ray_call(options)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nervecode.errors import NervecodeError
 from nervecode.files import csv_text, write_json, write_text
-from nervecode.lab.data.locate import require
+from nervecode.lab.data.locate import require_sets
 from nervecode.lab.data.partition import kept_classes
 from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.machine.progress import Progress
@@ -38,7 +38,7 @@ def require_data(cells: Sequence[Cell]) -> None:
         InputError: names the sets, and the commands that get them; or the first of the classes.
     """
     configs = [cell.config.data for cell in cells]
-    require(spec for data in configs for spec in (data.id, *data.near, *data.far))
+    require_sets(configs)
     for data in {(data.id, data.hold_out): data for data in configs}.values():
         if data.hold_out and data.id in DATASETS:
             kept_classes(data, DATASETS[data.id]())

@@ -39,7 +39,9 @@ class InputSketch:
     @property
     def hashes(self) -> Tensor:
         """(n,) int64, different and sorted, n at most `SIZE`; all of them where n is less."""
-        joined = torch.cat([torch.empty(0, dtype=torch.int64), *(p.cpu() for p in self._parts)])
+        joined = torch.cat(
+            [torch.empty(0, dtype=torch.int64, device="cpu"), *(p.cpu() for p in self._parts)]
+        )
         self._parts = [joined.unique()[:SIZE]]
         return self._parts[0]
 
@@ -91,7 +93,7 @@ def input_hashes(inputs: Any) -> Tensor:
     is none. A list of tensors is an input each.
     Sparse, nested and packed tensors have no hash.
     """
-    hashed = torch.empty(0, dtype=torch.int64)
+    hashed = torch.empty(0, dtype=torch.int64, device="cpu")
     tensors = list(_tensors(inputs))
     if any(tensor.numel() > 1 for tensor in tensors):  # one number is that of all inputs
         tensors = [tensor for tensor in tensors if tensor.ndim > 1 or len(tensor) != 1]

@@ -43,7 +43,7 @@ class CallResult(NamedTuple):
         """What the traces of a call of `size` inputs say."""
         own = {name: trace for name, trace in layers.items() if trace.inputs == size}
         return cls(
-            answer.detach() if answer is not None and len(answer) == size else None,
+            answer.detach() if answer is not None and answer.shape[:1] == (size,) else None,
             {n: trace.vector.detach().double().reshape(size, -1) for n, trace in own.items()},
             {n: trace.surprise.detach().double().reshape(size, -1) for n, trace in own.items()},
         )
@@ -55,8 +55,9 @@ class CallResult(NamedTuple):
 
     def of_first_input(self) -> CallResult:
         """What came of the first input."""
-        parts = [{n: values[:1] for n, values in part.items()} for part in self[1:]]
-        return CallResult(None if self.answer is None else self.answer[:1], *parts)
+        # Copies: a part of a tensor would hold the whole of it.
+        parts = [{n: values[:1].clone() for n, values in part.items()} for part in self[1:]]
+        return CallResult(None if self.answer is None else self.answer[:1].clone(), *parts)
 
 
 class RecordedCall(NamedTuple):

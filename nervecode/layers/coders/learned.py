@@ -101,6 +101,10 @@ class LearnedCoder(Coder):
         """
         self.settled = True
         weight, width = self.projection.weight, vector.shape[1]
+        if torch.compiler.is_compiling():  # where no weight can be drawn
+            if width != self.projection.in_features:
+                raise InputError(f"found width {width}; run one forward before torch.compile")
+            return
         if width == self.projection.in_features and weight._version != self._drawn:
             return
         self.projection.in_features = width

@@ -123,13 +123,19 @@ class AnswerFit:
     def _heads_of(self, logits: Tensor) -> list[str]:
         """The layers that returned the logits, or else what the model made them of.
 
-        That has its largest number where they have it, as before a softmax or a temperature.
+        That is their softmax, or else has its largest number most often where they have it, as
+        before a temperature.
         """
-        wide = [(name, z) for name, z in self._ran if z.shape == logits.shape]
-        if returned := [name for name, z in wide if same(z, logits)]:
+        wide = {name: z.detach() for name, z in self._ran if z.shape == logits.shape}
+        if returned := [name for name, z in wide.items() if same(z, logits)]:
             return returned
+        for shares in (torch.softmax, torch.log_softmax):
+            if made := [n for n, z in wide.items() if torch.allclose(shares(z, 1), logits)]:
+                return made
         best = logits.argmax(1)
-        return [name for name, z in wide if 2 * int((z.argmax(1) == best).sum()) >= len(best)]
+        hits = {name: int((z.argmax(1) == best).sum()) for name, z in wide.items()}
+        most = max(hits.values(), default=0)
+        return [name for name, hit in hits.items() if hit == most and 2 * hit >= len(best)]
 
     def remarks(self, counts: Tensor) -> Iterator[str]:
         """What the (K,) inputs of each class say against the classes."""
@@ -153,7 +159,7 @@ class AnswerFit:
             return {}
         content = bytearray(json.dumps(self.path).encode())
         path = torch.frombuffer(content, dtype=torch.uint8)
-        return {"path": path, "width": torch.tensor(self.width)}
+        return {"path": path, "width": torch.tensor(self.width, device="cpu")}
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
         """Take what the fit of another shard found, where this one found nothing."""

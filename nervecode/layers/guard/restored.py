@@ -19,10 +19,10 @@ import torch.fx
 from torch import Tensor, nn
 
 from nervecode.errors import InputError
+from nervecode.layers.guard.mode import KEPT
 
 PutBack = Callable[[], Any]
 
-TABLES = frozenset(vars(nn.Module()))  # what each module has, whatever its class keeps
 MOST = 10_000  # objects that are looked at: more are a trainer's or a data set's
 UNTOUCHED = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, Enum, np.generic, np.dtype),
@@ -67,7 +67,7 @@ def _of_modules(model: nn.Module) -> Iterator[PutBack]:
     modules = list(model.modules())
     tables = [table for module in modules for table in (vars(module), module._buffers)]
     known = [dict(table) for table in tables]
-    values = [v for table in known for name, v in table.items() if name not in TABLES]
+    values = [v for table in known for name, v in table.items() if name not in KEPT]
     yield from list(_of_values(values, {id(module) for module in modules}))
     for table, before in zip(tables, known, strict=True):
         yield partial(_reset, table, before)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core.positions import PositionSample
-from nervecode.errors import InputError, NotReadyError
+from nervecode.errors import NotReadyError
 from nervecode.layers.batch.answer import answer_of, predicted_classes
 from nervecode.layers.batch.batches import Batch
 from nervecode.layers.batch.model_call import ModelCall
@@ -19,6 +19,7 @@ from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.checks.recorded_calls import CallRecorder
 from nervecode.layers.watched import Watched, eager, traced
 from nervecode.scoring.grid import one_place_each
+from nervecode.scoring.mondrian import check_weights
 from nervecode.scoring.readings import readings
 
 Weights = Callable[[Any], Tensor]
@@ -56,7 +57,7 @@ def read_calibration(
     """
     sample, read = PositionSample(1, seed=1), list[_Read]()
     where = watched.answer_path, watched.answer_width
-    for batch in batches:
+    for number, batch in enumerate(batches):
         call = ModelCall()
         with inputs.watching(eager(watched.model)), call.watching(eager(watched.model)):
             given, traces = traced(watched, batch.run, batch.mask)
@@ -65,14 +66,16 @@ def read_calibration(
         recorder.record(call, batch.mask, answer, traces)
         if remark := remark_on_shared(watched, call, answer, traces.call.size):
             watched._remarks.tell(f"calibrate: {remark}", about="a shared argument")
-        layers = one_place_each(traces.layers, traces.call.mask, sample)
+        layers, real = one_place_each(traces.layers, traces.call, sample)
         classes = predicted_classes(output, *where)
+        classes = predicted_classes(given, *where) if classes is None else classes
+        own = None if weights is None else _weights_of(batch, weights, traces.call.size, number)
         read.append(
             _Read(
                 traces.call.size,
                 {name: readings(name, trace) for name, trace in layers.items()},
-                predicted_classes(given, *where) if classes is None else classes,
-                None if weights is None else _weights_of(batch, weights),
+                classes if classes is None or real is None else classes[real.to(classes.device)],
+                own if own is None or real is None else own[real],
                 traces.call.masked and not traces.call.tentative,
                 _is_given_too(watched, call, batch.mask),
             )
@@ -154,21 +157,9 @@ def _is_given_too(watched: Watched, call: ModelCall, mask: Tensor | None) -> boo
     return told is not None and torch.equal(told.to(mask.device), mask)
 
 
-def _weights_of(batch: Batch, weights: Weights) -> Tensor:
+def _weights_of(batch: Batch, weights: Weights, size: int | None, number: int) -> Tensor:
     """(B,) float64 the weights of a batch."""
-    given = weights(batch.given)
-    try:
-        values = torch.as_tensor(given).detach().double().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"calibrate weights: found {type(given).__name__} for a batch, allowed: (B,) numbers"
-        ) from None
-    if values.ndim != 1:
-        raise InputError(
-            f"calibrate weights: found shape {tuple(values.shape)} for a batch, allowed: (B,), a "
-            "weight for each input"
-        )
-    return values
+    return check_weights(weights(batch.given), size or 0, f" in batch {number}")
 
 
 def _whole(watched: Watched, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:

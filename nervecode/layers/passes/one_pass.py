@@ -51,6 +51,7 @@ def one_pass(
     off, and the model in evaluation mode, until it is collected.
     """
     model = eager(watched.model)
+    watched.tap()  # of modules that were replaced since they were watched
     if remark := remark_on_statistics(model):
         watched._remarks.tell(f"{stage}: {remark}", about="batch statistics")
     batches = read_batches(loader, model, call=call, labels=labels, mask=mask, stage=stage)
