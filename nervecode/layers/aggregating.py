@@ -35,7 +35,7 @@ def asked(watched: Watched, traces: Traces, method: str | None) -> AggregatedSur
 
 
 def given(watched: Watched, traces: Mapping[str, CodingTrace]) -> Traces:
-    """Traces with the first of their calls that speaks against them, if one does."""
+    """Traces with the first of their calls that makes them invalid, if one does."""
     calls = [trace.call for trace in traces.values()]
     masked = any(call.masked for call in calls)  # layers before a masked part know nothing of it
     calls = [call._replace(masked=masked) for call in calls]

@@ -34,7 +34,7 @@ class Coder(nn.Module, ABC):
         self.reducer = reducer
 
     @property
-    def teaches_the_model(self) -> bool:
+    def trains_model(self) -> bool:
         """Whether a loss of its traces is meant to reach the model."""
         return False
 

@@ -126,7 +126,7 @@ def _check_ready(watched: Watched) -> None:
             "export: codes by position cannot be exported; fit without by_position=True, or call "
             "score in Python"
         )
-    if complaint := watched.condition.complaint(watched.model, surely=True):
+    if complaint := watched.condition.complaint(watched.model, rehash=True):
         raise InputError(f"export: {complaint}")
 
 

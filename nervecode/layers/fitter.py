@@ -24,9 +24,13 @@ from nervecode.layers.fit.head_fit import HeadFit
 from nervecode.layers.fit.layer_fit import LayerFit
 from nervecode.layers.guard.condition import Condition
 from nervecode.layers.names import module_name
-from nervecode.layers.watched import Watched, eager
+from nervecode.layers.watched import Watched, eager, tap
 from nervecode.scoring.readings import LABEL
 
+LEFT_OUT = (
+    "fit: batch {}, of one input, is left out, since {}, as in a model that squeezes; a loader "
+    "with drop_last=True gives no such batch"
+)
 POSITIONS = 256  # of an input that a fit by position reads, at most
 
 
@@ -80,7 +84,7 @@ class CodeFitter:
             if value < 1:
                 raise InputError(f"{name}: found {value}, allowed: at least 1")
         self.watched = watched
-        watched.tap()  # of modules that were replaced since they were watched
+        tap(watched)  # of modules that were replaced since
         self.rank = rank
         self.codes_per_class = codes_per_class
         chosen = {"name": reduce, "length_power": length_power, "positions": by_position}
@@ -148,11 +152,7 @@ class CodeFitter:
             classes = self.answer.classes(labels, num_classes, output)
         settled, misfits = self._last.settled(self._reducer, size)
         if size == 1 and (lost := _lost(self._layers, self.head, misfits)):
-            self.watched._remarks.tell(
-                f"fit: batch {self._last.number}, of one input, is left out, since {lost}, as in a "
-                "model that squeezes; a loader with drop_last=True gives no such batch",
-                again=True,
-            )
+            self.watched._remarks.tell(LEFT_OUT.format(self._last.number, lost), again=True)
             return
         for name, why in misfits.items():
             self._refuse(name, why)
@@ -237,12 +237,7 @@ class CodeFitter:
             NotReadyError: no batch was seen.
         """
         if not self._layers:
-            names = ", ".join(map(repr, self.watched.layer_names))
-            why = "".join(f"; layer {name!r}: {why}" for name, why in [*self._refused.items()][:1])
-            raise NotReadyError(
-                "fit: no batch was seen, or none of the watched layers could be coded: "
-                f"{names}{why}"
-            )
+            raise NotReadyError(_nothing_coded(self.watched.layer_names, self._refused))
         coders: dict[str, Coder] = {}
         with torch.inference_mode(False), torch.no_grad():  # codes are used outside of it too
             for name, layer in self._layers.items():
@@ -267,6 +262,14 @@ class CodeFitter:
     def _reducer(self, name: str) -> Reducer:
         """A repeated module (`name#2`) is reduced as at its first call."""
         return self.reducers[name if name in self.reducers else module_name(name)]
+
+
+def _nothing_coded(layers: Collection[str], refused: Mapping[str, str]) -> str:
+    why = "".join(f"; layer {name!r}: {why}" for name, why in [*refused.items()][:1])
+    return (
+        "fit: no batch was seen, or none of the watched layers could be coded: "
+        f"{', '.join(map(repr, layers))}{why}"
+    )
 
 
 def _lost(fitted: Collection[str], head: HeadFit | None, misfits: Mapping[str, str]) -> str:

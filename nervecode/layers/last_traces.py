@@ -50,7 +50,7 @@ class LastTraces:
         return NONE if self._local.by_task else traces
 
     def keep(self, traces: Traces) -> None:
-        """Take over those of a call."""
+        """Store those of a call as the last of this thread or task."""
         self._local.traces = traces
         if torch.compiler.is_compiling():
             return

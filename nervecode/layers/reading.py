@@ -77,7 +77,7 @@ class Reading:
                 self.readings[name] = self.read(coder, activation, batch)
         except Exception as error:
             self.skip(name, reason(error))
-        if self.grad and not torch.is_grad_enabled() and coder.teaches_the_model:
+        if self.grad and not torch.is_grad_enabled() and coder.trains_model:
             self.watched._remarks.tell(
                 f"layer {name!r} ran without gradients, as within torch.no_grad or a reentrant "
                 "checkpoint: coding_loss does not reach the model through it"
@@ -91,14 +91,14 @@ class Reading:
     def traces(self, output: Any) -> dict[str, CodingTrace]:
         """Layer -> trace, after a call whose readings are projected."""
         try:
-            self.drop_strangers(output)
+            self.drop_mismatched(output)
             return price_together(self.readings)
         except Exception as error:
             for name in self.readings:
                 self.skip(name, reason(error))
             return {}
 
-    def drop_strangers(self, output: Any) -> None:
+    def drop_mismatched(self, output: Any) -> None:
         """Drop layers that others contradict, where the call leaves open how many inputs it has."""
         if len(self.batch.sizes) == 1 or not self.readings:
             return

@@ -110,7 +110,7 @@ def _check_layer(model: nn.Module, layer: str, width: int | None, source: str) -
 
 def save(watched: Watched, path: str | Path) -> None:
     """Write coders and calibration to a safetensors file, through a temporary name."""
-    if not watched.condition.has_weights_of(watched.model, surely=True):
+    if not watched.condition.has_weights_of(watched.model, rehash=True):
         watched._remarks.tell(f"save: {CHANGED}", again=True)
     header, tensors = pack(watched)
     header["sha256"] = content_digest(header, tensors)

@@ -67,7 +67,7 @@ class TapSet:
         self._parts: dict[str, nn.Module] = {}  # those that are entered, by name
         self._part_entries: list[RemovableHandle | ForwardPatch] = []
         self._patches: list[ForwardPatch | CompiledCallPatch] = []
-        self._looked = False  # for what was compiled
+        self._searched = False  # for what was compiled
         if not isinstance(model, torch.jit.ScriptModule):
             self._entries = [self._enter("", model), self._leave(model)]
 
@@ -75,7 +75,7 @@ class TapSet:
         """Whether something that was compiled, also since, runs as it is while somebody watches."""
         forward, called = vars(self._model).get("forward"), self._model._compiled_call_impl
         anew = called is not None and not isinstance(called, CompiledCallPatch)
-        if anew or not self._looked or compiled_original(forward) is not None:
+        if anew or not self._searched or compiled_original(forward) is not None:
             self.uncompile()
         return bool(self._patches)
 
@@ -85,7 +85,7 @@ class TapSet:
         As `model.forward = torch.compile(model.forward)`, or a part of the model: within a graph no
         tap is heard. A part that is watched from outside alone stays compiled.
         """
-        self._looked = True
+        self._searched = True
         done = {patch.module for patch in self._patches if patch.is_in_place()}
         for module in [module for module in self._model.modules() if module not in done]:
             forward = vars(module).get("forward")
@@ -182,7 +182,7 @@ class TapSet:
         """Without patches that a copy of the model does not have: PyTorch compiles its own anew."""
         patches = [one for one in self._patches if isinstance(one, ForwardPatch)]
         kept = [one for one in patches if not hasattr(one.module, "dynamo_ctx")]
-        return vars(self) | {"_patches": kept, "_looked": False}
+        return vars(self) | {"_patches": kept, "_searched": False}
 
     def __del__(self) -> None:
         self.remove()

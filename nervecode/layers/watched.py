@@ -60,6 +60,7 @@ class Watched(nn.Module):
         self.coding_enabled = True
         self._bypass = Bypass()
         self._remarks, self._last = Remarks(), LastTraces()
+        self._arguments: dict[str, Arguments] = {}  # of the model and its masked parts
         self._taps = TapSet(eager(model), self._last.unwatched)
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
@@ -104,19 +105,7 @@ class Watched(nn.Module):
         self.answer_width: int | None = None
         self.condition = Condition()
         self._codebooks: Condition | None = None  # learned ones, as they were calibrated
-        self.tap()
-
-    def tap(self) -> None:
-        """Hear the modules that have the names of the watched layers now, replaced or not."""
-        model = eager(self.model)
-        parts = masked_parts(model)
-        self._arguments = {name: Arguments(m) for name, m in {"": model, **parts}.items()}
-        self._taps.enter(parts)
-        modules = dict(self.model.named_modules())
-        taps = {n.split("#")[0] for n in self.layer_names}  # `name#2` shares the tap of `name`
-        lost = [name for name in taps if module_name(name) not in modules]
-        self._taps.drop(lost)
-        self._taps.add({n: modules[module_name(n)] for n in taps if n not in lost})
+        tap(self)
 
     def coder(self, name: str) -> Coder:
         """The coder of a watched layer; an InputError names the nearest for another."""
@@ -154,6 +143,20 @@ class Watched(nn.Module):
             if name == "model":
                 raise
             return getattr(super().__getattr__("model"), name)
+
+
+def tap(watched: Watched) -> None:
+    """Hear the modules that have the names of the watched layers now, replaced or not."""
+    model = eager(watched.model)
+    parts = masked_parts(model)
+    watched._arguments = {name: Arguments(m) for name, m in {"": model, **parts}.items()}
+    watched._taps.enter(parts)
+    modules = dict(watched.model.named_modules())
+    # `name#2` shares the tap of `name`.
+    taps = dict.fromkeys(name.split("#")[0] for name in watched.layer_names)
+    found = {name: modules.get(module_name(name)) for name in taps}
+    watched._taps.drop([name for name, module in found.items() if module is None])
+    watched._taps.add({name: module for name, module in found.items() if module is not None})
 
 
 def watched_call(

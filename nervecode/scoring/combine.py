@@ -36,7 +36,7 @@ class Standard(NamedTuple):
 
     @classmethod
     def measured(cls, calibration: Tensor) -> Standard:
-        """The mean and deviation of (n, ...) scores as they are."""
+        """The mean and deviation of (n, ...) scores `within_reach`; the deviation may be 0."""
         scores = within_reach(calibration)
         if not scores.numel():  # of no layer, which PyTorch warns of
             return cls(*scores.new_zeros(2, *scores.shape[1:]))

@@ -71,16 +71,7 @@ class LayerCalibration:
         masked: bool = False,
         mask_argument: bool = False,
     ) -> None:
-        if method not in METHODS:
-            allowed = did_you_mean(method, METHODS)
-            raise InputError(f"calibrate method: found {method!r}; {allowed}")
-        if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
-            raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
-        sizes = {name: len(pair) for name, pair in layers.items()}
-        if len({*sizes.values()}) > 1:
-            raise InputError(f"calibrate: found {sizes} inputs, allowed: as many in each layer")
-        if not any(sizes.values()):
-            raise InputError("calibration scores: found none, allowed: at least 2")
+        _check(layers, method)
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method, self.masked, self.mask_argument = method, masked, mask_argument
         known = LayerReadings.read(_finite_rows(self.layers))
@@ -93,25 +84,22 @@ class LayerCalibration:
         state = EmpiricalPercentileCalibrator().fit(scores, aggregation=method)
         self._ordered = state.scores
         self.num_samples, self.smallest_alpha = state.num_samples, state.smallest_alpha
-        decision = Steps.p_value_and_percentile(state.scores)
-        self._tables = self._tables._replace(decision=decision)
+        self._tables = self._tables._replace(decision=Steps.p_value_and_percentile(state.scores))
         self.by_class, self.predicted, self.weights = by_class, None, None
         if by_class:
-            readings = LayerReadings.read(self.layers)
-            self.predicted = predictions(readings, predicted).cpu()
+            self.predicted = predictions(LayerReadings.read(self.layers), predicted).cpu()
         if weights is not None:
-            self.weights = check_weights(weights, len(next(iter(self.layers.values()))))
+            self.weights = check_weights(weights, len(finite))
         self.sizes: tuple[int, ...] = (self.num_samples,)
         if by_class or weights is not None:
-            self._group(scores)
+            self._group(scores, finite)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the tables on devices, which a file would name where they are no more."""
         return vars(self) | {"_placed": {}}
 
-    def _group(self, scores: Tensor) -> None:
-        """Lay out the (n,) scores in groups, and by their weights."""
-        finite = finite_readings(self.layers)
+    def _group(self, scores: Tensor, finite: Tensor) -> None:
+        """Lay out the (n,) scores of `finite` inputs in groups, and by their weights."""
         kept = scores.isfinite()
         parts = [None if p is None else p[finite][kept] for p in (self.predicted, self.weights)]
         groups = Mondrian.of(scores[kept], *parts)
@@ -263,6 +251,20 @@ class LayerCalibration:
         if device not in self._placed:
             self._placed[device] = moved(self._tables, device)
         return self._placed[device]
+
+
+def _check(layers: Mapping[str, Tensor], method: str) -> None:
+    """Refuse what cannot be calibrated on."""
+    if method not in METHODS:
+        allowed = did_you_mean(method, METHODS)
+        raise InputError(f"calibrate method: found {method!r}; {allowed}")
+    if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
+        raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
+    sizes = {name: len(pair) for name, pair in layers.items()}
+    if len({*sizes.values()}) > 1:
+        raise InputError(f"calibrate: found {sizes} inputs, allowed: as many in each layer")
+    if not any(sizes.values()):
+        raise InputError("calibration scores: found none, allowed: at least 2")
 
 
 def _misfit(

@@ -171,6 +171,6 @@ def test_codes_of_ones_own_are_not_told() -> None:
 def test_codes_without_values_are_not_compared() -> None:
     with torch.device("meta"):
         coder = LearnedCoder(8)
-    assert not coder.is_as_drawn
-    assert not coder.to_empty(device="cpu").is_as_drawn
-    assert not LearnedCoder(8).to("meta").is_as_drawn
+    assert not coder.is_untrained
+    assert not coder.to_empty(device="cpu").is_untrained
+    assert not LearnedCoder(8).to("meta").is_untrained

@@ -1,4 +1,4 @@
-"""BatchComparison: what a layer says of an input in one batch, beside what it says in another."""
+"""BatchComparison: what layers read of the same inputs in two batches, compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOISE = 3  # times what copies of an input differ by
 
 
 class Dependence(NamedTuple):
-    """What moves where an input has others beside it, or another padding.
+    """What changes where an input runs with other inputs, or with other padding.
 
     Attributes:
         layers: the layers that say something else of it.

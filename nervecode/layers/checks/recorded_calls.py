@@ -65,7 +65,7 @@ class RecordedCall(NamedTuple):
 
     Attributes:
         given: its arguments, by position and by name.
-        mask: (B, ...) the real positions, as they were given beside.
+        mask: (B, ...) the real positions, where they were given separately, as `mask=`.
         size: B.
         masked: whether anything told of padding.
         precision: what it ran within.

@@ -54,12 +54,12 @@ class LearnedCoder(Coder):
         self.detach = detach
 
     @property
-    def teaches_the_model(self) -> bool:
+    def trains_model(self) -> bool:
         """Unless the codes are learned by themselves."""
         return not self.detach
 
     @property
-    def is_as_drawn(self) -> bool:
+    def is_untrained(self) -> bool:
         """Whether centres and projection have the values that were drawn at random."""
         hashes = self._hashes()
         if hashes.is_meta or self._draw.is_meta:  # which have no values

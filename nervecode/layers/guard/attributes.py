@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nervecode.layers.guard.mode import KEPT
-from nervecode.layers.guard.options import class_of, declared, is_unheeded
+from nervecode.layers.guard.options import class_of, declared, is_ignored
 
 MOST = 64  # elements of a container that is kept
 PRIVATE = {"_disable_adapters", "_active_adapter"}  # that tell something: of PEFT
@@ -22,7 +22,7 @@ class Attributes:
 
     Kept are booleans, floats and texts, containers of these, and whatever plain is declared as an
     option, as by an argument of the constructor; not what changes no value in evaluation, nor what
-    is private, where modules keep their books. Whether an attribute changes what a module computes
+    is private, which is bookkeeping. Whether an attribute changes what a module computes
     cannot be told by looking at it.
     """
 
@@ -62,7 +62,7 @@ def _plain_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
         return  # whose rate counts in training, where it is looked at
     options = declared(class_of(module))
     for name, value in vars(module).items():
-        if name in IDLE or is_unheeded(name) or (name.startswith("_") and name not in PRIVATE):
+        if name in IDLE or is_ignored(name) or (name.startswith("_") and name not in PRIVATE):
             continue
         if isinstance(value, SWITCH) or (name in options and isinstance(value, (int, type(None)))):
             yield name, value

@@ -61,8 +61,8 @@ class Condition:
         self._attributes: Attributes | None = None  # and the plain attributes of modules
         self._known: tuple[ModelSnapshot, bool] | None = None  # and whether its weights are those
         self._lock = threading.Lock()
-        self._rests: int | None = None  # calls since the weights changed; None once they are hashed
-        self._misses = 0  # hashes since they last held
+        self._unhashed_calls: int | None = None  # since the weights changed; None: hashed since
+        self._vain_hashes = 0  # hashes since they last held
 
     @classmethod
     def of(cls, model: nn.Module, codes: str | None = None) -> Condition:
@@ -75,17 +75,17 @@ class Condition:
         condition._known = snapshot, True
         return condition
 
-    def complaint(self, model: nn.Module, *, surely: bool = False) -> str:
+    def complaint(self, model: nn.Module, *, rehash: bool = False) -> str:
         """Why the codes do not hold for a model as it is, in words; empty where they do.
 
-        `surely` is as in `has_weights_of`.
+        `rehash` is as in `has_weights_of`.
         """
         if torch.compiler.is_compiling():
             if self._known is None:  # as after a state dict was loaded
                 return TRAINING if model.training else ""
             users = self._known[0].traceable
             return next((users[module] for module in users if module.training), "")
-        holds, known = self.has_weights_of(model, surely=surely), self._known
+        holds, known = self.has_weights_of(model, rehash=rehash), self._known
         if known is None or not holds:
             return REBUILT if known and known[1] else CHANGED
         snapshot = known[0]
@@ -103,37 +103,38 @@ class Condition:
         if self._known is not None:
             self._known[0].note_call()
 
-    def has_weights_of(self, model: nn.Module, *, surely: bool = False) -> bool:
+    def has_weights_of(self, model: nn.Module, *, rehash: bool = False) -> bool:
         """Whether the codes were made for a model's weights and what it runs, as far as is known.
 
         Args:
             model: the model.
-            surely: hash them, even where nothing seems to have changed.
+            rehash: hash them, even where nothing seems to have changed.
         """
         known = self._known
-        if known and known[0].is_current() and self._rests is None and not surely:
+        if known and known[0].is_current() and self._unhashed_calls is None and not rehash:
             return self._matches(known)
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return False  # within a transform: the weights are arguments, and have no values
         with self._lock:  # until they are judged, which no other thread guesses
-            return self._judge(model, surely=surely)
+            return self._judge(model, rehash=rehash)
 
-    def _judge(self, model: nn.Module, *, surely: bool) -> bool:
-        """Hash weights that have rested long enough: in training they change at each step.
+    def _judge(self, model: nn.Module, *, rehash: bool) -> bool:
+        """Hash the weights once they were unchanged for enough calls: training changes each step.
 
         At most one hash more is made in vain than there are calls between two changes.
         """
         known = self._known
-        snapshot = known[0] if known and known[0].is_current() and not surely else None
-        if known and snapshot and self._rests is None:  # as another thread has found meanwhile
+        snapshot = known[0] if known and known[0].is_current() and not rehash else None
+        if known and snapshot and self._unhashed_calls is None:  # another thread has hashed
             return self._matches(known)
-        self._rests = 0 if snapshot is None or self._rests is None else self._rests + 1
+        waiting = self._unhashed_calls
+        self._unhashed_calls = 0 if snapshot is None or waiting is None else waiting + 1
         snapshot = snapshot or ModelSnapshot(model)  # before the hash: what changes now is seen
-        if surely or self._rests >= self._misses - 1:
+        if rehash or self._unhashed_calls >= self._vain_hashes - 1:
             if self._hooks is None:
                 self._remember(model, snapshot)
             self._known = snapshot, self._hash(model)
-            self._rests = None
+            self._unhashed_calls = None
         else:
             self._known = snapshot, False
         return self._matches(self._known)
@@ -152,7 +153,7 @@ class Condition:
             holds = self.digest is None or weights_digest(model) == self.digest
         except Exception:  # what cannot be read comes between no model and its answer
             holds = False
-        self._misses = 0 if holds else self._misses + 1
+        self._vain_hashes = 0 if holds else self._vain_hashes + 1
         return holds
 
     def changes(self) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as every
+from torch.nn.modules import module as module_hooks
 
-OWN = (  # whose hooks look on, or change weights
+OWN = (  # whose hooks only observe, or change weights
     "nervecode.",
     "torch.",
     "transformers.utils.output_capturing",
@@ -45,7 +45,7 @@ class Hooks:
 
 
 def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
-    """A hook that hears the calls of the thread that registers it, and of no other.
+    """A hook that runs in the thread that registered it, and in no other.
 
     A model may answer requests in some threads while another fits codes to it.
     """
@@ -62,7 +62,7 @@ def has_others(model: nn.Module) -> bool:
     """Whether others have forward hooks on a model, a part of it, or all modules."""
     own = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
     pairs = [(module._forward_pre_hooks, module._forward_hooks) for module in own]
-    pairs.append((every._global_forward_pre_hooks, every._global_forward_hooks))
+    pairs.append((module_hooks._global_forward_pre_hooks, module_hooks._global_forward_hooks))
     return any(_others(*hooks) for hooks in pairs)
 
 

@@ -25,7 +25,7 @@ class ModeUse(IntEnum):
 
 
 def mode_use(module: nn.Module) -> ModeUse:
-    """Whether the code of a module asks for the mode, and the module's options give it a reason to.
+    """Whether a module's code reads `self.training`, and its options make that matter.
 
     The module's own code is read with all that it refers to: decorated and inner functions,
     properties, helpers, callable objects, hooks. The answer is UNKNOWN where some of that is not

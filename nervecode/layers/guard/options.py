@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-UNHEEDED = frozenset(
+IGNORED = frozenset(
     {
         *("training", "forward", "device", "dtype", "inplace", "qconfig"),
         *("momentum", "sparse", "scale_grad_by_freq"),  # of training
@@ -32,7 +32,7 @@ LONGEST = 200  # characters of a text that is kept as it is
 WIDEST = 16  # elements of an option that is kept
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-_NAMES = "|".join([*sorted(UNHEEDED), DROPS])
+_NAMES = "|".join([*sorted(IGNORED), DROPS])
 _DROPS = re.compile(DROPS)
 _UNHEEDED = re.compile(rf"\b(?:{_NAMES})=[^,(]*(?:\([^)]*\))?(?:,\s*)?")
 
@@ -119,12 +119,12 @@ def declared(kind: type) -> frozenset[str]:
             names.update(_arguments(base))
         if is_of_torch(base) and base is not nn.Module:
             names.update(getattr(base, "__constants__", ()), vars(base).get("__annotations__", ()))
-    return frozenset(n for n in names if not n.startswith("_") and not is_unheeded(n))
+    return frozenset(n for n in names if not n.startswith("_") and not is_ignored(n))
 
 
-def is_unheeded(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Whether an option of this name changes no value in evaluation."""
-    return name in UNHEEDED or _DROPS.fullmatch(name) is not None
+    return name in IGNORED or _DROPS.fullmatch(name) is not None
 
 
 def _arguments(kind: type) -> frozenset[str]:

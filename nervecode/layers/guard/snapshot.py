@@ -138,14 +138,14 @@ def _keeps_statistics(module: nn.Module) -> bool:
 
 def _mode_users(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Modules with their warnings, those first that are known to use the mode."""
-    users = [(module, said) for module in model.modules() if (said := mode_warning(module))]
+    users = [(module, w) for module in model.modules() if (w := mode_warning(module))]
     yield from sorted(users, key=lambda pair: pair[1] != TRAINING)
 
 
 def _seen(where: Mapping[str, Tensor | None], name: str, tensor: Tensor) -> Seen:
     """`.data = ...` and `.half()` move values without a version.
 
-    Where these have no place that could be told, the dtype tells the latter alone.
+    Where values have no address, the dtype is recorded, which tells of `.half()` alone.
     """
     version = 0 if tensor.is_inference() else tensor._version
     ask: Callable[[], Any] = tensor.data_ptr

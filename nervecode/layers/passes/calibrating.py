@@ -129,7 +129,7 @@ def _without(
 ) -> Readings:
     """The readings without layers that say nothing sure of an input, or that were left out before.
 
-    Those that are read by what is beside an input stay where no others would, or did before.
+    Layers that depend on the batch stay only where no other would, or where they stayed before.
     """
     known = None if before is None else before.layers.keys()
     out = {*found.others, *(() if known is None else rows.layers.keys() - known)}
@@ -154,7 +154,7 @@ def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalib
     calibration = watched.calibration
     if calibration is None:
         raise NotReadyError("calibrate add: nothing to add to; call calibrate(loader) first")
-    if not watched.condition.has_weights_of(watched.model, surely=True):
+    if not watched.condition.has_weights_of(watched.model, rehash=True):
         raise NotReadyError(f"calibrate add: {CHANGED}")
     if method not in (None, calibration.method):
         raise InputError(
@@ -168,7 +168,7 @@ def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalib
 def at_random(watched: Watched, rows: Readings) -> Iterator[str]:
     """A remark, where learned codes are what they were before anybody taught them."""
     coders = {name: watched.coder(name) for name in rows.layers}
-    drawn = [n for n, c in coders.items() if isinstance(c, LearnedCoder) and c.is_as_drawn]
+    drawn = [n for n, c in coders.items() if isinstance(c, LearnedCoder) and c.is_untrained]
     if drawn:
         others = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
         yield (
