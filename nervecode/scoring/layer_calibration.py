@@ -85,11 +85,10 @@ class LayerCalibration:
         self._ordered = state.scores
         self.num_samples, self.smallest_alpha = state.num_samples, state.smallest_alpha
         self._tables = self._tables._replace(decision=Steps.p_value_and_percentile(state.scores))
-        self.by_class, self.predicted, self.weights = by_class, None, None
+        self.by_class, self.predicted = by_class, None
         if by_class:
             self.predicted = predictions(LayerReadings.read(self.layers), predicted).cpu()
-        if weights is not None:
-            self.weights = check_weights(weights, len(finite))
+        self.weights = None if weights is None else check_weights(weights, len(finite))
         self.sizes: tuple[int, ...] = (self.num_samples,)
         if by_class or weights is not None:
             self._group(scores, finite)
