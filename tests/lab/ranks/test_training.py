@@ -264,6 +264,7 @@ def fail_in_step_three(job: Job, root: Path) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 def test_a_set_that_gives_each_rank_other_rows_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
