@@ -158,8 +158,9 @@ def preset_called(run: Path, command: str) -> str:
     """What whoever took a preset's name, or a file, for RUN should have written; else nothing."""
     from nervecode.lab.config.presets import presets
 
-    if str(run) in presets():
-        return f"; `nervecode {command} --preset {run}` takes the preset"
+    name = str(run)
+    if name in presets():
+        return f"; `nervecode {command} --preset {name}` takes the preset"
     if run.is_file() and run.suffix in (".yaml", ".yml"):
-        return f"; `nervecode {command} --config {run}` takes the file"
+        return f"; `nervecode {command} --config {shlex.quote(name)}` takes the file"
     return ""

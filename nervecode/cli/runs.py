@@ -30,7 +30,7 @@ def runs(
     """
     from nervecode.lab.results.table import Table
 
-    if folder.exists() and (folder / "meta.json").exists():
+    if (folder / "meta.json").exists():
         raise InputError(f"{folder} is itself a run; `nervecode report {folder}` makes its page")
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     rows = _rows(folder)

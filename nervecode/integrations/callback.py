@@ -90,7 +90,7 @@ class CodesAfterTraining:
         smallest = 0.0 if wrapped.calibration is None else wrapped.calibration.smallest_alpha
         if smallest > self.alpha:
             warnings.warn(
-                f"nervecode/flagged is not told: so few held-out inputs give no alpha below "
+                "nervecode/flagged is not told: so few held-out inputs give no alpha below "
                 f"{rounded_up(smallest)}, and {self.alpha} is asked for",
                 stacklevel=2,
             )

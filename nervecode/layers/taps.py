@@ -109,6 +109,7 @@ class TapSet:
 
     def enter(self, parts: Mapping[str, nn.Module]) -> None:
         """Hear what some parts of the model are called with, and no others any more."""
+        self._fused = fused_parts(self._model)  # of modules that were replaced, too
         if parts == self._parts:
             return
         for entry in self._part_entries:
@@ -130,7 +131,6 @@ class TapSet:
 
     def add(self, modules: Mapping[str, nn.Module]) -> None:
         """Tap modules; a name whose module was replaced since is tapped at the new one."""
-        self._fused = fused_parts(self._model)
         for name, module in modules.items():
             if self._modules.get(name) is module:
                 continue

@@ -300,6 +300,19 @@ def test_the_head_is_what_the_answer_is_the_softmax_of(seed: int, empty_first: b
     assert nervecode.wrap(model).fit(batches).layer_names[-1] == "head:label"
 
 
+def test_the_head_is_found_where_the_answer_is_of_another_precision() -> None:
+    """As under autocast, where layers give bfloat16 and the model answers in float32."""
+
+    class Widened(Supervised):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = self.head(self.body(x))
+            return logits.float().softmax(1)
+
+    x, y = torch.randn(200, 6), torch.arange(200) % 3
+    assert nervecode.wrap(Widened().eval()).fit([(x, y)]).layer_names[-1] == "head:label"
+
+
 def test_a_model_that_returns_a_number_alone_is_calibrated() -> None:
     class Loss(nn.Module):
         def __init__(self) -> None:

@@ -250,3 +250,22 @@ def test_weights_and_classes_are_those_of_inputs_with_a_real_place() -> None:
     wrapped.calibrate([x], mask=lambda _: real, weights=lambda batch: 1.0 + torch.arange(200))
     assert wrapped.calibration is not None and wrapped.calibration.weights is not None
     assert wrapped.calibration.weights[6:8].tolist() == [7, 9]
+
+
+def test_a_layer_of_other_places_than_the_mask_is_refused_and_the_others_fitted() -> None:
+    """It ended the fit."""
+
+    class Strided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv1d(8, 8, 3, padding=1), nn.Conv1d(8, 8, 3, stride=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x)).mean(2)
+
+    x, real = torch.randn(200, 8, 11), torch.arange(11) < torch.randint(4, 12, (200, 1))
+    wrapped = nervecode.wrap(Strided().eval(), ["first", "second"])
+    with pytest.warns(UserWarning, match="layer 'second' is not coded"):
+        wrapped.fit([x], by_position=True, mask=lambda _: real)
+    wrapped.calibrate([x], mask=lambda _: real)
+    assert wrapped.calibration is not None and list(wrapped.calibration.layers) == ["first"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import nervecode
+from nervecode.errors import NotReadyError
 from nervecode.layers import LearnedCoder, WrappedModel
 from nervecode.training import EmaCodebookUpdater
 
@@ -174,3 +175,35 @@ def test_codes_without_values_are_not_compared() -> None:
     assert not coder.is_untrained
     assert not coder.to_empty(device="cpu").is_untrained
     assert not LearnedCoder(8).to("meta").is_untrained
+
+
+def test_a_width_that_no_graph_can_settle_is_settled_by_a_forward() -> None:
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.act, self.head = nn.Linear(8, 16), nn.ReLU(), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.act(torch.cat([self.layer(x)] * 2, 1)))
+
+    wrapped = nervecode.wrap(Doubled().eval(), ["act"])
+    compiled, x = torch.compile(wrapped, backend="eager"), torch.randn(5, 8)
+    compiled(x)
+    with pytest.raises(NotReadyError, match="no trace"):
+        wrapped.coding_loss()
+    wrapped(x)
+    eager = wrapped.surprise()
+    assert eager.layers == ("act",)
+    torch.compiler.reset()  # or the graph of before is used
+    compiled(x)
+    torch.testing.assert_close(wrapped.surprise().score, eager.score)
+
+
+def test_a_compiled_forward_codes_as_the_eager_one_that_follows() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    wrapped, x = nervecode.wrap(model, ["1"]), torch.randn(5, 8)
+    torch.compile(wrapped, backend="eager")(x)
+    compiled = wrapped.surprise()
+    wrapped(x)
+    assert compiled.layers == ("1",)
+    torch.testing.assert_close(compiled.score, wrapped.surprise().score)

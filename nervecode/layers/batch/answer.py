@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+
+from nervecode.layers.taps import is_record
 
 Path = tuple[str | int, ...]
 """The keys, positions and names that lead to a part of an output; none to the output itself."""
@@ -140,6 +142,6 @@ def _items(value: Any) -> list[tuple[str | int, Any]]:
     if isinstance(value, (tuple, list)) and not isinstance(value, PackedSequence):
         names = getattr(value, "_fields", range(len(value)))
         return list(zip(names, value, strict=False))
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_record(value):
         return [(field.name, getattr(value, field.name, None)) for field in fields(value)]
     return []

@@ -84,11 +84,14 @@ class LearnedCoder(Coder):
         vector = vector.to(self.codebook.centres.dtype)
         if self.detach:
             vector = vector.detach()
-        if not self.settled:
+        fits = vector.shape[1] == self.projection.in_features
+        if not self.settled and (fits or not torch.compiler.is_compiling()):  # which draws nothing
             self._settle(vector)
         if vector.shape[1] != self.projection.in_features:
+            hint = "" if self.settled else "; run one forward before torch.compile"
             raise InputError(
                 f"vector: found width {vector.shape[1]}, allowed: {self.projection.in_features}"
+                f"{hint}"
             )
         projected = self.projection(vector)
         code = self.codebook(projected, self.assignment)
@@ -101,11 +104,8 @@ class LearnedCoder(Coder):
         """
         self.settled = True
         weight, width = self.projection.weight, vector.shape[1]
-        if torch.compiler.is_compiling():  # where no weight can be drawn
-            if width != self.projection.in_features:
-                raise InputError(f"found width {width}; run one forward before torch.compile")
-            return
-        if width == self.projection.in_features and weight._version != self._drawn:
+        compiling = torch.compiler.is_compiling()
+        if width == self.projection.in_features and (compiling or weight._version != self._drawn):
             return
         self.projection.in_features = width
         with torch.inference_mode(False), own_random_numbers(vector.device):

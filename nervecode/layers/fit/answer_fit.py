@@ -126,9 +126,11 @@ class AnswerFit:
         That is their softmax, or else has its largest number most often where they have it, as
         before a temperature.
         """
-        wide = {name: z.detach() for name, z in self._ran if z.shape == logits.shape}
-        if returned := [name for name, z in wide.items() if same(z, logits)]:
+        ran = [(name, z) for name, z in self._ran if z.shape == logits.shape]
+        if returned := [name for name, z in ran if same(z, logits)]:
             return returned
+        # The answer may be of another precision, as of float32 where layers run under autocast.
+        wide = {name: z.detach().to(logits) for name, z in ran}
         for shares in (torch.softmax, torch.log_softmax):
             if made := [n for n, z in wide.items() if torch.allclose(shares(z, 1), logits)]:
                 return made

@@ -16,7 +16,7 @@ from nervecode.layers.coders.learned import LearnedCoder
 from nervecode.layers.guard.condition import CHANGED, Condition
 from nervecode.layers.passes.calibration_readings import Readings, Weights, read_calibration
 from nervecode.layers.passes.one_pass import PassOptions, one_pass
-from nervecode.layers.watched import Watched
+from nervecode.layers.watched import Watched, tap
 from nervecode.scoring.growth import remarks_on_addition, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.tables import CODE_LENGTH
@@ -61,6 +61,7 @@ def calibrate(
         raise InputError(
             f"calibrate weights: found {type(weights).__name__}, allowed: a function of a batch"
         )
+    tap(watched)  # of modules that were replaced since
     before = extended(watched, method, by_class) if add else None
     inputs, recorder = InputSketch(), CallRecorder()
     with one_pass(watched, loader, "calibrate", **options) as batches:

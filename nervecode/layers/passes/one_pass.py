@@ -11,7 +11,7 @@ import torch
 from nervecode.layers.batch.batches import Batch, Labels, RunBatch, read_batches
 from nervecode.layers.checks.batch_statistics import remark_on_statistics
 from nervecode.layers.passes.progress import length_of, shown
-from nervecode.layers.watched import Watched, eager, tap
+from nervecode.layers.watched import Watched, eager
 
 
 class PassOptions(TypedDict, total=False):
@@ -51,7 +51,6 @@ def one_pass(
     off, and the model in evaluation mode, until it is collected.
     """
     model = eager(watched.model)
-    tap(watched)  # of modules that were replaced since they were watched
     if remark := remark_on_statistics(model):
         watched._remarks.tell(f"{stage}: {remark}", about="batch statistics")
     batches = read_batches(loader, model, call=call, labels=labels, mask=mask, stage=stage)
