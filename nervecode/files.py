@@ -42,6 +42,11 @@ def names_beside(path: Path, kind: Callable[[Path], bool] = Path.is_file) -> lis
         return []
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix of a file that is read, capitals aside."""
+    return path.suffix.lower()
+
+
 def absent(path: Path) -> str:
     """The start of an error about a file that is not there."""
     near = nearest(path.name, names_beside(path))

@@ -9,15 +9,19 @@ import typer
 from nervecode.cli.show import progress, say
 
 if TYPE_CHECKING:
+    from nervecode.lab.run.directory import RunDir
     from nervecode.lab.schema import Config
 
 
-def show_estimate(config: Config) -> None:
-    """Build everything of a config, run a few steps, and show sizes, time and memory."""
+def show_estimate(run: RunDir | None, config: Config) -> None:
+    """Build everything of a config, run a few steps, and show sizes, time and memory.
+
+    `run` is the one that is to go on with the config; None where there will be a new one.
+    """
     from nervecode.lab.stages.dry_run import dry_run
 
     with progress():
-        estimate = dry_run(config)
+        estimate = dry_run(config, run)
     for remark in estimate.remarks:
         say(remark)
     typer.echo(f"device      {estimate.device}")

@@ -47,6 +47,8 @@ COMMANDS = (
     "data",
 )
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Commands(TyperGroup):
     """The commands. Each is loaded when it is called, and built from its options only then."""
@@ -137,7 +139,11 @@ def main() -> None:
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name is shown, whatever the locale lacks
             sys.stdout.reconfigure(errors="backslashreplace")
-        sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+        for number in SIGNALS:  # which has nothing left to interrupt
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, signal.SIG_DFL)
+        sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -151,7 +157,7 @@ def run(arguments: list[str]) -> int:
     arguments = [_expanded(word) for word in arguments if word not in ("--debug", "--quiet")]
     # A warning is a remark: where in the code it arose says nothing to whoever runs a command.
     warnings.showwarning = lambda message, *_: show.say(f"Warning: {message}")
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, interrupt)
     try:

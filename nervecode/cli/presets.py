@@ -25,12 +25,18 @@ def presets(context: typer.Context) -> None:
     from nervecode.lab.results.table import Table
 
     body = [
-        [info.name, info.data, info.minutes, info.memory, info.description]
+        [info.name, _kind(info.data), info.minutes, info.memory, info.description]
         for info in preset_info()
     ]
     header = ["preset", "data", "minutes", "memory", "what"]
     show_table(Table("Presets", header, body, caption="minutes on two CPU cores unless said"))
     next_step("bench", "--preset", "digits")  # it needs no download
+
+
+def _kind(data: str) -> str:
+    """The name of a set; of one by path what stands before it, such as `folder:`."""
+    kind, colon, _ = data.partition(":")
+    return kind + colon
 
 
 @app.command()

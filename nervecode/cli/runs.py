@@ -29,9 +29,10 @@ def runs(
     Example: nervecode runs --md
     """
     from nervecode.lab.results.table import Table
+    from nervecode.lab.run.commands import command
 
     if (folder / "meta.json").exists():
-        raise InputError(f"{folder} is itself a run; `nervecode report {folder}` makes its page")
+        raise InputError(f"{folder} is itself a run; `{command('report', folder)}` makes its page")
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     rows = _rows(folder)
     if not rows and form != "json":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -65,7 +64,9 @@ def say_takeover(run: RunDir) -> None:
 
 def next_step(command: str, *arguments: object) -> None:
     """Name the command that follows."""
-    say(f"Next: nervecode {command} {shlex.join(map(str, arguments))}".rstrip())
+    from nervecode.lab.run import commands
+
+    say(f"Next: {commands.command(command, *arguments)}")
 
 
 def show_table(table: Table) -> None:

@@ -62,7 +62,7 @@ def _say_removed(run: RunDir, before: Sequence[str]) -> None:
     if gone:
         say(
             f"removed, as it no longer belongs to what is there: {', '.join(gone)}; "
-            f"`nervecode bench {run.root}` makes it again"
+            f"`{run.command('bench')}` makes it again"
         )
 
 
@@ -151,5 +151,5 @@ def _verdict(run: RunDir) -> str:
     accuracies = ", ".join(f"seed {seed}: {value:.4g}" for seed, value in gate["accuracy"].items())
     return (
         f"accuracy gate {gate['required']:.4g} not passed ({accuracies}); tables are withheld. "
-        f"`nervecode bench {run.root} --allow-low-accuracy` shows them as failed-gate diagnostics"
+        f"`{run.command('bench', '--allow-low-accuracy')}` shows them as failed-gate diagnostics"
     )

@@ -135,6 +135,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
 
 def _finish(chosen: Sweep, as_json: bool) -> None:
     """Show how every cell stands, and write it down."""
+    from nervecode.lab.run.commands import command
     from nervecode.lab.sweep.run import check_done, differing_sets, write_states
     from nervecode.lab.sweep.state import cell_table, config_table
 
@@ -148,7 +149,8 @@ def _finish(chosen: Sweep, as_json: bool) -> None:
             show_table(summary)
     if sets := differing_sets(chosen, states):
         say(
-            f"Not the same data in every cell: {', '.join(sets)}; `nervecode bench "
-            f"{chosen.folder}/CELL` makes a cell again with the data as they are now"
+            f"Not the same data in every cell: {', '.join(sets)}; "
+            f"`{command('bench', chosen.folder / 'CELL')}` makes a cell again "
+            "with the data as they are now"
         )
     check_done(chosen, states)

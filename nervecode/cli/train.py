@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from nervecode.cli import options
 from nervecode.cli.estimate import show_estimate
-from nervecode.cli.opening import open_run
+from nervecode.cli.opening import named_run, open_run
 from nervecode.cli.options import (
     AnyRun,
     CheckpointSha256,
@@ -54,14 +55,18 @@ def train(
     check_trackers(track or ())
     settings = {"deterministic": deterministic}
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
+    named: dict[str, Any] = {
+        "preset": preset,
+        "config": config,
+        "seeds": seeds,
+        "device": device,
+        "override": override,
+        "settings": settings,
+    }
     if dry_run:
-        chosen = options.resolve_options(preset, config, seeds, device, override, **settings)
-        show_estimate(chosen.config)
+        show_estimate(*named_run("train", run, **named))
         return
-    opened, new, prepared = open_run(
-        "train", run, preset=preset, config=config, seeds=seeds, device=device, outdir=outdir,
-        override=override, settings=settings,
-    )  # fmt: skip
+    opened, new, prepared = open_run("train", run, outdir=outdir, **named)
     say(f"Run: {opened.root}")
     do_stage(opened, prepared, "train", config=new, track=track, notes=label)
     for seed in new.seeds:

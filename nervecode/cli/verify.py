@@ -90,7 +90,7 @@ def verify(
     if (origin := added_to(opened.meta)) is not None:
         say(f"inputs were added to the calibration of {origin}: the run serves `nervecode score`")
     elif opened.status not in ("complete", "gate_failed"):
-        say(f"the run is {opened.status}: `nervecode bench {opened.root}` goes on")
+        say(f"the run is {opened.status}: `{opened.command('bench')}` goes on")
     if expect is None:
         next_step("verify", run, "--expect", verdict.digest)
 

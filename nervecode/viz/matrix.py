@@ -23,7 +23,7 @@ def plot_matrix(saved: Saved) -> Picture:
     if is_withheld(rows):
         raise ArtifactError(
             f"{saved.run.root / 'results.json'}: its figures are withheld, the gate was not "
-            f"passed; `nervecode bench {saved.run.root} --allow-low-accuracy` writes them"
+            f"passed; `{saved.run.command('bench', '--allow-low-accuracy')}` writes them"
         )
     methods, values = means(rows, saved.ood)
     figure = new_figure(max(6.0, 2.6 + 0.95 * len(saved.ood)), max(3.6, 2.3 + 0.27 * len(methods)))

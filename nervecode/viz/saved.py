@@ -19,6 +19,7 @@ from nervecode.viz.style import ID_COLOUR, ID_MARKER, SUFFIXES, colour, marker
 Arrays = dict[str, np.ndarray]
 
 TEXTS = ("layer",)  # columns that are no numbers
+NAMED = 3  # OOD sets in the name of a picture of some of them
 
 
 class Saved:
@@ -102,10 +103,17 @@ class Saved:
         Raises:
             InputError: an unknown suffix, a missing folder, or a file that exists.
         """
-        if output is None:
-            return self.run.paths.plot(kind, self.seed)
+        if output is None:  # the page shows pictures of all sets
+            return self.run.paths.plot(kind + self._part(), self.seed)
         check_new(Path(output), SUFFIXES, force=force)
         return Path(output)
+
+    def _part(self) -> str:
+        """Which of the OOD sets a picture shows, for its name; nothing where it shows all."""
+        if set(self.ood) == set(self.groups):
+            return ""
+        more = f"+{len(self.ood) - NAMED}" if len(self.ood) > NAMED else ""
+        return f"_{'+'.join(self.ood[:NAMED])}{more}"
 
     @property
     def stamp(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import nervecode
 from nervecode.cli import main, show
@@ -90,6 +91,27 @@ def test_a_dry_run_writes_nothing(
         assert re.search(rf"{what} +about \d+", found.out)
 
 
+def test_a_dry_run_is_of_the_run_that_is_named(cli: Any, finished: Path, tree: Any) -> None:
+    before = tree(finished)
+    found = cli("bench", finished, "--dry-run", "-o", "threads=1", "-o", "seeds=[0]")
+    assert found.status == 0, found.err
+    assert re.search(r"50 +ood_rotate_45", found.out)
+    assert tree(finished) == before
+    for arguments in ((finished, "--preset", "digits"), (finished.parent / "none",)):
+        wet, dry = (cli("bench", *arguments, *more) for more in ((), ("--dry-run",)))
+        assert dry.status == wet.status == 2
+        assert dry.err == wet.err
+
+
+def test_a_dry_run_takes_the_threads_of_the_config(cli: Any, tiny_file: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert cli("train", "--config", tiny_file, "--dry-run", "-o", "threads=3").status == 0
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_dry_run_tells_what_a_run_tells(cli: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     values = np.repeat(random.normal(size=(30, 2)), 3, 0)
@@ -142,6 +164,9 @@ def test_what_a_network_prints_is_no_result(
     quiet = cli("--quiet", "score", run, "--input", "digits", "--output", "x.csv", "--trust-code")
     assert (quiet.out, quiet.err) == ("x.csv\n", "")
     assert "build" not in cli("bench", *arguments, "--dry-run").out
+    (Path(run) / "results.json").unlink()
+    missing = cli("plot", run, "--kind", "matrix").err
+    assert f"`nervecode bench {run} --repair --trust-code` makes it" in missing
 
 
 def test_batch_normalisation_without_running_statistics_is_told(

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,20 @@ def config(tiny: dict[str, Any], tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(tiny))
     return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_work_shows_no_traceback(number: int) -> None:
+    late = (
+        "import atexit, os, signal, sys\nfrom nervecode.cli.main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "sys.argv = ['nervecode', '--help']\nmain()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True)
+    assert result.returncode == -number
+    assert "Usage" in result.stdout
+    assert result.stderr == ""
 
 
 @pytest.mark.slow

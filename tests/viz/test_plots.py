@@ -327,6 +327,16 @@ def test_unknown_names_are_refused_with_the_nearest(run: Path, tmp_path: Path) -
     assert not (run / "plots").exists()
 
 
+def test_a_picture_of_some_sets_is_not_that_of_the_page(run: Path) -> None:
+    whole = KINDS["roc"](run)
+    before = whole.read_bytes()
+    first, *others = Saved(run).ood
+    part = KINDS["roc"](run, ood=[first])
+    assert part == run / "plots" / f"roc_{first}_seed_0.png"
+    assert whole.read_bytes() == before != part.read_bytes()
+    assert KINDS["roc"](run, ood=[*others, first]) == whole  # all of them, in whatever order
+
+
 def test_an_output_that_exists_needs_force(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "a.png"
     output.write_bytes(b"mine")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import did_you_mean, nearest
+from nervecode.files import suffix_of
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS, SHIFTS
 from nervecode.lab.detectors.registry import DETECTORS, Detector, Option
 from nervecode.lab.models.registry import LIBRARIES, MODELS
@@ -149,7 +150,7 @@ def _unknown(key: str, kind: str, name: Any, allowed: Iterable[str]) -> Iterator
 def _spelled(name: str) -> str | None:
     """A file in the place of a set's name, or behind a kind that is none, as it is spelled."""
     kind, colon, path = name.partition(":")
-    known = (nearest(kind, PATHS) if colon else None) or FILES.get(Path(name).suffix)
+    known = (nearest(kind, PATHS) if colon else None) or FILES.get(suffix_of(Path(name)))
     return known and f"{known}:{path if colon else name}"
 
 

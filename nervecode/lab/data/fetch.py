@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nervecode.errors import InputError, NervecodeError, did_you_mean
+from nervecode.errors import InputError, NervecodeError, did_you_mean, one_line
 from nervecode.files import replacing
 from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.idx_sets import Checked, check_folder
@@ -121,7 +121,7 @@ def _download(name: str, files: Files) -> Path:
     except (OSError, RuntimeError) as error:
         if isinstance(error, NervecodeError):
             raise
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise NervecodeError(
             f"data: {name} could not be downloaded ({reason}); with its files in a folder: "
             f"nervecode data fetch {name} --from DIR"

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from nervecode.errors import InputError, NervecodeError
+from nervecode.errors import InputError, NervecodeError, one_line
 from nervecode.lab.data.archives import Archives, Download
 from nervecode.lab.data.catalogue import CATALOGUE
 from nervecode.lab.data.locate import locate, require_root
@@ -116,7 +116,7 @@ def _downloads(name: str, archives: Archives, folder: Path) -> Iterator[tuple[Pa
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
                 download_url(download.url, folder, download.name, download.md5)
         except Exception as error:  # urllib, http.client and torchvision each raise their own
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise NervecodeError(
                 f"data: {name} could not be downloaded from {download.url} ({reason}); with that "
                 f"file in a folder: nervecode data fetch {name} --from DIR"

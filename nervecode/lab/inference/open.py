@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from nervecode.errors import InputError, did_you_mean, nearest
-from nervecode.files import names_beside
+from nervecode.files import names_beside, suffix_of
 from nervecode.lab.data.by_path.array_files import inputs_array
 from nervecode.lab.data.by_path.bad_rows import BadRows
 from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.by_path.series_files import read_new_ts
 from nervecode.lab.data.by_path.sets import is_own
 from nervecode.lab.data.by_path.table_files import TABLE_SUFFIXES
+from nervecode.lab.data.images import IMAGE_SUFFIXES
 from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
@@ -29,7 +30,8 @@ from nervecode.lab.inference.tables import TableInputs
 from nervecode.lab.inference.tars import TarInputs
 from nervecode.lab.run.directory import RunDir
 
-PACKED = re.compile(r"\.(tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))$")
+ARRAY_SUFFIXES, SERIES_SUFFIX = (".npy", ".npz"), ".ts"
+PACKED = re.compile(r"\.(tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
 
 
 def open_scorer(model: Path, seed: int | None = None, *, device: str | None = None) -> Scorer:
@@ -81,6 +83,7 @@ def open_inputs(
     if not source.strip():
         raise InputError(f"{option}: found {source!r}, allowed: a path or the name of a data set")
     path = Path(source).expanduser()
+    suffix = suffix_of(path)
     if path.is_dir():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     if PACKED.search(source):
@@ -88,33 +91,37 @@ def open_inputs(
             f"{source}: is a packed tar file, allowed: .tar, as `gunzip` or the like makes it, "
             "since a packed one may unpack to any size"
         )
-    if source.endswith(".tar"):
+    if suffix == ".tar":
         return TarInputs(source, shape, skip_bad=skip_bad, workers=workers, resize=resize)
-    if path.suffix in (".npy", ".npz"):
+    if suffix in ARRAY_SUFFIXES:
         array = _array(path, shape, skip_bad=skip_bad)
         if encoder is not None:
             array.remarks += (f"{source} {UNENCODED}",)
         return array
-    if path.suffix == ".ts":
+    if suffix == SERIES_SUFFIX:
         seen, bad = Seen(), BadRows(skip_bad, SKIPS)
         values = read_new_ts(path, seen, bad)
         series = ArrayInputs(source, values, shape, skip_bad=skip_bad, bad=bad.reasons)
         series.remarks = tuple(seen.remarks(source))
         return series
-    if path.suffix in TABLE_SUFFIXES:
+    if suffix in TABLE_SUFFIXES:
         return TableInputs(path, shape, encoder, skip_bad=skip_bad)
     if path.is_file():
+        if suffix not in IMAGE_SUFFIXES:
+            files = (*ARRAY_SUFFIXES, SERIES_SUFFIX, *TABLE_SUFFIXES, ".tar", *IMAGE_SUFFIXES)
+            raise InputError(f"{option} {source}: found {suffix!r}, allowed: {', '.join(files)}")
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     return _named(source, shape, resize, option)
 
 
 def without_kind(source: str) -> str:
-    """The path of `array:PATH` and the like; other sources as they are."""
-    return source.partition(":")[2] if is_own(source) else source
+    """The path of `array:PATH`, `folder:PATH` and the like; other sources as they are."""
+    kind, _, path = source.partition(":")
+    return path if is_own(source) or kind == "folder" else source
 
 
 def _array(path: Path, shape: Shape, *, skip_bad: bool) -> ArrayInputs:
-    if path.suffix == ".npy":
+    if suffix_of(path) == ".npy":
         return MappedInputs(path, shape, skip_bad=skip_bad)
     return ArrayInputs(str(path), inputs_array(path), shape, skip_bad=skip_bad)
 

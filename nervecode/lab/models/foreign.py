@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.files import absent
+from nervecode.files import absent, suffix_of
 from nervecode.files import sha256 as file_sha256
 from nervecode.lab.data.splits import Splits
 from nervecode.lab.models.build import build_model
@@ -111,7 +111,7 @@ def read_foreign(path: Path, *, limit: int, legacy: bool = False) -> dict[str, T
     """
     if not path.is_file():
         raise InputError(absent(path))
-    if path.suffix == ".safetensors":
+    if suffix_of(path) == ".safetensors":
         _check_size(path, path.stat().st_size, limit)
         try:
             return load_file(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.files import absent
+from nervecode.files import absent, suffix_of
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.foreign import (
     OWN,
@@ -47,7 +47,7 @@ def find_weights(source: str) -> Path:
     if not folders:
         raise InputError(f"model.weights: the package {name!r} is not installed")
     root = Path(folders[0])
-    files = sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES)
+    files = sorted(path for path in root.rglob("*") if suffix_of(path) in SUFFIXES)
     names = {path.relative_to(root).as_posix(): path for path in files}
     if file in names:
         return names[file]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nervecode.errors import ArtifactError, InputError
 from nervecode.files import write_text
 from nervecode.lab.config.stored import dump_config, load_config
+from nervecode.lab.run.commands import command
 from nervecode.lab.run.paths import DEMO
 from nervecode.lab.schema import Config
 
@@ -35,7 +36,7 @@ def read_config(run: RunDir) -> Config:
 
 def write_config(root: Path, config: Config) -> list[str]:
     """Write the config, and the mark of a demonstration; returns the names of what was written."""
-    header = f"nervecode bench --config {root / 'config.yaml'}"
+    header = command("bench", "--config", root / "config.yaml")
     write_text(root / "config.yaml", dump_config(config, header=header))
     if not config.demo:
         return ["config.yaml"]

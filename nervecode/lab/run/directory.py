@@ -16,6 +16,7 @@ import numpy as np
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import append_line, read_npz, sha256, write_json
 from nervecode.lab.config.stored import config_hash
+from nervecode.lab.run.commands import command
 from nervecode.lab.run.config_file import read_config, write_config
 from nervecode.lab.run.entries import refuse_links, tidy
 from nervecode.lab.run.lock import Lock, name_of
@@ -31,6 +32,7 @@ from nervecode.lab.run.meta import (
     sealed,
     serves_score,
     stage_record,
+    user_code,
 )
 from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths, stage_key
 from nervecode.lab.run.records import discard, forget
@@ -78,6 +80,10 @@ class RunDir:
         """The resolved config of the run, raises as `read_config`."""
         return read_config(self)
 
+    def command(self, name: str, *options: object) -> str:
+        """A command that works on the run, as messages name it."""
+        return command(name, self.root, *options, trust=user_code(self.meta) is not None)
+
     def recorded(self, path: Path) -> str | None:
         """The SHA-256 of a file when it was written; None for a file that the run did not write."""
         return hashes(self.meta).get(path.relative_to(self.root).as_posix())
@@ -95,12 +101,12 @@ class RunDir:
         if sha256(path) != known:
             raise ArtifactError(
                 f"{path}: is damaged (its SHA-256 is not the one in meta.json); "
-                f"`nervecode bench {self.root} --repair` makes it again"
+                f"`{self.command('bench', '--repair')}` makes it again"
             )
         if path.relative_to(self.root).as_posix() in stale_files(self.meta):
             raise ArtifactError(
                 f"{path}: is stale (what it was made from has since been replaced); "
-                f"`nervecode bench {self.root}` makes it again"
+                f"`{self.command('bench')}` makes it again"
             )
         return path
 
@@ -110,10 +116,10 @@ class RunDir:
 
     def absent(self, path: Path) -> ArtifactError:
         """What to raise where a file is missing: it names the command that makes it."""
-        repair = " --repair" if self.recorded(path) else ""  # it was there, and is gone
+        repair = ["--repair"] if self.recorded(path) else []  # it was there, and is gone
         if not repair and (why := serves_score(self.meta)):
             return ArtifactError(f"{self.root}: has no {path.name}: {why}")
-        return ArtifactError(f"{path}: is missing; `nervecode bench {self.root}{repair}` makes it")
+        return ArtifactError(f"{path}: is missing; `{self.command('bench', *repair)}` makes it")
 
     def is_whole(self, name: str) -> bool:
         """Whether a file is as it was written, or a cache that was tidied away."""

@@ -50,7 +50,7 @@ def require_stage(run: RunDir, name: str) -> None:
         if stage_key(name, seed) not in run.meta["stages"]:
             raise ArtifactError(
                 f"{run.root}: stage {name!r} is not done for seed {seed}; "
-                f"`nervecode bench {run.root}` does it"
+                f"`{run.command('bench')}` does it"
             )
 
 

@@ -5,7 +5,6 @@ Pictures and pages are not of the lab: what comes after the tables is handed in.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -218,7 +217,7 @@ def guarded(run: RunDir, config: Config | None = None) -> Iterator[None]:
             if isinstance(stop, Interrupted):
                 world = current().world
                 number = ["--nproc", str(world)] if world > 1 else []
-                stop.command = shlex.join(["nervecode", "bench", str(run.root), *number])
+                stop.command = run.command("bench", *number)
             raise
         if run.meta["status"] == "running":
             done = all(run.meta.get(key) == before[key] for key in RESULTS)

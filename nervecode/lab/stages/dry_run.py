@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from nervecode.lab.data.samples import Samples
-from nervecode.lab.data.splits import build_splits
-from nervecode.lab.machine.device import choose_device
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import extract
 from nervecode.lab.models.signals import build_signals
+from nervecode.lab.run.directory import RunDir
 from nervecode.lab.schema import PRIMARY, Config
+from nervecode.lab.stages.bench import prepare
 from nervecode.lab.trainer.augment import Augmentation
-from nervecode.lab.trainer.batches import check_training
 from nervecode.lab.trainer.build import build_trainer
 from nervecode.lab.trainer.frozen import is_frozen
 from nervecode.lab.trainer.trainer import Trainer
@@ -36,7 +35,7 @@ class Estimate:
             and without, and of a batch of the features that are kept of it.
         memory_mb: data, and weights with gradients and optimiser state.
         disk_mb: checkpoints, codes, features and scores of all seeds.
-        remarks: what a user should know of the data.
+        remarks: what a user should know of the data and of the weights.
     """
 
     device: str
@@ -49,13 +48,20 @@ class Estimate:
     remarks: tuple[str, ...]
 
 
-def dry_run(config: Config) -> Estimate:
-    """Build data, model and signals of a config, run a few steps, and estimate."""
-    device = choose_device(config.device)
-    splits = build_splits(config.data, limit_eval=config.bench.limit_eval)
-    trainer = build_trainer(config, splits, config.seeds[0], device=device)
+def dry_run(config: Config, run: RunDir | None = None) -> Estimate:
+    """Build data, model and signals of a config, run a few steps, and estimate.
+
+    Args:
+        config: what is wanted.
+        run: that is to go on with it; None where there will be a new one.
+
+    Raises:
+        NervecodeError: as `prepare`.
+    """
+    prepared = prepare(config, run)
+    splits = prepared.splits
+    trainer = build_trainer(config, splits, config.seeds[0], device=prepared.device)
     model = trainer.model
-    check_training(model, config.train, trainer.inputs)
     signals = {**trainer.signals, **build_signals(config, model, recipe="bits")}
     seconds = _seconds_per_seed(trainer) * len(config.seeds)
     parameters = sum(p.numel() for p in model.parameters())
@@ -64,14 +70,14 @@ def dry_run(config: Config) -> Estimate:
     samples = sum(map(len, parts.values()))
     kept = _bytes_per_sample(model, splits.train) * samples
     return Estimate(
-        device=str(device),
+        device=str(prepared.device),
         parameters=parameters,
         layers=signals[PRIMARY].layer_names,
         split_sizes={name: len(part) for name, part in parts.items()},
         train_seconds=seconds,
         memory_mb=(data_bytes + 16 * parameters) / 1e6,
         disk_mb=len(config.seeds) * (4 * parameters + kept) / 1e6,
-        remarks=splits.remarks,
+        remarks=(*filter(None, [prepared.remark]), *splits.remarks),
     )
 
 

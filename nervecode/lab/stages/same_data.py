@@ -79,7 +79,7 @@ def refuse_other_training(run: RunDir, seed: int) -> None:
     if not _is_asked_for(_trainings(run)[str(seed)], run.config):
         raise InputError(
             f"{run.root}: seed {seed} was trained with other settings than its config has now; "
-            f"`nervecode train {run.root}` trains it again"
+            f"`{run.command('train')}` trains it again"
         )
 
 
@@ -108,7 +108,7 @@ def note_data(run: RunDir, splits: Splits, stages: Sequence[str], *, progress: P
     left = [name for name in changed if name not in read]
     if left and not lost and any(key.startswith("score/") for key in run.meta["stages"]):
         progress.tell(
-            f"{', '.join(left)} changed since the last scores; `nervecode bench {run.root}` "
+            f"{', '.join(left)} changed since the last scores; `{run.command('bench')}` "
             "scores again"
         )
     facts = _facts(run, splits, {name: parts[name] for name in read})

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from nervecode.errors import NervecodeError
+from nervecode.errors import NervecodeError, one_line
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.results.statistics import Interval, Ranks, over_settings, ranks
@@ -70,7 +70,7 @@ def attempt(names: Iterable[str], work: Callable[[str], T]) -> tuple[dict[str, T
         try:
             done[name] = work(name)
         except NervecodeError as error:
-            failed[name] = " ".join(str(error).split())
+            failed[name] = one_line(error)
     return done, failed
 
 

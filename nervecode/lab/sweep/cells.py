@@ -16,6 +16,7 @@ from nervecode.files import read_json, write_json
 from nervecode.lab.config.resolve import Resolved
 from nervecode.lab.config.stored import config_hash, dotted
 from nervecode.lab.config.yaml import parse_value
+from nervecode.lab.run.commands import command
 from nervecode.lab.run.lock import Lock
 from nervecode.lab.schema import Config, Section
 from nervecode.lab.schema.validation import first_problem
@@ -112,9 +113,8 @@ def read_sweep(folder: Path) -> Sweep:
     """
     path = folder / FILE
     if not path.is_file():
-        raise InputError(
-            f"{path}: no such file; `nervecode sweep CONFIG --outdir {folder}` makes it"
-        )
+        making = command("sweep", "CONFIG", "--outdir", folder)
+        raise InputError(f"{path}: no such file; `{making}` makes it")
     try:
         cells = tuple(_File.model_validate(read_json(path)).cells)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from nervecode.lab.data.registry import DATASETS
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.user_code import is_trusted
 from nervecode.lab.results.compare import differing_data
+from nervecode.lab.run.commands import command
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.sweep.cells import Cell, Sweep
 from nervecode.lab.sweep.launchers import Launcher, Pool, Task
@@ -124,6 +125,6 @@ def check_done(sweep: Sweep, states: Sequence[State]) -> None:
         counts = ", ".join(f"{left.count(word)} {word}" for word in dict.fromkeys(left))
         raise NervecodeError(
             f"{len(left)} of {len(states)} cells are not done: {counts}; "
-            f"`nervecode sweep --outdir {sweep.folder}` goes on, --only-failed repeats those that "
-            "failed"
+            f"`{command('sweep', '--outdir', sweep.folder)}` goes on, "
+            "--only-failed repeats those that failed"
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.files import absent
+from nervecode.files import absent, suffix_of
 from nervecode.lab.watch.blocks import KNOWN, MAX_RECORD, GrowingFile, Line, Lines, Pipe
 
 SUFFIXES = (".csv", ".jsonl")
@@ -89,12 +89,12 @@ class Tail:
         self.source, self.follow, self.finished, self.notice = source, follow, finished, notice
         self.path = None if source == PIPE else Path(source)
         self.place, self.given = place or Place(), 0
-        self.is_csv: bool | None = None if self.path is None else self.path.suffix == ".csv"
+        self.is_csv: bool | None = None if self.path is None else suffix_of(self.path) == ".csv"
         self._lines, self._held = Lines(), list[Line]()
         self._told = 0  # the last line that was said to be held
         if self.path is None:
             return
-        if self.path.suffix not in SUFFIXES:
+        if suffix_of(self.path) not in SUFFIXES:
             hint = did_you_mean(self.path.suffix, SUFFIXES)
             raise InputError(f"{source}: unknown suffix {self.path.suffix!r}; {hint}")
         if not self.path.is_file():

@@ -9,6 +9,7 @@ import pytest
 
 from nervecode.errors import InputError
 from nervecode.lab.data.by_path import csv_files
+from nervecode.lab.data.by_path.bad_rows import BadRows
 from nervecode.lab.data.by_path.table_files import blocks, column_names
 
 
@@ -23,6 +24,17 @@ def read(path: Path) -> tuple[list[str], list[list[str | None]]]:
     table = pd.concat(blocks(path, names))
     cells = table.astype(object).where(table.notna(), None)
     return names, cells.to_numpy().tolist()
+
+
+def test_a_column_without_a_name_is_no_bad_row(path: Path) -> None:
+    path.write_text(",a,b\n0,1,2\n1,3,4\n")
+    with pytest.raises(InputError, match="which has no name") as caught:
+        list(blocks(path, ["a"], BadRows(left_out=True, hint=" HINT")))
+    assert "HINT" not in str(caught.value)
+    path.write_text("a,b,\n1,2,\n3,4,5\n")
+    bad = BadRows(left_out=True)
+    list(blocks(path, ["a"], bad))
+    assert list(bad.reasons) == [1]
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,7 @@ def test_files_that_are_passed_over_are_told(folder: Path) -> None:
     (folder / "deeper/d.tga").write_text("no image")
     remark = "files and folders that are passed over: 1 .tga, 1 .txt"
     assert open_inputs(str(folder), GREY).remarks == (f"{folder}: {remark}",)
-    (told,) = open_inputs(f"folder:{folder}", GREY).remarks
-    assert told.startswith(f"folder:{folder}: files and folders that are passed over: ")
+    assert open_inputs(f"folder:{folder}", GREY).remarks == (f"{folder}: {remark}",)
 
 
 def test_a_single_image_is_an_input(folder: Path) -> None:
@@ -255,6 +254,32 @@ def test_names_of_data_sets_and_outliers() -> None:
     assert torch.equal(read_inputs("uniform_noise", GREY).inputs, noise)
     with pytest.raises(InputError, match=r"neither a path nor a data set; did you mean 'digits'\?"):
         read_inputs("digts", GREY)
+
+
+def test_a_folder_is_the_same_by_its_kind(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"no picture")
+    plain, kind = (read_inputs(f"{k}{folder}", GREY, skip_bad=True) for k in ("", "folder:"))
+    assert kind.ids == plain.ids == ["a.PNG", "b.png", "deeper/c.bmp"]
+    assert torch.equal(kind.inputs, plain.inputs)
+    assert kind.skipped == plain.skipped
+
+
+def test_capitals_make_no_other_suffix(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pixels)
+    (tmp_path / "x.npy").rename(tmp_path / "x.NPY")
+    np.savez(tmp_path / "x.npz", x=pixels)
+    (tmp_path / "x.npz").rename(tmp_path / "x.NPZ")
+    mapped, held = (read_inputs(str(tmp_path / name), GREY) for name in ("x.NPY", "x.NPZ"))
+    assert torch.equal(mapped.inputs, held.inputs)
+    assert len(mapped.inputs) == len(pixels)
+
+
+def test_a_file_of_another_kind_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"x")
+    words = r"model\.onnx: found '\.onnx', allowed: \.npy, \.npz, \.ts, \.csv, .*\.tar, \.png"
+    with pytest.raises(InputError, match=words):
+        read_inputs(str(path), GREY)
 
 
 def test_what_lies_beside_a_mistyped_path_is_named(tmp_path: Path) -> None:

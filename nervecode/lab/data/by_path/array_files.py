@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
-from nervecode.files import absent, check_archive
+from nervecode.files import absent, check_archive, suffix_of
 from nervecode.lab.data.by_path.memory import check_size
 from nervecode.lab.data.by_path.rounding import merged_columns
 from nervecode.lab.data.images import doubts
@@ -35,7 +35,7 @@ def inputs_array(path: Path) -> np.ndarray:
     Raises:
         InputError: a file that is absent or no array file, or arrays of other names.
     """
-    if path.suffix == ".npy":
+    if suffix_of(path) == ".npy":
         return mapped_array(path)
     names = _names(path)
     chosen = [name for name in INPUTS if name in names] or (names if len(names) == 1 else [])
@@ -74,7 +74,7 @@ def column_array(path: Path, name: str, *, key: str) -> np.ndarray:
     Raises:
         InputError: there is no such array, or one of another shape.
     """
-    if path.suffix == ".npy":
+    if suffix_of(path) == ".npy":
         file = path.with_name(f"{name}.npy")
         if not file.is_file():
             raise InputError(f"{key}: {file}: no such file, allowed: an array beside {path.name}")
@@ -190,7 +190,7 @@ def _blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _names(path: Path) -> list[str]:
-    if path.suffix != ".npz":
+    if suffix_of(path) != ".npz":
         raise InputError(f"{path}: found {path.suffix!r}, allowed: .npz, .npy")
     with readable_array(path):
         check_archive(path)

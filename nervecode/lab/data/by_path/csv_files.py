@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nervecode.errors import InputError
+from nervecode.files import suffix_of
 from nervecode.lab.data.by_path.bad_rows import BadRows
 from nervecode.lab.data.by_path.cells import without_missing_words
 from nervecode.lab.data.by_path.columns import check_columns
@@ -88,7 +89,7 @@ def _separator(path: Path) -> str:
             f"{path}: its first line is a comment, {first[:40]!r}, allowed: the names of the "
             "columns; one that begins with # stands in quotes"
         )
-    if path.suffix == ".tsv":
+    if suffix_of(path) == ".tsv":
         return "\t"
     return _fitting(path, {separator: _widths(path, separator) for separator in SEPARATORS})
 
@@ -147,12 +148,15 @@ def _rows(path: Path, layout: CsvLayout, bad: BadRows) -> Iterator[list[str]]:
             )
             record = [""] * width
         for place in unnamed:
-            if record[place]:
-                bad.add(
-                    row,
-                    f"{path}: row {row}: found {record[place]!r} in column {place}, which has no "
-                    "name, allowed: nothing; pandas' to_csv(index=False) writes no such column",
-                )
+            if not record[place]:
+                continue
+            reason = (
+                f"{path}: row {row}: found {record[place]!r} in column {place}, which has no name, "
+                "allowed: nothing; pandas' to_csv(index=False) writes no such column"
+            )
+            if not row:  # the column is one, and not the row is bad
+                raise InputError(reason)
+            bad.add(row, reason)
         yield record
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.files import suffix_of
 from nervecode.lab.data.by_path.array_files import as_inputs, column_array, inputs_array
 from nervecode.lab.data.by_path.columns import Column, check_columns
 from nervecode.lab.data.by_path.memory import check_size
@@ -128,14 +129,14 @@ def read_inputs(path: Path, *, series: bool, seen: Seen) -> tuple[Tensor, np.nda
     Raises:
         InputError: a file that cannot be read, or inputs of another shape or type.
     """
-    if series and path.suffix == ".ts":
+    if series and suffix_of(path) == ".ts":
         array, classes = read_ts(path, seen)
         return torch.from_numpy(array), classes
     return as_inputs(inputs_array(path), str(path), series=series, seen=seen), None
 
 
 def _beside(path: Path, name: str, classes: np.ndarray | None, *, key: str) -> np.ndarray | None:
-    if path.suffix != ".ts":
+    if suffix_of(path) != ".ts":
         return column_array(path, name, key=f"data.{key}")
     if key != "target":
         raise InputError(f"data.{key}: found {name!r}, allowed: none, since {path} has no columns")

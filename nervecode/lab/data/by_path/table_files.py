@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nervecode.errors import InputError, need_extra
-from nervecode.files import absent
+from nervecode.errors import InputError, need_extra, one_line
+from nervecode.files import absent, suffix_of
 from nervecode.lab.data.by_path.bad_rows import BadRows
 from nervecode.lab.data.by_path.cells import as_categories, checked_numbers
 from nervecode.lab.data.by_path.csv_files import csv_blocks, csv_layout
@@ -77,7 +77,7 @@ def column_names(path: Path) -> list[str]:
     """
     _check_kind(path)
     with _readable(path):
-        if path.suffix == ".parquet":
+        if suffix_of(path) == ".parquet":
             return parquet_names(path)
         return [name for name in csv_layout(path).names if name]
 
@@ -93,7 +93,7 @@ def blocks(path: Path, names: Sequence[str], bad: BadRows | None = None) -> Iter
     """
     _check_kind(path)
     with _readable(path):
-        if path.suffix == ".parquet":
+        if suffix_of(path) == ".parquet":
             yield from parquet_blocks(path, names, BLOCK)
         else:
             yield from csv_blocks(path, names, BLOCK, bad or BadRows())
@@ -101,9 +101,9 @@ def blocks(path: Path, names: Sequence[str], bad: BadRows | None = None) -> Iter
 
 def _check_kind(path: Path) -> None:
     need_extra(f"{path.name}:", "pandas", "tables")
-    if path.suffix not in TABLE_SUFFIXES:
+    if suffix_of(path) not in TABLE_SUFFIXES:
         raise InputError(f"{path}: found {path.suffix!r}, allowed: {', '.join(TABLE_SUFFIXES)}")
-    if path.suffix == ".parquet":
+    if suffix_of(path) == ".parquet":
         need_extra(f"{path.name}:", "pyarrow", "tables")
 
 
@@ -117,5 +117,5 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(absent(path)) from None
     except Exception as error:  # pandas and pyarrow each raise errors of their own
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{path}: not a readable table ({reason})") from None
