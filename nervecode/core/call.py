@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -61,3 +62,11 @@ class Call(NamedTuple):
 
 
 UNKNOWN_CALL = Call()
+
+
+def is_recomputed() -> bool:
+    """Whether backward makes this call, as a checkpoint does to compute once more what it dropped.
+
+    Such a call is no further one: it saves for backward what the first one saved, and no more.
+    """
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0

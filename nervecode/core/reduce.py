@@ -68,6 +68,7 @@ class Reducer(nn.Module):
         self.name = name
         self.channel_dim = -1 if name in ("tokens", "last_token") else channel_dim
         self.assumed_dim: int | None = None  # of channels, where activations left it open
+        self.seen_ndims = set[int]()
         self.width = width
         self.length_power = length_power
         self.pick = pick
@@ -111,6 +112,20 @@ class Reducer(nn.Module):
         # is compared before it is clamped, since ONNX's Clip makes infinity the largest float.
         scaled: Tensor = vector * torch.where(length < math.inf, scale, math.nan)
         return scaled
+
+    def see(self, activation: Any) -> None:
+        """Note the dimensions of an activation of a whole batch: `settle_all` is to decide."""
+        if isinstance(activation, Tensor) and not activation.is_nested:
+            self.seen_ndims.add(activation.ndim)
+
+    def settle_all(self) -> None:
+        """Take what all activations of a fit had, or were assumed to have, as what there is.
+
+        An input without its batch has a dimension less, and would pass for a batch of its steps.
+        """
+        self.channel_dim = self.channel_dim or self.assumed_dim
+        if self.ndim is None and len(self.seen_ndims) == 1:
+            self.ndim = next(iter(self.seen_ndims))
 
     def settle(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> None:
         """Look for the channels, from now on, where this activation has them: `fit` is to decide.

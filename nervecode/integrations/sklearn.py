@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nervecode.core.precision import RANK
 from nervecode.errors import InputError, need_extra
 from nervecode.layers import WrappedModel, wrap
+from nervecode.layers.batch.sketch import input_hashes
 from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.readings import readings
@@ -28,6 +29,7 @@ LAYER = "0"
 LEAST = 4  # inputs: two to fit and two to calibrate
 DIGITS = 6  # decimals of a reading in bits
 FAINT = 1 / 30  # of the largest standard deviation: a column that varies less hardly counts
+REPEATED = 0.05  # of the rows that calibrate: so many may have fitted the codes too
 LARGEST = 1e15  # a value; squares of larger ones, summed, leave float32
 
 
@@ -36,7 +38,8 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     A seeded share of the data is held out to calibrate; the codes are fitted to the rest. With
     class labels every class has codes of its own. Columns of very different scales should come
-    through a `StandardScaler` in a pipeline: `fit` warns where they do not.
+    through a `StandardScaler` in a pipeline: `fit` warns where they do not, and of rows that repeat
+    others.
 
     Args:
         alpha: share of inputs like the training data that `predict` may call outliers.
@@ -86,6 +89,7 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         fitted, calibration, labels, _ = train_test_split(
             rows, classes, test_size=held_out, random_state=check_random_state(self.random_state)
         )
+        _check_repetition(fitted, calibration)
         self.codes_ = self._fitted(fitted, labels)
         self.calibration_ = LayerCalibration(self._readings(calibration), CODE_LENGTH)
         self.n_calibration_ = held_out
@@ -157,6 +161,19 @@ def _classes(y: Any) -> np.ndarray:
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise InputError(f"y: found labels of several kinds ({kinds}), allowed: one") from None
     return numbers
+
+
+def _check_repetition(fitted: np.ndarray, calibration: np.ndarray) -> None:
+    """Warn where many rows that calibrate have fitted the codes too, to which they look usual."""
+    hashes = [input_hashes(torch.from_numpy(rows)) for rows in (fitted, calibration)]
+    share = float(torch.isin(hashes[1], hashes[0]).double().mean())
+    if share > REPEATED:
+        warnings.warn(
+            f"X: {share:.0%} of the rows that calibrate are rows that fitted the codes too; unless "
+            "rows to come repeat these as often, there are more false alarms than alpha says: give "
+            "each row once, as np.unique(X, axis=0) does",
+            stacklevel=3,
+        )
 
 
 def _check_scales(rows: np.ndarray) -> None:

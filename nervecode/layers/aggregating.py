@@ -10,7 +10,7 @@ from nervecode.core import Call, CodingTrace
 from nervecode.errors import NotReadyError
 from nervecode.layers.guard.condition import CHANGED
 from nervecode.layers.last_traces import Traces
-from nervecode.layers.reading import reason
+from nervecode.layers.reading import apart, reason
 from nervecode.layers.watched import Watched
 from nervecode.scoring.aggregate import aggregate
 from nervecode.scoring.surprise import AggregatedSurprise, unknown_surprise
@@ -81,7 +81,8 @@ def _misfit(watched: Watched, call: Call) -> str:
 def surprise_of(watched: Watched, traces: Traces) -> AggregatedSurprise:
     """The surprise of a call, whatever went wrong."""
     try:
-        return _judged(watched, traces)
+        with apart(grad=torch.is_grad_enabled()):
+            return _judged(watched, traces)
     except Exception as error:
         watched._remarks.tell(f"score: {reason(error)}")
         calibration, size = watched.calibration, traces.call.size or 0

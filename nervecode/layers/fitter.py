@@ -245,7 +245,7 @@ class CodeFitter:
                     coders[name] = FittedCoder(layer.codes(), reducer=self._reducer(name))
             heads = {} if self.head is None else self.head.coders()
         for reducer in self.reducers.values():
-            reducer.channel_dim = reducer.channel_dim or reducer.assumed_dim
+            reducer.settle_all()
         for name in [name for name in self.reducers if name not in {*coders, *self._refused}]:
             coders[name] = UnseenCoder(self.reducers[name])
             self.watched._remarks.tell(

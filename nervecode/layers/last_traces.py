@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from nervecode.core import Call, CodingTrace
-from nervecode.core.call import UNKNOWN_CALL
+from nervecode.core.call import UNKNOWN_CALL, is_recomputed
 
 
 class Traces(NamedTuple):
@@ -51,6 +51,8 @@ class LastTraces:
 
     def keep(self, traces: Traces) -> None:
         """Store those of a call as the last of this thread or task."""
+        if is_recomputed():
+            return
         self._local.traces = traces
         if torch.compiler.is_compiling():
             return

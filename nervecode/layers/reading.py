@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nervecode.core import BatchShape, CodingTrace
 from nervecode.errors import NervecodeError
+from nervecode.layers.batch.answer import answer_rows
 from nervecode.layers.batch.arguments import agreed_size
 from nervecode.layers.batch.call_batch import CallBatch
 from nervecode.layers.coder import Coder
@@ -109,7 +110,8 @@ class Reading:
         }
         if not rows:
             return
-        size = agreed_size(rows.values(), self.batch, output)
+        answers = answer_rows(output, self.watched.answer_path, self.watched.answer_width)
+        size = agreed_size(rows, self.batch, output, answers)
         for name in [name for name, number in rows.items() if number != size]:
             del self.readings[name]
             self.skip(name, f"found {rows[name]} rows, in a call of {size} inputs")

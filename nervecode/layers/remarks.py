@@ -10,6 +10,8 @@ from contextvars import ContextVar
 
 import torch
 
+from nervecode.core.call import is_recomputed
+
 _MUTED: ContextVar[bool] = ContextVar("nervecode_muted", default=False)
 
 
@@ -32,7 +34,7 @@ class Remarks:
             again: say it in any case.
         """
         key = about or message
-        muted = not torch.compiler.is_compiling() and _MUTED.get()
+        muted = is_recomputed() or (not torch.compiler.is_compiling() and _MUTED.get())
         if muted or (key in self._told and not again):
             return
         self._told.add(key)

@@ -156,9 +156,10 @@ def without_prefix(module: Any, state: Any, prefix: str, metadata: Any) -> None:
     names = bare_names(module.model)
 
     def outside(tail: str) -> str:
-        if tail.startswith("model."):
-            return tail.removeprefix("model.")
-        return f"nervecode.{_renamed_key(tail.removeprefix('coders.'), names)}"
+        room, _, rest = tail.partition(".")
+        if room == "coders":
+            return f"nervecode.{_renamed_key(rest, names)}"
+        return rest if room == "model" else tail  # or of the wrapper itself
 
     _rename(state, prefix, outside)
     _share_versions(state, f"{prefix}model.", prefix)
@@ -193,8 +194,12 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
         room, _, rest = tail.partition(".")
         return room == "nervecode" and rest.split(".")[0] in coders
 
+    beside = {*watched._modules, *watched._parameters, *watched._buffers} - {"model", "coders"}
+
     def within(tail: str) -> str:
-        return f"coders.{tail.removeprefix('nervecode.')}" if is_own(tail) else f"model.{tail}"
+        if is_own(tail):
+            return f"coders.{tail.removeprefix('nervecode.')}"
+        return tail if tail.partition(".")[0] in beside else f"model.{tail}"
 
     if names:
         _rename(state, prefix, full)

@@ -15,12 +15,14 @@ from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from nervecode.core.call import is_recomputed
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.patches import (
     CompiledCallPatch,
@@ -59,6 +61,8 @@ class TapSet:
 
     def __init__(self, model: nn.Module, unwatched: Callable[[], None]) -> None:
         self._channel = _Channel(unwatched)
+        self._channel.owner = ref(self)
+        _remove_orphans(model)
         self._model = model
         self._fused = fused_parts(model)
         self._handles: dict[str, RemovableHandle | ForwardPatch | None] = {}
@@ -172,7 +176,10 @@ class TapSet:
                 self._channel.traced = None
             return
         self.uncompiles()
-        token = _WATCHING.set({**_WATCHING.get(), id(self._channel): visitor})
+        watching, channel = _WATCHING.get(), id(self._channel)
+        if channel in watching:  # as in a block of `recording`, which sees the call too
+            visitor = _Both(watching[channel], visitor)
+        token = _WATCHING.set({**watching, channel: visitor})
         try:
             yield
         finally:
@@ -184,22 +191,54 @@ class TapSet:
         kept = [one for one in patches if not hasattr(one.module, "dynamo_ctx")]
         return vars(self) | {"_patches": kept, "_searched": False}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The taps of a copy are its own."""
+        vars(self).update(state)
+        self._channel.owner = ref(self)
+
     def __del__(self) -> None:
         self.remove()
 
 
+class _Both:
+    """Two who watch a call."""
+
+    def __init__(self, outer: Visitor, inner: Visitor) -> None:
+        self._visitors = outer, inner
+
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for visitor in self._visitors:
+            visitor.begin(name, args, kwargs)
+
+    def end(self) -> None:
+        for visitor in self._visitors:
+            visitor.end()
+
+    def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        for visitor in self._visitors:
+            visitor.visit(name, inputs, output)
+
+
 class _Channel:
-    """What the taps of one set know of their set: not the set itself, so that it can go."""
+    """What the taps of one set know of their set: not the set itself, so that it can go.
+
+    The channel of a copy of the model alone has no owner.
+    """
+
+    owner: Callable[[], TapSet | None] = staticmethod(lambda: None)
 
     def __init__(self, unwatched: Callable[[], None]) -> None:
         self.unwatched = unwatched
         self.traced: Visitor | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "owner"}
+
     def visitor(self) -> Visitor | None:
         """Who is watching now; nobody watches what a checkpoint runs again in backward."""
         if torch.compiler.is_compiling():
             return self.traced
-        if torch._C._current_graph_task_id() >= 0:
+        if is_recomputed():
             return None
         visitor = _WATCHING.get().get(id(self))
         if visitor is None:
@@ -222,7 +261,8 @@ class _Hook:
     def __name__(self) -> str:  # which TorchScript asks a hook for, first of all
         raise NotReadyError(
             "torch.jit.script: the model is wrapped, and the hooks that watch it are no "
-            "TorchScript; call unwrap() first, or torch.jit.trace, which records the model alone"
+            "TorchScript; call unwrap() first (of a copy of the model, wrap(copy).unwrap()), or "
+            "torch.jit.trace, which records the model alone"
         )
 
 
@@ -255,6 +295,20 @@ class _Exit(_Hook):
         visitor = self.channel.visitor()
         if visitor is not None:
             visitor.end()
+
+
+def _remove_orphans(model: nn.Module) -> None:
+    """Take off the hooks that came with a copy of a wrapped model, and belong to nobody."""
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for kind in ("_forward_hooks", "_forward_pre_hooks"):
+            hooks = getattr(module, kind)
+            for key in [k for k, hook in hooks.items() if isinstance(hook, _Hook)]:
+                if hooks[key].channel.owner() is None:
+                    del hooks[key]
+                    for mark in ("with_kwargs", "always_called"):
+                        getattr(module, f"{kind}_{mark}", {}).pop(key, None)
 
 
 def fused_parts(model: nn.Module) -> set[nn.Module]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._dynamo.eval_frame import get_eval_frame_callback
 
 from nervecode.core import BatchShape, Call, CodingTrace
-from nervecode.core.call import UNKNOWN_CALL
+from nervecode.core.call import UNKNOWN_CALL, is_recomputed
 from nervecode.errors import InputError, did_you_mean
 from nervecode.layers.batch.answer import Path, predicted_classes
 from nervecode.layers.batch.arguments import Arguments, masked_parts
@@ -24,7 +25,7 @@ from nervecode.layers.coder import Coder, Reduced
 from nervecode.layers.guard.condition import Condition
 from nervecode.layers.last_traces import LastTraces, Traces
 from nervecode.layers.names import key_of, module_name
-from nervecode.layers.reading import Read, Reading, coder_of
+from nervecode.layers.reading import Read, Reading, apart, coder_of
 from nervecode.layers.remarks import Remarks
 from nervecode.layers.state import with_prefix, without_prefix
 from nervecode.layers.taps import TapSet
@@ -36,7 +37,17 @@ COMPILED = (
 )
 
 
+BROKEN = (
+    "the model does not compile to one graph, and runs uncompiled while it is watched; "
+    "torch.compile(model, fullgraph=True) tells where the graph breaks"
+)
+KEYS = (
+    "nervecode: begins the keys of the codes in a state dict, and is no attribute; what reads a "
+    "state dict by attributes, as torch.distributed.checkpoint, is given wrapped.model, and the "
+    "codes are kept by wrapped.save"
+)
 DISABLED = "coding is disabled or bypassed"
+AGAIN = "the call is one that backward makes, as of a checkpoint"
 TRAINED_ON = "the codebooks have changed since calibration; calibrate again"
 
 
@@ -65,6 +76,7 @@ class Watched(nn.Module):
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
+        self._is_made = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns, unchanged; the traces are kept for `surprise`."""
@@ -142,7 +154,32 @@ class Watched(nn.Module):
         except AttributeError:
             if name == "model":
                 raise
+            if name == "nervecode":
+                raise AttributeError(KEYS) from None
             return getattr(super().__getattr__("model"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What the wrapper has not, and the model has, is the model's."""
+        if _is_of_model(self, name):
+            setattr(self.model, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """As `__setattr__`."""
+        if _is_of_model(self, name):
+            delattr(self.model, name)
+        else:
+            super().__delattr__(name)
+
+
+def _is_of_model(watched: Watched, name: str) -> bool:
+    """Whether the model has an attribute that its wrapper, once it is made, has not."""
+    if "_is_made" not in vars(watched):
+        return False
+    own = (vars(watched), watched._modules, watched._parameters, watched._buffers)
+    is_own = hasattr(type(watched), name) or any(name in names for names in own)
+    return not is_own and hasattr(watched.model, name)
 
 
 def tap(watched: Watched) -> None:
@@ -204,13 +241,20 @@ def traced(
     readings: dict[str, Any] = {}
     reading = Reading(watched, readings, projected, mask)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if not watched.coding_enabled or watched._bypass or tracing:
+    again = is_recomputed()
+    if not watched.coding_enabled or watched._bypass or tracing or again:
         output = run()
         size = reading.size({}, output)
-        return output, Traces({}, call._replace(size=size, remark=DISABLED))
+        return output, Traces({}, call._replace(size=size, remark=AGAIN if again else DISABLED))
     with watched._taps.watched(reading):
+        # Dynamo gave this frame up, as for a break of the graph within, and goes on below it, where
+        # no tap is heard. It is asked here: a function that asks would be compiled itself.
+        if not torch.compiler.is_compiling() and get_eval_frame_callback() not in (None, False):
+            watched._remarks.tell(BROKEN)
+            run = torch.compiler.disable(run)
         output = run()
-    layers = reading.traces(output)
+    with apart(grad=reading.grad):
+        layers = reading.traces(output)
     known, where = watched.calibration, (watched.answer_path, watched.answer_width)
     predicted = predicted_classes(output, *where) if known and known.needs_predictions else None
     size = reading.size(layers, output)

@@ -183,10 +183,10 @@ class LayerCalibration:
         remark = remark or _misfit(self, known, predicted)
         if remark:
             return self._invalid(known, size, remark)
-        by_layer, layers = stack_layers(known), tuple(known)
+        by_layer, layers = stack_layers(known).detach(), tuple(known)  # and no graph is kept
         tables = self._on(by_layer.device)
         with torch.no_grad():
-            readings = LayerReadings.of(known, by_layer.detach())
+            readings = LayerReadings.of(known, by_layer)
             scores = tables.scores(readings, self.method)
             calibrated = self._calibrated(tables, readings, scores, predicted)
         return AggregatedSurprise(
@@ -196,7 +196,7 @@ class LayerCalibration:
             self.method,
             valid=torch.ones_like(scores, dtype=torch.bool),
             calibrated=calibrated,
-            remark=remark_on(by_layer.detach(), layers),
+            remark=remark_on(by_layer, layers),
         )
 
     def _calibrated(
@@ -217,7 +217,7 @@ class LayerCalibration:
         self, traces: Mapping[str, CodingTrace], size: int | None, remark: str
     ) -> AggregatedSurprise:
         """A result of which nothing is valid but what each layer says by itself."""
-        columns = {name: trace.surprise for name, trace in traces.items()}
+        columns = {name: trace.surprise.detach() for name, trace in traces.items()}
         like = next(iter(columns.values()), torch.empty(size or 0))
         rows = len(like) if size is None else size
         nothing = like.new_full((rows,), torch.nan)

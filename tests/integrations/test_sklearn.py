@@ -36,6 +36,14 @@ def test_false_alarms_are_what_alpha_says() -> None:
         assert abs(rate - alpha) < 3 * np.sqrt(alpha * (1 - alpha) * (1 / 1000 + 1 / 4000))
 
 
+def test_rows_that_repeat_are_told() -> None:
+    with pytest.warns(UserWarning, match="of the rows that calibrate are rows that fitted"):
+        SurpriseDetector(random_state=0).fit(np.repeat(points(100, 0), 6, axis=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SurpriseDetector(random_state=0).fit(points(600, 0))
+
+
 def test_an_outlier_is_a_p_value_of_at_most_alpha() -> None:
     detector = SurpriseDetector(alpha=0.1, random_state=0).fit(points(200, 0))
     new = points(500, 1) * np.linspace(0.5, 2, 500)[:, None]

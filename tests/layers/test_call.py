@@ -115,7 +115,16 @@ def test_no_mask() -> None:
 
 def test_the_output_or_most_of_the_layers_agree_on_a_size() -> None:
     batch = BatchShape()
-    assert agreed_size([7, 7, 3], batch, None) == 7
-    assert agreed_size([7, 7, 3], batch, torch.zeros(3, 2)) == 3
-    assert agreed_size([7, 7, 3], batch, torch.zeros(5, 2)) == 7
-    assert agreed_size([7, 7, 3], BatchShape((3, 7)), torch.zeros(3, 9, 2)) == 7
+    rows = {"a": 7, "b": 7, "c": 3}
+    assert agreed_size(rows, batch, None) == 7
+    assert agreed_size(rows, batch, torch.zeros(3, 2)) == 3
+    assert agreed_size(rows, batch, torch.zeros(5, 2)) == 7
+    assert agreed_size(rows, BatchShape((3, 7)), torch.zeros(3, 9, 2)) == 7
+
+
+def test_answers_and_pieces_of_a_batch_tell_its_size() -> None:
+    rows, batch = {"a": 7, "a#2": 7, "a#3": 2, "b": 7}, BatchShape()
+    assert agreed_size(rows, batch, torch.zeros(5, 2), 5) == 5
+    assert agreed_size(rows, BatchShape((7, 16)), torch.zeros(5, 2), 5) == 7
+    assert agreed_size(rows, batch, torch.zeros(16, 2)) == 16
+    assert agreed_size(rows, batch, torch.zeros(9, 2)) == 7

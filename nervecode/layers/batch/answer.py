@@ -54,6 +54,14 @@ def predicted_classes(
     return logits.detach().argmax(1) if logits.shape[1] > 1 else None
 
 
+def answer_rows(output: Any, path: Path | None, width: int | None) -> int | None:
+    """How many answers an output holds; None where no fit has told where its logits are."""
+    if path is None or width is None:
+        return None
+    logits = answer_of(output, path, width)
+    return len(logits) if logits is not None and _has(logits, width) else None
+
+
 def _has(part: Tensor, width: int | None) -> bool:
     """Whether a part of an output may be logits of a width, where that is known."""
     return width is None or (_may_be_logits(part) and part.shape[1] == width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -191,21 +191,31 @@ def _first(sizes: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     return next(filter(None, sizes), ())
 
 
-def agreed_size(rows: Collection[int], batch: BatchShape, output: Any) -> int:
+def agreed_size(
+    rows: Mapping[str, int], batch: BatchShape, output: Any, answers: int | None = None
+) -> int:
     """How many inputs a call had whose arguments leave it open.
 
-    What the model returned for each input tells, where it may; else most of the layers.
+    The answers tell, where a fit has seen that there is one for each input; else what the model
+    returned, where a layer has as many rows, or a module that ran on one piece of the batch after
+    another; else most of the layers.
 
     Args:
-        rows: the rows of each layer.
+        rows: the rows of each layer, `name#2` of a second run.
         batch: what the arguments tell.
         output: what the model returned.
+        answers: the rows of its logits; None where no fit has told which these are.
     """
-    admissible = batch.sizes or tuple(rows)
+    if answers is not None and (not batch.sizes or answers in batch.sizes):
+        return answers
     returned = activation_of(output)
     # Of three dimensions and more, the first may be steps in a model with sequence-first parts.
     if isinstance(returned, Tensor) and (not batch.sizes or returned.ndim <= 2):
+        pieces: Counter[str] = Counter()
+        for name, number in rows.items():
+            pieces[name.partition("#")[0]] += number
+        of_all = () if batch.sizes else pieces.values()
         size = _sizes(returned, False)
-        if size and size[0] in admissible and size[0] in rows:
+        if size and size[0] in (batch.sizes or size) and size[0] in (*rows.values(), *of_all):
             return size[0]
-    return Counter(rows).most_common(1)[0][0]
+    return Counter(rows.values()).most_common(1)[0][0]

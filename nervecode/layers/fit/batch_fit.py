@@ -45,6 +45,7 @@ class BatchFit:
         """The vectors of an activation."""
         if self.batch.mask is None:
             self.batch = batch  # a part of the model may be the first to be told of padding
+        reducer.see(activation)
         try:
             if reducer.batch_dim is None and may_be_steps_first(activation):
                 return reducer.both(activation)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from nervecode.layers.callables import is_known
@@ -47,6 +48,8 @@ class ModelSnapshot:
         counted = [weight for weight in weights if not weight[2].is_inference()]
         self._counted = tuple(_seen(*weight) for weight in counted)
         self.uncounted = tuple(_seen(*weight) for weight in weights if weight[2].is_inference())
+        self._storages = tuple(_storages(tensor for _, _, tensor in weights))
+        self._addresses = tuple(storage.cdata for storage in self._storages)
         # Where each module keeps those within it, and these.
         self._parts = tuple(
             (module._modules, tuple(module._modules.values()))
@@ -85,6 +88,8 @@ class ModelSnapshot:
         for own, forward in self._forwards:
             if own.get("forward") is not forward:
                 return False
+        if any(map(torch.UntypedStorage._expired, self._addresses)):
+            return False  # of values that moved; the place that they left may be another's by now
         try:
             for where, name in self._empty:
                 if where[name] is not None:
@@ -140,6 +145,19 @@ def _mode_users(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Modules with their warnings, those first that are known to use the mode."""
     users = [(module, w) for module in model.modules() if (w := mode_warning(module))]
     yield from sorted(users, key=lambda pair: pair[1] != TRAINING)
+
+
+def _storages(tensors: Iterable[Tensor]) -> Iterator[StorageWeakRef]:
+    """The memory of tensors, each once, where they tell it; it is not kept from being freed."""
+    known = set[int]()
+    for tensor in tensors:
+        try:
+            storage = StorageWeakRef(tensor.untyped_storage())
+        except (RuntimeError, ValueError, NotImplementedError):  # as of sparse ones
+            continue
+        if storage.cdata not in known:
+            known.add(storage.cdata)
+            yield storage
 
 
 def _seen(where: Mapping[str, Tensor | None], name: str, tensor: Tensor) -> Seen:

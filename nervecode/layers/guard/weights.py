@@ -61,6 +61,7 @@ def _values(tensor: Tensor) -> Tensor | None:
     plain = tensor.detach().int_repr() if tensor.is_quantized else tensor.detach()
     if plain.layout != torch.strided:
         plain = plain.to_dense()
+    plain = plain.resolve_conj().resolve_neg()  # views, whose bytes are others
     if type(plain) is Tensor and plain.numel() and not plain.untyped_storage().nbytes():
         return None  # freed until it is gathered again, as by FSDP
     return plain.cpu().contiguous().reshape(-1).view(torch.uint8)

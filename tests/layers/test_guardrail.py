@@ -1,0 +1,306 @@
+"""What would be silently wrong: pieces of a batch, unbatched inputs, calls that are made again."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.utils.checkpoint import checkpoint
+
+import nervecode
+from nervecode.errors import NotReadyError
+from nervecode.layers import CodeFitter, WrappedModel
+from tests.layers.zoo import mlp
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(is not coded|was calibrated)")
+
+
+def batches(seed: int, size: int = 40, n: int = 5) -> list[tuple[Tensor, Tensor]]:
+    random = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 6, generator=random), torch.randint(4, (size,), generator=random))
+        for _ in range(n)
+    ]
+
+
+def ready(model: nn.Module | None = None) -> WrappedModel:
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap((mlp() if model is None else model).eval(), "all_linear")
+    return wrapped.fit(batches(0)).calibrate(batches(1))
+
+
+X = torch.linspace(-1, 1, 30).view(5, 6)
+
+
+# Pieces of a batch
+
+
+@dataclass
+class Record:
+    """An argument that does not tell how many inputs it holds."""
+
+    x: Tensor
+
+
+class Pieces(nn.Module):
+    """Runs its batch in pieces of forty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, record: Record) -> Tensor:
+        return torch.cat([self.net(piece) for piece in record.x.split(40)])
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_pieces_of_a_batch_are_not_taken_for_it(labelled: bool) -> None:
+    def call(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return model(Record(batch[0]))
+
+    wrapped = nervecode.wrap(Pieces().eval(), "all_linear")
+    wrapped.fit(batches(0), call=call, labels=lambda b: b[1] if labelled else None)
+    wrapped.calibrate(batches(1), call=call)
+    x = torch.cat([x for x, _ in batches(2)])
+    assert wrapped.score(Record(x[:40]))[1].valid.tolist() == [True] * 40
+    for size in (80, 90, 200):  # with a shorter last piece, and without
+        output, found = wrapped.score(Record(x[:size]))
+        assert len(output) == len(found.p_value) == size
+        assert not found.valid.any() and found.flag(0.05).all()
+
+
+# Inputs without a batch
+
+
+class Tagger(nn.Module):
+    def __init__(self, steps: nn.Module) -> None:
+        super().__init__()
+        self.steps, self.head = steps, nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.steps(x)
+        return self.head(x[0] if isinstance(x, tuple) else x)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max", "tokens", "last_token", "mean_std"])
+@pytest.mark.parametrize("steps", [nn.LSTM(6, 8, batch_first=True), nn.Linear(6, 8)])
+def test_an_input_without_its_batch_is_not_a_batch_of_its_steps(
+    steps: nn.Module, reduce: str
+) -> None:
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap(Tagger(steps).eval(), ["head"])
+    wrapped.fit([torch.randn(40, 10, 6) for _ in range(3)], reduce=reduce)
+    wrapped.calibrate([torch.randn(40, 10, 6) for _ in range(3)])
+    assert wrapped.score(torch.randn(4, 7, 6))[1].valid.tolist() == [True] * 4
+    for alone in (torch.randn(10, 6), torch.randn(2, 4, 10, 6)):
+        if alone.ndim == 4 and isinstance(steps, nn.LSTM):
+            continue  # which it refuses itself
+        found = wrapped.score(alone)[1]
+        assert not found.valid.any() and found.p_value.isnan().all()
+
+
+def test_a_model_of_several_shapes_stays_one(tmp_path) -> None:
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap(nn.Sequential(nn.Linear(6, 8), nn.ReLU()).eval(), ["0"])
+    shapes = [(40, 6), (40, 10, 6), (40, 6)]
+    wrapped.fit([torch.randn(shape) for shape in shapes], reduce="mean")
+    wrapped.calibrate([torch.randn(shape) for shape in shapes])
+    wrapped.save(tmp_path / "a.st")
+    for found in (wrapped, nervecode.load(tmp_path / "a.st", copy.deepcopy(wrapped.model))):
+        assert found.score(torch.randn(7, 6))[1].valid.all()
+        assert found.score(torch.randn(7, 3, 6))[1].valid.all()
+
+
+# Calls that backward makes
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_wrapped_model_within_a_checkpoint(reentrant: bool, fitted: bool) -> None:
+    wrapped = ready() if fitted else nervecode.wrap(mlp(), "all_linear")
+    x, bare = X.clone().requires_grad_(), X.clone().requires_grad_()
+    wrapped.model(bare).sum().backward()
+    expected = wrapped.model(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        output = checkpoint(wrapped, x, use_reentrant=reentrant)
+        before = wrapped.surprise("mean").surprise.detach()
+        output.sum().backward()
+        assert torch.equal(wrapped.surprise("mean").surprise, before)  # as if it had not run again
+        checkpoint(lambda x: wrapped.score(x)[0], x, use_reentrant=reentrant).sum().backward()
+    assert torch.equal(output, expected)
+    assert torch.allclose(x.grad, 2 * bare.grad)
+
+
+def test_a_score_that_backward_asks_for_is_none() -> None:
+    wrapped, found = ready(), []
+    x = X.clone().requires_grad_()
+    x.register_hook(lambda grad: found.append(wrapped.score(X)[1]))
+    x.sum().backward()
+    assert not found[0].valid.any()
+    assert "one that backward makes" in found[0].remark
+
+
+# Weights
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_that_moved_to_a_place_that_was_free_again(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = mlp()
+    own = parameters_to_vector(model.parameters()).detach()
+    vector_to_parameters(own.clone(), model.parameters())
+    wrapped = ready(model)
+    values = parameters_to_vector(model.parameters()).detach()
+    vector_to_parameters(values * 2, model.parameters())
+    vector_to_parameters(values * 3, model.parameters())
+    assert not wrapped.score(X)[1].valid.any()
+    vector_to_parameters(values, model.parameters())
+    for _ in range(4):  # it is hashed once it stays
+        found = wrapped.score(X)[1]
+    assert found.valid.all()
+
+
+def test_buffers_that_are_views_of_conjugates() -> None:
+    model = mlp()
+    spectrum = torch.randn(4, dtype=torch.cfloat)
+    model.register_buffer("conjugate", spectrum.conj())
+    model.register_buffer("negative", spectrum.conj().imag)
+    assert ready(model).score(X)[1].valid.all()
+
+
+# The wrapper as the model
+
+
+class Tempered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.temperature, self.calibration = mlp(), 1.0, "the model's own"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) / self.temperature
+
+
+@pytest.mark.filterwarnings("ignore:the model has")
+def test_what_is_set_on_the_wrapper_is_set_on_the_model() -> None:
+    model = Tempered()
+    wrapped = ready(model)
+    assert model.calibration == "the model's own"
+    before = wrapped(X)
+    wrapped.temperature = 2.0
+    assert torch.equal(wrapped(X), before / 2)
+    twin = copy.deepcopy(wrapped)
+    twin.temperature = 4.0
+    assert (model.temperature, twin.model.temperature) == (2.0, 4.0)
+    wrapped.net = mlp()
+    assert model.net is wrapped.net
+    assert not wrapped.score(X)[1].valid.any()
+    del wrapped.temperature
+    assert not hasattr(model, "temperature")
+
+
+def test_what_the_wrapper_alone_has_is_its_own() -> None:
+    wrapped = ready()
+    wrapped.extra = nn.Linear(2, 2)
+    wrapped.register_buffer("seen", torch.zeros(1))
+    wrapped.note = "of the wrapper"
+    state = wrapped.state_dict()
+    assert {"extra.weight", "extra.bias", "seen"} <= state.keys()
+    assert not wrapped.load_state_dict(state).missing_keys
+    assert wrapped.score(X)[1].valid.all()
+    assert not hasattr(wrapped.model, "note")
+
+
+def test_no_attribute_is_made_of_the_keys_of_the_codes() -> None:
+    with pytest.raises(AttributeError, match=r"wrapped\.model.*wrapped\.save"):
+        _ = ready().nervecode
+
+
+# Copies, and who watches
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_the_hooks_of_a_copied_model_come_off() -> None:
+    wrapped = ready()
+    copied = copy.deepcopy(wrapped.model)
+    with pytest.raises(NotReadyError, match=r"of a copy of the model, wrap\(copy\)\.unwrap\(\)"):
+        torch.jit.script(copied)
+    torch.jit.script(nervecode.wrap(copied).unwrap())
+    assert torch.equal(copied(X), wrapped.model(X))
+    for own in (wrapped, copy.deepcopy(wrapped)):
+        nervecode.wrap(own.model).unwrap()  # takes off no hook that serves somebody
+        assert own.score(X)[1].valid.all()
+
+
+def test_who_records_sees_the_calls_of_the_wrapper_too() -> None:
+    wrapped = ready()
+    with wrapped.recording() as traces:
+        wrapped.model(X)
+        expected = dict(traces)
+        for call in (wrapped, wrapped.score):
+            traces.clear()
+            call(X)
+            assert traces.keys() == expected.keys()
+            for name, trace in traces.items():
+                assert torch.equal(trace.surprise, expected[name].surprise)
+        assert wrapped.surprise().valid.all()
+
+
+def test_codes_are_fitted_to_what_the_wrapper_runs() -> None:
+    wrapped, expected = ready(), ready()
+    fitter = CodeFitter(wrapped)
+    for x, labels in batches(0):
+        with fitter.watching():
+            wrapped(x)
+        fitter.update(labels)
+    fitter.finish()
+    wrapped.calibrate(batches(1))
+    assert torch.equal(wrapped.score(X)[1].p_value, expected.score(X)[1].p_value)
+
+
+def test_a_surprise_that_is_kept_keeps_no_graph() -> None:
+    found = ready().score(X)[1]
+    assert not any(t.requires_grad for t in (found.surprise, found.by_layer, found.p_value))
+    assert torch.equal(copy.deepcopy(found).by_layer, found.by_layer)
+
+
+# Graphs that break
+
+
+class Broken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        torch._dynamo.graph_break()
+        return self.head(self.second(x).relu())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["compiled, then wrapped", "wrapped, then compiled", "score"])
+def test_a_graph_that_breaks_is_watched_uncompiled(order: str) -> None:
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = Broken()
+    expected = ready(copy.deepcopy(model)).score(X)[1].p_value
+    told = pytest.warns(UserWarning, match="does not compile to one graph")
+    if order == "compiled, then wrapped":
+        with told:
+            wrapped = ready(torch.compile(model, backend="eager"))
+            found = wrapped.score(X)[1]
+    else:
+        wrapped = ready(model)
+        score = order == "score"
+        compiled = torch.compile(wrapped.score if score else wrapped, backend="eager")
+        with told:
+            answer = compiled(X)
+        found = answer[1] if score else wrapped.surprise()
+    assert found.valid.all()
+    assert torch.equal(found.p_value, expected)
