@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from nervecode.cli import several, show
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.machine.interrupt import Interrupted, interrupt
+from nervecode.lab.machine.interrupt import Interrupted, forget, interrupt
 
 # `a-b` is the function `a_b` of the module `a_b`, or its `app` where it has commands of its own.
 COMMANDS = (
@@ -157,6 +157,7 @@ def run(arguments: list[str]) -> int:
     arguments = [_expanded(word) for word in arguments if word not in ("--debug", "--quiet")]
     # A warning is a remark: where in the code it arose says nothing to whoever runs a command.
     warnings.showwarning = lambda message, *_: show.say(f"Warning: {message}")
+    forget()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, interrupt)

@@ -9,22 +9,25 @@ import typer
 
 from nervecode.cli.formats import Csv, Json, Latex, Markdown, chosen_format, emit
 from nervecode.cli.show import next_step, say
-from nervecode.errors import InputError
+from nervecode.errors import InputError, nearest
+from nervecode.files import names_beside
 
 if TYPE_CHECKING:
     from nervecode.lab.run.directory import RunDir
 
+DEFAULT = Path("runs")
+DAMAGED = "damaged"
 COLUMNS = ("run", "status", "gate", "seeds", "headline")
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = DEFAULT,
     as_json: Json = False,
     as_csv: Csv = False,
     as_md: Markdown = False,
     as_latex: Latex = False,
 ) -> None:
-    """List runs with status, gate and headline. Failed ones too.
+    """List runs with status, gate and headline. Failed and damaged ones too.
 
     Example: nervecode runs --md
     """
@@ -33,6 +36,11 @@ def runs(
 
     if (folder / "meta.json").exists():
         raise InputError(f"{folder} is itself a run; `{command('report', folder)}` makes its page")
+    if not folder.is_dir() and folder != DEFAULT:
+        near = nearest(folder.name, names_beside(folder, Path.is_dir))
+        raise InputError(
+            f"{folder}: no such folder" + (f"; did you mean {near!r}?" if near else "")
+        )
     form = chosen_format(json=as_json, csv=as_csv, md=as_md, latex=as_latex)
     rows = _rows(folder)
     if not rows and form != "json":
@@ -42,16 +50,18 @@ def runs(
     caption = "headline: AUROC x100 of nervecode, mean of near and far over seeds"
     table = Table(f"Runs in {folder}", list(COLUMNS), body, caption=caption)
     emit(form, [table], rows=rows, document={"runs": rows})
-    if len(rows) > 1:
-        next_step("compare", *[folder / row["run"] for row in rows[-2:]])
-    elif rows:
-        next_step("report", folder / rows[-1]["run"])
+    whole = [folder / row["run"] for row in rows if row["status"] != DAMAGED]
+    if len(whole) > 1:
+        next_step("compare", *whole[-2:])
+    elif whole:
+        next_step("report", whole[-1])
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     from nervecode.lab.results.rows import gate_word
-    from nervecode.lab.run.directory import list_runs
+    from nervecode.lab.run.directory import whole_and_damaged
 
+    whole, damaged = whole_and_damaged(folder)
     return [
         {
             "run": run.root.name,
@@ -60,7 +70,10 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
             "seeds": len(run.meta["seeds"]),
             "headline": _headline(run),
         }
-        for run in list_runs(folder)
+        for run in whole
+    ] + [
+        {"run": name, "status": DAMAGED, "gate": "", "seeds": 0, "headline": why}
+        for name, why in damaged.items()
     ]
 
 

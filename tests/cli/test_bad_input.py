@@ -204,7 +204,7 @@ ROWS = [
     bad("bench --config empty.yaml", "empty.yaml: found NoneType, allowed: a mapping"),
     bad("bench --config binary.yaml", "binary.yaml: cannot be read"),
     bad("bench --config base.yaml", "base.yaml: extends: found 'digts'", "did you mean 'digits'?"),
-    bad("bench --config no_images", "no_images: cannot be read"),
+    bad("bench --config no_images", "no_images: is a folder, allowed: a YAML file"),
     bad("bench --config later.yaml", "later.yaml: schema_version: found 2, allowed: 1"),
     # Run directories
     bad("bench rum", "rum: no such run directory", "did you mean 'run'?"),
@@ -259,7 +259,7 @@ ROWS = [
     bad("export trained --output model.pt2", "stage 'calibrate' is not done", status=4),
     bad("export no_calibration --output model.pt2", "seed_0.safetensors: is missing", status=4),
     bad("score model.pt2 --input digits", "model.pt2: allowed: a run or an .onnx file"),
-    bad("score run --input file", "file: not a readable image"),
+    bad("score run --input file", "--input file: found '', allowed: .npy"),
     bad("score run --input digits --alpha 1.5", "--alpha: found 1.5, allowed: between 0 and 1"),
     bad("score run --input digits --alpha nan", "--alpha: found nan"),
     bad("score run --input digits --seed 7", "--seed: found 7, allowed: 0, 1"),

@@ -253,6 +253,11 @@ def test_runs_are_listed_with_status_gate_and_headline(
     table = cli("runs", folder)
     assert run_copy.name in table.out
     assert "failed" in table.out
+    (run_copy / "meta.json").write_text('{"schema')
+    listed = json.loads(cli("runs", folder, "--json").out)["runs"]
+    (damaged,) = [row for row in listed if row["status"] == "damaged"]
+    assert damaged["run"] == run_copy.name
+    assert "meta.json: is damaged" in damaged["headline"]
 
 
 def test_a_folder_without_runs_names_the_first_step(cli: Any, tmp_path: Path) -> None:
@@ -260,6 +265,10 @@ def test_a_folder_without_runs_names_the_first_step(cli: Any, tmp_path: Path) ->
     assert found.status == 0
     assert "Next: nervecode bench --preset digits" in found.err
     assert json.loads(cli("runs", tmp_path, "--json").out) == {"schema_version": 1, "runs": []}
+    (tmp_path / "my_runs").mkdir()
+    typed = cli("runs", tmp_path / "my_rnus")
+    assert typed.status == 2
+    assert "my_rnus: no such folder; did you mean 'my_runs'?" in typed.err
 
 
 # Plots

@@ -131,5 +131,7 @@ def test_learned_codebooks_are_not_imported(
     found = cli("import-checkpoint", file, run_copy, "--seed", "1")
     assert found.status == 2
     assert "signals.nervecode_v0_1_1: is learned with the classifier" in found.err
+    assert "-o signals.nervecode_v0_1_1=null leaves it out" in " ".join(found.err.split())
+    assert "nothing.pt: no such file" in cli("import-checkpoint", "nothing.pt", run_copy).err
     assert "--seed: found 7, allowed: 0, 1" in cli("import-checkpoint", file, run_copy,
                                                    "--seed", "7").err  # fmt: skip

@@ -77,6 +77,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(absent(path)) from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, allowed: a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     values = parse_value(text, str(path))

@@ -24,7 +24,7 @@ class Interrupted(BaseException):
 
 
 class _Pending:
-    """The signal that waits for the end of a step. A process has one, as it has signals."""
+    """The signal that came last, until it has ended something. A process has one, as signals."""
 
     deferred = False
     interrupt: Interrupted | None = None
@@ -36,22 +36,37 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     Raises:
         Interrupted: at once, unless a block of `deferred` is to be let finish its step.
     """
-    if not _Pending.deferred or _Pending.interrupt is not None:
+    again = _Pending.interrupt is not None
+    _Pending.interrupt = _Pending.interrupt or Interrupted(number)
+    if again or not _Pending.deferred:
         raise Interrupted(number)
-    _Pending.interrupt = Interrupted(number)
+
+
+def forget() -> None:
+    """Take signals of before for what they are: a new command has had none."""
+    _Pending.deferred, _Pending.interrupt = False, None
+
+
+def raise_swallowed() -> None:
+    """Raise what was raised before and ended nothing, as within a bare `except` of a library."""
+    pending, _Pending.interrupt = _Pending.interrupt, None
+    if pending is not None:
+        raise pending
 
 
 @contextmanager
 def deferred(agree: Callable[[int], int] = lambda number: number) -> Iterator[Stopping]:
     """Within the block, the first signal only makes the given function say True.
 
-    The block is to end soon after; the interrupt is raised then. A second signal is raised at once.
+    The block is to end soon after; the interrupt is raised then. A second signal is raised at once,
+    and one that was lost before the block.
 
     Args:
         agree: signal (0: none) -> the one that any of several processes got, by which all of them
             stop after the same step.
     """
-    _Pending.deferred, _Pending.interrupt = True, None
+    raise_swallowed()
+    _Pending.deferred = True
     agreed = 0
 
     def stopping() -> bool:
@@ -63,5 +78,6 @@ def deferred(agree: Callable[[int], int] = lambda number: number) -> Iterator[St
         yield stopping
     finally:
         _Pending.deferred = False
-    if _Pending.interrupt is not None or agreed:
-        raise _Pending.interrupt or Interrupted(agreed)
+    raise_swallowed()
+    if agreed:
+        raise Interrupted(agreed)

@@ -46,10 +46,15 @@ def foreign_classifier(
     """
     if seed not in config.seeds:
         raise InputError(f"--seed: found {seed}, allowed: {', '.join(map(str, config.seeds))}")
+    if not path.is_file():
+        raise InputError(absent(path))
     learned = [name for name, signal in config.signals.items() if signal.recipe == "v0_1_1"]
     if learned:
-        raise InputError(f"signals.{learned[0]}: is learned with the classifier, not imported")
-    if sha256 is not None and path.is_file() and sha256 != (digest := file_sha256(path)):
+        raise InputError(
+            f"signals.{learned[0]}: is learned with the classifier, not imported; allowed: none "
+            f"such, -o signals.{learned[0]}=null leaves it out"
+        )
+    if sha256 is not None and sha256 != (digest := file_sha256(path)):
         raise InputError(f"{path}: found SHA-256 {digest}, allowed: {sha256}")
     model = build_model(config.model, splits.train, splits.num_classes)
     load_foreign(path, model)

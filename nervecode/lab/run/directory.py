@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
+from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean, one_line
 from nervecode.files import append_line, read_npz, sha256, write_json
 from nervecode.lab.config.stored import config_hash
+from nervecode.lab.machine.interrupt import raise_swallowed
 from nervecode.lab.run.commands import command
 from nervecode.lab.run.config_file import read_config, write_config
 from nervecode.lab.run.entries import refuse_links, tidy
@@ -188,6 +189,7 @@ class RunDir:
         Raises:
             ArtifactError: the stage is done, but a file that it wrote is missing or damaged.
         """
+        raise_swallowed()
         key = name if seed is None else stage_key(name, seed)
         group = "derived" if name in DERIVED else "stages"
         inputs = json.loads(json.dumps(inputs))
@@ -246,14 +248,19 @@ def chosen_seed(run: RunDir, seed: int | None, option: str = "--seed") -> int:
 
 
 def list_runs(parent: Path) -> list[RunDir]:
-    """The runs below a folder, oldest first; what is not a run is left out."""
-    runs = []
+    """The runs below a folder, oldest first; those that are damaged are left out."""
+    return whole_and_damaged(parent)[0]
+
+
+def whole_and_damaged(parent: Path) -> tuple[list[RunDir], dict[str, str]]:
+    """The runs below a folder, oldest first; and the names of damaged ones, with why."""
+    runs, damaged = [], {}
     for path in sorted(parent.glob("*/meta.json")):
         try:
             runs.append(RunDir(path.parent))
-        except NervecodeError:
-            continue
-    return sorted(runs, key=lambda run: str(run.meta.get("created", "")))
+        except NervecodeError as error:
+            damaged[path.parent.name] = one_line(error)
+    return sorted(runs, key=lambda run: str(run.meta.get("created", ""))), damaged
 
 
 def _new_name(config: Config) -> str:
@@ -278,4 +285,6 @@ def _hashes(root: Path, names: list[str]) -> dict[str, str]:
 def _neighbours(root: Path) -> str:
     parent = root.parent
     names = [path.parent.name for path in parent.glob("*/meta.json")]
+    if not names:
+        return f"{parent} holds no run"
     return did_you_mean(root.name, sorted(names)[-20:])

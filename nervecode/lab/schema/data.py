@@ -104,6 +104,8 @@ class DataConfig(Section):
         for key in ("split", "group"):
             if getattr(self, key) == target:
                 raise ValueError(f"{key}: found {target!r}, the target, allowed: another column")
+        if target in self.drop:
+            raise ValueError(f"drop: found {target!r}, the target, allowed: other columns")
         if self.split and self.test:
             raise ValueError("found split and test, allowed: one of them")
         if self.calibration and not (kind in ("folder", "list") and self.test):

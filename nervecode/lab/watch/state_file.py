@@ -39,6 +39,11 @@ class StateFile:
             InputError: it is of another source, calibration set or promise.
         """
         stored = read_json(self.path)
+        if isinstance(stored, dict) and "format" not in stored:
+            raise InputError(
+                f"{self.path}: has no key 'format', allowed: a file that watch --state wrote, or "
+                "none yet"
+            )
         try:
             if stored["format"] != FORMAT:
                 raise InputError(f"{self.path}: is the state of another version of watch")

@@ -616,6 +616,7 @@ def test_a_table_that_takes_too_much_room_is_refused(
 
 def test_the_target_is_neither_group_nor_split(frame: pd.DataFrame, tmp_path: Path) -> None:
     path = write(split(frame), tmp_path / "my.csv")
+    assert "drop: found 'kind', the target, allowed: other columns" in refused(path, drop=["kind"])
     for key in ("group", "split"):
         text = f"{key}: found 'kind', the target, allowed: another column"
         assert text in refused(path, **{key: "kind"})

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from nervecode.lab.data.splits import build_splits
-from nervecode.lab.machine.interrupt import Interrupted, deferred, interrupt
+from nervecode.lab.machine.interrupt import Interrupted, deferred, forget, interrupt
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.run.directory import RunDir
 from nervecode.lab.stages import train
@@ -194,9 +195,11 @@ def test_short_epochs_do_not_write_each_time(
 def handled() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, interrupt) for number in numbers}
+    forget()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    forget()
 
 
 class Signals(Scissors):
@@ -255,3 +258,20 @@ def test_outside_of_a_step_a_signal_comes_at_once(handled: None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         reached = True
     assert not reached
+
+
+def test_a_signal_that_a_library_swallowed_is_not_lost(handled: None, tmp_path: Path) -> None:
+    def swallow() -> None:
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    swallow()
+    with pytest.raises(Interrupted) as stop, deferred():
+        pytest.fail("went on")
+    assert stop.value.exit_status == 128 + signal.SIGTERM
+    with deferred() as stopping:  # it is told once
+        assert not stopping()
+    swallow()
+    run = run_of(tmp_path)
+    with pytest.raises(Interrupted):
+        run.stage("score", 0, {}, lambda: pytest.fail("went on"))
