@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-DRAWS = 1000
+DRAWS = 10_000
 LEVEL = 0.95
-FEWEST = 5  # settings, below which their drawing anew says nothing: of two, an interval is the two
+FEWEST = 5  # data sets, below which their drawing anew says nothing: of two, it gives the two back
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,25 @@ def around(mean: float, error: float) -> Interval:
     return Interval(mean, mean - width, mean + width)
 
 
-def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(DRAWS,) means of values drawn with replacement."""
-    chosen = random.integers(len(values), size=(DRAWS, len(values)), dtype=np.int32)
-    means: np.ndarray = values[chosen].mean(1)
-    return means
+def over_data_sets(differences: Iterable[tuple[str, float]], *, seed: int = 0) -> Interval:
+    """The mean over settings, and its interval when their data sets are drawn anew.
 
+    Settings of one data set are not independent, so that a draw of it is of all of them (cluster
+    bootstrap; Davison and Hinkley 1997, section 3.8, https://doi.org/10.1017/CBO9780511802843).
+    Of fewer than `FEWEST` data sets the ends are NaN.
 
-def over_settings(differences: Sequence[float], *, seed: int = 0) -> Interval:
-    """The mean of one difference per setting, and its interval when settings are drawn anew.
-
-    Of fewer than `FEWEST` settings the ends are NaN.
+    Args:
+        differences: (data set, difference) of each setting.
+        seed: of the draws.
     """
-    values = np.asarray(differences, dtype=np.float64)
-    if len(values) < FEWEST:
+    pairs = list(differences)
+    values = np.array([value for _, value in pairs], dtype=np.float64)
+    names, places = np.unique([name for name, _ in pairs], return_inverse=True)
+    if len(names) < FEWEST:
         return Interval(float(values.mean()), float("nan"), float("nan"))
-    draws = _resampled(values, np.random.default_rng(seed))
+    sums, counts = np.bincount(places, values), np.bincount(places)
+    chosen = np.random.default_rng(seed).integers(len(names), size=(DRAWS, len(names)))
+    draws = sums[chosen].sum(1) / counts[chosen].sum(1)
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 
@@ -112,6 +115,11 @@ class Ranks:
     critical_difference: float
     p_value: float
     num_settings: int
+
+    def alike(self, method: str) -> list[str]:
+        """The other methods that one is not told apart from, best first."""
+        rank, limit = self.average[method], self.critical_difference
+        return [m for m, other in self.average.items() if m != method and abs(other - rank) < limit]
 
     def groups(self) -> list[tuple[str, str]]:
         """(best, worst) of every longest run of methods that are not told apart."""

@@ -9,7 +9,7 @@ from nervecode.lab.results.rows import GROUPS
 from nervecode.lab.results.table import Table, as_markdown
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.claims import Target
-from nervecode.lab.study.method_tables import figures, parts
+from nervecode.lab.study.method_tables import ahead_of_best, figures, not_told_apart, parts
 from nervecode.lab.study.plan import Plan
 from nervecode.lab.study.setting import Setting
 from nervecode.lab.study.study import Study
@@ -17,13 +17,14 @@ from nervecode.lab.study.study import Study
 
 def headline(plan: Plan, study: Study, targets: Sequence[Target], rows: int = 8) -> str:
     """The first rows of the ranking, the kinds of data, and what they are worth."""
-    ranks = study.ranks().average
-    first = [m for m in study.methods if m in ranks][:rows]
-    body = [[f"`{m}`", *figures(study, m), f"{ranks[m]:.1f}"] for m in first]
+    ranks = study.ranks()
+    first = [m for m in study.methods if m in ranks.average][:rows]
+    body = [[f"`{m}`", *figures(study, m), f"{ranks.average[m]:.1f}"] for m in first]
     header = ["method", "score", *GROUPS, "average rank"]
     kinds = parts(study, "", lambda setting: setting.kind)
+    sure = " ".join(filter(None, (_confirmation(study), not_told_apart(ranks))))
     tables = [
-        Table("", header, body, caption=_worth(plan, study, targets)),
+        Table("", header, body, caption=f"{_worth(plan, study, targets)}\n\n{sure}"),
         Table("", kinds.header, kinds.body, caption=f"{kinds.caption} {_losses(study)}".strip()),
     ]
     return "\n".join(map(as_markdown, tables))
@@ -39,8 +40,9 @@ def _worth(plan: Plan, study: Study, targets: Sequence[Target]) -> str:
     near, best, reached = study.near, study.best(), sum(t.reached is True for t in targets)
     told = [clearly(setting) for setting in near]
     new = [setting for setting in near if setting.role == "confirmation"]
-    ((data, count),) = Counter(setting.config.data.id for setting in near).most_common(1)
+    ((data, count),) = Counter(setting.data_set for setting in near).most_common(1)
     shift = study.best("shift") if study.ran(PRIMARY, "shift") else None
+    equally = [ahead_of_best(study, group, equally=True) for group in (None, "shift")]
     return (
         f"{len(near)} of {len(plan.settings)} settings have figures here, {count} of them on "
         f"`{data}`. Beside whichever of "
@@ -50,7 +52,25 @@ def _worth(plan: Plan, study: Study, targets: Sequence[Target]) -> str:
         f"{_wins(near)}, of the confirmation settings in {_wins(new)}. Its lead on "
         f"average is {study.ahead(best)} points over `{best}`, the best of them"
         + (f", and on shift {study.ahead(shift, 'shift')} over `{shift}`" if shift else "")
-        + f". {reached} of {len(targets)} targets are reached."
+        + f"; with each of {len(study.data_sets)} data sets counted equally, "
+        f"{' and '.join(filter(None, equally))}. {reached} of {len(targets)} targets are reached."
+    )
+
+
+def _confirmation(study: Study) -> str:
+    """On what the default was chosen, and the lead on what had no part in that."""
+    new, old = (
+        Study([setting for setting in study.near if setting.role == role])
+        for role in ("confirmation", "development")
+    )
+    if not new.near:
+        return ""
+    unseen = set(new.data_sets) - set(old.data_sets)
+    return (
+        "The form and the weights of the default were chosen by OOD figures of *development* "
+        f"settings, {len(old.near)} of the {len(study.near)}. The {len(new.near)} others, "
+        f"*confirmation*, had no part in that: there its lead is {ahead_of_best(new)}; "
+        f"{len(unseen)} of their {len(new.data_sets)} data sets are in no development setting."
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from nervecode.lab.detectors.combination import COMBINATION, COMBINED
 from nervecode.lab.results.rows import GROUPS
-from nervecode.lab.results.statistics import FEWEST
+from nervecode.lab.results.statistics import FEWEST, Ranks
 from nervecode.lab.results.table import Table
 from nervecode.lab.results.tables import best_and_second
 from nervecode.lab.schema import PRIMARY
@@ -22,19 +22,52 @@ def parts(study: Study, title: str, key: Callable[[Setting], str]) -> Table:
     for name in dict.fromkeys(map(key, study.near)):
         part = Study([setting for setting in study.near if key(setting) == name])
         wins = sum(setting.ahead(setting.best()) > 0 for setting in part.near)
-        leads = [_ahead_of_best(part, group) for group in (None, "near", "shift")]
+        leads = [ahead_of_best(part, group) for group in (None, "near", "shift")]
         count = str(len(part.near))
         body.append([
-            name, count, figure(part.average(PRIMARY)), *leads, f"{wins} of {count}",
+            name, count, str(len(part.data_sets)), figure(part.average(PRIMARY)), *leads,
+            f"{wins} of {count}",
         ])  # fmt: skip
     header = [
-        "part", "settings", PRIMARY, "ahead of the best", "near ahead", "shift ahead", "wins",
+        "part", "settings", "data sets", PRIMARY, "ahead of the best", "near ahead", "shift ahead",
+        "wins",
     ]  # fmt: skip
     caption = (
-        "The best baseline of each part and group, on average; intervals are for settings drawn "
-        f"anew, and are given from {FEWEST} settings. Wins: over whichever is best in the setting."
+        "The best baseline of each part and group, on average; intervals are for data sets drawn "
+        f"anew, each with all its settings, and are given from {FEWEST} data sets. Wins: over "
+        "whichever is best in the setting."
     )
     return Table(title, header, body, caption=caption)
+
+
+def counted_equally(study: Study) -> Table:
+    """The lead with every setting counted equally, and with every data set."""
+    body = []
+    for group in (None, "near", "shift"):
+        if study.ran(PRIMARY, group):
+            leads = [ahead_of_best(study, group, equally=equally) for equally in (False, True)]
+            means = study.by_data_set(study.best(group, equally=True), group).values()
+            ahead = f"{sum(mean > 0 for mean in means)} of {len(means)}"
+            body.append([group or "score", *leads, ahead])
+    header = ["ahead of the best", "settings count equally", "data sets count equally", "ahead on"]
+    caption = (
+        "The best baseline on average, of either counting. An average over settings is mostly of "
+        "the data sets that have many; in the other, each of "
+        f"{len(study.data_sets)} has the mean over its settings, and the last column counts the "
+        "means above 0."
+    )
+    return Table("", header, body, caption=caption)
+
+
+def not_told_apart(ranks: Ranks) -> str:
+    """From which methods average ranks do not tell `nervecode` apart, and how sure that is."""
+    alike = ", ".join(f"`{method}`" for method in ranks.alike(PRIMARY))
+    verdict = f"not told apart from {alike}" if alike else "told apart from every other method"
+    return (
+        f"By the critical difference of average ranks, {ranks.critical_difference:.2f} (Nemenyi, "
+        f"95 %), `{PRIMARY}` is {verdict}; settings that share a data set are not independent, so "
+        "that the test is too sure."
+    )
 
 
 def combinations(study: Study) -> Table:
@@ -108,8 +141,10 @@ def figures(study: Study, method: str) -> list[str]:
     return [figure(study.average(method, group)) for group in (None, *GROUPS)]
 
 
-def _ahead_of_best(study: Study, group: str | None) -> str:
+def ahead_of_best(study: Study, group: str | None = None, *, equally: bool = False) -> str:
+    """The lead over the baseline that is best on average; nothing where none has a figure."""
     if not study.ran(PRIMARY, group):
         return ""
-    best = study.best(group)
-    return f"{study.ahead(best, group)} to `{best}`"
+    best = study.best(group, equally=equally)
+    lead = study.ahead_equally(best, group) if equally else study.ahead(best, group)
+    return f"{lead} to `{best}`"

@@ -16,7 +16,9 @@ from nervecode.lab.study.method_tables import (
     alone,
     best_methods,
     combinations,
+    counted_equally,
     figures,
+    not_told_apart,
     parts,
     spread,
 )
@@ -38,12 +40,12 @@ are those of [benchmarks](benchmarks.md): codes, feature statistics and classifi
 alone, thresholds and standardisation ID calibration alone. Hyperparameters are those of
 [detectors](detectors.md), the same in every setting but where a note below says otherwise.
 
-Settings marked *development* were looked at while the default signal was chosen, in earlier
-trainings of the same classes; those marked *confirmation* had no part in any choice. After these
-were first seen, the code of the score changed for what its percentiles promise; they are looked at
-whenever this page is written. Those marked TRANSFER begin with a network that was trained
-elsewhere, which may have met any of the sets. Averages and ranks are over the settings that have
-something near.
+Settings marked *development* were looked at while the default signal was chosen, its form and its
+weights by OOD figures of earlier trainings of the same classes; those marked *confirmation* had no
+part in any choice. After these were first seen, the code of the score changed for what its
+percentiles promise; they are looked at whenever this page is written. Those marked TRANSFER begin
+with a network that was trained elsewhere, which may have met any of the sets. Averages and ranks
+are over the settings that have something near.
 
 What the repository cannot repeat: forms of the score, and losses in bits, were compared by programs
 that are not part of it ([mathematics](mathematics.md), [training](training.md)), so that the choice
@@ -127,8 +129,9 @@ def _anchor(title: str) -> str:
 def _of_matrix(study: Study, picture: str) -> list[Table]:
     ranked = ranking(study)
     image = f"![average ranks and critical difference]({picture})"
+    equally = as_markdown(counted_equally(study)).strip()
     return [
-        replace(ranked, caption=f"{ranked.caption}\n\n{image}"),
+        replace(ranked, caption="\n\n".join([ranked.caption, image, equally])),
         parts(study, "By kind of data", lambda setting: setting.kind),
         parts(study, "Development against confirmation", lambda setting: setting.role),
         parts(study, "By network", lambda setting: setting.config.model.name),
@@ -181,11 +184,10 @@ def ranking(study: Study) -> Table:
         body.append([f"`{method}`", *figures(study, method), lead, rank, ran])
     caption = (
         f"Averages over the settings in which a method has figures; `{PRIMARY}` ahead: over those "
-        "same settings, with a 95 % interval for settings drawn anew; settings that share a data "
-        "set are not independent, so that it is rather too narrow. A method that lacks a seed "
-        "or a setting (last column) has no rank and stands below. Friedman test that all ranked "
-        f"methods are alike: p = {ranks.p_value:.1g}; critical difference of ranks "
-        f"{ranks.critical_difference:.2f} (Nemenyi, 5 %)."
+        "same settings, with a 95 % interval for data sets drawn anew, each with all its settings; "
+        f"of {len(study.data_sets)} data sets that is still somewhat narrow. A method that lacks a "
+        "seed or a setting (last column) has no rank and stands below. Friedman test that all "
+        f"ranked methods are alike: p = {ranks.p_value:.1g}. {not_told_apart(ranks)}"
     )
     header = ["method", "score", *GROUPS, f"`{PRIMARY}` ahead", "average rank", "all seeds in"]
     return Table("Ranking over all settings", header, body, caption=caption)

@@ -12,7 +12,7 @@ import numpy as np
 from nervecode.errors import NervecodeError, one_line
 from nervecode.lab.detectors.registry import DETECTORS
 from nervecode.lab.machine.progress import Progress
-from nervecode.lab.results.statistics import Interval, Ranks, over_settings, ranks
+from nervecode.lab.results.statistics import Interval, Ranks, over_data_sets, ranks
 from nervecode.lab.run.adopt import adopt
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.setting import Setting
@@ -82,6 +82,11 @@ class Study:
         self.near = [setting for setting in self.settings if setting.has_near]
 
     @property
+    def data_sets(self) -> list[str]:
+        """Those of the settings that the averages run over, which share them."""
+        return list(dict.fromkeys(setting.data_set for setting in self.near))
+
+    @property
     def methods(self) -> list[str]:
         """Every method, best average first; those that lack a setting after the others."""
         names = list(dict.fromkeys(m for setting in self.settings for m in setting.scores))
@@ -113,21 +118,41 @@ class Study:
     def ahead(self, other: str, group: str | None = None, method: str = PRIMARY) -> Interval:
         """Points of a method above another, over the settings in which both ran.
 
-        The interval is over settings, drawn anew.
+        The interval is for data sets drawn anew, each with all its settings.
         """
-        both = [setting for setting in self.ran(other, group) if setting.has(method, group)]
-        return over_settings([setting.ahead(other, group, method) for setting in both])
+        return over_data_sets(self._leads(other, group, method))
 
-    def best(self, group: str | None = None) -> str:
+    def by_data_set(self, other: str, group: str | None = None) -> dict[str, float]:
+        """Data set -> points of `nervecode` above a method, mean over its settings."""
+        leads: dict[str, list[float]] = {}
+        for name, lead in self._leads(other, group, PRIMARY):
+            leads.setdefault(name, []).append(lead)
+        return {name: float(np.mean(some)) for name, some in leads.items()}
+
+    def ahead_equally(self, other: str, group: str | None = None) -> Interval:
+        """As `ahead`, with every data set counted equally, however many settings it has."""
+        return over_data_sets(self.by_data_set(other, group).items())
+
+    def best(self, group: str | None = None, *, equally: bool = False) -> str:
         """The baseline that `nervecode` is least ahead of on average.
 
         Of those that ran everywhere, that is the one with the highest average; one that did not
         is compared where it ran, so that its absence helps nobody.
+
+        Args:
+            group: of OOD sets; else the score.
+            equally: count every data set equally, not every setting.
         """
+        ahead = self.ahead_equally if equally else self.ahead
         known = [m for m in self.rivals if self.ran(m, group)]
-        return min(known, key=lambda m: self.ahead(m, group).mean)
+        return min(known, key=lambda m: ahead(m, group).mean)
 
     def ranks(self) -> Ranks:
         """Average ranks of `nervecode` and the baselines that ran everywhere."""
         methods = [PRIMARY, *self.complete]
         return ranks({m: [setting.mean(m) for setting in self.near] for m in methods})
+
+    def _leads(self, other: str, group: str | None, method: str) -> list[tuple[str, float]]:
+        """(data set, points of a method above another) of the settings in which both ran."""
+        both = [setting for setting in self.ran(other, group) if setting.has(method, group)]
+        return [(setting.data_set, setting.ahead(other, group, method)) for setting in both]

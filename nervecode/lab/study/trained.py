@@ -44,6 +44,11 @@ class TrainedTask:
     name: str
     by_loss: Mapping[str, Setting]
 
+    @property
+    def data_set(self) -> str:
+        """Its ID data set, which other tasks may share."""
+        return next(iter(self.by_loss.values())).data_set
+
     def has(self, loss: str, method: str = PRIMARY) -> bool:
         """Whether a method has a figure after a loss."""
         return loss in self.by_loss and self.by_loss[loss].has(method)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nervecode.lab.results.statistics import over_settings
+from nervecode.lab.results.statistics import over_data_sets
 from nervecode.lab.results.table import Table
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.claims import Target
@@ -55,7 +55,7 @@ def training(tasks: Sequence[TrainedTask]) -> Table:
         "tasks that have every loss, what is over plain over all tasks of the loss. "
         f"Below `{PRIMARY}` stands the baseline that is best after this loss, on average over the "
         "tasks (chosen on these very figures, in its favour). Over plain: the same method on the "
-        "same seeds, with a 95 % interval for tasks drawn anew. "
+        "same seeds, with a 95 % interval for data sets drawn anew, each with all its tasks. "
         f"{CHOSEN if joint_losses(tasks) else ''}".strip()
     )
     return Table("Trained against post-hoc", header, body, caption=caption)
@@ -105,7 +105,7 @@ def training_claims(tasks: Sequence[TrainedTask]) -> Iterator[Target]:
             yield from (Target(text, "not run yet", None) for text in (near, accuracy))
             continue
         enough = len(chosen) >= TASKS
-        gain = over_settings([task.gain(loss, PRIMARY, "near") for task in chosen])
+        gain = over_data_sets((task.data_set, task.gain(loss, PRIMARY, "near")) for task in chosen)
         yield Target(near, f"{gain} over {len(chosen)}", enough and gain.mean >= 1.5)
         worst, where = min((task.accuracy_gain(loss), task.name) for task in chosen)
         at_worst = f"{worst:+.2f} at worst, {where}; {len(chosen)} tasks"
@@ -147,9 +147,10 @@ def _of_training(
 
 
 def _gain(chosen: Sequence[TrainedTask], loss: str, method: str, group: str | None) -> str:
-    gains = [task.gain(loss, method, group) for task in chosen if task.has(loss, method)]
-    known = [gain for gain in gains if not np.isnan(gain)]
-    return str(over_settings(known)) if known and loss != PLAIN else ""
+    some = [task for task in chosen if task.has(loss, method)]
+    gains = [(task.data_set, task.gain(loss, method, group)) for task in some]
+    known = [pair for pair in gains if not np.isnan(pair[1])]
+    return str(over_data_sets(known)) if known and loss != PLAIN else ""
 
 
 def _cell(task: TrainedTask, loss: str, method: str) -> str:

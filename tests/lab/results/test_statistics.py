@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from nervecode.lab.results.statistics import (
     around,
-    over_settings,
+    over_data_sets,
     paired_error,
     placements,
     ranks,
@@ -104,15 +104,15 @@ def test_an_interval_is_that_of_the_normal_law() -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((1, -2.919928, 4.919928))
 
 
-def test_over_settings_covers_the_mean() -> None:
-    found = over_settings([1.0, 2.0, 3.0, 4.0, 5.0])
+def test_over_data_sets_covers_the_mean() -> None:
+    found = over_data_sets(zip("abcde", [1.0, 2.0, 3.0, 4.0, 5.0], strict=True))
     assert found.mean == 3
     assert 1 <= found.low < 3 < found.high <= 5
     assert re.fullmatch(r"\+3\.00 \[\+\d\.\d\d, \+\d\.\d\d\]", str(found))
 
 
-def test_a_few_settings_have_a_mean_and_no_interval() -> None:
-    found = over_settings([1.0, 2.0, 3.0, 4.0])
+def test_a_few_data_sets_have_a_mean_and_no_interval() -> None:
+    found = over_data_sets(zip("abcd", [1.0, 2.0, 3.0, 4.0], strict=True))
     assert (found.mean, str(found)) == (2.5, "+2.50")
     assert np.isnan([found.low, found.high]).all()
 
@@ -145,3 +145,16 @@ def test_groups_are_the_longest_runs_within_the_critical_difference() -> None:
     assert list(found.average.values()) == [1, 2, 3, 4, 5, 6]
     width = int(np.ceil(found.critical_difference)) - 1  # ranks are whole here
     assert found.groups() == [(f"m{i}", f"m{i + width}") for i in range(6 - width)]
+
+
+def test_methods_are_alike_that_some_group_joins() -> None:
+    random = np.random.default_rng(4)
+    found = ranks({f"m{i}": random.normal(-0.5 * i, 1, size=15) for i in range(8)})
+    order = list(found.average)
+    runs = [(order.index(best), order.index(worst)) for best, worst in found.groups()]
+    assert len(runs) > 1
+    for i, one in enumerate(order):
+        joined = [m for j, m in enumerate(order) if j != i and any(
+            best <= min(i, j) and max(i, j) <= worst for best, worst in runs
+        )]  # fmt: skip
+        assert found.alike(one) == joined

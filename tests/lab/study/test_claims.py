@@ -133,8 +133,9 @@ def verdicts(*settings: Setting) -> list[tuple[str, bool | None]]:
     return [(claim.found, claim.reached) for claim in claims(Study(settings))]
 
 
+TABLES = ("letter", "satellite", "shuttle", "vehicle", "vowel")
 MANY = [setting(f"s{i}", 3.0) for i in range(16)] + [
-    setting(f"t{i}", 3.0, preset="vehicle", role=NEW) for i in range(10)
+    setting(f"t{i}", 3.0, preset=TABLES[i % 5], role=NEW) for i in range(10)
 ]
 
 
@@ -202,8 +203,11 @@ def test_each_claim_can_be_missed(
 @pytest.mark.parametrize(("combination", "reached"), [(0.95, True), (0.89, False)])
 def test_the_combination_is_held_against_its_best_member(combination: float, reached: bool) -> None:
     scores = {"nervecode": [0.9], "energy": [0.8], "mahalanobis": [0.7]}
-    one = made("a", "digits", accuracy=[99.0],
-               scores={**scores, "combo_id_zscore_equal": [combination]})  # fmt: skip
+    some = [
+        made(preset, preset, accuracy=[99.0],
+             scores={**scores, "combo_id_zscore_equal": [combination]})
+        for preset in TABLES
+    ]  # fmt: skip
     found = f"{100 * combination - 90:+.2f}"
-    assert verdicts(one)[7] == (f"{found} to `nervecode`", reached)
-    assert verdicts(*[one] * 5)[7] == (f"{found} [{found}, {found}] to `nervecode`", reached)
+    assert verdicts(some[0])[7] == (f"{found} to `nervecode`", reached)
+    assert verdicts(*some)[7] == (f"{found} [{found}, {found}] to `nervecode`", reached)
