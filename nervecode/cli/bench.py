@@ -63,7 +63,7 @@ def bench(
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Train, calibrate and score; then tables and a report. Resumed where it stands.
+    """Train, calibrate and score; then tables and a report. Goes on where it stopped.
 
     Example: nervecode bench --preset digits
     """

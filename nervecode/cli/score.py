@@ -48,7 +48,7 @@ def score(
     seed: Annotated[int | None, typer.Option(help="Which seed's model; default the first.")] = None,
     device: Device = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode images; default one a core.")
+        int | None, typer.Option(min=1, help="Threads that decode images; default: one per core.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     skip_bad: Annotated[

@@ -40,7 +40,7 @@ def sweep(
         list[str] | None, typer.Option(help="An option of the launcher, as key=value.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Cells at a time; default one a core.")
+        int | None, typer.Option(min=1, help="Cells at a time; default: one per core.")
     ] = None,
     only_failed: Annotated[
         bool, typer.Option("--only-failed", help="Run those that failed, and no other.")
@@ -53,7 +53,7 @@ def sweep(
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run configs with every seed and combination of a grid. Resumed where it stands.
+    """Run configs with every seed and combination of a grid. Goes on where it stopped.
 
     Without a config, it goes on with the sweep that is in the folder.
 

@@ -64,8 +64,8 @@ def promise(n: int, alpha: float, *, confidence: float = CONFIDENCE) -> str:
     most = false_alarm_bound(n, alpha, confidence=confidence)
     return (
         f"of inputs like the {n} of calibration, p <= {alpha:g} flags at most {100 * alpha:g} % on "
-        f"average over calibration sets, and {100 * most:.2g} % by this one "
-        f"with {100 * confidence:g} % confidence"
+        f"average over calibration sets, and by this very set at most {100 * most:.2g} %, with "
+        f"{100 * confidence:g} % confidence"
     )
 
 

@@ -41,7 +41,7 @@ class ScoringJob:
         rule: which of them are flagged.
         seed: whose model; None takes the run's first.
         device: None takes the config's.
-        workers: threads that decode images; None is one a core.
+        workers: threads that decode images; None is one per core.
         skip_bad: leave out images and rows that cannot be read, or hold NaN or infinity.
         force: replace a file that exists.
     """

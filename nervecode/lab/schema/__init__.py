@@ -1,4 +1,4 @@
-"""The schema of a config, a file a section: types and ranges, as frozen models. It knows no name.
+"""The schema of a config, one file per section: types and ranges, as frozen models. It knows no name.
 
 `nervecode.lab.config.names` asks the registries for names.
 """

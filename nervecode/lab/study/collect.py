@@ -30,7 +30,7 @@ def collect(plan: Plan, name: str, runs: Path, folder: Path, *, command: str) ->
         plan: of the study.
         name: of the setting.
         runs: the folder of the study's sweep.
-        folder: of the records, a file a setting.
+        folder: of the records, one file per setting.
         command: that runs what is missing.
 
     Raises:
