@@ -109,7 +109,7 @@ def test_score_and_calibrate_tell_what_is_promised(cli: Any, run_copy: Path, mix
         assert found.status == 0, found.err
         err = " ".join(found.err.split())
         assert text in err
-        assert f"{most:.2g} % by this one with 95 % confidence" in err
+        assert f"by this very set at most {most:.2g} %, with 95 % confidence" in err
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_confidence_makes_the_threshold_smaller(
             threshold = ranks[size] / (size + 1) + 1e-9
             assert (row["flag"] == "True") == (float(row["p_value"]) <= threshold)
         text = " ".join(found.err.split())
-        assert "% by this one with 90 % confidence" in text
+        assert "%, with 90 % confidence" in text
         assert ("within each class by itself" in text) == bool(options)
 
 
