@@ -336,7 +336,7 @@ def leads(studies: Mapping[str, Study]) -> Table:
     columns = ([f"ahead {name}", "wins", "clear wins, losses"] for name in studies)
     caption = (
         "Over whichever rival is best in each setting; clear: the 95 % interval over inputs is on "
-        "one side of 0. OAS: Mahalanobis rivals with shrunk covariances count too."
+        "one side of 0." + " OAS: rivals with shrunk covariances count too." * (len(shrunk) > 1)
     )
     return Table("Leads", ["settings", *chain(*columns)], body, caption=caption)
 
