@@ -175,6 +175,7 @@ def run(arguments: list[str]) -> int:
         several.complain(error, str(error), _hint(error, arguments))
         return error.exit_status
     except (Interrupted, typer.Abort) as stop:
+        forget()
         interrupted = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
         several.complain(interrupted, f"interrupted; {_way_on(interrupted, arguments)}")
         return interrupted.exit_status

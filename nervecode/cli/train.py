@@ -46,7 +46,7 @@ def train(
     dry_run: DryRun = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Train the classifier of a config, one checkpoint per seed. Goes on where it stopped.
+    """Train the classifier of a config. One checkpoint per seed. Goes on where it stopped.
 
     Example: nervecode train --preset digits --seeds 0,1
     """

@@ -38,10 +38,11 @@ class Reducer(nn.Module):
             batch, where only one is.
         ndim: the dimensions of an activation of a whole batch, where they are known.
         positions: keep one vector for each place, as it is there, whatever `name` says.
+        least_ndim: the fewest dimensions that an activation of a whole batch had in the fit.
 
     Raises:
         InputError: an unknown name, a power out of range, or an activation with fewer than two
-            dimensions, others than `ndim`, or with another batch than the call has.
+            dimensions, others than `ndim`, fewer than `least_ndim`, or another batch than the call.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Reducer(nn.Module):
         batch_dim: int | None = 0,
         ndim: int | None = None,
         positions: bool = False,
+        least_ndim: int | None = None,
     ) -> None:
         super().__init__()
         if name not in REDUCERS:
@@ -68,6 +70,7 @@ class Reducer(nn.Module):
         self.name = name
         self.channel_dim = -1 if name in ("tokens", "last_token") else channel_dim
         self.assumed_dim: int | None = None  # of channels, where activations left it open
+        self.least_ndim = least_ndim
         self.seen_ndims = set[int]()
         self.width = width
         self.length_power = length_power
@@ -118,14 +121,17 @@ class Reducer(nn.Module):
         if isinstance(activation, Tensor) and not activation.is_nested:
             self.seen_ndims.add(activation.ndim)
 
+    def ndims_seen(self) -> Tensor:
+        """(n,) the numbers of dimensions that were noted, as a fit keeps them."""
+        return torch.tensor(sorted(self.seen_ndims), dtype=torch.int64, device="cpu")
+
     def settle_all(self) -> None:
         """Take what all activations of a fit had, or were assumed to have, as what there is.
 
         An input without its batch has a dimension less, and would pass for a batch of its steps.
         """
         self.channel_dim = self.channel_dim or self.assumed_dim
-        if self.ndim is None and len(self.seen_ndims) == 1:
-            self.ndim = next(iter(self.seen_ndims))
+        self.least_ndim = min(self.seen_ndims, default=None)
 
     def settle(self, activation: Any, batch: BatchShape = UNKNOWN_SHAPE) -> None:
         """Look for the channels, from now on, where this activation has them: `fit` is to decide.
@@ -174,6 +180,11 @@ class Reducer(nn.Module):
                 f"activation: found shape {tuple(x.shape)}, allowed: the {self.ndim} dimensions "
                 "that a batch of inputs gives"
             )
+        if self.least_ndim is not None and x.ndim < self.least_ndim:
+            raise InputError(
+                f"activation: found shape {tuple(x.shape)}, allowed: {self.least_ndim} dimensions "
+                "at least, as every batch of the fit had"
+            )
         if x.ndim == 2 or self.batch_dim == 0:
             return x
         dim = batch.batch_dim(x.shape) if self.batch_dim is None else 1
@@ -208,6 +219,7 @@ class Reducer(nn.Module):
             "batch_dim": self.batch_dim,
             "ndim": self.ndim,
             "positions": self.positions,
+            "least_ndim": self.least_ndim,
         }
 
 

@@ -170,8 +170,8 @@ def _check_repetition(fitted: np.ndarray, calibration: np.ndarray) -> None:
     if share > REPEATED:
         warnings.warn(
             f"X: {share:.0%} of the rows that calibrate are rows that fitted the codes too; unless "
-            "rows to come repeat these as often, there are more false alarms than alpha says: give "
-            "each row once, as np.unique(X, axis=0) does",
+            "rows to come repeat these as often, as where columns have few values, there are more "
+            "false alarms than alpha says: leave out copies of rows",
             stacklevel=3,
         )
 

@@ -88,8 +88,8 @@ class CodeFitter:
         self.rank = rank
         self.codes_per_class = codes_per_class
         chosen = {"name": reduce, "length_power": length_power, "positions": by_position}
-        self.reducers = {
-            name: Reducer(**{**watched.coder(name).reducer.spec(), **chosen})
+        self.reducers = {  # a fit of before, which saw `least_ndim`, binds none
+            name: Reducer(**{**watched.coder(name).reducer.spec(), **chosen, "least_ndim": None})
             for name in watched.layer_names
             if not name.endswith(LABEL)
         }
@@ -197,8 +197,8 @@ class CodeFitter:
         states = {f"layers.{name}": layer.state_dict() for name, layer in self._layers.items()}
         if self.head is not None:
             states[f"head.{self.head.name}"] = self.head.state_dict()
-        states["answer"] = self.answer.state_dict()
-        states["inputs"] = {"hashes": self.inputs.hashes}
+        states |= {f"ndims.{name}": {"seen": r.ndims_seen()} for name, r in self.reducers.items()}
+        states |= {"answer": self.answer.state_dict(), "inputs": {"hashes": self.inputs.hashes}}
         return {f"{owner}.{key}": t for owner, state in states.items() for key, t in state.items()}
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
@@ -215,6 +215,8 @@ class CodeFitter:
             kind, _, name = owner.partition(".")
             if kind == "layers":
                 self._layer(name, len(own["counts"]), own["means"]).merge(own)
+            elif kind == "ndims":
+                self.reducers[name].seen_ndims |= {*own["seen"].tolist()}
             elif kind == "inputs":
                 self.inputs.add(own["hashes"])
             elif kind == "answer":
@@ -226,6 +228,7 @@ class CodeFitter:
         """Go on from a state, whatever was seen here."""
         self.inputs = InputSketch()
         self._layers = {}
+        self.reducers = {name: Reducer(**r.spec()) for name, r in self.reducers.items()}
         if self.head is not None:
             self.head.stream = None
         self.merge(state)

@@ -42,6 +42,8 @@ class LastTraces:
 
     def get(self) -> Traces:
         """Those of this thread or task; no layers before a call, or after an unwatched one."""
+        if is_recomputed():
+            return NONE  # those that are kept are of another call
         traces: Traces = getattr(self._local, "traces", NONE)
         if torch.compiler.is_compiling() or traces is not getattr(self._local, "asked", None):
             return traces

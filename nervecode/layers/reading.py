@@ -135,7 +135,8 @@ def apart(*, grad: bool) -> AbstractContextManager[object]:
         return nullcontext()
     if not torch.is_grad_enabled():
         return torch.enable_grad()
-    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # since 2.8
+    if top is not None and top(True) is None:
         return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(_same, _same)
 

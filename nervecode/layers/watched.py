@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from inspect import getattr_static
 from typing import Any
 
 import torch
@@ -41,14 +42,45 @@ BROKEN = (
     "the model does not compile to one graph, and runs uncompiled while it is watched; "
     "torch.compile(model, fullgraph=True) tells where the graph breaks"
 )
-KEYS = (
-    "nervecode: begins the keys of the codes in a state dict, and is no attribute; what reads a "
-    "state dict by attributes, as torch.distributed.checkpoint, is given wrapped.model, and the "
-    "codes are kept by wrapped.save"
-)
 DISABLED = "coding is disabled or bypassed"
 AGAIN = "the call is one that backward makes, as of a checkpoint"
 TRAINED_ON = "the codebooks have changed since calibration; calibrate again"
+
+
+def _set(watched: Watched, name: str, value: Any) -> None:
+    """What the wrapper has not, and the model has, is the model's."""
+    if _is_of_model(watched, name):
+        setattr(watched.model, name, value)
+    else:
+        nn.Module.__setattr__(watched, name, value)
+
+
+def _delete(watched: Watched, name: str) -> None:
+    """As `_set`."""
+    if _is_of_model(watched, name):
+        delattr(watched.model, name)
+    else:
+        nn.Module.__delattr__(watched, name)
+
+
+def _is_of_model(watched: Watched, name: str) -> bool:
+    """Whether the model has an attribute that its wrapper, once it is made, has not.
+
+    What a subclass sets as it is made is its own.
+    """
+    is_made = "_codebooks" in vars(watched) and type(watched).__init__ is Watched.__init__
+    if not is_made or _keeps(watched, name):
+        return False
+    model = eager(watched.model)
+    return _keeps(model, name) or (isinstance(model, Watched) and _is_of_model(model, name))
+
+
+def _keeps(module: nn.Module, name: str) -> bool:
+    """Whether an attribute can be set on a module that has it; none of the module's code runs."""
+    own = (vars(module), module._modules, module._parameters, module._buffers)
+    kind = getattr_static(type(module), name, None)
+    fixed = kind is None or (isinstance(kind, property) and kind.fset is None)
+    return not fixed or any(name in names for names in own)
 
 
 class Watched(nn.Module):
@@ -76,7 +108,6 @@ class Watched(nn.Module):
         self.replace_coders(coders)
         self._register_state_dict_hook(without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(with_prefix)  # type: ignore[no-untyped-call]
-        self._is_made = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns, unchanged; the traces are kept for `surprise`."""
@@ -154,32 +185,9 @@ class Watched(nn.Module):
         except AttributeError:
             if name == "model":
                 raise
-            if name == "nervecode":
-                raise AttributeError(KEYS) from None
             return getattr(super().__getattr__("model"), name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """What the wrapper has not, and the model has, is the model's."""
-        if _is_of_model(self, name):
-            setattr(self.model, name, value)
-        else:
-            super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        """As `__setattr__`."""
-        if _is_of_model(self, name):
-            delattr(self.model, name)
-        else:
-            super().__delattr__(name)
-
-
-def _is_of_model(watched: Watched, name: str) -> bool:
-    """Whether the model has an attribute that its wrapper, once it is made, has not."""
-    if "_is_made" not in vars(watched):
-        return False
-    own = (vars(watched), watched._modules, watched._parameters, watched._buffers)
-    is_own = hasattr(type(watched), name) or any(name in names for names in own)
-    return not is_own and hasattr(watched.model, name)
+    __setattr__, __delattr__ = _set, _delete
 
 
 def tap(watched: Watched) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from functools import cached_property
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,11 @@ class Saved:
 
     def _part(self) -> str:
         """Which of the OOD sets a picture shows, for its name; nothing where it shows all."""
-        if set(self.ood) == set(self.groups):
+        chosen = [name for name in self.groups if name in self.ood]
+        if len(chosen) == len(self.groups):
             return ""
-        more = f"+{len(self.ood) - NAMED}" if len(self.ood) > NAMED else ""
-        return f"_{'+'.join(self.ood[:NAMED])}{more}"
+        rest = sha1("\0".join(chosen).encode()).hexdigest()[:6] if len(chosen) > NAMED else ""
+        return "_" + "+".join([*chosen[:NAMED], *filter(None, [rest])])
 
     @property
     def stamp(self) -> str:

@@ -28,7 +28,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "matplotlib": ("viz/*",),
     "jinja2": ("viz/*",),
     "nervecode.cli": ("cli/*", "__main__.py"),
-    "nervecode.lab.stages.bench": ("cli/*", "lab/stages/reproduce.py"),
+    "nervecode.lab.stages.bench": ("cli/*", "lab/stages/dry_run.py", "lab/stages/reproduce.py"),
     **dict.fromkeys(
         [f"nervecode.lab.stages.{stage}" for stage in STAGES], ("lab/stages/bench.py", "cli/*")
     ),
@@ -319,7 +319,7 @@ def test_the_monitor_loads_no_torch() -> None:
 @pytest.mark.slow
 def test_what_only_shows_loads_no_torch() -> None:
     commands = (
-        "presets", "presets show digits", "config show --preset digits", "runs nowhere", "data"
+        "presets", "presets show digits", "config show --preset digits", "runs .", "data"
     )  # fmt: skip
     run = [f"assert run({command.split()}) == 0, {command!r}" for command in commands]
     modules = loaded("\n".join(["from nervecode.cli.main import run", *run]))

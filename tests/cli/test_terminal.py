@@ -120,11 +120,11 @@ def test_quiet_leaves_results_and_the_log(cli: Any, tiny_file: Path, tmp_path: P
     assert "Next:" in cli("presets").err  # of one command alone
 
 
-def test_quiet_does_not_hide_errors(cli: Any) -> None:
+def test_quiet_does_not_hide_errors(cli: Any, tmp_path: Path) -> None:
     found = cli("presets", "show", "digts", "--quiet")
     assert found.status == 2
     assert "did you mean 'digits'?" in found.err
-    assert json.loads(cli("--quiet", "runs", "nowhere", "--json").out)["runs"] == []
+    assert json.loads(cli("--quiet", "runs", tmp_path, "--json").out)["runs"] == []
 
 
 # The terminal

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import nervecode
 from nervecode.errors import NotReadyError
-from nervecode.layers import CodeFitter, WrappedModel
+from nervecode.layers import CodeFitter, Coder, WrappedModel
 from tests.layers.zoo import mlp
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(is not coded|was calibrated)")
@@ -97,11 +97,37 @@ def test_an_input_without_its_batch_is_not_a_batch_of_its_steps(
     wrapped.fit([torch.randn(40, 10, 6) for _ in range(3)], reduce=reduce)
     wrapped.calibrate([torch.randn(40, 10, 6) for _ in range(3)])
     assert wrapped.score(torch.randn(4, 7, 6))[1].valid.tolist() == [True] * 4
-    for alone in (torch.randn(10, 6), torch.randn(2, 4, 10, 6)):
-        if alone.ndim == 4 and isinstance(steps, nn.LSTM):
-            continue  # which it refuses itself
-        found = wrapped.score(alone)[1]
-        assert not found.valid.any() and found.p_value.isnan().all()
+    found = wrapped.score(torch.randn(10, 6))[1]
+    assert not found.valid.any() and found.p_value.isnan().all()
+
+
+def test_shards_tell_what_one_pass_does_of_an_input_without_its_batch() -> None:
+    torch.manual_seed(0)
+    model = Tagger(nn.Linear(6, 8)).eval()
+    shards = [[torch.randn(40, 10, 6) for _ in range(2)] for _ in range(2)]
+    merged = CodeFitter(wrapped := nervecode.wrap(model, ["head"]), reduce="mean")
+    for shard in shards:
+        fitter = CodeFitter(nervecode.wrap(model, ["head"]), reduce="mean")
+        for x in shard:
+            with fitter.watching():
+                fitter.watched.model(x)
+            fitter.update(None)
+        merged.merge(fitter.state_dict())
+    merged.finish()
+    wrapped.calibrate([torch.randn(40, 10, 6)])
+    assert wrapped.score(torch.randn(4, 7, 6))[1].valid.all()
+    assert not wrapped.score(torch.randn(10, 6))[1].valid.any()
+    merged.load_state_dict(CodeFitter(wrapped, reduce="mean").state_dict())
+    assert not any(reducer.seen_ndims for reducer in merged.reducers.values())
+
+
+def test_a_fit_is_not_bound_by_the_one_before() -> None:
+    torch.manual_seed(0)
+    wrapped = nervecode.wrap(nn.Sequential(nn.Linear(6, 8), nn.ReLU()).eval(), ["0"])
+    for shape in ((40, 5, 6), (40, 6), (40, 3, 5, 6), (40, 6)):
+        batches = [torch.randn(shape) for _ in range(3)]
+        wrapped.fit(batches, reduce="mean").calibrate(batches[:1])
+        assert wrapped.score(torch.randn(7, *shape[1:]))[1].valid.tolist() == [True] * 7
 
 
 def test_a_model_of_several_shapes_stays_one(tmp_path) -> None:
@@ -135,6 +161,29 @@ def test_a_wrapped_model_within_a_checkpoint(reentrant: bool, fitted: bool) -> N
         checkpoint(lambda x: wrapped.score(x)[0], x, use_reentrant=reentrant).sum().backward()
     assert torch.equal(output, expected)
     assert torch.allclose(x.grad, 2 * bare.grad)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_loss_of_the_surprise_in_a_checkpoint_is_refused(reentrant: bool) -> None:
+    """Of the call that backward makes again nothing is read: that of another is no stand-in."""
+    wrapped = nervecode.wrap(mlp(), "all_linear")
+
+    def loss(x: Tensor) -> Tensor:
+        wrapped(x)
+        return wrapped.surprise().by_layer.pow(2).mean() + 0 * x.sum()
+
+    first, second = X.clone().requires_grad_(), (2 * X).requires_grad_()
+    total = sum(checkpoint(loss, x, use_reentrant=reentrant) for x in (first, second))
+    with pytest.raises(NotReadyError, match="no trace"):
+        total.backward()
+
+
+def test_a_torch_that_does_not_tell_of_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before 2.8."""
+    wrapped = ready()
+    expected = wrapped.score(X)[1].p_value
+    monkeypatch.delattr(torch._C._autograd, "_top_saved_tensors_default_hooks")
+    assert torch.equal(wrapped.score(X.clone().requires_grad_())[1].p_value, expected)
 
 
 def test_a_score_that_backward_asks_for_is_none() -> None:
@@ -204,6 +253,69 @@ def test_what_is_set_on_the_wrapper_is_set_on_the_model() -> None:
     assert not hasattr(model, "temperature")
 
 
+class Attached(nn.Module):
+    """Has properties that fail, or cannot be set, and anything that it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    @property
+    def trainer(self) -> object:
+        raise RuntimeError("not attached")
+
+    @trainer.setter
+    def trainer(self, value: object) -> None:
+        self.given = value
+
+    @property
+    def device(self) -> str:
+        return "none"
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_"):
+                raise
+            return None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def test_setting_an_attribute_runs_no_code_of_the_model_but_its_setter() -> None:
+    model = Attached()
+    wrapped = ready(model)
+    wrapped.trainer = 3
+    assert model.given == 3
+    wrapped.device = "mine"
+    wrapped.note = 5
+    assert (vars(wrapped)["device"], vars(wrapped)["note"]) == ("mine", 5)
+    assert "note" not in vars(model)
+
+
+def test_what_a_subclass_sets_as_it_is_made_is_its_own() -> None:
+    class Headed(WrappedModel):
+        def __init__(self, model: nn.Module, coders: dict[str, Coder]) -> None:
+            super().__init__(model, coders)
+            self.net = nn.Linear(16, 5)
+
+    model = Tempered()
+    before = model.net
+    coders = {n: c for n, c in zip(["net.0"], ready(Tempered()).coders.values(), strict=False)}
+    headed = Headed(model, coders)
+    assert model.net is before
+    assert headed.net is not before
+
+
+def test_what_is_set_on_a_wrapper_of_a_wrapper_or_a_compiled_model() -> None:
+    for around in (lambda m: nervecode.wrap(m, "all_linear"), torch.compile):
+        model = Tempered()
+        nervecode.wrap(around(model), "all_linear").temperature = 3.0
+        assert model.temperature == 3.0
+
+
 def test_what_the_wrapper_alone_has_is_its_own() -> None:
     wrapped = ready()
     wrapped.extra = nn.Linear(2, 2)
@@ -214,11 +326,6 @@ def test_what_the_wrapper_alone_has_is_its_own() -> None:
     assert not wrapped.load_state_dict(state).missing_keys
     assert wrapped.score(X)[1].valid.all()
     assert not hasattr(wrapped.model, "note")
-
-
-def test_no_attribute_is_made_of_the_keys_of_the_codes() -> None:
-    with pytest.raises(AttributeError, match=r"wrapped\.model.*wrapped\.save"):
-        _ = ready().nervecode
 
 
 # Copies, and who watches

@@ -335,6 +335,14 @@ def test_a_picture_of_some_sets_is_not_that_of_the_page(run: Path) -> None:
     assert part == run / "plots" / f"roc_{first}_seed_0.png"
     assert whole.read_bytes() == before != part.read_bytes()
     assert KINDS["roc"](run, ood=[*others, first]) == whole  # all of them, in whatever order
+    assert KINDS["roc"](run, ood=[first, first]) == part
+    saved = Saved(run)
+    saved.groups = dict.fromkeys("abcdef", "far")
+    names = set()
+    for chosen in ("ab", "ba", "abcd", "abce", "abcde", "edcba"):
+        saved.ood = list(chosen)
+        names.add(saved.output("roc", None, force=False).name)
+    assert len(names) == 4
 
 
 def test_an_output_that_exists_needs_force(run: Path, tmp_path: Path) -> None:

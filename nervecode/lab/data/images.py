@@ -69,6 +69,15 @@ def open_image(path: Path | IO[bytes]) -> Iterator[Image.Image]:
         yield image
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is an image that `open_image` opens, whatever its name."""
+    try:
+        with open_image(path):
+            return True
+    except UNREADABLE:
+        return False
+
+
 def as_shown(image: Image.Image) -> Image.Image:
     """An image in RGB bytes as a viewer shows it: turned as its EXIF data say, on white.
 

@@ -15,7 +15,7 @@ from nervecode.lab.data.by_path.encoder import TableEncoder
 from nervecode.lab.data.by_path.series_files import read_new_ts
 from nervecode.lab.data.by_path.sets import is_own
 from nervecode.lab.data.by_path.table_files import TABLE_SUFFIXES
-from nervecode.lab.data.images import IMAGE_SUFFIXES
+from nervecode.lab.data.images import IMAGE_SUFFIXES, is_image
 from nervecode.lab.data.load import load_outside
 from nervecode.lab.data.registry import DATASETS, IMAGE_SETS, OUTLIERS
 from nervecode.lab.data.samples import Shape, as_float
@@ -107,7 +107,7 @@ def open_inputs(
     if suffix in TABLE_SUFFIXES:
         return TableInputs(path, shape, encoder, skip_bad=skip_bad)
     if path.is_file():
-        if suffix not in IMAGE_SUFFIXES:
+        if suffix not in IMAGE_SUFFIXES and not is_image(path):
             files = (*ARRAY_SUFFIXES, SERIES_SUFFIX, *TABLE_SUFFIXES, ".tar", *IMAGE_SUFFIXES)
             raise InputError(f"{option} {source}: found {suffix!r}, allowed: {', '.join(files)}")
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)

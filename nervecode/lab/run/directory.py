@@ -202,9 +202,8 @@ class RunDir:
             return False
         self.log("start", stage=key)
         shared = [path for path, author in SHARED.items() if author == name]
-        for path in shared:
-            if path in self.meta["files"]:
-                self.verified(self.root / path)
+        for path in filter(self.meta["files"].__contains__, shared):
+            self.verified(self.root / path)
         discard(self, shown_in(self.meta, key))
         forget(self, shared, key)
         record = stage_record(self.root, inputs, work())

@@ -1,6 +1,6 @@
-"""The schema of a config, one file per section: types and ranges, as frozen models. It knows no name.
+"""The schema of a config, one file per section: types and ranges, as frozen models.
 
-`nervecode.lab.config.names` asks the registries for names.
+It knows no name: `nervecode.lab.config.names` asks the registries for names.
 """
 
 from nervecode.lab.schema.bench import BenchConfig

@@ -40,7 +40,7 @@ def _worth(plan: Plan, study: Study, targets: Sequence[Target]) -> str:
     near, best, reached = study.near, study.best(), sum(t.reached is True for t in targets)
     told = [clearly(setting) for setting in near]
     new = [setting for setting in near if setting.role == "confirmation"]
-    ((data, count),) = Counter(setting.data_set for setting in near).most_common(1)
+    ((data, count),) = Counter(setting.config.data.id for setting in near).most_common(1)
     shift = study.best("shift") if study.ran(PRIMARY, "shift") else None
     equally = [ahead_of_best(study, group, equally=True) for group in (None, "shift")]
     return (

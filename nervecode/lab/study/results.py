@@ -31,7 +31,7 @@ from nervecode.lab.study.trained_tables import by_task, training, training_claim
 HEAD = """# Results
 
 `python scripts/study.py` ran or read every setting below and wrote this page from the rows in
-`results/`, one file per setting; no figure on it was typed, and `--report-only` writes it again from
+`results/`, one file per setting; no figure was typed, and `--report-only` writes it again from
 those files alone. AUROC x100, higher is better, OOD is the positive class. A group is the
 unweighted mean over its sets, a score the mean of near and far, a figure the mean over the planned
 seeds that are done ({seeds}; where some are not, how many stands beside the name) ± the standard

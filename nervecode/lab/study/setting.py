@@ -72,14 +72,9 @@ class Setting:
         return "; ".join([*told, self.note] if self.note else told)
 
     @property
-    def data_set(self) -> str:
-        """Its ID data set, which other settings may share."""
-        return self.config.data.id
-
-    @property
     def kind(self) -> str:
         """Which kind of data it has, and whether those pass through a transferred network."""
-        data = self.data_set.partition(":")[0]
+        data = self.config.data.id.partition(":")[0]
         kind = next((kind for kind, sets in KINDS.items() if data in sets), "pictures")
         return kind + ", TRANSFER" * self.config.transferred
 

@@ -84,7 +84,7 @@ class Study:
     @property
     def data_sets(self) -> list[str]:
         """Those of the settings that the averages run over, which share them."""
-        return list(dict.fromkeys(setting.data_set for setting in self.near))
+        return list(dict.fromkeys(setting.config.data.id for setting in self.near))
 
     @property
     def methods(self) -> list[str]:
@@ -155,4 +155,4 @@ class Study:
     def _leads(self, other: str, group: str | None, method: str) -> list[tuple[str, float]]:
         """(data set, points of a method above another) of the settings in which both ran."""
         both = [setting for setting in self.ran(other, group) if setting.has(method, group)]
-        return [(setting.data_set, setting.ahead(other, group, method)) for setting in both]
+        return [(setting.config.data.id, setting.ahead(other, group, method)) for setting in both]

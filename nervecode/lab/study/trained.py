@@ -47,7 +47,7 @@ class TrainedTask:
     @property
     def data_set(self) -> str:
         """Its ID data set, which other tasks may share."""
-        return next(iter(self.by_loss.values())).data_set
+        return next(iter(self.by_loss.values())).config.data.id
 
     def has(self, loss: str, method: str = PRIMARY) -> bool:
         """Whether a method has a figure after a loss."""

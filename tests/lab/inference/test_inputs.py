@@ -274,6 +274,13 @@ def test_capitals_make_no_other_suffix(tmp_path: Path) -> None:
     assert len(mapped.inputs) == len(pixels)
 
 
+def test_a_picture_needs_no_name_of_its_own(folder: Path) -> None:
+    expected = read_inputs(str(folder / "b.png"), GREY).inputs
+    for name in ("3b1f0c", "b.dib"):
+        (folder / name).write_bytes((folder / "b.png").read_bytes())
+        assert torch.equal(read_inputs(str(folder / name), GREY).inputs, expected)
+
+
 def test_a_file_of_another_kind_is_no_picture(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"x")
