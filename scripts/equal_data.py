@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +32,7 @@ from nervecode.files import check_new, csv_text, write_text
 from nervecode.lab.config.stored import config_hash
 from nervecode.lab.data.samples import Samples
 from nervecode.lab.detectors.registry import DETECTORS, Score
-from nervecode.lab.machine.interrupt import Interrupted, interrupt
+from nervecode.lab.machine.interrupt import Interrupted, listen
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features, extract
@@ -384,9 +383,7 @@ def lines(studies: Mapping[str, Study]) -> list[Row]:
 
 def command_line() -> int:
     """The exit status of the script, whatever ends it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, interrupt)
+    listen()
     try:
         return main()
     except NervecodeError as error:

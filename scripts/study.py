@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -30,7 +29,7 @@ from pathlib import Path
 from nervecode.cli.show import complain, progress, say
 from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_mean
 from nervecode.files import write_text
-from nervecode.lab.machine.interrupt import Interrupted, interrupt
+from nervecode.lab.machine.interrupt import Interrupted, listen
 from nervecode.lab.schema import PRIMARY
 from nervecode.lab.study.collect import collect, recorded
 from nervecode.lab.study.costs import read_costs
@@ -258,9 +257,7 @@ def draw(matrix: Study, path: Path) -> None:
 
 def command_line() -> int:
     """The exit status of the script, whatever ends it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, interrupt)
+    listen()
     try:
         return main()
     except NervecodeError as error:

@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from nervecode.cli import several, show
 from nervecode.errors import ArtifactError, InputError, NervecodeError
-from nervecode.lab.machine.interrupt import Interrupted, forget, interrupt
+from nervecode.lab.machine.interrupt import SIGNALS, Interrupted, forget, interrupt, listen
 
 # `a-b` is the function `a_b` of the module `a_b`, or its `app` where it has commands of its own.
 COMMANDS = (
@@ -46,8 +46,6 @@ COMMANDS = (
     "config",
     "data",
 )
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Commands(TyperGroup):
@@ -157,10 +155,7 @@ def run(arguments: list[str]) -> int:
     arguments = [_expanded(word) for word in arguments if word not in ("--debug", "--quiet")]
     # A warning is a remark: where in the code it arose says nothing to whoever runs a command.
     warnings.showwarning = lambda message, *_: show.say(f"Warning: {message}")
-    forget()
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, interrupt)
+    listen()
     try:
         status = app(args=arguments, standalone_mode=False)
         return status if isinstance(status, int) else 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 Stopping = Callable[[], bool]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -40,6 +42,14 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     _Pending.interrupt = _Pending.interrupt or Interrupted(number)
     if again or not _Pending.deferred:
         raise Interrupted(number)
+
+
+def listen() -> None:
+    """Let SIGINT and SIGTERM raise `Interrupted` from now on, but those ignored, as under nohup."""
+    forget()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def forget() -> None:

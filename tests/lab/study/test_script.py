@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from nervecode.errors import ArtifactError, InputError
+from nervecode.lab.machine.interrupt import forget
 from nervecode.lab.study.records import read_records
 from nervecode.lab.sweep.launchers import LAUNCHERS
 from tests.lab.study.small import SMALL, here
@@ -268,6 +269,7 @@ def test_who_interrupts_a_study_is_told_how_it_goes_on(
     finally:
         for each, handler in kept.items():
             signal.signal(each, handler)
+        forget()
     again = shlex.join(["python", "scripts/study.py", *call[1:]])
     assert f"Error: interrupted; `{again}` goes on where it stopped" in capsys.readouterr().err
 
