@@ -87,12 +87,20 @@ def verify(
     say(f"digest of its pictures and page: {verdict.derived}")
     for remark in changes(opened.meta.get("packages", {})):
         say(remark)
+    if left := _left_seeds(opened):
+        say(f"seeds that the config has no more, as they were left: {', '.join(map(str, left))}")
     if (origin := added_to(opened.meta)) is not None:
         say(f"inputs were added to the calibration of {origin}: the run serves `nervecode score`")
     elif opened.status not in ("complete", "gate_failed"):
         say(f"the run is {opened.status}: `{opened.command('bench')}` goes on")
     if expect is None:
         next_step("verify", run, "--expect", verdict.digest)
+
+
+def _left_seeds(run: RunDir) -> list[int]:
+    """The seeds of which a run has stages, though its config has them no more."""
+    keys = [key for key in run.meta["stages"] if "/" in key]
+    return sorted({int(key.rpartition("_")[2]) for key in keys} - {*run.meta["seeds"]})
 
 
 def _again(run: RunDir, device: str | None, tolerance: float) -> tuple[list[str], float]:

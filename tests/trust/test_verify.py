@@ -259,6 +259,16 @@ def test_verify_says_which_files_it_does_not_vouch_for(cli: Any, copy: Path) -> 
     assert told in " ".join(err.split())
 
 
+def test_seeds_that_the_config_has_no_more_are_told(cli: Any, copy: Path) -> None:
+    told = "seeds that the config has no more, as they were left: 0"
+    assert told not in cli("verify", copy).err
+    meta = json.loads((copy / "meta.json").read_text())
+    write_json(copy / "meta.json", sealed(meta | {"seeds": [1]}))
+    found = cli("verify", copy)
+    assert found.status == 0, found.err
+    assert told in found.err
+
+
 def test_metadata_without_a_hash_of_themselves_are_a_fault(cli: Any, copy: Path) -> None:
     path = copy / "meta.json"
     meta = json.loads(path.read_text())
