@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -77,18 +77,11 @@ def bench(
         "deterministic": deterministic,
     }
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
-    named: dict[str, Any] = {
-        "preset": preset,
-        "config": config,
-        "seeds": seeds,
-        "device": device,
-        "override": override,
-        "settings": settings,
-    }
+    named = ("bench", run, preset, config, seeds, device, override, settings)
     if dry_run:
-        show_estimate(*named_run("bench", run, **named))
+        show_estimate(*named_run(*named))
         return
-    opened, new, prepared = open_run("bench", run, outdir=outdir, **named)
+    opened, new, prepared = open_run(*named, outdir=outdir)
     say(f"Run: {opened.root}")
     do_bench(
         opened, prepared, config=new, began=began, repair=repair,

@@ -48,8 +48,8 @@ def import_checkpoint(
         return wanted.seeds[0] if seed is None else seed
 
     opened, new, prepared = open_run(
-        "import-checkpoint", run, preset=preset, config=config, seeds=seeds, device=device,
-        outdir=outdir, override=override, check=check, trains=False,
+        "import-checkpoint", run, preset, config, seeds, device, override,
+        outdir=outdir, check=check, trains=False,
     )  # fmt: skip
     say(f"Run: {opened.root}")
     with working(opened, new) as (shown, _):

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 def open_run(
     command: str,
     run: Path | None,
-    *,
+    *named: Any,
     outdir: Path = Path("runs"),
     check: Callable[[Config, Prepared], object] = lambda config, prepared: None,
     trains: bool = True,
-    **named: Any,
 ) -> tuple[RunDir, Config, Prepared]:
     """The run that the arguments of a command name, or a new one, and the config it is to have.
 
@@ -33,7 +32,7 @@ def open_run(
     from nervecode.lab.run.shared import create_shared
     from nervecode.lab.stages.bench import prepare
 
-    opened, new = named_run(command, run, **named)
+    opened, new = named_run(command, run, *named)
     with progress():  # of the data that are read
         prepared = prepare(new, opened, trains=trains)
         check(new, prepared)
@@ -45,7 +44,6 @@ def open_run(
 def named_run(
     command: str,
     run: Path | None,
-    *,
     preset: str | None = None,
     config: Path | None = None,
     seeds: str | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -55,18 +54,11 @@ def train(
     check_trackers(track or ())
     settings = {"deterministic": deterministic}
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
-    named: dict[str, Any] = {
-        "preset": preset,
-        "config": config,
-        "seeds": seeds,
-        "device": device,
-        "override": override,
-        "settings": settings,
-    }
+    named = ("train", run, preset, config, seeds, device, override, settings)
     if dry_run:
-        show_estimate(*named_run("train", run, **named))
+        show_estimate(*named_run(*named))
         return
-    opened, new, prepared = open_run("train", run, outdir=outdir, **named)
+    opened, new, prepared = open_run(*named, outdir=outdir)
     say(f"Run: {opened.root}")
     do_stage(opened, prepared, "train", config=new, track=track, notes=label)
     for seed in new.seeds:
