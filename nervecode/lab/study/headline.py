@@ -44,7 +44,7 @@ def _worth(plan: Plan, study: Study, targets: Sequence[Target]) -> str:
     shift = study.best("shift") if study.ran(PRIMARY, "shift") else None
     equally = [ahead_of_best(study, group, equally=True) for group in (None, "shift")]
     return (
-        f"{len(near)} of {len(plan.settings)} settings have figures here, {count} of them on "
+        f"{len(near)} of {len(plan.settings)} settings have something near, and figures here, {count} of them on "
         f"`{data}`. Beside whichever of "
         f"{len(study.rivals)} baselines is best in the setting, `{PRIMARY}` is clearly ahead in "
         f"{told.count(1)} (the 95 % interval over inputs is above 0), clearly behind in "

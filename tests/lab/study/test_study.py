@@ -153,7 +153,7 @@ def test_the_headline_tells_the_losses_with_the_wins(plan: Plan) -> None:
     text = headline(plan.model_copy(update={"settings": settings}), Study(some), [
         Target("a", "", True), Target("b", "", False), Target("c", "", None),
     ])  # fmt: skip
-    assert "4 of 5 settings have figures here, 3 of them on `digits`." in text
+    assert "4 of 5 settings have something near, and figures here, 3 of them on `digits`." in text
     assert (
         "clearly ahead in 1 (the 95 % interval over inputs is above 0), clearly behind in 2, "
         in text
