@@ -45,7 +45,8 @@ def _worth(plan: Plan, study: Study, targets: Sequence[Target]) -> str:
     equally = [ahead_of_best(study, group, equally=True) for group in (None, "shift")]
     return (
         f"{len(near)} of {len(plan.settings)} settings have something near, and figures here, "
-        f"{count} of them on `{data}`. Beside whichever of {len(study.rivals)} baselines is best in the setting, `{PRIMARY}` is clearly ahead in "
+        f"{count} of them on `{data}`. Beside whichever of {len(study.rivals)} baselines is best "
+        f"in the setting, `{PRIMARY}` is clearly ahead in "
         f"{told.count(1)} (the 95 % interval over inputs is above 0), clearly behind in "
         f"{told.count(-1)}, and not told apart in {told.count(0)}; its figure is the higher in "
         f"{_wins(near)}, of the confirmation settings in {_wins(new)}. Its lead on "
