@@ -226,9 +226,9 @@ class CodeFitter:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state, whatever was seen here."""
-        self.inputs = InputSketch()
-        self._layers = {}
-        self.reducers = {name: Reducer(**r.spec()) for name, r in self.reducers.items()}
+        self.inputs, self._layers = InputSketch(), {}
+        for reducer in self.reducers.values():
+            reducer.seen_ndims.clear()  # where the channels are stays as it was found
         if self.head is not None:
             self.head.stream = None
         self.merge(state)

@@ -117,7 +117,9 @@ def test_shards_tell_what_one_pass_does_of_an_input_without_its_batch() -> None:
     wrapped.calibrate([torch.randn(40, 10, 6)])
     assert wrapped.score(torch.randn(4, 7, 6))[1].valid.all()
     assert not wrapped.score(torch.randn(10, 6))[1].valid.any()
+    merged.reducers["head"].assumed_dim = 1
     merged.load_state_dict(CodeFitter(wrapped, reduce="mean").state_dict())
+    assert merged.reducers["head"].assumed_dim == 1
     assert not any(reducer.seen_ndims for reducer in merged.reducers.values())
 
 
