@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nervecode.core.call import is_recomputed
+
 Hook = Callable[..., None]
 
 
@@ -28,7 +30,7 @@ class EagerSwitch:
         """Whether the forward runs eagerly now."""
         if torch.compiler.is_compiling():
             return self._is_watched()
-        if torch._C._current_graph_task_id() < 0:
+        if not is_recomputed():
             self._eager = self._is_watched()
         return self._eager
 
