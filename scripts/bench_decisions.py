@@ -15,7 +15,8 @@ spread differs from class to class, with their standard errors.
 where one input in a hundred, of calibration and of those judged, is a million times further away.
 
 `bulk`: the same at larger p-values, of one layer that is very skewed and of two whose scores lie
-in three clusters.
+in three clusters, with `calibrate(exact=True)` too; and how many streams of 2,000 of the latter
+raise an alarm of the monitor at alpha 0.05.
 
 `digits`: a small network that learned eight of the ten digits; what it is calibrated on and
 judged by is drawn anew each time from inputs that fitted neither.
@@ -37,12 +38,20 @@ from nervecode.layers.batch.batches import read_batches
 from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.checks.recorded_calls import CallRecorder
 from nervecode.layers.passes.calibration_readings import read_calibration
-from nervecode.scoring import alpha_within, conformal_p_values, false_alarm_bound, select
+from nervecode.monitor import Monitor
+from nervecode.scoring import (
+    alpha_within,
+    conformal_p_values,
+    false_alarm_bound,
+    made_exact,
+    select,
+)
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.mondrian import OWN, Mondrian
 
 ALPHA, RATE, CONFIDENCE = 0.05, 0.1, 0.95
 HELD_OUT = (8, 9)
+STREAMS = 400
 BATCH, UNSEEN = 100, 60  # digits of a batch, and held-out ones
 
 
@@ -149,15 +158,40 @@ def bulk(repeats: int) -> None:
         noise = torch.randn(2, count, 2, generator=random).double().mul(0.01)
         return {f"layer {number}": own[:, None] + noise[number] for number in range(2)}
 
-    for name, drawn in (("log-normal", skewed), ("clusters", clustered)):
-        for n in (19, 99, 299):
-            rates: list[list[float]] = [[] for _ in alphas]
-            for _ in range(repeats):
-                calibration = LayerCalibration(drawn(n), "code_length")
-                p_values = calibration.p_values(calibration.scores_of(drawn(200)))
-                for alpha, found in zip(alphas, rates, strict=True):
-                    found.append(float((p_values <= alpha + 1e-9).double().mean()))
-            print(f"| {name} | {n} | {' | '.join(map(with_error, rates))} |")
+    laws = {"log-normal": skewed, "clusters": clustered}
+    for kind, calibrated in KINDS.items():
+        for name, drawn in laws.items():
+            for n in (19, 99, 299):
+                rates: list[list[float]] = [[] for _ in alphas]
+                for _ in range(repeats):
+                    calibration = calibrated(drawn(n))
+                    p_values = calibration.p_values(calibration.scores_of(drawn(200)))
+                    for alpha, found in zip(alphas, rates, strict=True):
+                        found.append(float((p_values <= alpha + 1e-9).double().mean()))
+                print(f"| {name}{kind} | {n} | {' | '.join(map(with_error, rates))} |")
+    print("\n| streams of 2,000, clusters, 299 calibration inputs | alarms at alpha 0.05 (%) |")
+    print("| --- | ---: |")
+    for kind, calibrated in KINDS.items():
+        alarms = []
+        for _ in range(min(repeats, STREAMS)):
+            calibration = calibrated(clustered(299))
+            monitor = Monitor(calibration.scores.numpy(), alpha=ALPHA)
+            monitor.update_many(
+                calibration.p_values(calibration.scores_of(clustered(2000))).numpy()
+            )
+            alarms.append(float(monitor.alarm is not None))
+        print(f"| {kind.lstrip(', ') or 'as by default'} | {with_error(alarms)} |")
+
+
+def jackknife(readings: dict[str, Tensor]) -> LayerCalibration:
+    return LayerCalibration(readings, "code_length")
+
+
+def split(readings: dict[str, Tensor]) -> LayerCalibration:
+    return made_exact(jackknife(readings))
+
+
+KINDS = {"": jackknife, ", exact": split}
 
 
 def digits(repeats: int) -> None:

@@ -27,6 +27,10 @@ def calibrate(
             help="Held-out ID inputs, as of score --input, for the calibration of a new run."
         ),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Split conformal p-values, at half the number, of a new run."),
+    ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Of --add: leave out inputs that cannot be read.")
     ] = False,
@@ -35,7 +39,9 @@ def calibrate(
     """Fit and calibrate the codes of a trained run. For every seed.
 
     With --add the run stays as it is, and a new one beside it has more calibration inputs. Add
-    inputs drawn at random, never those that a flag let pass.
+    inputs drawn at random, never those that a flag let pass. With --exact one half of
+    the calibration inputs makes the score of the new run, and the other ranks it, so
+    that p-values and monitors keep their promise whatever the data are.
 
     Example: nervecode calibrate runs/digits-…
     """
@@ -44,6 +50,9 @@ def calibrate(
     from nervecode.lab.stages.bench import prepare
 
     opened = open_shared(run)
+    if exact:
+        _halve(opened, add)
+        return
     if add is not None:
         _extend(opened, only("--add", add), skip_bad=skip_bad)
         return
@@ -57,6 +66,19 @@ def calibrate(
     for seed in opened.config.seeds:
         typer.echo(opened.paths.calibration(seed))
     next_step("bench", run)
+
+
+def _halve(run: RunDir, add: list[str] | None) -> None:
+    from nervecode.lab.inference.extend import halve
+
+    if add is not None:
+        raise InputError(
+            "--add and --exact: found both, allowed: one; add to the run that --exact makes"
+        )
+    new = halve(run, command=command_line())
+    _say_promises(new)
+    typer.echo(new.root)
+    next_step("score", new.root, "--input", "FILE")
 
 
 def _say_promises(run: RunDir) -> None:

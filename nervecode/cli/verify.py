@@ -52,7 +52,7 @@ def verify(
     """
     from nervecode.lab.config.packages import changes
     from nervecode.lab.run.directory import RunDir
-    from nervecode.lab.run.meta import added_to
+    from nervecode.lab.run.meta import serves_score
     from nervecode.lab.run.verify import LOGS, verify_run
 
     for option, given in (("--expect", expect), ("--expect-derived", expect_derived)):
@@ -89,8 +89,8 @@ def verify(
         say(remark)
     if left := _left_seeds(opened):
         say(f"seeds that the config has no more, as they were left: {', '.join(map(str, left))}")
-    if (origin := added_to(opened.meta)) is not None:
-        say(f"inputs were added to the calibration of {origin}: the run serves `nervecode score`")
+    if (why := serves_score(opened.meta)) is not None:
+        say(why)
     elif opened.status not in ("complete", "gate_failed"):
         say(f"the run is {opened.status}: `{opened.command('bench')}` goes on")
     if expect is None:

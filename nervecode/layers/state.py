@@ -26,6 +26,7 @@ from nervecode.scoring.layer_calibration import LayerCalibration
 
 MARK = "nervecode.#"
 HEADER = "header"
+CALIBRATION, STANDARD = "calibration", "standard"  # and a layer: readings
 HASHES = "fit_hashes"  # of all values; those of files from before, `fit_inputs`, were of some
 UNTOUCHED = (
     "allowed: the bytes of JSON as uint8; what is done to weights, such as .float() or an average, "
@@ -67,8 +68,8 @@ def translated(
 
 def _renamed_tensor(name: str, names: Mapping[str, str]) -> str:
     kind, _, rest = name.partition(".")
-    if kind == "calibration":
-        return f"calibration.{renamed(rest, names)}"
+    if kind in (CALIBRATION, STANDARD):
+        return f"{kind}.{renamed(rest, names)}"
     return f"coders.{_renamed_key(rest, names)}" if kind == "coders" else name
 
 
@@ -92,8 +93,10 @@ def tensors_of(watched: Any) -> dict[str, Tensor]:
     """The tensors that the header of a `Watched` refers to, beside those of its coders."""
     tensors = {} if watched.fit_inputs is None else {HASHES: watched.fit_inputs.hashes}
     if watched.calibration is not None:
-        layers = watched.calibration.layers.items()
-        tensors |= {f"calibration.{name}": pair.contiguous() for name, pair in layers}
+        calibration = watched.calibration
+        kinds = {CALIBRATION: calibration.layers, STANDARD: calibration.standard or {}}
+        for kind, layers in kinds.items():
+            tensors |= {f"{kind}.{name}": pair.contiguous() for name, pair in layers.items()}
         if watched.calibration.predicted is not None:
             tensors["calibration_classes"] = watched.calibration.predicted
         if watched.calibration.weights is not None:
@@ -140,12 +143,15 @@ def stored_calibration(
     if "method" not in header:
         return None
     predicted = tensors.get("calibration_classes")
+    layers = {name: tensors[f"{CALIBRATION}.{name}"] for name in header["layers"]}
+    standard = {name: tensors.get(f"{STANDARD}.{name}") for name in layers}
     return LayerCalibration(
-        {name: tensors[f"calibration.{name}"] for name in header["layers"]},
+        layers,
         header["method"],
         by_class=predicted is not None,
         predicted=predicted,
         weights=tensors.get("calibration_weights"),
+        standard={n: rows for n, rows in standard.items() if rows is not None} or None,
         masked=header.get("masked", False),  # files from before do not tell
         mask_argument=header.get("mask_argument", False),
     )

@@ -105,13 +105,14 @@ class WrappedModel(Watched):
         by_class: bool = False,
         weights: Weights | None = None,
         add: bool = False,
+        exact: bool = False,
         **options: Unpack[PassOptions],
     ) -> WrappedModel:
         """Learn the ID distribution of the surprise from held-out ID data, in batches as in `fit`.
 
         Options and errors are those of `nervecode.layers.passes.calibrating.calibrate`.
         """
-        calibrate(self, loader, method, by_class, weights, add, **options)
+        calibrate(self, loader, method, by_class, weights, add, exact, **options)
         return self
 
     def set_calibration(
@@ -122,15 +123,18 @@ class WrappedModel(Watched):
         *,
         method: str | None = None,
         by_class: bool = False,
+        standard: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Calibrate on scores that are there already: layer -> (n, 2) `readings` of ID data.
 
         (n,) predicted classes are needed where no layer is a label code; `weights`, `method` and
-        `by_class` are as in `calibrate`.
+        `by_class` are as in `calibrate`. `standard`, like `layers`, are readings of further ID data
+        that make the score, so that p-values are exact.
         """
         for name in layers:
             self.coder(name)  # or none has this name
-        calibrate_on(self, Readings(layers, predicted, weights), method, by_class)
+        rows = Readings(layers, predicted, weights)
+        calibrate_on(self, rows, method, by_class, standard=standard)
 
     def score(
         self, *args: Any, mask: Tensor | None = None, **kwargs: Any

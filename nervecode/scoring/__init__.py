@@ -1,6 +1,7 @@
 """Traces become one number, and the number a decision."""
 
 from nervecode.scoring.combine import id_zscore_equal, zscore
+from nervecode.scoring.exact import made_exact
 from nervecode.scoring.false_alarms import alpha_within, false_alarm_bound
 from nervecode.scoring.fdr import select
 from nervecode.scoring.growth import changes, with_more
@@ -29,6 +30,7 @@ __all__ = [
     "conformal_p_values",
     "false_alarm_bound",
     "id_zscore_equal",
+    "made_exact",
     "max_surprise",
     "mean_surprise",
     "select",

@@ -24,7 +24,8 @@ class Change(NamedTuple):
     """What more calibration inputs change at one alpha.
 
     Fractions are by weight where inputs have weights, and near alpha for inputs that are alike.
-    Thresholds would compare two scales: scores are standardised anew on all inputs.
+    Thresholds would compare two scales: scores are standardised anew on all inputs, unless the
+    calibration is exact.
 
     Attributes:
         alpha: what p-values are flagged up to.
@@ -70,15 +71,8 @@ def with_more(
     if weights is not None and calibration.weights is not None:
         number = len(next(iter(layers.values())))
         weights = torch.cat([calibration.weights, check_weights(weights, number)])
-    return LayerCalibration(
-        {name: torch.cat([known, layers[name].cpu()]) for name, known in own.items()},
-        calibration.method,
-        by_class=calibration.by_class,
-        predicted=predicted,
-        weights=weights,
-        masked=calibration.masked,
-        mask_argument=calibration.mask_argument,
-    )
+    layers = {name: torch.cat([known, layers[name].cpu()]) for name, known in own.items()}
+    return calibration.alike(layers, predicted, weights, calibration.standard)
 
 
 def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> list[str]:

@@ -42,6 +42,8 @@ class LayerCalibration:
             of these.
         predicted: (N,) predicted classes of all calibration inputs; None without `by_class`.
         weights: (N,) their importance weights; None where all weigh the same.
+        standard: name -> readings of the inputs that scores are made of; None where they are made
+            of the calibration inputs themselves.
         masked, mask_argument: as given.
 
     Args:
@@ -51,6 +53,8 @@ class LayerCalibration:
         by_class: p-values within the predicted class, see `Mondrian`.
         predicted: (N,) predicted classes, where no layer is a label code.
         weights: (N,) importance weights, above 0, see `Mondrian`.
+        standard: name -> `readings` of further ID inputs, by which scores are made, so that none of
+            the calibration inputs is; see `nervecode.scoring.exact`.
         masked: whether every input came with a mask of its real positions.
         mask_argument: whether the model was given these masks too, as its argument `mask`.
 
@@ -68,16 +72,22 @@ class LayerCalibration:
         by_class: bool = False,
         predicted: Tensor | None = None,
         weights: Tensor | None = None,
+        standard: Mapping[str, Tensor] | None = None,
         masked: bool = False,
         mask_argument: bool = False,
     ) -> None:
-        _check(layers, method)
+        _check(layers, method, standard)
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method, self.masked, self.mask_argument = method, masked, mask_argument
+        self.standard = standard and {name: standard[name].cpu() for name in layers}
         known = LayerReadings.read(_finite_rows(self.layers))
-        self._tables = Tables.of(known, method)
         self._placed: dict[torch.device, Tables] = {}
-        scores = self._tables.held_out(known, method)
+        if self.standard is None:
+            self._tables = Tables.of(known, method)
+            scores = self._tables.held_out(known, method)
+        else:
+            self._tables = Tables.of(LayerReadings.read(_finite_rows(self.standard)), method)
+            scores = self._tables.scores(known, method)
         finite = finite_readings(self.layers)
         self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64, device="cpu")
         self.scores[finite] = scores
@@ -97,6 +107,25 @@ class LayerCalibration:
         """Without the tables on devices, which a file would name where they are no more."""
         return vars(self) | {"_placed": {}}
 
+    def alike(
+        self,
+        layers: Mapping[str, Tensor],
+        predicted: Tensor | None,
+        weights: Tensor | None,
+        standard: Mapping[str, Tensor] | None,
+    ) -> LayerCalibration:
+        """A calibration of the same kind on other inputs."""
+        return LayerCalibration(
+            layers,
+            self.method,
+            by_class=self.by_class,
+            predicted=predicted,
+            weights=weights,
+            standard=standard,
+            masked=self.masked,
+            mask_argument=self.mask_argument,
+        )
+
     def _group(self, scores: Tensor, finite: Tensor) -> None:
         """Lay out the (n,) scores of `finite` inputs in groups, and by their weights."""
         kept = scores.isfinite()
@@ -114,6 +143,11 @@ class LayerCalibration:
             return {}
         own = enumerate(groups.group_of[:-1].tolist())
         return {label: self.sizes[group] for label, group in own if group}
+
+    @property
+    def exact(self) -> bool:
+        """Whether no calibration input makes the score, so that p-values have their theorem."""
+        return self.standard is not None or self.method in OVER_LAYERS
 
     @property
     def needs_predictions(self) -> bool:
@@ -252,8 +286,15 @@ class LayerCalibration:
         return self._placed[device]
 
 
-def _check(layers: Mapping[str, Tensor], method: str) -> None:
+def _check(
+    layers: Mapping[str, Tensor], method: str, standard: Mapping[str, Tensor] | None
+) -> None:
     """Refuse what cannot be calibrated on."""
+    if standard is not None and (other := {*layers} ^ {*standard}):
+        there = "calibrated" if min(other) in layers else "in standard"
+        raise InputError(
+            f"calibrate standard: layer {min(other)!r} is {there} alone, allowed: the same layers"
+        )
     if method not in METHODS:
         allowed = did_you_mean(method, METHODS)
         raise InputError(f"calibrate method: found {method!r}; {allowed}")

@@ -263,7 +263,7 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
     np.testing.assert_allclose(ranks, ranks.round(), atol=1e-6)
     verified = cli("verify", new.root)
     assert verified.status == 0
-    assert f"added to the calibration of {run_copy.name}: the run serves `nervecode" in verified.err
+    assert "inputs were added to its calibration, so that it serves `nervecode" in verified.err
     assert "seem to be in the calibration already" not in " ".join(found.err.split())
     again = cli("calibrate", new.root, "--add", source)
     told = " ".join(again.err.split())
@@ -277,6 +277,47 @@ def test_add_makes_a_new_run_and_leaves_the_old_one(
     assert bench.status == 2
     assert (new.root / "meta.json").read_bytes() == meta
     assert f"serves `nervecode score`; the benchmark is that of {run_copy.name}" in bench.err
+
+
+def test_exact_makes_a_new_run_of_half_the_ranks(
+    cli: Any, run_copy: Path, mixed: Path, tmp_path: Path, tree: Any
+) -> None:
+    before, old = tree(run_copy), load_calibration(RunDir(run_copy), 1)
+    found = cli("calibrate", run_copy, "--exact")
+    assert found.status == 0, found.err
+    assert tree(run_copy) == before
+    new = RunDir(found.out.strip().splitlines()[-1])
+    exact = load_calibration(new, 1)
+    assert exact.exact and not old.exact
+    assert exact.num_samples == old.num_samples - old.num_samples // 2
+    assert f"of inputs like the {exact.num_samples} of calibration" in " ".join(found.err.split())
+    scores, told = tmp_path / "s.jsonl", {}
+    for run in (new.root, run_copy):
+        for more in ([], ["--by-class"]):
+            scored = cli("score", run, "--input", mixed, "--output", scores, "--force", *more)
+            assert scored.status == 0, scored.err
+            watched = cli("watch", scores, "--run", run, "--run-length", "1000")
+            assert watched.status == 0, watched.err
+            told[run] = " ".join(watched.err.split())
+    assert "is measured, not proved" not in told[new.root]
+    assert (
+        f"is measured, not proved; `nervecode calibrate {run_copy} --exact` makes"
+        in (told[run_copy])
+    )
+    grown = cli("calibrate", new.root, "--add", mixed)
+    assert grown.status == 0, grown.err
+    bigger = load_calibration(RunDir(grown.out.strip().splitlines()[-1]), 1)
+    assert bigger.exact and bigger.num_samples == exact.num_samples + 200
+    for options, text in (
+        ((new.root, "--exact"), "its calibration is exact already"),
+        ((run_copy, "--exact", "--add", mixed), "--add and --exact: found both, allowed: one"),
+    ):
+        refused = cli("calibrate", *options)
+        assert refused.status == 2 and text in " ".join(refused.err.split())
+    bench = cli("bench", new.root)
+    assert bench.status == 2
+    told = "its calibration was made exact, so that it serves `nervecode score`; the benchmark is "
+    assert f"{told}that of {run_copy.name}" in " ".join(bench.err.split())
 
 
 def test_bad_additions_make_no_run(cli: Any, run_copy: Path, tmp_path: Path) -> None:

@@ -175,6 +175,43 @@ def test_what_was_not_flagged_is_noticed_when_added() -> None:
         fitted().calibrate(data(1)).calibrate(data(3), add=True)
 
 
+@pytest.mark.parametrize("by_class", [False, True])
+def test_an_exact_calibration_goes_with_the_codes(by_class: bool, tmp_path: Path) -> None:
+    """Into a file, a state dict and a graph; what is added ranks on the same scale."""
+    wrapped, x = fitted(), data(2)[0][0]
+    jackknife = fitted().calibrate(data(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with too few inputs of their own
+        wrapped.calibrate(data(1), exact=True, by_class=by_class)
+    assert wrapped.calibration.exact and not jackknife.calibration.exact
+    assert wrapped.calibration.num_samples == jackknife.calibration.num_samples // 2 == 280
+    found = wrapped.score(x)[1]
+    wrapped.save(tmp_path / "codes.safetensors")
+    twins = [nervecode.load(tmp_path / "codes.safetensors", fitted().unwrap()), fitted()]
+    twins[1].load_state_dict(wrapped.state_dict())
+    for twin in twins:
+        assert twin.calibration.exact
+        again = twin.score(x)[1]
+        assert torch.equal(again.score, found.score)
+        assert torch.equal(again.p_value, found.p_value)
+    wrapped.export(tmp_path / "graph.pt2", x)
+    graph = torch.export.load(tmp_path / "graph.pt2").module()
+    given = graph(input=x, alpha=torch.tensor(0.05, dtype=torch.float64))
+    assert (given["p_value"] == found.p_value).double().mean() > 0.9  # but at ties
+    assert (given["p_value"] - found.p_value).abs().max() <= 2 / OWN
+    wrapped.calibrate(data(3), add=True)
+    assert torch.equal(wrapped.score(x)[1].score, found.score)
+    assert wrapped.calibration.num_samples == 280 + 560
+
+
+def test_readings_of_two_parts_calibrate_exactly() -> None:
+    wrapped, x = fitted().calibrate(data(1), exact=True), data(2)[0][0]
+    known = wrapped.calibration
+    again = fitted()
+    again.set_calibration(known.layers, standard=known.standard)
+    assert torch.equal(again.score(x)[1].p_value, wrapped.score(x)[1].p_value)
+
+
 def test_what_cannot_be_added_leaves_the_calibration() -> None:
     wrapped = fitted()
     with pytest.raises(NotReadyError, match="add: nothing to add to; call calibrate"):
@@ -184,6 +221,8 @@ def test_what_cannot_be_added_leaves_the_calibration() -> None:
         wrapped.calibrate(data(3), add=True, method="max")
     with pytest.raises(InputError, match="add, by_class: found True, allowed: False as before"):
         wrapped.calibrate(data(3), add=True, by_class=True)
+    with pytest.raises(InputError, match="add, exact: found True, allowed: False as before"):
+        wrapped.calibrate(data(3), add=True, exact=True)
     with pytest.raises(InputError, match="add: weights of the further inputs alone"):
         wrapped.calibrate(data(3), add=True, weights=lambda batch: torch.ones(len(batch[1])))
     wrapped.model[0].weight.data.mul_(1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nervecode.scoring.exact import made_exact
 from nervecode.scoring.layer_calibration import LayerCalibration
 from tests.mathematics import oracle
 from tests.mathematics.oracle import Array
@@ -112,6 +113,21 @@ def test_code_length_and_its_p_values(broken: int) -> None:
     np.testing.assert_allclose(calibration.scores, held_out, rtol=1e-8)
     np.testing.assert_allclose(
         calibration.p_values(found), [oracle.p_value(held_out, s) for s in scores]
+    )
+
+
+def test_code_length_and_its_p_values_where_one_half_makes_the_score() -> None:
+    known, new = readings(70, 0), readings(25, 1)
+    calibration = made_exact(LayerCalibration(tensors(known), "code_length"))
+    assert calibration.standard is not None
+    standard = {name: rows.double().numpy() for name, rows in calibration.standard.items()}
+    ranked = {name: rows.double().numpy() for name, rows in calibration.layers.items()}
+    scores, known_scores = (code_lengths(standard, rows)[0] for rows in (new, ranked))
+    found = calibration.scores_of(tensors(new))
+    np.testing.assert_allclose(found, scores, rtol=1e-8)
+    np.testing.assert_allclose(calibration.scores, known_scores, rtol=1e-8)
+    np.testing.assert_allclose(
+        calibration.p_values(found), [oracle.p_value(known_scores, s) for s in scores]
     )
 
 

@@ -1,4 +1,4 @@
-"""Extend: a run's calibration with further inputs, in a run of its own."""
+"""Extend: a run's calibration with further inputs, or made exact, in a run of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nervecode.files import sha256
 from nervecode.lab.config.packages import recalling
 from nervecode.lab.inference.open import open_inputs
 from nervecode.lab.inference.scored import some
-from nervecode.lab.inference.source import Inputs, Source, readable
+from nervecode.lab.inference.source import Inputs, readable
 from nervecode.lab.machine.device import choose_device
 from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.signals import TraceRecorder
@@ -34,7 +34,27 @@ from nervecode.lab.stages.columns import read_columns, write_columns
 from nervecode.lab.stages.signature import Signature
 from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.passes.calibrating import overlap
+from nervecode.scoring.exact import made_exact
 from nervecode.scoring.growth import Change, changes, remarks_on_addition, with_more
+
+
+def halve(run: RunDir, *, command: str) -> RunDir:
+    """A new run beside this one, whose calibrations are `nervecode.scoring.exact`.
+
+    Raises:
+        InputError: they are, or have too few inputs.
+        ArtifactError: the run is not calibrated, or a file is missing or damaged.
+    """
+    _check(run, "--exact")
+    with recalling(run.meta.get("packages", {})):
+        device = choose_device(run.config.device)
+    trained = {seed: load_calibrated(run, seed, device=device) for seed in run.config.seeds}
+    for one in trained.values():
+        if one.calibrations[PRIMARY].exact:
+            raise InputError(f"{run.root}: its calibration is exact already")
+        for name, calibration in one.calibrations.items():
+            one.signals[name].calibration = made_exact(calibration)
+    return _written(run, trained, {"exact": True}, command=command)
 
 
 def extend(
@@ -56,9 +76,7 @@ def extend(
         InputError: inputs that cannot be read or do not fit.
         ArtifactError: the run is not calibrated, or a file is missing or damaged.
     """
-    if current().world > 1:
-        raise InputError("--add: found several processes, allowed: one")
-    require_stage(run, "calibrate")
+    _check(run, "--add")
     config = run.config
     with recalling(run.meta.get("packages", {})):
         shape, device = Signature.of(run).shape, choose_device(config.device)
@@ -88,14 +106,28 @@ def extend(
         layers, sketch = _read(grown[seed], some(batches, source))
         changed[seed], doubts = _grow(grown[seed], layers, sketch, progress)
         doubted |= doubts
-    new = RunDir.create(config, run.home.parent, command=command)
-    with new.claimed():
-        take_trainings(new, dict.fromkeys(config.seeds, run))
-        write_columns(new, encoder)
-        for seed, trained in grown.items():
-            _record(run, new, seed, trained, inputs)
-        new.update(status="partial", **_of_its_data(run))
+    new = _written(run, grown, {"inputs": inputs.identity}, command=command)
     return new, changed, doubted
+
+
+def _written(
+    run: RunDir, trained: Mapping[int, Trained], made_of: Mapping[str, Any], *, command: str
+) -> RunDir:
+    """A new run with the trainings of a run and other calibrations."""
+    new = RunDir.create(run.config, run.home.parent, command=command)
+    with new.claimed():
+        take_trainings(new, dict.fromkeys(run.config.seeds, run))
+        write_columns(new, read_columns(run))
+        for seed, one in trained.items():
+            _record(run, new, seed, one, made_of)
+        new.update(status="partial", **_of_its_data(run))
+    return new
+
+
+def _check(run: RunDir, option: str) -> None:
+    if current().world > 1:
+        raise InputError(f"{option}: found several processes, allowed: one")
+    require_stage(run, "calibrate")
 
 
 def _of_its_data(run: RunDir) -> dict[str, Any]:
@@ -146,16 +178,16 @@ def _grow(
     return changes(before[PRIMARY], after[PRIMARY]), bool(doubts)
 
 
-def _record(run: RunDir, new: RunDir, seed: int, trained: Trained, source: Source) -> None:
+def _record(
+    run: RunDir, new: RunDir, seed: int, trained: Trained, made_of: Mapping[str, Any]
+) -> None:
     """Write the calibration of a seed, as a stage of the new run."""
-    inputs = {
-        "checkpoint": sha256(new.verified(new.paths.checkpoint(seed))),
-        ADDED: {
-            "run": run.home.name,
-            "calibration": run.recorded(run.paths.calibration(seed)),
-            "inputs": source.identity,
-        },
+    origin = {
+        "run": run.home.name,
+        "calibration": run.recorded(run.paths.calibration(seed)),
     }
+    checkpoint = sha256(new.verified(new.paths.checkpoint(seed)))
+    inputs = {"checkpoint": checkpoint, ADDED: {**origin, **made_of}}
 
     def work() -> list[Path]:
         path = new.paths.calibration(seed)

@@ -64,7 +64,12 @@ class WrappedScorer(Scorer):
                 "--by-class: the run's codes have no label code, which tells the predicted class; "
                 "allowed: a run with signals.nervecode.recipe bits and label_code true"
             )
-        self.wrapped.set_calibration(calibration.layers, method=calibration.method, by_class=True)
+        self.wrapped.set_calibration(
+            calibration.layers,
+            method=calibration.method,
+            by_class=True,
+            standard=calibration.standard,
+        )
         self.class_sizes = self.calibration.class_sizes
         self.smallest_alpha = self.calibration.smallest_alpha
 

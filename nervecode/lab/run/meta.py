@@ -21,7 +21,7 @@ from nervecode.lab.schema import PRIMARY, Config
 from nervecode.lab.schema.validation import first_problem
 
 SCHEMA_VERSION = 1
-ADDED = "added"  # in the record of a calibration: what was added, and to which run's
+ADDED = "added"  # in the record of a calibration: of which run's it was made, and how
 
 Meta = dict[str, Any]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -103,19 +103,16 @@ def user_code(meta: Mapping[str, Any]) -> dict[str, str] | None:
     return codes[0] if codes else None
 
 
-def added_to(meta: Mapping[str, Any]) -> str | None:
-    """The run to whose calibration that of this one adds inputs that no split has, if one."""
-    made = (s["inputs"] for key, s in meta["stages"].items() if key.startswith("calibrate/"))
-    return next((str(inputs[ADDED]["run"]) for inputs in made if ADDED in (inputs or ())), None)
-
-
 def serves_score(meta: Mapping[str, Any]) -> str | None:
-    """Why such a run has no benchmark, in words; None for others."""
-    origin = added_to(meta)
-    return origin and (
-        "inputs were added to its calibration, so that it serves `nervecode score`; the benchmark "
-        f"is that of {origin}"
-    )
+    """Why a run has no benchmark whose calibration was made from another's; None for others."""
+    made = (s["inputs"] for key, s in meta["stages"].items() if key.startswith("calibrate/"))
+    origin = next((inputs[ADDED] for inputs in made if ADDED in (inputs or ())), None)
+    if origin is None:
+        return None
+    what = "its calibration was made exact"
+    if "inputs" in origin:
+        what = "inputs were added to its calibration"
+    return f"{what}, so that it serves `nervecode score`; the benchmark is that of {origin['run']}"
 
 
 def lasting(meta: Mapping[str, Any]) -> dict[str, str]:

@@ -20,6 +20,10 @@ from nervecode.lab.watch.tail import PIPE, Place, Record, Tail
 from nervecode.lab.watch.watcher import POOLED, AlarmEvent, Watcher
 
 SAVED_EVERY = 5.0  # seconds
+INEXACT = (
+    "the calibration makes the score that it ranks: that alarms keep their promise is measured, "
+    "not proved; `{}` makes it certain"
+)
 MAX_CALIBRATION = 10_000_000  # as many take some seconds to be looked at
 
 
@@ -197,6 +201,9 @@ class _Work:
             raise InputError(f"{self.tail.where(record.line)}: {error}") from None
         if self.calibrated.layers is not None and not layers:
             self.heard.notice(f"{self.job.source}: no {BITS!r} columns; no layers are watched")
+        run, stored = self.calibrated.run, self.calibrated.stored
+        if run is not None and stored is not None and not stored.exact:
+            self.heard.notice(INEXACT.format(run.command("calibrate", "--exact")))
         watcher = self._made(layers=layers, by_class=POOLED in values)
         watcher.skipped = self.tail.given - 1
         return watcher

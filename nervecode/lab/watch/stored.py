@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from nervecode.errors import ArtifactError
 
 SCORES = "calibration_scores"  # (N,) held-out scores, beside what rebuilds a calibration
+PLAIN = {"mean", "max", "total"}  # methods whose scores nothing makes, as in `scoring`
 LABEL = ":label"  # ends the name of a label code, as in `scoring`, which would load torch
 
 
@@ -22,11 +23,13 @@ class StoredCalibration(NamedTuple):
         surprise: layer -> (n,) bits.
         scores: (n,) held-out scores; None in files of before they were kept.
         predicted: (n,) classes by the label code; None where there is no such code.
+        exact: whether none of these inputs makes the scores.
     """
 
     surprise: dict[str, np.ndarray]
     scores: np.ndarray | None
     predicted: np.ndarray | None
+    exact: bool = False
 
 
 def read_calibration(path: Path, signal: str) -> StoredCalibration:
@@ -42,8 +45,10 @@ def read_calibration(path: Path, signal: str) -> StoredCalibration:
             readings = {
                 name: file.get_tensor(f"{below}calibration.{name}") for name in header["layers"]
             }
-            kept = below + SCORES in file.keys()  # noqa: SIM118
-            scores = file.get_tensor(below + SCORES) if kept else None
+            keys = {*file.keys()}
+            scores = file.get_tensor(below + SCORES) if below + SCORES in keys else None
+            standard = any(key.startswith(f"{below}standard.") for key in keys)
+            exact = standard or header["method"] in PLAIN
     except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: has no readable calibration ({error!r})") from None
     finite = np.all([np.isfinite(pair).all(1) for pair in readings.values()], axis=0)
@@ -52,4 +57,5 @@ def read_calibration(path: Path, signal: str) -> StoredCalibration:
         {name: pair[finite, 0] for name, pair in readings.items()},
         None if scores is None else scores[finite],
         None if label is None else label[finite, 1].astype(int),
+        exact,
     )

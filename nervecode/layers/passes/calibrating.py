@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers.batch.sketch import InputSketch
@@ -17,6 +18,7 @@ from nervecode.layers.guard.condition import CHANGED, Condition
 from nervecode.layers.passes.calibration_readings import Readings, Weights, read_calibration
 from nervecode.layers.passes.one_pass import PassOptions, one_pass
 from nervecode.layers.watched import Watched, tap
+from nervecode.scoring.exact import made_exact
 from nervecode.scoring.growth import remarks_on_addition, with_more
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.tables import CODE_LENGTH
@@ -35,6 +37,7 @@ def calibrate(
     by_class: bool,
     weights: Weights | None,
     add: bool,
+    exact: bool,
     **options: Unpack[PassOptions],
 ) -> None:
     """Learn the ID distribution of the surprise from a loader.
@@ -50,11 +53,14 @@ def calibrate(
             to be scored over that of the loader's, up to a factor.
         add: add to the calibration that there is, which is of the same method and kind. What was
             selected by its surprise, as what was not flagged, must not be added.
+        exact: give `code_length` and the combined p-values the theorem of conformal p-values: a
+            random half of the inputs makes the score and the other ranks it, so that the smallest
+            p-value is of half as many; what is added later ranks.
         **options: `PassOptions`.
 
     Raises:
-        InputError: a batch of another kind, an unknown method, fewer than two inputs, weights that
-            do not fit, no predicted classes, or an addition of another kind.
+        InputError: a batch of another kind, an unknown method, fewer than two inputs (in each half
+            of them), weights that do not fit, no predicted classes, or an addition of another kind.
         NotReadyError: nothing to add to.
     """
     if weights is not None and not callable(weights):
@@ -62,7 +68,7 @@ def calibrate(
             f"calibrate weights: found {type(weights).__name__}, allowed: a function of a batch"
         )
     tap(watched)  # of modules that were replaced since
-    before = extended(watched, method, by_class) if add else None
+    before = extended(watched, method, by_class, exact) if add else None
     inputs, recorder = InputSketch(), CallRecorder()
     with one_pass(watched, loader, "calibrate", **options) as batches:
         rows = read_calibration(watched, batches, weights, recorder, inputs)
@@ -71,7 +77,7 @@ def calibrate(
     for remark in at_random(watched, rows):
         watched._remarks.tell(f"calibrate: {remark}", about="codes drawn at random")
     if before is None:
-        calibrate_on(watched, rows, method, by_class)
+        calibrate_on(watched, rows, method, by_class, exact=exact)
     else:
         if before.masked and not rows.masked:
             raise InputError(
@@ -90,8 +96,16 @@ def calibrate(
         watched._remarks.tell(f"calibrate: {remark}", again=True)
 
 
-def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class: bool) -> None:
-    """Calibrate on readings of ID data.
+def calibrate_on(
+    watched: Watched,
+    rows: Readings,
+    method: str | None,
+    by_class: bool,
+    *,
+    standard: Mapping[str, Tensor] | None = None,
+    exact: bool = False,
+) -> None:
+    """Calibrate on readings of ID data; `standard` is as of `LayerCalibration`.
 
     Warns of weights that have changed since the fit, and of what keeps the calibration from meaning
     what was asked for.
@@ -104,9 +118,11 @@ def calibrate_on(watched: Watched, rows: Readings, method: str | None, by_class:
             by_class=by_class,
             predicted=rows.predicted,
             weights=rows.weights,
+            standard=standard,
             masked=rows.masked,
             mask_argument=rows.mask_argument,
         )
+        calibration = made_exact(calibration) if exact else calibration
     condition = Condition.of(watched.model, watched.condition.codes)
     if watched.condition.digest not in (None, condition.digest):
         watched._remarks.tell("calibrate: the weights have changed since the fit", again=True)
@@ -145,7 +161,7 @@ def _without(
     return rows._replace(layers=layers)
 
 
-def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalibration:
+def extended(watched: Watched, method: str | None, by_class: bool, exact: bool) -> LayerCalibration:
     """The calibration that inputs can be added to.
 
     Raises:
@@ -161,8 +177,9 @@ def extended(watched: Watched, method: str | None, by_class: bool) -> LayerCalib
         raise InputError(
             f"calibrate add, method: found {method!r}, allowed: {calibration.method!r} as before"
         )
-    if by_class and not calibration.by_class:
-        raise InputError("calibrate add, by_class: found True, allowed: False as before")
+    for name, asked in (("by_class", by_class), ("exact", exact)):
+        if asked and not getattr(calibration, name):
+            raise InputError(f"calibrate add, {name}: found True, allowed: False as before")
     return calibration
 
 
