@@ -19,6 +19,8 @@ from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.models.features import Features
 
 PNML_CUT = 1e-15
+NEIGHBOURS = 500  # inputs of ID train to one neighbour of `knn`
+MOST_NEIGHBOURS = 50  # the authors' for ten classes
 
 
 def _on_features(detector: Any, train: Features) -> Score:
@@ -126,10 +128,12 @@ def rmd_pp(train: Features, model: Classifier) -> Score:
 
 
 def knn(train: Features, model: Classifier, *, k: int, normalise: bool) -> Score:
-    """Distance to the 50th nearest neighbour in ID train, features scaled to unit length.
+    """Distance to the k-th nearest neighbour in ID train, features scaled to unit length.
 
-    Sun et al. 2022. k = 50, theirs for ten classes.
+    Sun et al. 2022. k = 0 takes one in 500 inputs of ID train, from 1 to 50: theirs are one in
+    1,000, 250 and 1,281 (50, 200 and 1,000 on CIFAR-10, CIFAR-100 and ImageNet).
     """
+    k = k or min(max(1, len(train.labels) // NEIGHBOURS), MOST_NEIGHBOURS)
     return _on_features(library().KNN(None, k=k, normalize=normalise), train)
 
 

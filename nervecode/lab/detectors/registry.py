@@ -103,7 +103,7 @@ _DETECTORS = (
         "distances",
         "features",
         "https://arxiv.org/abs/2204.06507",
-        {"k": 50, "normalise": True},
+        {"k": 0, "normalise": True},
     ),
     Detector("gmm", "distances", "features", "https://pytorch-ood.readthedocs.io"),
     Detector("gmm++", "distances", "features", "https://arxiv.org/abs/2505.18032"),

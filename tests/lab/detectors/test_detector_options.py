@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from pytorch_ood import detector as library
 from sklearn.neighbors import NearestNeighbors
+from torch.nn.functional import normalize
 
 from nervecode.errors import InputError
 from nervecode.lab.config.resolve import resolve
@@ -63,6 +65,23 @@ def test_knn_counts_as_many_neighbours(k: int, model: Classifier, seen: Features
         distances, _ = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(points)
         found = DETECTORS["knn"](seen, model, k=k, normalise=normalise)(seen)
         np.testing.assert_allclose(found, distances[:, -1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("number", "k"), [(9, 1), (999, 1), (1000, 2), (10_149, 20), (24_999, 49), (30_000, 50)]
+)
+def test_knn_counts_one_in_500_from_1_to_50(number: int, k: int, model: Classifier) -> None:
+    z = torch.randn(number, 3, generator=torch.Generator().manual_seed(0))
+    none = torch.zeros(number, dtype=torch.long)
+    seen = Features(torch.zeros(number, 8), z, (), none, torch.zeros(number, 0))
+    few = replace(seen, features=z[:20] + 0.1)
+    points, asked = (normalize(f.features).numpy() for f in (seen, few))
+    distances, _ = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(asked)
+    found = DETECTORS["knn"](seen, model)(few)
+    np.testing.assert_allclose(found, distances[:, -1], atol=1e-3)
+    if number == 9:
+        with pytest.raises(ValueError, match="k=50 exceeds the number of ID samples"):
+            DETECTORS["knn"](seen, model, k=50)
 
 
 def test_the_residual_leaves_out_as_many_axes(model: Classifier, seen: Features) -> None:
@@ -161,7 +180,7 @@ def test_what_may_be_set_is_known_with_its_default() -> None:
         "adascale": {"p_max": 85.0},
         "ash": {"percentile": 0.0},
         "gen": {"gamma": 0.1, "classes": 100},
-        "knn": {"k": 50, "normalise": True},
+        "knn": {"k": 0, "normalise": True},
         "mahalanobis": {"shrinkage": 0.0},
         "mahalanobis++": {"shrinkage": 0.0},
         "nci": {"alpha": 1e-4},
@@ -185,8 +204,8 @@ def test_what_may_be_set_is_known_with_its_default() -> None:
         ("bench.options={knnn: {k: 5}}", "unknown detector 'knnn'; did you mean 'knn'?"),
         ("bench.options={knn: {kk: 5}}", "unknown option of knn 'kk'; did you mean 'k'?"),
         ("bench.options={msp: {k: 5}}", "unknown option of msp 'k'; Allowed: (none)"),
-        ("bench.options.knn.k=2.5", "knn.k: found 2.5, allowed: as 50"),
-        ("bench.options.knn.k=true", "knn.k: found True, allowed: as 50"),
+        ("bench.options.knn.k=2.5", "knn.k: found 2.5, allowed: as 0"),
+        ("bench.options.knn.k=true", "knn.k: found True, allowed: as 0"),
         ("bench.options.knn.normalise=1", "knn.normalise: found 1, allowed: as True"),
         ("bench.options.gen.gamma=x", "gen.gamma: found 'x', allowed: as 0.1"),
         ("bench.options=[knn]", "bench.options: found ['knn'], allowed: a mapping"),

@@ -126,7 +126,7 @@ LOGITS: dict[str, Callable[[nn.Module], Any]] = {
 FEATURES: dict[str, Callable[[nn.Module, nn.Linear], Any]] = {
     "mahalanobis": lambda encoder, head: library.Mahalanobis(encoder),
     "rmd": lambda encoder, head: library.RMD(encoder),
-    "knn": lambda encoder, head: library.KNN(encoder, k=50, normalize=True),
+    "knn": lambda encoder, head: library.KNN(encoder, k=1, normalize=True),
     "gmm": lambda encoder, head: library.GMM(encoder),
     "vim": lambda encoder, head: library.ViM(
         encoder, d=head.in_features // 2, w=head.weight.detach(), b=head.bias.detach()
@@ -246,7 +246,6 @@ def test_directions_without_variance_do_not_disturb_distances(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("knn", "k=50 exceeds the number of ID samples"),
         ("nnguide", "Need at least k=10 ID samples"),
         ("she", "No correct predictions for class"),
     ],
