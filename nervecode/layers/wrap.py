@@ -127,9 +127,8 @@ class WrappedModel(Watched):
     ) -> None:
         """Calibrate on scores that are there already: layer -> (n, 2) `readings` of ID data.
 
-        (n,) predicted classes are needed where no layer is a label code; `weights`, `method` and
-        `by_class` are as in `calibrate`. `standard`, like `layers`, are readings of further ID data
-        that make the score, so that p-values are exact.
+        (n,) predicted classes are needed where no layer is a label code; `standard` is as of
+        `nervecode.scoring.layer_calibration.LayerCalibration`, all else as in `calibrate`.
         """
         for name in layers:
             self.coder(name)  # or none has this name
@@ -143,14 +142,12 @@ class WrappedModel(Watched):
 
         Args:
             *args: what the model is given.
-            mask: (B, ...) 1 at real positions, where the model is not told of them. A model that
-                has an argument of this name is given it; padding is read by it too where the model
-                was calibrated with it as `mask=`, and else nothing else is done with it.
+            mask: (B, ...) 1 at real positions, where the model is not told of them. A model with an
+                argument `mask` is given it; padding is read by it too where calibration had it.
             **kwargs: what the model is given by keyword.
 
-        Nothing here waits for the device, or raises but for a mask that is none: where the surprise
-        is not one of these inputs, of this model and of evaluation mode, `valid` is False and
-        p-values are NaN.
+        Nothing waits for the device, or raises but for a mask that is none. `valid` is False, and
+        p-values are NaN, where the surprise is not of these inputs, this model, evaluation mode.
         """
         kwargs, positions = _with_mask(self, args, kwargs, mask)
         output, traces = watched_call(self, args, kwargs, positions)
@@ -160,8 +157,7 @@ class WrappedModel(Watched):
     def surprise(self, method: str | None = None) -> AggregatedSurprise:
         """The surprise of the last call of this thread or asyncio task, one number per input.
 
-        No method takes the one calibrated for, or `mean` before calibration. Percentiles and
-        p-values come with the calibrated method alone.
+        No method takes the calibrated one, or `mean` before; p-values come with that one alone.
 
         Raises:
             NotReadyError: no call, one of the model itself, or `code_length` before calibration.

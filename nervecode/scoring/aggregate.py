@@ -12,9 +12,10 @@ from torch import Tensor
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError, NotReadyError, did_you_mean
 from nervecode.scoring.grid import grid_of, on_grid
-from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
+from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.over_layers import OVER_LAYERS, combined
 from nervecode.scoring.surprise import AggregatedSurprise, unknown_surprise
+from nervecode.scoring.tables import METHODS
 
 
 def aggregate(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.scoring.layer_calibration import LayerCalibration
+from nervecode.scoring.layer_calibration import LayerCalibration, alike
 
 LEAST = 2  # inputs of each half
 
@@ -43,7 +43,8 @@ def made_exact(calibration: LayerCalibration, *, seed: int = 0) -> LayerCalibrat
         return None if values is None else values[ranked]
 
     layers = calibration.layers.items()
-    return calibration.alike(
+    return alike(
+        calibration,
         {name: rows[ranked] for name, rows in layers},
         kept(calibration.predicted),
         kept(calibration.weights),

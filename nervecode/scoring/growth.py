@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
-from nervecode.scoring.layer_calibration import LayerCalibration, predictions
+from nervecode.scoring.layer_calibration import LayerCalibration, alike
 from nervecode.scoring.mondrian import check_weights
 from nervecode.scoring.readings import LayerReadings
 from nervecode.scoring.remarks import remarks_on_selection, remarks_on_twins
@@ -66,13 +66,13 @@ def with_more(
         there = "the calibration" if weights is None else "the further inputs"
         raise InputError(f"calibrate add: weights of {there} alone, allowed: of both or none")
     if calibration.predicted is not None:
-        further = predictions(LayerReadings.read(layers), predicted).cpu()
+        further = LayerReadings.read(layers).predicted(predicted).cpu()
         predicted = torch.cat([calibration.predicted, further])
     if weights is not None and calibration.weights is not None:
         number = len(next(iter(layers.values())))
         weights = torch.cat([calibration.weights, check_weights(weights, number)])
     layers = {name: torch.cat([known, layers[name].cpu()]) for name, known in own.items()}
-    return calibration.alike(layers, predicted, weights, calibration.standard)
+    return alike(calibration, layers, predicted, weights, calibration.standard)
 
 
 def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> list[str]:

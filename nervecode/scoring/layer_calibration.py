@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from nervecode.core import CodingTrace
-from nervecode.errors import InputError, NotReadyError, did_you_mean
+from nervecode.errors import InputError
 from nervecode.rates import check_rate
+from nervecode.scoring.calibration_checks import check, finite_rows, misfit
 from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.mondrian import ALL, Mondrian, check_weights, is_class
 from nervecode.scoring.over_layers import OVER_LAYERS, remark_on, stack_layers
-from nervecode.scoring.p_values import COMBINERS
 from nervecode.scoring.percentiles import EmpiricalPercentileCalibrator, Steps, p_values_among
 from nervecode.scoring.readings import LABEL, LayerReadings, finite_readings
 from nervecode.scoring.remarks import (
@@ -25,9 +25,7 @@ from nervecode.scoring.remarks import (
     remarks_on_weights,
 )
 from nervecode.scoring.surprise import AggregatedSurprise, Calibrated
-from nervecode.scoring.tables import CODE_LENGTH, Tables, moved
-
-METHODS = (CODE_LENGTH, *OVER_LAYERS, *COMBINERS)
+from nervecode.scoring.tables import Tables, moved
 
 
 class LayerCalibration:
@@ -35,8 +33,8 @@ class LayerCalibration:
 
     Attributes:
         layers: name -> `readings` of all calibration inputs.
-        scores: (N,) float64 scores of all calibration inputs, each among the others alone; infinite
-            for those that are not finite in every layer.
+        scores: (N,) float64 scores of all calibration inputs, each among the others alone where
+            there is no `standard`; infinite for those that are not finite in every layer.
         num_samples: n, the number of these.
         smallest_alpha: 1 / (n + 1), the smallest p-value; where there are classes, of the smallest
             of these.
@@ -76,17 +74,17 @@ class LayerCalibration:
         masked: bool = False,
         mask_argument: bool = False,
     ) -> None:
-        _check(layers, method, standard)
+        check(layers, method, standard)
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
         self.method, self.masked, self.mask_argument = method, masked, mask_argument
         self.standard = standard and {name: standard[name].cpu() for name in layers}
-        known = LayerReadings.read(_finite_rows(self.layers))
+        known = LayerReadings.read(finite_rows(self.layers))
         self._placed: dict[torch.device, Tables] = {}
         if self.standard is None:
             self._tables = Tables.of(known, method)
             scores = self._tables.held_out(known, method)
         else:
-            self._tables = Tables.of(LayerReadings.read(_finite_rows(self.standard)), method)
+            self._tables = Tables.of(LayerReadings.read(finite_rows(self.standard)), method)
             scores = self._tables.scores(known, method)
         finite = finite_readings(self.layers)
         self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64, device="cpu")
@@ -97,7 +95,7 @@ class LayerCalibration:
         self._tables = self._tables._replace(decision=Steps.p_value_and_percentile(state.scores))
         self.by_class, self.predicted = by_class, None
         if by_class:
-            self.predicted = predictions(LayerReadings.read(self.layers), predicted).cpu()
+            self.predicted = LayerReadings.read(self.layers).predicted(predicted).cpu()
         self.weights = None if weights is None else check_weights(weights, len(finite))
         self.sizes: tuple[int, ...] = (self.num_samples,)
         if by_class or weights is not None:
@@ -106,25 +104,6 @@ class LayerCalibration:
     def __getstate__(self) -> dict[str, Any]:
         """Without the tables on devices, which a file would name where they are no more."""
         return vars(self) | {"_placed": {}}
-
-    def alike(
-        self,
-        layers: Mapping[str, Tensor],
-        predicted: Tensor | None,
-        weights: Tensor | None,
-        standard: Mapping[str, Tensor] | None,
-    ) -> LayerCalibration:
-        """A calibration of the same kind on other inputs."""
-        return LayerCalibration(
-            layers,
-            self.method,
-            by_class=self.by_class,
-            predicted=predicted,
-            weights=weights,
-            standard=standard,
-            masked=self.masked,
-            mask_argument=self.mask_argument,
-        )
 
     def _group(self, scores: Tensor, finite: Tensor) -> None:
         """Lay out the (n,) scores of `finite` inputs in groups, and by their weights."""
@@ -187,7 +166,7 @@ class LayerCalibration:
         finite = finite_readings(self.layers)
         return [
             *remarks_on_number(self.num_samples, len(finite)),
-            *remarks_on_constants(_finite_rows(self.layers)),
+            *remarks_on_constants(finite_rows(self.layers)),
             *remarks_on_weights(
                 None if self.weights is None else self.weights[finite], self.smallest_alpha
             ),
@@ -214,9 +193,9 @@ class LayerCalibration:
             remark: why nothing of this call is valid, if that is known already.
         """
         known = {name: traces[name] for name in self.layers if name in traces}
-        remark = remark or _misfit(self, known, predicted)
+        remark = remark or misfit(known, self.layers, predicted, needed=self.needs_predictions)
         if remark:
-            return self._invalid(known, size, remark)
+            return _invalid(self, known, size, remark)
         by_layer, layers = stack_layers(known).detach(), tuple(known)  # and no graph is kept
         tables = self._on(by_layer.device)
         with torch.no_grad():
@@ -243,32 +222,9 @@ class LayerCalibration:
         if tables.groups is not None:
             group = torch.zeros_like(scores, dtype=torch.long)
             if self.by_class:
-                group = tables.groups.group(predictions(readings, predicted))
+                group = tables.groups.group(readings.predicted(predicted))
             p_value = tables.groups.p_values(scores, group)
         return Calibrated(percentile, p_value, self.smallest_alpha, self.sizes, group)
-
-    def _invalid(
-        self, traces: Mapping[str, CodingTrace], size: int | None, remark: str
-    ) -> AggregatedSurprise:
-        """A result of which nothing is valid but what each layer says by itself."""
-        columns = {name: trace.surprise.detach() for name, trace in traces.items()}
-        like = next(iter(columns.values()), torch.empty(size or 0))
-        rows = len(like) if size is None else size
-        nothing = like.new_full((rows,), torch.nan)
-        by_layer = [
-            columns[name] if name in columns and len(columns[name]) == rows else nothing
-            for name in self.layers
-        ]
-        unknown = nothing.double()
-        return AggregatedSurprise(
-            nothing,
-            torch.stack(by_layer, dim=1),
-            tuple(self.layers),
-            self.method,
-            valid=torch.zeros_like(nothing, dtype=torch.bool),
-            calibrated=Calibrated(unknown, unknown, self.smallest_alpha, self.sizes),
-            remark=f"{remark}: no p-value is given",
-        )
 
     def scores_of(self, pairs: Mapping[str, Tensor]) -> Tensor:
         """(N,) float64 scores from `readings` of every calibrated layer; infinite for NaN."""
@@ -286,70 +242,45 @@ class LayerCalibration:
         return self._placed[device]
 
 
-def _check(
-    layers: Mapping[str, Tensor], method: str, standard: Mapping[str, Tensor] | None
-) -> None:
-    """Refuse what cannot be calibrated on."""
-    if standard is not None and (other := {*layers} ^ {*standard}):
-        there = "calibrated" if min(other) in layers else "in standard"
-        raise InputError(
-            f"calibrate standard: layer {min(other)!r} is {there} alone, allowed: the same layers"
-        )
-    if method not in METHODS:
-        allowed = did_you_mean(method, METHODS)
-        raise InputError(f"calibrate method: found {method!r}; {allowed}")
-    if method == CODE_LENGTH and any(pair.shape[1] < 2 for pair in layers.values()):
-        raise NotReadyError("calibrate: code_length needs fitted codes; call fit(loader) first")
-    sizes = {name: len(pair) for name, pair in layers.items()}
-    if len({*sizes.values()}) > 1:
-        raise InputError(f"calibrate: found {sizes} inputs, allowed: as many in each layer")
-    if not any(sizes.values()):
-        raise InputError("calibration scores: found none, allowed: at least 2")
+def alike(
+    calibration: LayerCalibration,
+    layers: Mapping[str, Tensor],
+    predicted: Tensor | None,
+    weights: Tensor | None,
+    standard: Mapping[str, Tensor] | None,
+) -> LayerCalibration:
+    """A calibration of the same kind on other inputs."""
+    return LayerCalibration(
+        layers,
+        calibration.method,
+        by_class=calibration.by_class,
+        predicted=predicted,
+        weights=weights,
+        standard=standard,
+        masked=calibration.masked,
+        mask_argument=calibration.mask_argument,
+    )
 
 
-def _misfit(
-    calibration: LayerCalibration, traces: Mapping[str, CodingTrace], predicted: Tensor | None
-) -> str:
-    """Why these layers are not those that were calibrated, in words."""
-    missing = [name for name in calibration.layers if name not in traces]
-    if missing:
-        return f"layer {missing[0]!r} was calibrated and did not run, or could not be coded"
-    sizes = {name: trace.surprise.shape[0] for name, trace in traces.items()}
-    first = next(iter(sizes))
-    for name, number in sizes.items():
-        if number != sizes[first]:
-            return f"layer {name!r} has {number} inputs, layer {first!r} {sizes[first]}"
-    if calibration.needs_predictions and (predicted is None or predicted.shape[0] != sizes[first]):
-        return "the predicted classes are not known; score(x) reads them from (B, K) outputs"
-    return ""
-
-
-def predictions(readings: LayerReadings, predicted: Tensor | None) -> Tensor:
-    """(N,) predicted classes, from the label code's readings or as given.
-
-    Raises:
-        InputError: neither is there.
-    """
-    if readings.classes is not None:
-        return readings.classes
-    if predicted is None:
-        raise InputError(
-            "calibrate by_class: found no predicted classes, allowed: codes with a label code "
-            "(fit(label_code=True)) or a model that returns (B, K) logits"
-        )
-    return predicted.long()
-
-
-def _finite_rows(pairs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The readings of the inputs that are finite in every layer.
-
-    Raises:
-        InputError: there is none; a layer that is never finite is named.
-    """
-    finite = finite_readings(pairs)
-    if len(finite) and not finite.any():
-        name = next(
-            (n for n, p in pairs.items() if not p.isfinite().all(1).any()), next(iter(pairs))
-        )
-        raise InputError(f"surprise of layer {name!r}: found NaN or infinity in every input")
-    return {name: pair[finite] for name, pair in pairs.items()}
+def _invalid(
+    calibration: LayerCalibration, traces: Mapping[str, CodingTrace], size: int | None, remark: str
+) -> AggregatedSurprise:
+    """A result of which nothing is valid but what each layer says by itself."""
+    columns = {name: trace.surprise.detach() for name, trace in traces.items()}
+    like = next(iter(columns.values()), torch.empty(size or 0))
+    rows = len(like) if size is None else size
+    nothing = like.new_full((rows,), torch.nan)
+    by_layer = [
+        columns[name] if name in columns and len(columns[name]) == rows else nothing
+        for name in calibration.layers
+    ]
+    unknown = nothing.double()
+    return AggregatedSurprise(
+        nothing,
+        torch.stack(by_layer, dim=1),
+        tuple(calibration.layers),
+        calibration.method,
+        valid=torch.zeros_like(nothing, dtype=torch.bool),
+        calibrated=Calibrated(unknown, unknown, calibration.smallest_alpha, calibration.sizes),
+        remark=f"{remark}: no p-value is given",
+    )

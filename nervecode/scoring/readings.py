@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nervecode.core import CodingTrace
+from nervecode.errors import InputError
 
 LABEL = ":label"  # what ends the name of a label code
 
@@ -80,6 +81,21 @@ class LayerReadings(NamedTuple):
         if not self.fitted.shape[1]:  # ONNX Runtime reshapes no tensor without elements
             return finite
         return finite & self.fitted.isfinite().flatten(1).all(1)
+
+    def predicted(self, given: Tensor | None) -> Tensor:
+        """(N,) predicted classes, of the label code or as given.
+
+        Raises:
+            InputError: neither is there.
+        """
+        if self.classes is not None:
+            return self.classes
+        if given is None:
+            raise InputError(
+                "calibrate by_class: found no predicted classes, allowed: codes with a label code "
+                "(fit(label_code=True)) or a model that returns (B, K) logits"
+            )
+        return given.long()
 
 
 def _in_pairs(surprise: Tensor, parts: Sequence[Tensor]) -> Tensor:

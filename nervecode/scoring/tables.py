@@ -16,6 +16,7 @@ from nervecode.scoring.percentiles import Steps, number_below, p_values_among
 from nervecode.scoring.readings import LayerReadings
 
 CODE_LENGTH = "code_length"
+METHODS = (CODE_LENGTH, *OVER_LAYERS, *COMBINERS)
 
 
 class Tables(NamedTuple):

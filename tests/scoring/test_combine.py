@@ -12,9 +12,10 @@ from nervecode.errors import InputError, NotReadyError
 from nervecode.scoring import id_zscore_equal, zscore
 from nervecode.scoring.code_length import CodeLengthScore
 from nervecode.scoring.combine import within_reach
-from nervecode.scoring.layer_calibration import METHODS, LayerCalibration
+from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.rarity import Rarity
 from nervecode.scoring.readings import LayerReadings
+from nervecode.scoring.tables import METHODS
 
 
 def test_zscore_of_the_calibration_data_is_scipys() -> None:
