@@ -48,6 +48,8 @@ class Call(NamedTuple):
         codes: which codes read it; empty where nothing is known of the call.
         weights: the hash of the weights that these were made for; None where it is not known.
         looked: whether the model's weights were looked at, as they are not within a graph.
+        precision: of autocast where the layers ran, such as `bfloat16`, or `own` without; empty
+            where it is not known.
     """
 
     size: int | None = None
@@ -59,9 +61,20 @@ class Call(NamedTuple):
     codes: str = ""
     weights: str | None = None
     looked: bool = True
+    precision: str = ""
 
 
 UNKNOWN_CALL = Call()
+
+
+OWN_PRECISION = "own"
+
+
+def precision_on(device_type: str) -> str:
+    """The precision of autocast on a kind of device; `own` where it is switched off."""
+    if not torch.is_autocast_enabled(device_type):
+        return OWN_PRECISION
+    return str(torch.get_autocast_dtype(device_type)).removeprefix("torch.")
 
 
 def is_recomputed() -> bool:

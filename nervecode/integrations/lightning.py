@@ -48,9 +48,13 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
         """Refuse several processes before the first of them has trained."""
         self.codes.check_alone(trainer.world_size)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Fit, calibrate, log and save."""
-        checkpoint = trainer.checkpoint_callback
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Fit, calibrate, log and save, after what other callbacks make of the weights at the end.
+
+        As `WeightAveraging`, which puts the averages into the module when the training ends.
+        """
+        watching = [one for one in trainer.checkpoint_callbacks if one.monitor is not None]
+        checkpoint = next(iter(watching), trainer.checkpoint_callback)
         folder = Path((checkpoint and checkpoint.dirpath) or trainer.default_root_dir)
         figures = self.codes.finish(
             pl_module,

@@ -24,6 +24,10 @@ UNMASKED = (
     "every calibration batch came with a mask of real positions, and this call with none; give it "
     "too, as mask= of score or as in calibration, all 1 where nothing is padded"
 )
+PRECISION = (
+    "the layers ran in {} precision, and in {} at calibration, as by torch.autocast; calibrate as "
+    "the model is to run"
+)
 EARLIER = "the calibration is of other weights than the call, or later than it"
 
 
@@ -73,6 +77,9 @@ def _misfit(watched: Watched, call: Call) -> str:
         return EARLIER
     if watched.calibration is not None and watched.calibration.masked and not call.masked:
         return UNMASKED
+    known = "" if watched.calibration is None else watched.calibration.precision
+    if known and call.precision not in ("", known):
+        return PRECISION.format(call.precision, known)
     if call.remark or call.looked or torch.compiler.is_compiling():
         return call.remark
     return "" if condition.has_weights_of(watched.model) else CHANGED

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import BatchShape, CodingTrace
+from nervecode.core.call import precision_on
 from nervecode.errors import NervecodeError
 from nervecode.layers.batch.answer import answer_rows
 from nervecode.layers.batch.arguments import agreed_size
@@ -50,6 +51,7 @@ class Reading:
         self.readings, self.read = readings, read
         self.call = CallBatch(watched._arguments, mask)
         self.grad = torch.is_grad_enabled()
+        self.precision = ""  # where the first layer ran: a forward may switch autocast on itself
 
     @property
     def batch(self) -> BatchShape:
@@ -72,6 +74,8 @@ class Reading:
         coder = coder_of(self.coders, name)
         if coder is None:
             return
+        if not self.precision and not torch.compiler.is_compiling():
+            self.precision = _precision(output)
         try:
             with apart(grad=self.grad):
                 activation = coder.activation(inputs, output)
@@ -139,6 +143,11 @@ def apart(*, grad: bool) -> AbstractContextManager[object]:
     if top is not None and top(True) is None:
         return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(_same, _same)
+
+
+def _precision(output: Any) -> str:
+    activation = activation_of(output)
+    return precision_on(activation.device.type) if isinstance(activation, Tensor) else ""
 
 
 def _same(tensor: Tensor) -> Tensor:

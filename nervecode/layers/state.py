@@ -53,6 +53,8 @@ def header_of(watched: Any) -> dict[str, Any]:
             header["masked"] = True
         if watched.calibration.mask_argument:
             header["mask_argument"] = True
+        if watched.calibration.precision:
+            header["precision"] = watched.calibration.precision
     return header
 
 
@@ -154,6 +156,7 @@ def stored_calibration(
         standard={n: rows for n, rows in standard.items() if rows is not None} or None,
         masked=header.get("masked", False),  # files from before do not tell
         mask_argument=header.get("mask_argument", False),
+        precision=header.get("precision", ""),
     )
 
 

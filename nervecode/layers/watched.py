@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from inspect import getattr_static
@@ -83,6 +84,26 @@ def _keeps(module: nn.Module, name: str) -> bool:
     return not fixed or any(name in names for names in own)
 
 
+def _training(watched: Watched) -> bool:
+    """Whether the model is in training mode: who restores the wrapper's restores the model's."""
+    model = watched._modules.get("model")
+    return model is None or model.training
+
+
+def _set_training(watched: Watched, mode: bool) -> None:
+    """As `_training`."""
+    if (model := watched.__dict__.get("_modules", {}).get("model")) is not None:
+        model.training = mode
+
+
+def _copied(watched: Watched, memo: dict[int, Any]) -> Watched:
+    """A copy that hears its own model, also where that copies itself, and its hooks not with it."""
+    twin = memo[id(watched)] = type(watched).__new__(type(watched))
+    twin.__setstate__(deepcopy(vars(watched), memo))  # type: ignore[no-untyped-call]
+    tap(twin)
+    return twin
+
+
 class Watched(nn.Module):
     """A model and a coder for each of its watched layers.
 
@@ -100,8 +121,7 @@ class Watched(nn.Module):
     def __init__(self, model: nn.Module, coders: Mapping[str, Coder]) -> None:
         super().__init__()
         self.model = model
-        self.coding_enabled = True
-        self._bypass = Bypass()
+        self.coding_enabled, self._bypass = True, Bypass()
         self._remarks, self._last = Remarks(), LastTraces()
         self._arguments: dict[str, Arguments] = {}  # of the model and its masked parts
         self._taps = TapSet(eager(model), self._last.unwatched)
@@ -183,11 +203,12 @@ class Watched(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "model":
-                raise
+            if name == "model" or (name.startswith("__") and name.endswith("__")):
+                raise  # a protocol, such as of copies, is each object's own
             return getattr(super().__getattr__("model"), name)
 
-    __setattr__, __delattr__ = _set, _delete
+    __setattr__, __delattr__, __deepcopy__ = _set, _delete, _copied
+    training = property(_training, _set_training)
 
 
 def tap(watched: Watched) -> None:
@@ -268,7 +289,8 @@ def traced(
     size = reading.size(layers, output)
     mask, masked = reading.batch.mask, reading.call.masked
     call = call._replace(size=size, mask=mask, masked=masked, predicted=predicted)
-    return output, Traces(layers, call._replace(tentative=not reading.call.certain))
+    certain, precision = reading.call.certain, reading.precision
+    return output, Traces(layers, call._replace(tentative=not certain, precision=precision))
 
 
 def call_of(watched: Watched) -> Call:

@@ -43,11 +43,15 @@ class CodeLengthScore(NamedTuple):
         return cls(standard, ClassStandard.of(means[0], readings.classes), rarity)
 
     def held_out(self, readings: LayerReadings) -> Tensor:
-        """(n,) scores in bits of the calibration inputs, each as if it were none of them."""
+        """(n,) scores in bits of the calibration inputs, each as if it were none of them.
+
+        At least what a new input with the same readings scores: it must not pass for more
+        surprising than all that it ties with, since they were standardised without themselves.
+        """
         means = _means(self.standard(readings.fitted))
         alone = _means(Standard.held_out(readings.fitted))
         known, scores = (_among_others(means, own, readings) for own in (means, alone))
-        return _total(self.rarity.held_out(known, scores))
+        return torch.maximum(_total(self.rarity.held_out(known, scores)), self(readings))
 
     def __call__(self, readings: LayerReadings) -> Tensor:
         """(N,) scores in bits of N inputs, float64; infinite where a reading is not finite."""

@@ -42,7 +42,7 @@ class LayerCalibration:
         weights: (N,) their importance weights; None where all weigh the same.
         standard: name -> readings of the inputs that scores are made of; None where they are made
             of the calibration inputs themselves.
-        masked, mask_argument: as given.
+        masked, mask_argument, precision: as given.
 
     Args:
         layers: name -> `readings` of the calibration inputs.
@@ -55,6 +55,7 @@ class LayerCalibration:
             the calibration inputs is; see `nervecode.scoring.exact`.
         masked: whether every input came with a mask of its real positions.
         mask_argument: whether the model was given these masks too, as its argument `mask`.
+        precision: of autocast, as of `Call`.
 
     Raises:
         InputError: an unknown method, fewer than two finite inputs, no predicted classes, or
@@ -73,10 +74,12 @@ class LayerCalibration:
         standard: Mapping[str, Tensor] | None = None,
         masked: bool = False,
         mask_argument: bool = False,
+        precision: str = "",
     ) -> None:
         check(layers, method, standard)
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
-        self.method, self.masked, self.mask_argument = method, masked, mask_argument
+        self.method, self.precision = method, precision
+        self.masked, self.mask_argument = masked, mask_argument
         self.standard = standard and {name: standard[name].cpu() for name in layers}
         known = LayerReadings.read(finite_rows(self.layers))
         self._placed: dict[torch.device, Tables] = {}
@@ -259,6 +262,7 @@ def alike(
         standard=standard,
         masked=calibration.masked,
         mask_argument=calibration.mask_argument,
+        precision=calibration.precision,
     )
 
 

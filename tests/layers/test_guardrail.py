@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.checkpoint import checkpoint
 
 import nervecode
-from nervecode.errors import NotReadyError
+from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import CodeFitter, Coder, WrappedModel
 from tests.layers.zoo import mlp
 
@@ -413,3 +415,118 @@ def test_a_graph_that_breaks_is_watched_uncompiled(order: str) -> None:
         found = answer[1] if score else wrapped.surprise()
     assert found.valid.all()
     assert torch.equal(found.p_value, expected)
+
+
+def test_what_ran_under_another_autocast_is_not_valid(tmp_path: Path) -> None:
+    """Around the call or within the model's own forward; from a file too; calibrated so, it is."""
+    wrapped, x = ready(), torch.randn(40, 6)
+    wrapped.save(tmp_path / "codes.safetensors")
+    loaded = nervecode.load(tmp_path / "codes.safetensors", wrapped.model)
+    for one in (wrapped, loaded):
+        warned = pytest.warns(UserWarning, match="ran in bfloat16 precision, and in own at cali")
+        with warned, torch.autocast("cpu", dtype=torch.bfloat16):
+            surprise = one.score(x)[1]
+        assert not surprise.valid.any() and surprise.flag(0.1).all()
+        assert one.score(x)[1].valid.all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wrapped.calibrate([torch.randn(200, 6)])
+        assert wrapped.score(x)[1].valid.all()
+    with pytest.warns(UserWarning, match="in own precision, and in bfloat16 at calibration"):
+        assert not wrapped.score(x)[1].valid.any()
+    with pytest.raises(InputError, match="ran in own precision, allowed: bfloat16 as before"):
+        wrapped.calibrate([torch.randn(200, 6)], add=True)
+
+
+class Inside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.low = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.low):
+            out: Tensor = self.layers(x)
+        return out.float()
+
+
+def test_autocast_within_the_model_is_seen() -> None:
+    model, labels = Inside().eval(), torch.arange(200) % 3
+    wrapped = nervecode.wrap(model).fit([(torch.randn(200, 8), labels)])
+    wrapped.calibrate([torch.randn(200, 8)])
+    model.low = True
+    with pytest.warns(UserWarning, match="bfloat16 precision"):
+        assert not wrapped.score(torch.randn(5, 8))[1].valid.any()
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(4, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x: Any) -> Tensor:
+        out: Tensor = self.head(self.gru(x)[1][-1])
+        return out
+
+
+def test_padding_after_a_calibration_on_packed_sequences_is_not_valid() -> None:
+    def packed(number: int) -> Any:
+        texts = [torch.randn(2 + i % 8, 4) for i in range(number)]
+        return nn.utils.rnn.pack_sequence(texts, enforce_sorted=False)
+
+    wrapped = nervecode.wrap(Reader().eval(), ["gru", "head"])
+    wrapped.fit([(packed(200), torch.arange(200) % 3)]).calibrate([packed(100)])
+    assert wrapped.score(packed(20))[1].valid.all()
+    with pytest.warns(UserWarning, match="came with a mask of real positions, and this call with"):
+        assert not wrapped.score(torch.randn(20, 30, 4))[1].valid.any()
+
+
+def test_the_mode_of_the_wrapper_is_that_of_the_model() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(), nn.Linear(16, 3)).eval()
+    wrapped = nervecode.wrap(model)
+    assert not wrapped.training
+    was = wrapped.training
+    wrapped.eval()
+    wrapped.train(was)
+    assert not any(module.training for module in model.modules())
+    model.train()
+    assert wrapped.training
+    wrapped.training = False
+    assert not model.training and model[0].training
+    assert not wrapped.eval().training and not model[0].training
+
+
+class CopiesItself(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CopiesItself:
+        twin = CopiesItself()
+        twin.load_state_dict(self.state_dict())
+        return twin.train(self.training)
+
+
+@pytest.mark.parametrize("kind", ["own", "graph"])
+def test_a_copy_of_a_wrapped_model_that_copies_itself_is_wrapped(kind: str) -> None:
+    """A copied graph has a class, and so a forward, of its own: it has to be calibrated anew."""
+    model: nn.Module = CopiesItself().eval()
+    model = torch.fx.symbolic_trace(model) if kind == "graph" else model
+    wrapped = nervecode.wrap(model).fit([(torch.randn(200, 8), torch.arange(200) % 3)])
+    wrapped.calibrate([torch.randn(200, 8)])
+    twin, x = copy.deepcopy(wrapped), torch.randn(5, 8)
+    assert isinstance(twin, nervecode.WrappedModel) and twin.model is not wrapped.model
+    expected = wrapped.score(x)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = twin.score(x)[1]
+        if kind == "graph":
+            assert not found.valid.any()
+            known = wrapped.calibration
+            assert known is not None
+            twin.set_calibration(known.layers)
+            found = twin.score(x)[1]
+    assert found.valid.all() and torch.equal(found.p_value, expected.p_value)

@@ -71,7 +71,7 @@ def alone_standard(known: dict[str, Array], part: int) -> Array:
 
 
 def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array, Array]:
-    """Scores of new inputs, and of the calibration inputs, each among the others alone."""
+    """Scores of new inputs, and of the calibration inputs, each among the others or as if new."""
     classes = known["head:label"][:, 1]
     lengths, alone = mean_standard(reached(known), known, 0), alone_standard(known, 0)
     moderate = oracle.within_reach(lengths)
@@ -90,13 +90,17 @@ def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array,
                          for t, s in zip(terms, alone_terms, strict=True)])
         for i in range(len(own))
     ]  # fmt: skip
-    fresh = [
-        [given_class(moderate, classes, s, k) for s, k in
-         zip(mean_standard(reached(known), new, 0), new["head:label"][:, 1], strict=True)],
-        mean_standard(reached(known), new, 1), new["head:label"][:, 0],
-    ]  # fmt: skip
-    scores = [[oracle.rarity(t, s) for s in row] for t, row in zip(terms, fresh, strict=True)]
-    return np.dot(weights, scores), np.array(held_out)
+
+    def as_new(rows: dict[str, Array]) -> Array:
+        fresh = [
+            [given_class(moderate, classes, s, k) for s, k in
+             zip(mean_standard(reached(known), rows, 0), rows["head:label"][:, 1], strict=True)],
+            mean_standard(reached(known), rows, 1), rows["head:label"][:, 0],
+        ]  # fmt: skip
+        scores = [[oracle.rarity(t, s) for s in row] for t, row in zip(terms, fresh, strict=True)]
+        return np.array(np.dot(weights, scores))
+
+    return as_new(new), np.maximum(held_out, as_new(known))
 
 
 @pytest.mark.parametrize("broken", [0, 1, 7])

@@ -172,6 +172,17 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim == 1 and len(value) == 1
 
 
+def has_lengths(value: Any) -> bool:
+    """Whether an argument has sequences of their own lengths, without padding."""
+    if isinstance(value, Tensor):
+        return value.is_nested
+    if isinstance(value, Mapping):
+        value = [*value.values()]
+    if isinstance(value, (list, tuple)) and not isinstance(value, PackedSequence):
+        return any(map(has_lengths, value))
+    return isinstance(value, PackedSequence)
+
+
 def _sizes(value: Any, sequence_first: bool) -> tuple[int, ...]:
     if isinstance(value, Tensor):
         if value.is_nested:

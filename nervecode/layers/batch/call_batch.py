@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nervecode.core import BatchShape
 from nervecode.core.call import UNKNOWN_SHAPE
-from nervecode.layers.batch.arguments import Arguments
+from nervecode.layers.batch.arguments import Arguments, has_lengths
 from nervecode.layers.batch.part_mask import fitting_mask_of, is_of_pieces
 
 
@@ -73,6 +73,8 @@ class CallBatch:
         self.masked = self.certain = False
         self._shifts = model.shifts_its_text(args, kwargs)
         self._call = self.now = self._settled(model.batch(args, kwargs))
+        if any(map(has_lengths, (*args, *kwargs.values()))):
+            self.masked = self.certain = True
 
     def _tell(
         self, name: str, part: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]

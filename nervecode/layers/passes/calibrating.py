@@ -84,6 +84,11 @@ def calibrate(
                 "calibrate add, mask: found batches without one, allowed: a mask of real positions "
                 "with each, as before"
             )
+        if rows.precision != before.precision and rows.precision and before.precision:
+            raise InputError(
+                f"calibrate add: the layers ran in {rows.precision} precision, allowed: "
+                f"{before.precision} as before; see torch.autocast"
+            )
         grown = with_more(before, rows.layers, rows.predicted, rows.weights)
         _set(watched, grown, watched.condition)
         for remark in remarks_on_addition(before, rows.layers):
@@ -121,6 +126,7 @@ def calibrate_on(
             standard=standard,
             masked=rows.masked,
             mask_argument=rows.mask_argument,
+            precision=rows.precision,
         )
         calibration = made_exact(calibration) if exact else calibration
     condition = Condition.of(watched.model, watched.condition.codes)

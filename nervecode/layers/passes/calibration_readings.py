@@ -34,6 +34,7 @@ class Readings(NamedTuple):
         weights: (n,) importance weights; None where none are asked for.
         masked: whether every batch came with a mask of real positions.
         mask_argument: whether each of these was the argument `mask` of the model too.
+        precision: of autocast in every batch, see `Call`; empty where batches differ.
     """
 
     layers: Mapping[str, Tensor]
@@ -41,6 +42,7 @@ class Readings(NamedTuple):
     weights: Tensor | None
     masked: bool = False
     mask_argument: bool = False
+    precision: str = ""
 
 
 def read_calibration(
@@ -78,6 +80,7 @@ def read_calibration(
                 own if own is None or real is None else own[real],
                 traces.call.masked and not traces.call.tentative,
                 _is_given_too(watched, call, batch.mask),
+                traces.call.precision,
             )
         )
     return _together(watched, _without_odd(watched, read))
@@ -92,6 +95,7 @@ class _Read(NamedTuple):
     weights: Tensor | None
     masked: bool
     mask_argument: bool
+    precision: str
 
 
 def _together(watched: Watched, read: list[_Read]) -> Readings:
@@ -108,6 +112,7 @@ def _together(watched: Watched, read: list[_Read]) -> Readings:
         torch.cat(weights) if weights else None,
         all(part.masked for part in read),
         all(part.mask_argument for part in read),
+        precisions.pop() if len(precisions := {part.precision for part in read}) == 1 else "",
     )
 
 
