@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervecode.cli import options
-from nervecode.cli.opening import open_run
+from nervecode.cli.opening import named_run, open_run
 from nervecode.cli.options import AnyRun, ConfigFile, Device, OutDir, Overrides, Preset, TrustCode
 from nervecode.cli.show import next_step, say
 from nervecode.cli.stage import working
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="Weights: .safetensors, or as torch.save wrote.")],
     run: AnyRun = None,
-    seed: Annotated[int | None, typer.Option(help="Whose place it takes; the first.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Whose place it takes; a new run has it alone. Default: the first."),
+    ] = None,
     preset: Preset = None,
     config: ConfigFile = None,
     device: Device = None,
@@ -35,8 +38,13 @@ def import_checkpoint(
 
     Example: nervecode import-checkpoint resnet.pt --config mine.yaml --seed 0
     """
-    seeds = None if seed is None or run is not None else str(seed)
     options.checkpoint_label(uri, sha256)
+    seeds = None
+    if run is None:
+        # A new run has the one seed: `bench` would train the others of the config from scratch.
+        named = named_run("import-checkpoint", None, preset, config, seeds, device, override)[1]
+        seed = named.seeds[0] if seed is None else seed
+        seeds = str(seed)
     from nervecode.lab.models.foreign import foreign_classifier
     from nervecode.lab.stages.train import import_seed
     from nervecode.lab.stages.trial import Trial

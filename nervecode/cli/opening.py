@@ -33,6 +33,8 @@ def open_run(
     from nervecode.lab.stages.bench import prepare
 
     opened, new = named_run(command, run, *named)
+    if opened is not None and options.is_given("outdir"):
+        raise InputError("--outdir: found with RUN, allowed: with --preset or --config, a new run")
     with progress():  # of the data that are read
         prepared = prepare(new, opened, trains=trains)
         check(new, prepared)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from click import get_current_context
 
 from nervecode.cli.show import say
 from nervecode.errors import InputError
@@ -134,6 +135,13 @@ def parse_seeds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--seeds: found {text!r}, allowed: whole numbers as in 0,1,2") from None
+
+
+def is_given(name: str) -> bool:
+    """Whether the command line that runs has an option, by the name of its parameter."""
+    context = get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def only(option: str, given: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,11 +84,15 @@ def score(
         say(f"shard {part.index} of {part.count} was done before; --force scores it again")
     if summary is not None and output is None:
         _show(summary)
-        next_step("score", model, "--input", source, "--output", "scores.csv")
+        given = {"--alpha": alpha, "--confidence": confidence, "--fdr": fdr, "--seed": seed}
+        same = [text for o, value in given.items() if value is not None for text in (o, value)]
+        same += ["--by-class"] * by_class + ["--skip-bad"] * skip_bad
+        next_step("score", model, "--input", source, *same, "--output", "scores.csv")
         return
     typer.echo(job.path)
     if part is not None and output is not None:
-        say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {output}")
+        target = shlex.quote(str(output))
+        say(f"Next, with all shards: nervecode merge {part.paths(output)} --output {target}")
     elif model.is_dir() and job.path is not None and job.path.suffix in SUFFIXES:
         chosen = () if seed is None else ("--seed", seed)
         next_step("watch", job.path, "--run", model, *chosen)

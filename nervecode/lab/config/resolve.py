@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nervecode.errors import InputError
+from nervecode.lab.config.ineffective import ineffective
 from nervecode.lab.config.names import hidden_names, unknown_names
 from nervecode.lab.config.presets import Origins, file_layers, merge, preset_layers
 from nervecode.lab.config.stored import validated
@@ -68,6 +69,9 @@ def resolve(
     left_out = _settle_optional_sets(merged)
     _drop_signals(merged)
     config = validated(merged, origins, source=layers[-2][0], unknown=unknown_names(merged))
+    for key, reader in ineffective(config):  # a preset may have it for another choice
+        if origins.get(key) == "command line":
+            raise InputError(f"command line: {key}: has no effect here, allowed: {reader}")
     return Resolved(config, origins, left_out, tuple(hidden_names(merged)))
 
 

@@ -52,6 +52,8 @@ def partition(config: DataConfig, dataset: Dataset, kept: list[int]) -> Parts:
         if len(part) < 2:
             path = {"calibration": config.calibration, "test": config.test}.get(name)
             what = "samples of kept classes" if config.hold_out else "samples"
+            if config.group is not None:
+                what += f"; rows of one data.group ({config.group!r}) stay together"
             raise InputError(
                 f"data: the {name} split of {path or config.id!r} holds {len(part)} {what}"
             )

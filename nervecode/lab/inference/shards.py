@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -81,9 +82,10 @@ class Shard:
         index = f"{self.index:0{len(str(self.count))}}"
         return output.with_name(f"{output.stem}.shard-{index}-of-{self.count}{SUFFIX}")
 
-    def paths(self, output: Path) -> Path:
-        """The pattern of every part's `path`, for a shell."""
-        return output.with_name(f"{output.stem}.shard-*-of-{self.count}{SUFFIX}")
+    def paths(self, output: Path) -> str:
+        """The pattern of every part's `path`, quoted for a shell but for its star."""
+        before, after = f"{output.with_name(output.stem)}.shard-", f"-of-{self.count}{SUFFIX}"
+        return f"{shlex.quote(before)}*{shlex.quote(after)}"
 
     def header(self) -> dict[str, np.ndarray]:
         """What the file says of itself, as a member of it."""

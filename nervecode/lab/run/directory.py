@@ -17,6 +17,7 @@ from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_
 from nervecode.files import append_line, read_npz, sha256, write_json
 from nervecode.lab.config.stored import config_hash
 from nervecode.lab.machine.interrupt import raise_swallowed
+from nervecode.lab.models.user_code import is_user_code
 from nervecode.lab.run.commands import command
 from nervecode.lab.run.config_file import read_config, write_config
 from nervecode.lab.run.entries import refuse_links, tidy
@@ -33,7 +34,6 @@ from nervecode.lab.run.meta import (
     sealed,
     serves_score,
     stage_record,
-    user_code,
 )
 from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths, stage_key
 from nervecode.lab.run.records import discard, forget
@@ -83,7 +83,7 @@ class RunDir:
 
     def command(self, name: str, *options: object) -> str:
         """A command that works on the run, as messages name it."""
-        return command(name, self.root, *options, trust=user_code(self.meta) is not None)
+        return command(name, self.root, *options, trust=is_user_code(self.config.model.name))
 
     def recorded(self, path: Path) -> str | None:
         """The SHA-256 of a file when it was written; None for a file that the run did not write."""

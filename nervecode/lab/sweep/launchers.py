@@ -140,7 +140,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         InputError: an unknown option, or a value of another kind.
         MissingExtraError: what is behind the launcher is not installed.
     """
-    if name == "local":
+    if name in ("local", "print"):
         _allow(options, name, ())
     elif name == "slurm":
         with TemporaryDirectory() as folder:  # which submitit writes to

@@ -176,7 +176,8 @@ def test_a_bad_override_is_one_clear_line(file: Path, override: str, words: str)
     ],
 )  # fmt: skip
 def test_every_size_has_an_end(file: Path, key: str, most: int) -> None:
-    file.write_text(MINIMAL)
+    learned = "num_codes" in key or "coding_dim" in key
+    file.write_text(MINIMAL + "signals: {nervecode: {recipe: v0_1_1}}\n" * learned)
     resolve(file=file, overrides=[f"{key}={most}"])
     for far in (most + 1, 10**9 + most, 2**64):
         text = complaint(file, MINIMAL, f"{key}={far}")
@@ -349,3 +350,28 @@ def test_the_hash_changes_with_what_results_depend_on(override: str) -> None:
 def test_cells_of_one_config_differ_by_their_seed() -> None:
     config = resolve(preset="digits").config
     assert len({config_hash(config, seed) for seed in (None, 0, 1, 2)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "reader"),
+    [
+        (["signals.nervecode.num_codes=4"], "signals.nervecode.num_codes", "recipe v0_1_1"),
+        (
+            ["signals.nervecode.recipe=v0_1_1", "signals.nervecode.rank=4"],
+            "signals.nervecode.rank",
+            "recipe bits",
+        ),
+        (["train.optimizer=adamw", "train.momentum=0.5"], "train.momentum", "train.optimizer sgd"),
+        (["train.coding_layers=all_blocks"], "train.coding_layers", "with a train.coding_loss"),
+        (["model.name=python:mine:build", "model.width=9"], "model.width", "networks of this pack"),
+    ],
+)
+def test_what_cannot_act_is_refused_on_the_command_line(
+    overrides: list[str], key: str, reader: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve(preset="digits", overrides=overrides)
+    assert f"command line: {key}: has no effect here, allowed: " in str(caught.value)
+    assert reader in str(caught.value)
+    assert resolve(preset="digits", overrides=overrides[:-1]).config  # a preset may have it
+

@@ -1,0 +1,34 @@
+"""Settings that cannot act, whatever their value, beside the others of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nervecode.lab.models.user_code import is_user_code
+from nervecode.lab.schema import Config
+from nervecode.lab.schema.train import NO_LOSS
+
+# The settings of a signal that one recipe alone has.
+OWN = {
+    "bits": ("reduce", "length_power", "rank", "codes_per_class", "label_code"),
+    "v0_1_1": (
+        "num_codes", "coding_dim", "temperature", "beta_length", "beta_entropy", "beta_distance",
+        "detach", "revive",
+    ),
+}  # fmt: skip
+
+
+def ineffective(config: Config) -> Iterator[tuple[str, str]]:
+    """Dotted keys of settings that nothing reads in a config, and what would read them."""
+    for name, signal in config.signals.items():
+        for recipe, keys in OWN.items():
+            if recipe != signal.recipe:
+                for key in keys:
+                    yield f"signals.{name}.{key}", f"with signals.{name}.recipe {recipe}"
+    if config.train.optimizer != "sgd":
+        yield "train.momentum", "with train.optimizer sgd"
+    if config.train.coding_loss == NO_LOSS:
+        yield "train.coding_layers", "with a train.coding_loss"
+    if is_user_code(config.model.name):
+        for key in ("width", "depth"):
+            yield f"model.{key}", "with networks of this package, which your own code is not told"
