@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,7 +37,7 @@ def bench(
     config: ConfigFile = None,
     seeds: Seeds = None,
     device: Device = None,
-    outdir: OutDir = Path("runs"),
+    outdir: OutDir = None,
     override: Overrides = None,
     deterministic: Deterministic = None,
     checkpoint_uri: CheckpointUri = None,

@@ -28,7 +28,7 @@ def import_checkpoint(
     preset: Preset = None,
     config: ConfigFile = None,
     device: Device = None,
-    outdir: OutDir = Path("runs"),
+    outdir: OutDir = None,
     override: Overrides = None,
     uri: Annotated[str | None, typer.Option(help="Where it comes from; noted.")] = None,
     sha256: Annotated[str | None, typer.Option(help="The SHA-256 that it must have.")] = None,

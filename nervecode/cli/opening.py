@@ -10,6 +10,8 @@ from nervecode.cli import options
 from nervecode.cli.show import progress
 from nervecode.errors import InputError
 
+RUNS = Path("runs")  # where new runs are made
+
 if TYPE_CHECKING:
     from nervecode.lab.run.directory import RunDir
     from nervecode.lab.schema import Config
@@ -20,7 +22,7 @@ def open_run(
     command: str,
     run: Path | None,
     *named: Any,
-    outdir: Path = Path("runs"),
+    outdir: Path | None = None,
     check: Callable[[Config, Prepared], object] = lambda config, prepared: None,
     trains: bool = True,
 ) -> tuple[RunDir, Config, Prepared]:
@@ -32,14 +34,14 @@ def open_run(
     from nervecode.lab.run.shared import create_shared
     from nervecode.lab.stages.bench import prepare
 
+    if run is not None and outdir is not None:
+        raise InputError("--outdir: found with RUN, allowed: with --preset or --config")
     opened, new = named_run(command, run, *named)
-    if opened is not None and options.is_given("outdir"):
-        raise InputError("--outdir: found with RUN, allowed: with --preset or --config, a new run")
     with progress():  # of the data that are read
         prepared = prepare(new, opened, trains=trains)
         check(new, prepared)
     if opened is None:
-        opened = create_shared(new, outdir, command=options.command_line())
+        opened = create_shared(new, outdir or RUNS, command=options.command_line())
     return opened, new, prepared
 
 

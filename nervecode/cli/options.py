@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click import get_current_context
 
 from nervecode.cli.show import say
 from nervecode.errors import InputError
@@ -43,7 +42,10 @@ Preset = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML config file.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
-OutDir = Annotated[Path, typer.Option(help="The folder in which the run directory is made.")]
+OutDir = Annotated[
+    Path | None,
+    typer.Option(help="The folder in which the run directory is made.", show_default="runs"),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--override", "-o", help="Any setting, as key=value: -o train.epochs=3."),
@@ -135,13 +137,6 @@ def parse_seeds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--seeds: found {text!r}, allowed: whole numbers as in 0,1,2") from None
-
-
-def is_given(name: str) -> bool:
-    """Whether the command line that runs has an option, by the name of its parameter."""
-    context = get_current_context(silent=True)
-    source = None if context is None else context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def only(option: str, given: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from nervecode.cli import options
@@ -36,7 +34,7 @@ def train(
     config: ConfigFile = None,
     seeds: Seeds = None,
     device: Device = None,
-    outdir: OutDir = Path("runs"),
+    outdir: OutDir = None,
     override: Overrides = None,
     deterministic: Deterministic = None,
     checkpoint_uri: CheckpointUri = None,

@@ -82,6 +82,7 @@ class LayerCalibration:
         self.masked, self.mask_argument = masked, mask_argument
         self.standard = standard and {name: standard[name].cpu() for name in layers}
         known = LayerReadings.read(finite_rows(self.layers))
+        known = known if method in OVER_LAYERS else known.raised()
         self._placed: dict[torch.device, Tables] = {}
         if self.standard is None:
             self._tables = Tables.of(known, method)

@@ -12,6 +12,8 @@ from nervecode.core import CodingTrace
 from nervecode.errors import InputError
 
 LABEL = ":label"  # what ends the name of a label code
+ROUNDING = 1e-5  # of bits of float32, whose terms are larger than their sum, and 1e-5 bits
+LABEL_ROUNDING = 1e-4  # of the label's regret, as far as the logits' rounding goes
 
 
 def readings(name: str, trace: CodingTrace) -> Tensor:
@@ -82,6 +84,18 @@ class LayerReadings(NamedTuple):
             return finite
         return finite & self.fitted.isfinite().flatten(1).all(1)
 
+    def raised(self) -> LayerReadings:
+        """These, by what rounding can be: what ties with them is then not above them.
+
+        An activation differs in its last digits with the size of its batch. Where many inputs read
+        alike, one that does too would else pass for more surprising than all of them.
+        """
+        return self._replace(
+            surprise=_above(self.surprise),
+            fitted=_above(self.fitted),
+            label=None if self.label is None else self.label.double() * (1 + LABEL_ROUNDING),
+        )
+
     def predicted(self, given: Tensor | None) -> Tensor:
         """(N,) predicted classes, of the label code or as given.
 
@@ -96,6 +110,10 @@ class LayerReadings(NamedTuple):
                 "(fit(label_code=True)) or a model that returns (B, K) logits"
             )
         return given.long()
+
+
+def _above(bits: Tensor) -> Tensor:
+    return bits.double() + ROUNDING * (1 + bits.double().abs())
 
 
 def _in_pairs(surprise: Tensor, parts: Sequence[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,38 @@ def test_exact_makes_a_new_run_of_half_the_ranks(
     assert bench.status == 2
     told = "its calibration was made exact, so that it serves `nervecode score`; the benchmark is "
     assert f"{told}that of {run_copy.name}" in " ".join(bench.err.split())
+
+
+def test_what_is_suggested_keeps_the_options_and_is_quoted(
+    cli: Any, finished: Path, mixed: Path, tmp_path: Path
+) -> None:
+    options = ("--alpha", "0.2", "--seed", "1", "--by-class", "--skip-bad")
+    found = cli("score", finished, "--input", mixed, *options)
+    assert found.status == 0, found.err
+    shown = f"Next: nervecode score {finished} --input {mixed} {' '.join(options)} --output"
+    assert shown in found.err
+    folder = tmp_path / "my scores"
+    folder.mkdir()
+    target = folder / "s [1].npz"
+    found = cli("score", finished, "--input", mixed, "--output", target, "--shard", "1/2")
+    assert found.status == 0, found.err
+    before, after = shlex.quote(f"{folder / 's [1].shard-'}"), shlex.quote(str(target))
+    assert f"nervecode merge {before}*-of-2.npz --output {after}" in found.err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("bench {run} --outdir elsewhere", "--outdir: found with RUN, allowed: with --preset or"),
+        ("plot {run} --kind training --ood uniform_noise", "--ood: found with --kind training"),
+        ("sweep digits --launcher print --launcher-option a=3", "unknown 'a' of launcher print"),
+    ],
+)
+def test_options_that_would_be_dropped_are_refused(
+    cli: Any, finished: Path, command: str, words: str
+) -> None:
+    found = cli(*command.format(run=finished).split())
+    assert found.status == 2 and words in " ".join(found.err.split())
 
 
 def test_bad_additions_make_no_run(cli: Any, run_copy: Path, tmp_path: Path) -> None:

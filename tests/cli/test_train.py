@@ -98,6 +98,25 @@ def theirs(run: Path, path: Path) -> Path:
     return path
 
 
+def test_a_new_run_has_an_imported_classifier_alone(
+    cli: Any, unlearned: Path, tmp_path: Path
+) -> None:
+    """The others of the config would be trained from scratch, and averaged with it."""
+    file = tmp_path / "x.safetensors"
+    assert (
+        cli("train", "--config", unlearned, "--seeds", "3", "--outdir", tmp_path / "a").status == 0
+    )
+    state = load_file(next((tmp_path / "a").glob("*/checkpoints/seed_3.safetensors")))
+    save_file({k.removeprefix("model."): v for k, v in state.items() if "model." in k}, file)
+    new = tmp_path / "b"
+    found = cli(
+        "import-checkpoint", file, "--config", unlearned, "-o", "seeds=[4,5]", "--outdir", new
+    )
+    assert found.status == 0, found.err
+    (run,) = new.iterdir()
+    assert json.loads((run / "meta.json").read_text())["seeds"] == [4]
+
+
 def test_an_imported_classifier_is_benched_like_the_one_it_is(
     cli: Any, unlearned: Path, tmp_path: Path
 ) -> None:

@@ -152,13 +152,31 @@ def test_codes_of_other_weights_than_the_best_are_told(better_before: bool, tmp_
     net.validation_step = lambda batch: net.log("worth", float(next(worth)))
     best = import_module(f"{home}.callbacks").ModelCheckpoint(tmp_path, monitor="worth", mode="max")
     callback = surprise_callback(loader(300, 1))
-    fitting = trainer(home, tmp_path, callbacks=[callback, best], logger=False)
+    last = import_module(f"{home}.callbacks").ModelCheckpoint(tmp_path / "last")
+    fitting = trainer(home, tmp_path, callbacks=[callback, last, best], logger=False)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         fitting.fit(net, loader(600, 0), loader(64, 2))
     about = [str(w.message) for w in told if "codes of the last weights" in str(w.message)]
     assert len(about) == better_before
     assert all(best.best_model_path in text for text in about)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
+def test_codes_are_of_the_averaged_weights_in_any_order(first: bool, tmp_path: Path) -> None:
+    """Lightning puts the averages into the module when the training ends, without a count."""
+    callbacks = import_module(f"{HOMES[0]}.callbacks")
+    averaging = getattr(callbacks, "WeightAveraging", None)
+    if averaging is None:
+        pytest.skip("WeightAveraging came with lightning 2.6")
+    callback, net = surprise_callback(loader(300, 1)), module(HOMES[0])
+    both = [callback, averaging()] if first else [averaging(), callback]
+    trainer(HOMES[0], tmp_path, callbacks=both, logger=False).fit(net, loader(600, 0))
+    with torch.no_grad():
+        surprise = callback.wrapped.score(points(300, 2)[0])[1]
+    assert surprise.valid.all() and surprise.flag(0.05).double().mean() < 0.12
+    assert nervecode.load(callback.codes.path, net.eval()).condition.has_weights_of(net)
 
 
 @SEVERAL

@@ -76,6 +76,23 @@ def test_what_most_calibration_inputs_read_is_no_surprise(with_regret: bool) -> 
 
 
 @pytest.mark.parametrize("method", ["code_length", "fisher", "simes", "harmonic"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_rounding_breaks_no_tie(exact: bool, method: str) -> None:
+    """As of the size of a batch: what reads as most inputs do is no more surprising than they."""
+    generator = torch.Generator().manual_seed(0)
+    known = {name: 100 * rows for name, rows in labelled(400, 0).items()}
+    known["head:label"] /= 100
+    for rows in known.values():
+        rows[20:] = rows[20]
+    calibration = LayerCalibration(known, method)
+    calibration = made_exact(calibration) if exact else calibration
+    new = {name: rows[20:80].clone() for name, rows in known.items()}
+    for rows in new.values():
+        rows[:, 0] *= 1 + 2e-6 * torch.rand(60, generator=generator)
+    assert calibration.p_values(calibration.scores_of(new)).min() > 0.9
+
+
+@pytest.mark.parametrize("method", ["code_length", "fisher", "simes", "harmonic"])
 def test_one_half_makes_the_score_and_the_other_ranks_it(method: str) -> None:
     known, new = labelled(41, 0), labelled(9, 1)
     calibration = made_exact(LayerCalibration(known, method))
@@ -87,7 +104,11 @@ def test_one_half_makes_the_score_and_the_other_ranks_it(method: str) -> None:
         assert torch.equal(both.sort(dim=0).values, rows.sort(dim=0).values)
     tables = Tables.of(LayerReadings.read(calibration.standard), method)
     ranked, scores = (
-        tables.scores(LayerReadings.read(rows), method) for rows in (calibration.layers, new)
+        tables.scores(readings, method)
+        for readings in (
+            LayerReadings.read(calibration.layers).raised(),
+            LayerReadings.read(new),
+        )
     )
     assert torch.equal(calibration.scores, ranked)
     assert torch.equal(calibration.scores_of(new), scores)

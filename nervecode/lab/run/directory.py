@@ -34,6 +34,7 @@ from nervecode.lab.run.meta import (
     sealed,
     serves_score,
     stage_record,
+    user_code,
 )
 from nervecode.lab.run.paths import CACHE, DEMO, DERIVED, SHARED, RunPaths, stage_key
 from nervecode.lab.run.records import discard, forget
@@ -83,7 +84,7 @@ class RunDir:
 
     def command(self, name: str, *options: object) -> str:
         """A command that works on the run, as messages name it."""
-        return command(name, self.root, *options, trust=is_user_code(self.config.model.name))
+        return command(name, self.root, *options, trust=_names_code(self))
 
     def recorded(self, path: Path) -> str | None:
         """The SHA-256 of a file when it was written; None for a file that the run did not write."""
@@ -287,3 +288,11 @@ def _neighbours(root: Path) -> str:
     if not names:
         return f"{parent} holds no run"
     return did_you_mean(root.name, sorted(names)[-20:])
+
+
+def _names_code(run: RunDir) -> bool:
+    """Whether a run was trained with code of the user, or is to be."""
+    try:
+        return user_code(run.meta) is not None or is_user_code(run.config.model.name)
+    except NervecodeError:  # of a damaged config, which whoever needs it tells
+        return False

@@ -48,7 +48,7 @@ def read_calibration(path: Path, signal: str) -> StoredCalibration:
             keys = {*file.keys()}
             scores = file.get_tensor(below + SCORES) if below + SCORES in keys else None
             standard = any(key.startswith(f"{below}standard.") for key in keys)
-            exact = standard or header["method"] in PLAIN
+            exact = standard or header.get("method") in PLAIN
     except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: has no readable calibration ({error!r})") from None
     finite = np.all([np.isfinite(pair).all(1) for pair in readings.values()], axis=0)

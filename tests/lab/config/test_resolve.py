@@ -374,4 +374,3 @@ def test_what_cannot_act_is_refused_on_the_command_line(
     assert f"command line: {key}: has no effect here, allowed: " in str(caught.value)
     assert reader in str(caught.value)
     assert resolve(preset="digits", overrides=overrides[:-1]).config  # a preset may have it
-
