@@ -17,7 +17,6 @@ from nervecode.errors import ArtifactError, InputError, NervecodeError, did_you_
 from nervecode.files import append_line, read_npz, sha256, write_json
 from nervecode.lab.config.stored import config_hash
 from nervecode.lab.machine.interrupt import raise_swallowed
-from nervecode.lab.models.user_code import is_user_code
 from nervecode.lab.run.commands import command
 from nervecode.lab.run.config_file import read_config, write_config
 from nervecode.lab.run.entries import refuse_links, tidy
@@ -84,7 +83,7 @@ class RunDir:
 
     def command(self, name: str, *options: object) -> str:
         """A command that works on the run, as messages name it."""
-        return command(name, self.root, *options, trust=_names_code(self))
+        return command(name, self.root, *options, trust=user_code(self.meta) is not None)
 
     def recorded(self, path: Path) -> str | None:
         """The SHA-256 of a file when it was written; None for a file that the run did not write."""
@@ -288,11 +287,3 @@ def _neighbours(root: Path) -> str:
     if not names:
         return f"{parent} holds no run"
     return did_you_mean(root.name, sorted(names)[-20:])
-
-
-def _names_code(run: RunDir) -> bool:
-    """Whether a run was trained with code of the user, or is to be."""
-    try:
-        return user_code(run.meta) is not None or is_user_code(run.config.model.name)
-    except NervecodeError:  # of a damaged config, which whoever needs it tells
-        return False

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nervecode.errors import ArtifactError
 from nervecode.files import sha256
+from nervecode.lab.models.user_code import is_user_code
+from nervecode.lab.run.commands import command
 from nervecode.lab.run.meta import Meta, hashes, open_gate, without
 from nervecode.lab.run.paths import GATE_FAILED, SHARED, stage_key
 
@@ -48,9 +50,10 @@ def require_stage(run: RunDir, name: str) -> None:
     """
     for seed in run.config.seeds:
         if stage_key(name, seed) not in run.meta["stages"]:
+            needed = is_user_code(run.config.model.name)  # trained with it or not
+            does_it = command("bench", run.root, trust=needed)
             raise ArtifactError(
-                f"{run.root}: stage {name!r} is not done for seed {seed}; "
-                f"`{run.command('bench')}` does it"
+                f"{run.root}: stage {name!r} is not done for seed {seed}; `{does_it}` does it"
             )
 
 
