@@ -106,7 +106,8 @@ def test_a_named_data_set_is_shown_the_most_surprising_first(cli: Any, finished:
     assert "flagged at alpha 0.2" in found.err
     assert "10 of 1797 inputs" in found.out
     assert all(name in found.out for name in LAYERS)
-    assert f"Next: nervecode score {finished} --input digits --output scores.csv" in found.err
+    same = "--alpha 0.2 --seed 1"
+    assert f"Next: nervecode score {finished} --input digits {same} --output scores" in found.err
 
 
 def test_a_folder_of_images_is_scored_by_their_names(
