@@ -74,9 +74,9 @@ class Reading:
         coder = coder_of(self.coders, name)
         if coder is None:
             return
-        if not self.precision and not torch.compiler.is_compiling():
-            self.precision = _precision(output)
         try:
+            if not self.precision and not torch.compiler.is_compiling():
+                self.precision = _precision(output)
             with apart(grad=self.grad):
                 activation = coder.activation(inputs, output)
                 self.readings[name] = self.read(coder, activation, batch)
