@@ -72,9 +72,8 @@ OWN_PRECISION = "own"
 
 def precision_on(device_type: str) -> str:
     """The precision of autocast on a kind of device; `own` where it is switched off."""
-    if not torch.amp.is_autocast_available(device_type):
-        return OWN_PRECISION
-    if not torch.is_autocast_enabled(device_type):
+    available = torch.amp.is_autocast_available(device_type)  # of another, asking is an error
+    if not (available and torch.is_autocast_enabled(device_type)):
         return OWN_PRECISION
     return str(torch.get_autocast_dtype(device_type)).removeprefix("torch.")
 
