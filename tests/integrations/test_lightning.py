@@ -174,7 +174,7 @@ def test_codes_are_of_the_averaged_weights_in_any_order(first: bool, tmp_path: P
     both = [callback, averaging()] if first else [averaging(), callback]
     trainer(HOMES[0], tmp_path, callbacks=both, logger=False).fit(net, loader(600, 0))
     with torch.no_grad():
-        surprise = callback.wrapped.score(points(300, 2)[0])[1]
+        surprise = callback.wrapped.eval().score(points(300, 2)[0])[1]
     assert surprise.valid.all() and surprise.flag(0.05).double().mean() < 0.12
     assert nervecode.load(callback.codes.path, net.eval()).condition.has_weights_of(net)
 
