@@ -72,7 +72,7 @@ def _calibration(path: Path, names: np.ndarray, surprise: np.ndarray, scores: np
     readings = {f"{below}calibration.{n}": pair for n, pair in zip(names, columns, strict=True)}
     header = {"signals": {"nervecode": {"layers": names.tolist()}}}
     save_file(
-        {**readings, f"{below}calibration_scores": scores},
+        {**readings, f"{below}ranked_scores": scores},
         path,
         metadata={"nervecode": json.dumps({"header": header})},
     )

@@ -91,7 +91,7 @@ def write_calibration(path: Path, signals: Mapping[str, WrappedModel]) -> None:
     header, tensors = pack_signals(signals)
     for name, wrapped in signals.items():
         if wrapped.calibration is not None:
-            tensors[f"signals.{name}.calibration_scores"] = wrapped.calibration.scores.contiguous()
+            tensors[f"signals.{name}.ranked_scores"] = wrapped.calibration.scores.contiguous()
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata(CALIBRATION_FORMAT, header))
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from nervecode.errors import ArtifactError
 
-SCORES = "calibration_scores"  # (N,) held-out scores, beside what rebuilds a calibration
+SCORES = "ranked_scores"  # (N,) of the inputs that rank, beside what rebuilds a calibration
 PLAIN = {"mean", "max", "total"}  # methods whose scores nothing makes, as in `scoring`
 LABEL = ":label"  # ends the name of a label code, as in `scoring`, which would load torch
 
@@ -21,7 +21,7 @@ class StoredCalibration(NamedTuple):
 
     Attributes:
         surprise: layer -> (n,) bits.
-        scores: (n,) held-out scores; None in files of before they were kept.
+        scores: (n,) scores; None in files of before they were kept, or kept as they are now.
         predicted: (n,) classes by the label code; None where there is no such code.
         exact: whether none of these inputs makes the scores.
     """
