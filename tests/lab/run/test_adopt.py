@@ -43,7 +43,7 @@ def events(run: RunDir) -> str:
 def test_a_setting_with_other_codes_and_outliers_trains_no_more(
     source: RunDir, tmp_path: Path
 ) -> None:
-    codes = ("signals.nervecode_max={reduce: max}", "signals.nervecode_v0_1_1.codes_per_class=3")
+    codes = ("signals.nervecode_max={reduce: max}", "signals.nervecode_v0_1_1.aggregation=max")
     config = other(*codes, "data.far=[gaussian_noise]")
     run = adopt(config, tmp_path, [source.root.parent], command="x")
     assert run is not None
