@@ -36,11 +36,10 @@ class CodeLengthScore(NamedTuple):
     def fit(cls, readings: LayerReadings) -> CodeLengthScore:
         """Learn from those of the ID calibration inputs."""
         standard = Standard.of(readings.fitted)
-        means = _means(standard(readings.fitted))
-        rarity = Rarity.of(_among_others(means, means, readings))
-        if readings.classes is None:
-            return cls(standard, None, rarity)
-        return cls(standard, ClassStandard.of(means[0], readings.classes), rarity)
+        means, given_class = _means(standard(readings.fitted)), None
+        if readings.classes is not None:
+            given_class = ClassStandard.of(means[0], readings.classes)
+        return cls(standard, given_class, Rarity.of(_known(means, given_class, readings)))
 
     def held_out(self, readings: LayerReadings) -> Tensor:
         """(n,) scores in bits of the calibration inputs, each as if it were none of them.
@@ -50,8 +49,9 @@ class CodeLengthScore(NamedTuple):
         """
         means = _means(self.standard(readings.fitted))
         alone = _means(Standard.held_out(readings.fitted))
-        known, scores = (_among_others(means, own, readings) for own in (means, alone))
-        return torch.maximum(_total(self.rarity.held_out(known, scores)), self(readings))
+        known = _known(means, self.given_class, readings)
+        scores = self.rarity.held_out(known, _among_others(means, alone, readings))
+        return torch.maximum(_total(scores), self(readings))
 
     def __call__(self, readings: LayerReadings) -> Tensor:
         """(N,) scores in bits of N inputs, float64; infinite where a reading is not finite."""
@@ -70,6 +70,20 @@ def _means(z_scores: Tensor) -> tuple[Tensor, Tensor]:
         return z_scores.new_zeros(len(z_scores)), z_scores.new_zeros(len(z_scores))
     lengths, regrets = z_scores.mean(1).unbind(1)
     return lengths, regrets
+
+
+def _known(
+    means: tuple[Tensor, Tensor], given_class: ClassStandard | None, readings: LayerReadings
+) -> Tensor:
+    """(T, n) terms of calibration inputs, which rarities are of: among the others, or as if new.
+
+    The larger, as in `held_out`.
+    """
+    terms = _among_others(means, means, readings)
+    if given_class is None or readings.classes is None:
+        return terms
+    as_new = given_class(means[0], readings.classes)
+    return torch.cat([torch.maximum(terms[:1], as_new), terms[1:]])
 
 
 def _among_others(

@@ -79,9 +79,12 @@ def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tens
     """What speaks against adding inputs of these `readings` to a calibration, in words."""
     # Without weights, which say how a stream differs from what is added here.
     p_values = calibration.p_values(calibration.scores_of(layers))
+    known, standard = calibration.layers, calibration.standard
+    if standard is not None:  # what makes the score must not rank it either
+        known = {name: torch.cat([rows, standard[name]]) for name, rows in known.items()}
     return [
         *remarks_on_selection(p_values, calibration.num_samples),
-        *remarks_on_twins(share_known(calibration.layers, layers)),
+        *remarks_on_twins(share_known(known, layers)),
     ]
 
 

@@ -81,14 +81,13 @@ class LayerCalibration:
         self.method, self.precision = method, precision
         self.masked, self.mask_argument = masked, mask_argument
         self.standard = standard and {name: standard[name].cpu() for name in layers}
-        known = LayerReadings.read(finite_rows(self.layers))
-        known = known if method in OVER_LAYERS else known.raised()
         self._placed: dict[torch.device, Tables] = {}
+        known = _known(self.layers, method)
         if self.standard is None:
             self._tables = Tables.of(known, method)
             scores = self._tables.held_out(known, method)
         else:
-            self._tables = Tables.of(LayerReadings.read(finite_rows(self.standard)), method)
+            self._tables = Tables.of(_known(self.standard, method), method)
             scores = self._tables.scores(known, method)
         finite = finite_readings(self.layers)
         self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64, device="cpu")
@@ -265,6 +264,12 @@ def alike(
         mask_argument=calibration.mask_argument,
         precision=calibration.precision,
     )
+
+
+def _known(layers: Mapping[str, Tensor], method: str) -> LayerReadings:
+    """The readings of the finite inputs, as a method makes and ranks scores of them."""
+    known = LayerReadings.read(finite_rows(layers))
+    return known if method in OVER_LAYERS else known.raised()
 
 
 def _invalid(

@@ -82,6 +82,10 @@ def code_lengths(known: dict[str, Array], new: dict[str, Array]) -> tuple[Array,
         ])
         for one in (lengths, alone)
     )  # fmt: skip
+    as_if_new = [
+        given_class(moderate, classes, s, k) for s, k in zip(lengths, classes, strict=True)
+    ]
+    own = np.maximum(own, as_if_new)
     weights, label = (3 / 2, 1, 1), known["head:label"][:, 0]
     terms = [own, mean_standard(reached(known), known, 1), label]
     alone_terms = [own_alone, alone_standard(known, 1), label]
@@ -132,7 +136,7 @@ def test_code_length_and_its_p_values_where_one_half_makes_the_score() -> None:
     known, new = readings(70, 0), readings(25, 1)
     calibration = made_exact(LayerCalibration(tensors(known), "code_length"))
     assert calibration.standard is not None
-    standard = {name: rows.double().numpy() for name, rows in calibration.standard.items()}
+    standard = raised({n: rows.double().numpy() for n, rows in calibration.standard.items()})
     ranked = {name: rows.double().numpy() for name, rows in calibration.layers.items()}
     scores, known_scores = (code_lengths(standard, rows)[0] for rows in (new, raised(ranked)))
     found = calibration.scores_of(tensors(new))

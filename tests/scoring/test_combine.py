@@ -135,7 +135,8 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
     score = CodeLengthScore.fit(read(known, label, of_known))
     found = score(read(new, new_label, of_new))
     (b, r), (new_b, new_r) = mean_z(known, known).T, mean_z(known, new).T
-    conditional = np.array(held_out_given_class(b, of_known, b))
+    among_others = held_out_given_class(b, of_known, b)
+    conditional = np.maximum(among_others, given_class(b, of_known, b, of_known))
     new_conditional = np.array(given_class(b, of_known, new_b, of_new))
     expected = (
         1.5 * np.array(rarity_by_hand(conditional, new_conditional))
@@ -151,7 +152,7 @@ def test_a_label_code_adds_its_rarity_and_conditions_the_code_length_on_the_clas
         for term in ((conditional, alone), (r, alone_r), (label, label))
     ]
     as_new = score(read(known, label, of_known))
-    expected = np.maximum(np.dot([1.5, 1, 1], terms), as_new)
+    expected = np.maximum(np.dot([1.5, 1, 1], terms), as_new.numpy())
     np.testing.assert_allclose(held_out, expected, rtol=1e-9)
 
 

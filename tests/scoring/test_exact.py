@@ -7,6 +7,7 @@ import torch
 
 from nervecode.errors import InputError
 from nervecode.scoring import made_exact, with_more
+from nervecode.scoring.growth import remarks_on_addition
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.readings import LayerReadings
 from nervecode.scoring.tables import Tables
@@ -49,8 +50,12 @@ def test_its_p_values_are_uniform_for_a_law_of_clusters(alpha: float) -> None:
     assert mean < alpha + 0.04 + 4 * error
 
 
+@pytest.mark.parametrize("n", [60, 200, 1000])
+@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("with_regret", [False, True])
-def test_what_most_calibration_inputs_read_is_no_surprise(with_regret: bool) -> None:
+def test_what_most_calibration_inputs_read_is_no_surprise(
+    with_regret: bool, exact: bool, n: int
+) -> None:
     """As of a machine that idles: a new input that reads as 96 of 100 do ranks with them."""
     random = torch.Generator().manual_seed(0)
 
@@ -65,11 +70,16 @@ def test_what_most_calibration_inputs_read_is_no_surprise(with_regret: bool) -> 
     for alpha in (0.05, 0.1, 0.5):
         rates = []
         for _ in range(60):
-            calibration = LayerCalibration(idle(200), "code_length")
+            calibration = LayerCalibration(idle(n), METHOD)
+            calibration = made_exact(calibration) if exact else calibration
             p = calibration.p_values(calibration.scores_of(idle(200)))
             rates.append(float((p <= alpha).double().mean()))
         found = torch.tensor(rates)
-        assert found.mean() < alpha + 4 * found.std() / math.sqrt(len(found))
+        error = float(found.std()) / math.sqrt(len(found))
+        ranks = calibration.num_samples + 1
+        reached = math.floor(alpha * ranks) / ranks
+        assert found.mean() < alpha + 4 * error  # nor is it far less, which streams would show
+        assert found.mean() > 0.8 * reached - 4 * error
     constant = LayerCalibration({n: rows[:1].expand(50, -1) for n, rows in idle(1).items()}, METHOD)
     assert calibration.p_values(calibration.scores).min() >= calibration.smallest_alpha
     assert torch.equal(constant.p_values(constant.scores), torch.ones(50, dtype=torch.float64))
@@ -102,7 +112,7 @@ def test_one_half_makes_the_score_and_the_other_ranks_it(method: str) -> None:
     for name, rows in known.items():
         both = torch.cat([part[name] for part in kept])
         assert torch.equal(both.sort(dim=0).values, rows.sort(dim=0).values)
-    tables = Tables.of(LayerReadings.read(calibration.standard), method)
+    tables = Tables.of(LayerReadings.read(calibration.standard).raised(), method)
     ranked, scores = (
         tables.scores(readings, method)
         for readings in (
@@ -167,3 +177,12 @@ def test_what_cannot_be_halved() -> None:
         LayerCalibration(rows, "code_length", standard={**rows, "b": rows["a"]})
     with pytest.raises(InputError, match="standard: layer 'a' is calibrated alone"):
         LayerCalibration(rows, "code_length", standard={"head:label": rows["head:label"]})
+
+
+def test_what_made_the_score_is_noticed_when_it_is_to_rank_it_too() -> None:
+    calibration = made_exact(LayerCalibration(labelled(200, 0), "code_length"))
+    assert calibration.standard is not None
+    for known in (calibration.standard, calibration.layers):
+        (remark,) = [r for r in remarks_on_addition(calibration, known) if "already" in r]
+        assert remark.startswith("100% of the added inputs seem to be in the calibration already")
+    assert not [r for r in remarks_on_addition(calibration, labelled(60, 1)) if "already" in r]
