@@ -39,9 +39,9 @@ def calibrate(
     """Fit and calibrate the codes of a trained run. For every seed.
 
     With --add the run stays as it is, and a new one beside it has more calibration inputs. Add
-    inputs drawn at random, never those that a flag let pass. With --exact one half of
-    the calibration inputs makes the score of the new run, and the other ranks it, so
-    that p-values and monitors keep their promise whatever the data are.
+    inputs drawn at random, never those that a flag let pass. With --exact one half of the
+    calibration inputs makes the score of the new run, and the other ranks it, so that p-values and
+    monitors keep their promise whatever the data are.
 
     Example: nervecode calibrate runs/digits-…
     """
@@ -50,14 +50,14 @@ def calibrate(
     from nervecode.lab.stages.bench import prepare
 
     opened = open_shared(run)
+    if skip_bad and add is None:
+        raise InputError("--skip-bad: found without --add, allowed: with --add INPUTS")
     if exact:
         _halve(opened, add)
         return
     if add is not None:
         _extend(opened, only("--add", add), skip_bad=skip_bad)
         return
-    if skip_bad:
-        raise InputError("--skip-bad: found without --add, allowed: with --add INPUTS")
     require_stage(opened, "train")
     with results_alone():
         prepared = prepare(opened.config, opened)

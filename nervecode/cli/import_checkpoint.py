@@ -42,8 +42,9 @@ def import_checkpoint(
     seeds = None
     if run is None:
         # A new run has the one seed: `bench` would train the others of the config from scratch.
-        named = named_run("import-checkpoint", None, preset, config, seeds, device, override)[1]
-        seed = named.seeds[0] if seed is None else seed
+        if seed is None:
+            given = (preset, config, None, device, override)
+            seed = named_run("import-checkpoint", None, *given)[1].seeds[0]
         seeds = str(seed)
     from nervecode.lab.models.foreign import foreign_classifier
     from nervecode.lab.stages.train import import_seed

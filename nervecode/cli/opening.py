@@ -10,12 +10,12 @@ from nervecode.cli import options
 from nervecode.cli.show import progress
 from nervecode.errors import InputError
 
-RUNS = Path("runs")  # where new runs are made
-
 if TYPE_CHECKING:
     from nervecode.lab.run.directory import RunDir
     from nervecode.lab.schema import Config
     from nervecode.lab.stages.bench import Prepared
+
+RUNS = Path("runs")  # where new runs are made
 
 
 def open_run(

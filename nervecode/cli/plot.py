@@ -17,7 +17,7 @@ OWN = {  # option -> the one kind that has it
     "sample": "trace",
     **dict.fromkeys(("scored", "alpha", "run-length", "by-class", "skip-bad"), "stream"),
 }
-WITHOUT_SETS = ("training", "codebooks", "stream")  # kinds that show nothing of the OOD sets
+WITHOUT_SETS = ("training", "codebooks", "calibration")  # kinds that show no OOD set
 KIND_HELP = (
     "layerwise, heat, trace, roc, scores, matrix, calibration, training, codebooks, stream, or all."
 )
@@ -83,8 +83,9 @@ def plot(
             )
     if seed is not None and kind in POOLED:
         raise InputError(f"--seed: found with --kind {kind}, allowed: with kinds of one seed")
-    if ood is not None and kind in WITHOUT_SETS:
-        raise InputError(f"--ood: found with --kind {kind}, allowed: with kinds that show OOD sets")
+    if ood is not None and (kind in WITHOUT_SETS or scored is not None):
+        where = "--scored" if scored is not None else f"--kind {kind}"
+        raise InputError(f"--ood: found with {where}, allowed: with kinds that show OOD sets")
     options = {name.replace("-", "_"): value for name, value in own.items()}
     chosen = [name.strip() for name in ood.split(",")] if ood else None
     if kind == ALL and output is not None:

@@ -53,7 +53,8 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
 
         As `WeightAveraging`, which puts the averages into the module when the training ends.
         """
-        watching = [one for one in trainer.checkpoint_callbacks if one.monitor is not None]
+        callbacks = trainer.checkpoint_callbacks
+        watching = [one for one in callbacks if getattr(one, "monitor", None) is not None]
         checkpoint = next(iter(watching), trainer.checkpoint_callback)
         folder = Path((checkpoint and checkpoint.dirpath) or trainer.default_root_dir)
         figures = self.codes.finish(

@@ -343,6 +343,12 @@ def test_what_is_suggested_keeps_the_options_and_is_quoted(
     [
         ("bench {run} --outdir elsewhere", "--outdir: found with RUN, allowed: with --preset or"),
         ("plot {run} --kind training --ood uniform_noise", "--ood: found with --kind training"),
+        ("plot {run} --kind calibration --ood uniform_noise", "--ood: found with --kind calibr"),
+        (
+            "plot {run} --kind stream --scored s.csv --ood uniform_noise",
+            "--ood: found with --scored",
+        ),
+        ("calibrate {run} --exact --skip-bad", "--skip-bad: found without --add"),
         ("sweep digits --launcher print --launcher-option a=3", "unknown 'a' of launcher print"),
     ],
 )

@@ -6,22 +6,14 @@ from collections.abc import Iterator
 
 from nervecode.lab.models.user_code import is_user_code
 from nervecode.lab.schema import Config
+from nervecode.lab.schema.signals import OF_RECIPE
 from nervecode.lab.schema.train import NO_LOSS
-
-# The settings of a signal that one recipe alone has.
-OWN = {
-    "bits": ("reduce", "length_power", "rank", "codes_per_class", "label_code"),
-    "v0_1_1": (
-        "num_codes", "coding_dim", "temperature", "beta_length", "beta_entropy", "beta_distance",
-        "detach", "revive",
-    ),
-}  # fmt: skip
 
 
 def ineffective(config: Config) -> Iterator[tuple[str, str]]:
     """Dotted keys of settings that nothing reads in a config, and what would read them."""
     for name, signal in config.signals.items():
-        for recipe, keys in OWN.items():
+        for recipe, keys in OF_RECIPE.items():
             if recipe != signal.recipe:
                 for key in keys:
                     yield f"signals.{name}.{key}", f"with signals.{name}.recipe {recipe}"

@@ -14,6 +14,16 @@ PRIMARY = "nervecode"
 Aggregation = Literal["code_length", "mean", "max", "total", "fisher", "simes", "harmonic"]
 
 
+# The settings that one recipe alone has.
+OF_RECIPE = {
+    "bits": ("reduce", "length_power", "rank", "codes_per_class", "label_code"),
+    "v0_1_1": (
+        "num_codes", "coding_dim", "temperature", "beta_length", "beta_entropy", "beta_distance",
+        "detach", "revive",
+    ),
+}  # fmt: skip
+
+
 class SignalConfig(Section):
     """One codebook signal. Recipe `bits` is fitted after training, `v0_1_1` is learned with it."""
 
@@ -47,6 +57,6 @@ class SignalConfig(Section):
 
     def in_training(self) -> dict[str, Any]:
         """The settings that a training depends on, if it learns these codes."""
-        after = {"aggregation", "reduce", "length_power", "rank", "codes_per_class", "label_code"}
+        after = {"aggregation", *OF_RECIPE["bits"]}
         # A key that came later repeats no training that is without it.
         return self.model_dump(exclude=after if self.revive else {*after, "revive"})
