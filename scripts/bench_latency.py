@@ -30,46 +30,53 @@ import nervecode
 from nervecode.lab.models.resnet import BasicBlock, ResNet
 from nervecode.layers import WrappedModel
 
-CLASSES = 10
-INPUTS = 256  # to fit, and as many to calibrate
+INPUTS = 256  # to fit, and as many to calibrate; with many classes, two of each
 ALPHA = torch.tensor(0.05, dtype=torch.float64)
 PLACES = ["stem", *[f"blocks.{index}" for index in range(8)]]
 
 Work = Callable[[], object]
 
 
-def perceptron() -> nn.Module:
+def perceptron(classes: int) -> nn.Module:
     """784-512-512-10."""
-    return nn.Sequential(
-        nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, CLASSES)
-    )
+    hidden = nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()
+    return nn.Sequential(*hidden, nn.Linear(512, classes))
 
 
-def from_torchvision(name: str) -> Callable[[], nn.Module]:
+def residual(classes: int) -> nn.Module:
+    """ResNet-18 for small images."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), 3, 64, classes)
+
+
+def from_torchvision(name: str) -> Callable[[int], nn.Module]:
     """A network of torchvision with random weights."""
-    return lambda: torchvision.models.get_model(name, weights=None, num_classes=CLASSES)
+    return lambda classes: torchvision.models.get_model(name, weights=None, num_classes=classes)
 
 
-CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], object]] = {
+CASES: dict[str, tuple[Callable[[int], nn.Module], tuple[int, ...], object]] = {
     "mlp": (perceptron, (784,), "all_linear"),
-    "resnet18_32": (lambda: ResNet(BasicBlock, (2, 2, 2, 2), 3, 64, CLASSES), (3, 32, 32), PLACES),
+    "resnet18_32": (residual, (3, 32, 32), PLACES),
     "resnet18_224": (from_torchvision("resnet18"), (3, 224, 224), "all_blocks"),
     "mobilenet_v3_small": (from_torchvision("mobilenet_v3_small"), (3, 224, 224), "all_blocks"),
     "vit_b_16": (from_torchvision("vit_b_16"), (3, 224, 224), "all_blocks"),
 }
 
 
-def calibrated(model: nn.Module, shape: tuple[int, ...], layers: object) -> WrappedModel:
-    """A wrapped model with the default recipe, on noise in ten classes."""
+def calibrated(
+    model: nn.Module, shape: tuple[int, ...], layers: object, classes: int
+) -> WrappedModel:
+    """A wrapped model with the default recipe, on noise in so many classes."""
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     batches = []
-    for _ in range(2 * INPUTS // 64):
-        y = torch.randint(CLASSES, (64,), generator=generator)
-        x = torch.randn(64, *shape, generator=generator) + y.view(-1, *[1] * len(shape)) / 5
+    number = max(INPUTS, 2 * classes) // 64
+    for batch in range(2 * number):
+        y = (torch.arange(64) + 64 * batch) % classes
+        x = torch.randn(64, *shape, generator=generator) + y.view(-1, *[1] * len(shape)) / (
+            classes / 2
+        )
         batches.append((x.to(device), y.to(device)))
-    half = len(batches) // 2
-    return nervecode.wrap(model, layers).fit(batches[:half]).calibrate(batches[half:])
+    return nervecode.wrap(model, layers).fit(batches[:number]).calibrate(batches[number:])
 
 
 def pairs(
@@ -136,6 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default=",".join(CASES), help="networks")
     parser.add_argument("--batches", default="1,64", help="inputs at a time")
+    parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -149,9 +157,10 @@ def main() -> None:
     for name in given.only.split(","):
         make, shape, layers = CASES[name]
         torch.manual_seed(0)
-        bare = make().to(given.device).eval()
+        bare = make(given.classes).to(given.device).eval()
         torch.manual_seed(0)
-        wrapped = calibrated(make().to(given.device).eval(), shape, layers)
+        model = make(given.classes).to(given.device).eval()
+        wrapped = calibrated(model, shape, layers, given.classes)
         for batch in map(int, given.batches.split(",")):
             x = torch.randn(batch, *shape, device=given.device)
             exported = given.device == "cpu"

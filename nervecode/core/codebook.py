@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core.code import SoftCode
-from nervecode.errors import InputError
+from nervecode.errors import InputError, check_count
 
 METRICS = ("identity", "diagonal", "full")
 
@@ -86,8 +86,8 @@ class Codebook(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if num_codes < 1 or dim < 1:
-            raise InputError(f"Codebook: found K={num_codes}, dim={dim}; both must be at least 1")
+        check_count("Codebook num_codes", num_codes)
+        check_count("Codebook dim", dim)
         if metric not in METRICS:
             raise InputError(f"Codebook metric: found {metric!r}, allowed: {', '.join(METRICS)}")
         self.metric = metric

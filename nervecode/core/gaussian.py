@@ -32,6 +32,8 @@ class GaussianCode(nn.Module):
         dim: D.
         rank: directions with a variance of their own.
         num_classes: K; None for as many as codes.
+        between: E, directions in which the class means may differ: K, or D where that is less;
+            None for K.
     """
 
     mean: Tensor  # (D,)
@@ -43,11 +45,17 @@ class GaussianCode(nn.Module):
     log_priors: Tensor  # (C,)
     log_norm: Tensor  # () log normaliser of a code, nats
     base: Tensor  # (T,) log prior - offset / 2
-    saving: Tensor  # (K, K) M: |M'y|^2 is what the background saves along the means' scatter, nats
+    saving: Tensor  # (K, E) M: |M'y|^2 is what the background saves along the means' scatter, nats
     gap: Tensor  # () log normaliser of the background less that of a code, nats
 
     def __init__(
-        self, num_codes: int, dim: int, rank: int, *, num_classes: int | None = None
+        self,
+        num_codes: int,
+        dim: int,
+        rank: int,
+        *,
+        num_classes: int | None = None,
+        between: int | None = None,
     ) -> None:
         super().__init__()
         self.rank, self.num_codes, self.num_classes = rank, num_codes, num_classes or num_codes
@@ -63,7 +71,7 @@ class GaussianCode(nn.Module):
             "log_priors": (num_codes,),
             "log_norm": (),
             "base": (tilts,),
-            "saving": (classes, classes),
+            "saving": (classes, between or classes),
             "gap": (),
         }
         for name, shape in shapes.items():
@@ -99,10 +107,14 @@ class GaussianCode(nn.Module):
             precision = Precision.within(codes, rank)
             kinds.append(_Centres.of(codes, origin, precision))
         classes, own = kinds[0], kinds[-1]
-        saving, gap = _background(classes.priors, classes.tilts @ classes.steps.T)
+        saving, gap = _background(classes.priors, classes.whitened)
         columns = [precision.directions.T, *[one.tilts for one in kinds]]
         code = cls(
-            len(own.priors), dim, precision.directions.shape[1], num_classes=len(classes.priors)
+            len(own.priors),
+            dim,
+            precision.directions.shape[1],
+            num_classes=len(classes.priors),
+            between=saving.shape[1],
         )
         values = {
             "mean": origin,
@@ -160,13 +172,13 @@ class _Centres(NamedTuple):
 
     Attributes:
         priors: (J,) shares of the inputs.
-        steps: (J, D) c - origin.
+        whitened: (J, D) sqrt(Lambda) (c - origin).
         tilts: (J, D) Lambda (c - origin).
         offsets: (J,) (c - origin)' Lambda (c - origin).
     """
 
     priors: Tensor
-    steps: Tensor
+    whitened: Tensor
     tilts: Tensor
     offsets: Tensor
 
@@ -177,24 +189,28 @@ class _Centres(NamedTuple):
         steps = moments.means[used] - origin
         tilts = precision.times(steps)
         priors = (moments.counts / moments.counts.sum())[used]
-        return cls(priors, steps, tilts, (tilts * steps).sum(1))
+        return cls(priors, precision.whiten(steps), tilts, (tilts * steps).sum(1))
 
 
-def _background(priors: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
-    """(saving (K, K), gap ()) of the background code.
+def _background(priors: Tensor, whitened: Tensor) -> tuple[Tensor, Tensor]:
+    """(saving (K, E), gap ()) of the background code, from (K, D) whitened steps to the classes.
 
-    With X the (K, D) whitened centres, each times sqrt(pi), and L L' = 1 + X X': whitened, the
-    background has the covariance 1 + X'X, so that it saves u'X'(1 + X X')^-1 X u / 2 nats of the
-    whitened vector u, and X u = sqrt(pi) y.
+    With X their rows, each times sqrt(pi), the background has, whitened, the covariance 1 + X'X, so
+    that it saves u'X'(1 + X X')^-1 X u / 2 nats of the whitened vector u, and X u = sqrt(pi) y.
+    Of more classes than dimensions, X = O Y with orthonormal columns O, and in their span
+    (1 + X X')^-1 is O (1 + Y Y')^-1 O'. L L' = 1 + Y Y'.
     """
     root = priors.sqrt()
-    scatter = root.unsqueeze(1) * gram * root
-    identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
-    sum_ = identity + 0.5 * (scatter + scatter.T)
+    rows, span = root.unsqueeze(1) * whitened, torch.diag(root)
+    if rows.shape[0] > rows.shape[1]:
+        basis, rows = torch.linalg.qr(rows)
+        span = basis.T * root
+    identity = torch.eye(len(rows), dtype=root.dtype, device=root.device)
+    sum_ = torch.addmm(identity, rows, rows.T)
     factor, failed = torch.linalg.cholesky_ex(sum_)
     if failed:  # of classes without any spread, beside whose distances the 1 is lost to rounding
         values, vectors = torch.linalg.eigh(sum_)
         factor = torch.linalg.qr((vectors * values.clamp_min(1).sqrt()).T).R.T
         factor = factor * factor.diagonal().sign()
-    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-    return math.sqrt(0.5) * (inverse * root).T, -factor.diagonal().log().sum()
+    saving = torch.linalg.solve_triangular(factor, span, upper=False)
+    return math.sqrt(0.5) * saving.T, -factor.diagonal().log().sum()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nervecode.core.moments import ClassMoments
 from nervecode.core.scatter import Spectrum, oas
-from nervecode.errors import InputError, NotReadyError
+from nervecode.errors import NotReadyError, check_count
 
 RANK = 128
 
@@ -62,8 +62,7 @@ class Precision:
             NotReadyError: fewer than two inputs.
             InputError: a rank below 1.
         """
-        if rank < 1:
-            raise InputError(f"rank: found {rank}, allowed: at least 1")
+        check_count("rank", rank)
         total = moments.total
         if total < 2:
             raise NotReadyError(f"fit: found {total} inputs, a code needs at least 2")
@@ -76,6 +75,14 @@ class Precision:
         explained = (rows @ directions) @ directions.T
         scaled: Tensor = self.isotropic * rows + self.sign * explained
         return scaled
+
+    def whiten(self, rows: Tensor) -> Tensor:
+        """(..., D) rows -> (..., D) sqrt(Lambda) row, whose squared lengths are row' Lambda row."""
+        root, weights = self.isotropic.sqrt(), self.directions.square().sum(0)
+        # sqrt(b + s w) - sqrt(b), over w, which may be 0
+        steps = self.sign / ((self.isotropic + self.sign * weights).clamp_min(0).sqrt() + root)
+        whitened: Tensor = root * rows + (rows @ self.directions * steps) @ self.directions.T
+        return whitened
 
 
 def squared_length(rows: Tensor) -> Tensor:

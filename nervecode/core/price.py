@@ -53,7 +53,9 @@ class Stacked(NamedTuple):
     base: Tensor  # (L, T, 1)
     offsets: Tensor  # (L, C, 1)
     log_norm: Tensor  # (L, 1)
-    mixing: Tensor  # (L, K, K) M', whose squares are bits
+    mixing: (
+        Tensor | tuple[Tensor, ...]
+    )  # (L, E, K) M', whose squares are bits; one each if E differ
     gap: Tensor  # (L, 1) bits
 
     @classmethod
@@ -80,19 +82,22 @@ class Stacked(NamedTuple):
 
     @classmethod
     def _made(cls, codes: Sequence[GaussianCode]) -> Stacked:
-        named = {name: torch.stack([getattr(code, name) for code in codes]) for name in _STACKED}
+        named = {name: torch.stack([getattr(code, name) for code in codes]) for name in _ALIKE}
+        mixing = [code.saving.mT / math.sqrt(LN2) for code in codes]
+        same = len({rows.shape for rows in mixing}) == 1
         scales = torch.stack([named["isotropic"], named["sign"]], dim=1)
         return cls(
             scales.unsqueeze(2) / (2 * LN2),
             named["base"].unsqueeze(2),
             named["offsets"].unsqueeze(2),
             named["log_norm"].unsqueeze(1),
-            named["saving"].mT / math.sqrt(LN2),
+            torch.stack(mixing) if same else tuple(mixing),
             named["gap"].unsqueeze(1) / LN2,
         )
 
 
-_STACKED = ("isotropic", "sign", "base", "offsets", "log_norm", "saving", "gap")
+_ALIKE = ("isotropic", "sign", "base", "offsets", "log_norm", "gap")  # of codes of equal sizes
+_STACKED = (*_ALIKE, "saving")
 
 
 def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> list[Price]:
@@ -111,11 +116,20 @@ def price(codes: Sequence[GaussianCode], projections: Sequence[Projection]) -> l
     evidence = logits[:, -number:].logsumexp(1)
     believing = evidence if number == classes else logits[:, :classes].logsumexp(1)
     bits = torch.sub(common, evidence + known.log_norm, alpha=1 / LN2)
-    saved = torch.linalg.vector_norm(torch.bmm(known.mixing, tilts[:, :classes]), dim=1)
+    saved = _saved(known.mixing, tilts[:, :classes])
     regret = torch.sub(torch.addcmul(known.gap, saved, saved), believing, alpha=1 / LN2)
     batch = _Batch(logits[:, -number:], tilts[:, -number:], common, known.offsets)
     parts = zip(bits.unbind(0), regret.unbind(0), codes, strict=True)
     return [Price(b, r, _Mixture(batch, i, code)) for i, (b, r, code) in enumerate(parts)]
+
+
+def _saved(mixing: Tensor | tuple[Tensor, ...], tilts: Tensor) -> Tensor:
+    """(L, B) |M'y| of the (L, K, B) tilts of classes."""
+    if isinstance(mixing, tuple):
+        pairs = zip(mixing, tilts.unbind(0), strict=True)
+        return torch.stack([torch.linalg.vector_norm(rows @ own, dim=0) for rows, own in pairs])
+    saved: Tensor = torch.linalg.vector_norm(torch.bmm(mixing, tilts), dim=1)
+    return saved
 
 
 class _Batch(NamedTuple):

@@ -65,8 +65,8 @@ class Reducer(nn.Module):
             raise InputError(f"channel_dim: found {channel_dim}, allowed: 1, -1 or None")
         if batch_dim not in (None, 0, 1):
             raise InputError(f"batch_dim: found {batch_dim}, allowed: 0, 1 or None")
-        if not 0 <= length_power <= 1:
-            raise InputError(f"length_power: found {length_power}, allowed: 0 to 1")
+        if not (isinstance(length_power, (int, float)) and 0 <= length_power <= 1):
+            raise InputError(f"length_power: found {length_power!r}, allowed: 0 to 1")
         self.name = name
         self.channel_dim = -1 if name in ("tokens", "last_token") else channel_dim
         self.assumed_dim: int | None = None  # of channels, where activations left it open

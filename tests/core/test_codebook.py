@@ -132,8 +132,8 @@ def test_a_generator_decides_the_centres() -> None:
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        (lambda: Codebook(0, 3), r"K=0, dim=3; both must be at least 1"),
-        (lambda: Codebook(3, 0), r"K=3, dim=0"),
+        (lambda: Codebook(0, 3), "Codebook num_codes: found 0, allowed: at least 1"),
+        (lambda: Codebook(3, 0), "Codebook dim: found 0, allowed: at least 1"),
         (lambda: Codebook(3, 2, metric="cosine"), r"'cosine', allowed: identity, diagonal, full"),
         (lambda: Codebook.from_centres(torch.zeros(3)), r"centres: found \(3,\), allowed"),
         (lambda: Codebook.from_centres(torch.full((2, 2), math.nan)), r"centres: found NaN"),

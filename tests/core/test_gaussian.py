@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import OAS
 
 from nervecode.core import ClassMoments, GaussianCode
+from nervecode.core.precision import Precision
 from nervecode.errors import InputError, NotReadyError
 from tests.core.test_moments import data, moments_of
 
@@ -53,6 +54,29 @@ def test_codes_are_explicit_gaussians(dim: int, k: int, rank: int) -> None:
     torch.testing.assert_close(code.bits, bits, rtol=1e-4, atol=2e-3)
     np.testing.assert_allclose(bits, expected_bits, rtol=2e-4, atol=2e-3)
     np.testing.assert_allclose(regret, expected_regret, rtol=2e-3, atol=5e-3)
+
+
+def test_what_the_background_saves_takes_no_more_directions_than_there_are() -> None:
+    """Of K classes in fewer dimensions, a product with K x D numbers and not K x K."""
+    z, labels = data(400, 3, 8)
+    codes = GaussianCode.fit(moments_of(z, labels, 8))
+    assert codes.saving.shape == (8, 3)
+    again = GaussianCode(8, 3, 3, between=3)
+    again.load_state_dict(codes.state_dict())
+    x = torch.from_numpy(z).float()
+    torch.testing.assert_close(again(x).regret, codes(x).regret)
+    assert GaussianCode(8, 3, 3).saving.shape == (8, 8)  # as in files from before
+
+
+@pytest.mark.parametrize("rank", [1, 4, 128])
+def test_whitened_rows_have_the_lengths_of_their_metric(rank: int) -> None:
+    z, labels = data(200, 6, 3)
+    precision = Precision.within(moments_of(z, labels, 3), rank)
+    rows = torch.from_numpy(z)
+    whitened = precision.whiten(rows)
+    torch.testing.assert_close(whitened @ whitened.T, rows @ precision.times(rows).T)
+    # Once more is Lambda itself, so that it is the symmetric root.
+    torch.testing.assert_close(precision.whiten(whitened), precision.times(rows))
 
 
 @pytest.mark.parametrize("rank", [2, 128])

@@ -99,3 +99,21 @@ def test_soft_codes_are_worked_out_when_they_are_asked_for() -> None:
         soft = found.code
         torch.testing.assert_close(soft.log_probs.exp().sum(1), torch.ones(4))
         torch.testing.assert_close(soft.bits, found.bits)  # from the distances alone
+
+
+def test_codes_of_layers_of_several_widths_are_priced_together() -> None:
+    """Where classes are more than dimensions, what the background saves has as many numbers."""
+    torch.manual_seed(0)
+    y = torch.arange(90) % 9
+    widths = (3, 5, 20)
+    several = [GaussianCode.fit(ClassMoments.of(torch.randn(90, d), y, 9)) for d in widths]
+    assert [code.saving.shape[1] for code in several] == [3, 5, 9]
+    rows = [torch.randn(4, d) for d in widths]
+    pairs = zip(several, rows, strict=True)
+    for found, (code, z) in zip(
+        price(several, [code.project(z) for code, z in zip(several, rows, strict=True)]),
+        pairs,
+        strict=True,
+    ):
+        torch.testing.assert_close(found.bits, code(z).bits)
+        torch.testing.assert_close(found.regret, code(z).regret)
