@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
+from operator import index
 
 MOST = 50  # names that an error lists
 
@@ -79,6 +80,14 @@ def need_extra(what: str, package: str, extra: str) -> None:
             f"{what} needs {package}, which is not installed; "
             f"pip install -e '.[{extra}]' in the checkout"
         )
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number, or one below `least`; `name` is the argument's."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InputError(f"{name}: found {value!r}, allowed: a whole number, at least {least}")
+    if index(value) < least:
+        raise InputError(f"{name}: found {value}, allowed: at least {least}")
 
 
 def brief(error: BaseException, limit: int = 200) -> str:

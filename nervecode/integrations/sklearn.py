@@ -13,6 +13,7 @@ from nervecode.core.precision import RANK
 from nervecode.errors import InputError, need_extra
 from nervecode.layers import WrappedModel, wrap
 from nervecode.layers.batch.sketch import input_hashes
+from nervecode.rates import check_rate
 from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.readings import readings
@@ -80,8 +81,7 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: too few rows, or NaN or infinity among them.
         """
         for name in ("alpha", "calibration_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise InputError(f"{name}: found {getattr(self, name)}, allowed: between 0 and 1")
+            check_rate(name, getattr(self, name))
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST)
         _check_scales(rows)
         classes = np.zeros(len(rows), int) if y is None else _classes(y)

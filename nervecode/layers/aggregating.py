@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -20,14 +20,6 @@ UNTRACED = (
     "the model runs otherwise; score(x) gives output and surprise of one call"
 )
 REPLACED = "the codes were replaced since the call, or are another wrapper's, also of the same file"
-UNMASKED = (
-    "every calibration batch came with a mask of real positions, and this call with none; give it "
-    "too, as mask= of score or as in calibration, all 1 where nothing is padded"
-)
-PRECISION = (
-    "the layers ran in {} precision, and in {} at calibration, as by torch.autocast; calibrate as "
-    "the model is to run"
-)
 EARLIER = "the calibration is of other weights than the call, or later than it"
 
 
@@ -44,7 +36,7 @@ def given(watched: Watched, traces: Mapping[str, CodingTrace]) -> Traces:
     masked = any(call.masked for call in calls)  # layers before a masked part know nothing of it
     calls = [call._replace(masked=masked) for call in calls]
     if watched.calibration is not None:
-        calls.sort(key=lambda call: not _misfit(watched, call))
+        calls.sort(key=lambda call: not _misfit(watched, call, traces))
     return Traces(dict(traces), *calls[:1])
 
 
@@ -52,7 +44,7 @@ def _judged(watched: Watched, traces: Traces, method: str | None = None) -> Aggr
     """The surprise of some traces; what is to be remarked on is told."""
     calibration, call = watched.calibration, traces.call
     # Asked last: a fit drops the calibration first.
-    remark = call.remark if calibration is None else _misfit(watched, call)
+    remark = call.remark if calibration is None else _misfit(watched, call, traces.layers)
     surprise = aggregate(
         traces.layers,
         calibration,
@@ -66,20 +58,17 @@ def _judged(watched: Watched, traces: Traces, method: str | None = None) -> Aggr
     return surprise
 
 
-def _misfit(watched: Watched, call: Call) -> str:
+def _misfit(watched: Watched, call: Call, layers: Iterable[str]) -> str:
     """Why the codes, as they are calibrated, are not those of a call, in words."""
-    condition = watched.condition
+    condition, calibration = watched.condition, watched.calibration
     if not call.codes:
         return condition.complaint(watched.model)
     if call.codes != condition.codes:
         return REPLACED
     if call.weights != condition.digest:
         return EARLIER
-    if watched.calibration is not None and watched.calibration.masked and not call.masked:
-        return UNMASKED
-    known = "" if watched.calibration is None else watched.calibration.precision
-    if known and call.precision not in ("", known):
-        return PRECISION.format(call.precision, known)
+    if calibration is not None and (misfit := calibration.calls.misfit(call, layers)):
+        return misfit
     if call.remark or call.looked or torch.compiler.is_compiling():
         return call.remark
     return "" if condition.has_weights_of(watched.model) else CHANGED

@@ -152,7 +152,7 @@ def _check_places(watched: Watched, layers: Mapping[str, Tensor]) -> None:
     """Refuse codes alone that would read padding as if it were real."""
     assert watched.calibration is not None
     name = next((name for name, activation in layers.items() if activation.ndim > 2), None)
-    if watched.calibration.masked and name is not None:
+    if watched.calibration.calls.masked and name is not None:
         raise InputError(
             "export codes_only=True: every calibration batch came with a mask of real positions, "
             f"which codes alone do not take, and layer {name!r} has positions; export the model too"

@@ -13,7 +13,7 @@ from nervecode.core import BatchShape, Reducer
 from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
-from nervecode.errors import InputError, NotReadyError
+from nervecode.errors import InputError, NotReadyError, check_count
 from nervecode.layers.batch.inputs import device_of
 from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.coder import Coder, UnseenCoder
@@ -81,8 +81,7 @@ class CodeFitter:
         by_position: bool = False,
     ) -> None:
         for name, value in (("rank", rank), ("codes_per_class", codes_per_class)):
-            if value < 1:
-                raise InputError(f"{name}: found {value}, allowed: at least 1")
+            check_count(name, value)
         self.watched = watched
         tap(watched)  # of modules that were replaced since
         self.rank = rank

@@ -54,7 +54,7 @@ class Graph(nn.Module):
         output, seen = self.run(inputs, projected)
         calibration = self.watched.calibration
         where = self.watched.answer_path, self.watched.answer_width
-        if calibration is not None and calibration.masked and not seen.call.masked:
+        if calibration is not None and calibration.calls.masked and not seen.call.masked:
             raise InputError(UNMASKED)
         returned = answer_of(output, *where)
         if not isinstance(returned, Tensor):
@@ -75,11 +75,13 @@ class Graph(nn.Module):
         """What the model returns, and what `read` makes of its layers as it runs."""
         given, calibration = dict(inputs), self.watched.calibration
         mask = given.pop("mask") if self.masked else None
-        if calibration is not None and calibration.mask_argument:
+        if calibration is not None and calibration.calls.mask_argument:
             mask = mask_argument(self.watched._arguments[""], (), given)
-        seen = _Seen(self.watched, {}, read, mask)
+        seen = _Seen(self.watched, read, mask)
         with self.watched._taps.watched(seen):
             output = _called(self.watched.model, given)
+        if calibration is not None and (further := calibration.calls.further_run(seen.ran)):
+            raise InputError(further)
         return output, seen
 
     def scored(
@@ -157,11 +159,18 @@ def _named(
 class _Seen(Reading):
     """Reads the calibrated layers, and lets errors through."""
 
+    def __init__(self, watched: Watched, read: Read, mask: Tensor | None) -> None:
+        super().__init__(watched, {}, read, mask)
+        self.ran: dict[str, None] = {}  # layers that could be read, calibrated or not
+
     def visit(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """Read what a layer returns; how many inputs there are, a graph leaves open."""
-        batch, name = self.call.of(name)._replace(sizes=()), numbered(name, self.readings)
+        batch, name = self.call.of(name)._replace(sizes=()), numbered(name, self.ran)
         coder, calibration = coder_of(self.watched.coders, name), self.watched.calibration
-        if coder is not None and calibration is not None and name in calibration.layers:
+        if coder is None or calibration is None:
+            return
+        self.ran[name] = None
+        if name in calibration.layers:
             activation = coder.activation(inputs, output)
             self.readings[name] = self.read(coder, activation, batch)
 

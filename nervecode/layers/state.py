@@ -22,6 +22,7 @@ from nervecode.layers.coders.spec import coder_from_spec
 from nervecode.layers.guard.architecture import Architecture
 from nervecode.layers.guard.condition import Condition
 from nervecode.layers.names import bare_names, key_of, layer_name, renamed
+from nervecode.scoring.calibrated_calls import CalibratedCalls
 from nervecode.scoring.layer_calibration import LayerCalibration
 
 MARK = "nervecode.#"
@@ -49,12 +50,7 @@ def header_of(watched: Any) -> dict[str, Any]:
     if watched.calibration is not None:
         header["method"] = watched.calibration.method
         header["layers"] = list(watched.calibration.layers)
-        if watched.calibration.masked:
-            header["masked"] = True
-        if watched.calibration.mask_argument:
-            header["mask_argument"] = True
-        if watched.calibration.precision:
-            header["precision"] = watched.calibration.precision
+        header |= watched.calibration.calls.plain()
     return header
 
 
@@ -63,8 +59,8 @@ def translated(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of coders and calibration, whose layers are of modules of other names."""
     header = {**header, "coders": {renamed(n, names): c for n, c in header["coders"].items()}}
-    if "layers" in header:
-        header["layers"] = [renamed(name, names) for name in header["layers"]]
+    for key in {"layers", "ran"} & header.keys():
+        header[key] = [renamed(name, names) for name in header[key]]
     return header, {_renamed_tensor(name, names): tensor for name, tensor in tensors.items()}
 
 
@@ -154,9 +150,7 @@ def stored_calibration(
         predicted=predicted,
         weights=tensors.get("calibration_weights"),
         standard={n: rows for n, rows in standard.items() if rows is not None} or None,
-        masked=header.get("masked", False),  # files from before do not tell
-        mask_argument=header.get("mask_argument", False),
-        precision=header.get("precision", ""),
+        calls=CalibratedCalls.from_plain(header),
     )
 
 

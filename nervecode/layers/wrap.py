@@ -195,7 +195,7 @@ def _with_mask(
     if mask is not None and "mask" in model.names:
         kwargs, mask = {**kwargs, "mask": mask}, None
     calibration = watched.calibration  # which another thread may drop
-    if calibration is not None and calibration.mask_argument:
+    if calibration is not None and calibration.calls.mask_argument:
         return kwargs, mask_argument(model, args, kwargs)
     return kwargs, None if mask is None else given_mask(mask)
 

@@ -49,4 +49,5 @@ def made_exact(calibration: LayerCalibration, *, seed: int = 0) -> LayerCalibrat
         kept(calibration.predicted),
         kept(calibration.weights),
         standard={name: rows[made_of] for name, rows in layers},
+        calls=calibration.calls,
     )

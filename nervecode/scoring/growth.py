@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError
+from nervecode.scoring.calibrated_calls import CalibratedCalls
 from nervecode.scoring.layer_calibration import LayerCalibration, alike
 from nervecode.scoring.mondrian import check_weights
 from nervecode.scoring.readings import LayerReadings
@@ -45,6 +46,8 @@ def with_more(
     layers: Mapping[str, Tensor],
     predicted: Tensor | None = None,
     weights: Tensor | None = None,
+    *,
+    calls: CalibratedCalls | None = None,
 ) -> LayerCalibration:
     """A calibration on its own and on further held-out ID inputs, by the same method.
 
@@ -53,9 +56,10 @@ def with_more(
         layers: layer -> `readings` of the further inputs.
         predicted: (m,) predicted classes; see `LayerCalibration.needs_predictions`.
         weights: (m,) importance weights, if the calibration has them.
+        calls: what the calls that read these inputs had in common; None: the same as before.
 
     Raises:
-        InputError: other layers, or weights for some of the inputs alone.
+        InputError: other layers, weights for some of the inputs alone, or calls of another kind.
     """
     own = calibration.layers
     for name in dict.fromkeys([*own, *layers]):
@@ -72,7 +76,8 @@ def with_more(
         number = len(next(iter(layers.values())))
         weights = torch.cat([calibration.weights, check_weights(weights, number)])
     layers = {name: torch.cat([known, layers[name].cpu()]) for name, known in own.items()}
-    return alike(calibration, layers, predicted, weights, calibration.standard)
+    together = calibration.calls if calls is None else calibration.calls.with_more(calls)
+    return alike(calibration, layers, predicted, weights, calibration.standard, together)
 
 
 def remarks_on_addition(calibration: LayerCalibration, layers: Mapping[str, Tensor]) -> list[str]:

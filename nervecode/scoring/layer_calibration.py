@@ -12,6 +12,7 @@ from torch import Tensor
 from nervecode.core import CodingTrace
 from nervecode.errors import InputError
 from nervecode.rates import check_rate
+from nervecode.scoring.calibrated_calls import UNKNOWN_CALLS, CalibratedCalls
 from nervecode.scoring.calibration_checks import check, finite_rows, misfit
 from nervecode.scoring.false_alarms import rank_of
 from nervecode.scoring.mondrian import ALL, Mondrian, check_weights, is_class
@@ -42,7 +43,7 @@ class LayerCalibration:
         weights: (N,) their importance weights; None where all weigh the same.
         standard: name -> readings of the inputs that scores are made of; None where they are made
             of the calibration inputs themselves.
-        masked, mask_argument, precision: as given.
+        calls: as given.
 
     Args:
         layers: name -> `readings` of the calibration inputs.
@@ -53,9 +54,7 @@ class LayerCalibration:
         weights: (N,) importance weights, above 0, see `Mondrian`.
         standard: name -> `readings` of further ID inputs, by which scores are made, so that none of
             the calibration inputs is; see `nervecode.scoring.exact`.
-        masked: whether every input came with a mask of its real positions.
-        mask_argument: whether the model was given these masks too, as its argument `mask`.
-        precision: of autocast, as of `Call`.
+        calls: what the calls that read the calibration inputs had in common.
 
     Raises:
         InputError: an unknown method, fewer than two finite inputs, no predicted classes, or
@@ -72,14 +71,11 @@ class LayerCalibration:
         predicted: Tensor | None = None,
         weights: Tensor | None = None,
         standard: Mapping[str, Tensor] | None = None,
-        masked: bool = False,
-        mask_argument: bool = False,
-        precision: str = "",
+        calls: CalibratedCalls = UNKNOWN_CALLS,
     ) -> None:
         check(layers, method, standard)
         self.layers = {name: pair.cpu() for name, pair in layers.items()}
-        self.method, self.precision = method, precision
-        self.masked, self.mask_argument = masked, mask_argument
+        self.method, self.calls = method, calls
         self.standard = standard and {name: standard[name].cpu() for name in layers}
         self._placed: dict[torch.device, Tables] = {}
         known = _known(self.layers, method)
@@ -251,6 +247,7 @@ def alike(
     predicted: Tensor | None,
     weights: Tensor | None,
     standard: Mapping[str, Tensor] | None,
+    calls: CalibratedCalls,
 ) -> LayerCalibration:
     """A calibration of the same kind on other inputs."""
     return LayerCalibration(
@@ -260,9 +257,7 @@ def alike(
         predicted=predicted,
         weights=weights,
         standard=standard,
-        masked=calibration.masked,
-        mask_argument=calibration.mask_argument,
-        precision=calibration.precision,
+        calls=calls,
     )
 
 

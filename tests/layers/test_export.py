@@ -232,6 +232,24 @@ def test_no_digit_is_lost_in_onnx() -> None:
             np.testing.assert_allclose(values, expected, rtol=1e-15, atol=0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_more_classes_than_dimensions_are_exported(suffix: str, tmp_path: Path) -> None:
+    """What the background saves has as many directions as each layer, which differ."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 12), nn.ReLU()).eval()
+    model.append(nn.Linear(12, 20))
+    x = torch.randn(400, 6)
+    wrapped = nervecode.wrap(model, ["0", "2"]).fit([(x, torch.arange(400) % 20)])
+    wrapped.calibrate([torch.randn(150, 6)])
+    assert {coder.codes.saving.shape for coder in list(wrapped.coders.values())[:2]} == {
+        (20, 9), (20, 12)
+    }  # fmt: skip
+    path = tmp_path / f"many{suffix}"
+    wrapped.export(path, x[:2])
+    assert_same(read(path, {"input": x[:40]}), wrapped, x[:40])
+
+
 def by_class(number: int) -> WrappedModel:
     """A wrapper with p-values within the predicted class, where that has inputs enough."""
     torch.manual_seed(0)

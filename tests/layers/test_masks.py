@@ -442,7 +442,7 @@ def test_a_call_without_the_mask_that_calibration_had_is_not_valid(tmp_path: Pat
 def test_a_call_that_tells_as_in_calibration_is_valid(name: str) -> None:
     wrapped, told = fitted(name)
     assert wrapped.calibration is not None
-    assert wrapped.calibration.masked
+    assert wrapped.calibration.calls.masked
     with torch.no_grad():
         assert wrapped.score(**told(texts(20, 8, 5)))[1].valid.all()
 
@@ -469,7 +469,7 @@ def test_inputs_without_a_mask_are_not_added_to_those_with_one() -> None:
     more = {"words": texts(60, 8, 7), "real": texts(60, 8, 7) != 0}
     wrapped.calibrate([more], mask="real", add=True)
     assert wrapped.calibration is not None
-    assert wrapped.calibration.masked
+    assert wrapped.calibration.calls.masked
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.long, torch.float16, torch.float64])

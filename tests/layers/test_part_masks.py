@@ -130,7 +130,7 @@ def test_what_is_padding_of_an_encoder_within_changes_nothing(
     """Whatever it holds, and also where there are as many texts as words."""
     wrapped = ready(Own(kind()), ENCODERS[kind], told)
     assert wrapped.calibration is not None
-    assert wrapped.calibration.masked
+    assert wrapped.calibration.calls.masked
     with torch.no_grad():
         output, expected = wrapped.score(**told(number, 9))
         same, found = wrapped.score(**told(number, 9, filling=7))
@@ -266,7 +266,7 @@ def test_a_causal_mask_is_none_of_padding(rule: str) -> None:
         for block in (Block, Unheard)
     ]
     assert read[0].calibration is not None
-    assert not read[0].calibration.masked
+    assert not read[0].calibration.calls.masked
     assert read[0].layer_names == read[1].layer_names
     for number, seed in ((20, 8), (LENGTH, 9)):
         with torch.no_grad():

@@ -227,7 +227,7 @@ def test_fit_needs_the_number_of_classes_where_the_output_does_not_tell() -> Non
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"num_codes": 0}, "K=0"),
+        ({"num_codes": 0}, "num_codes: found 0"),
         ({"coding_dim": 0}, "coding_dim: found 0, allowed: at least 1"),
         ({"layers": "all_liner"}, "'all_liner' matches no module of Sequential; did you mean"),
     ],

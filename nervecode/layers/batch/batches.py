@@ -77,6 +77,7 @@ def read_batches(
             named.
         NotReadyError: there is no batch.
     """
+    _check_options(stage, call=call, labels=labels, mask=mask)
     reader = BatchReader(model, call, labels, mask)
     number = -1
     for number, batch in enumerate(_checked(loader, stage)):
@@ -89,6 +90,17 @@ def read_batches(
     if number < 0:
         once = "; an iterator gives its batches once" if iter(loader) is loader else ""
         raise NotReadyError(f"{stage}: the loader gave no batch{once}")
+
+
+def _check_options(stage: str, **options: Any) -> None:
+    """Refuse an option that is no function, or, of those for a part of a batch, no key."""
+    for name, value in options.items():
+        is_key = isinstance(value, str) and name != "call"
+        if value is not None and not callable(value) and not is_key:
+            key = "" if name == "call" else ", a key of it"
+            raise InputError(
+                f"{stage} {name}: found {kind(value)}, allowed: a function of a batch{key} or None"
+            )
 
 
 def _checked(loader: Any, stage: str) -> Iterator[Any]:

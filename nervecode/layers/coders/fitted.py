@@ -42,7 +42,7 @@ class FittedCoder(Coder):
         """The sizes of the codes and the reducer, as plain JSON values."""
         codes = self.codes
         sizes = {"num_codes": codes.num_codes, "num_classes": codes.num_classes}
-        sizes |= {"dim": len(codes.mean), "rank": codes.rank}
+        sizes |= {"dim": len(codes.mean), "rank": codes.rank, "between": codes.saving.shape[1]}
         return {"kind": "fitted", **sizes, "reducer": self.reducer.spec()}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import Codebook, CodingTrace, Reducer, SoftAssignment
-from nervecode.errors import InputError
+from nervecode.errors import InputError, check_count
 from nervecode.layers.batch.sketch import input_hashes
 from nervecode.layers.coder import Coder
 from nervecode.layers.guard.restored import own_random_numbers
@@ -42,8 +42,7 @@ class LearnedCoder(Coder):
         guess: int | None = None,
     ) -> None:
         super().__init__(reducer or Reducer("mean"))
-        if coding_dim < 1:
-            raise InputError(f"coding_dim: found {coding_dim}, allowed: at least 1")
+        check_count("coding_dim", coding_dim)
         self.codebook = Codebook(num_codes, coding_dim)
         self.settled = in_features is not None
         with nullcontext() if self.settled else own_random_numbers():

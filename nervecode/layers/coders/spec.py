@@ -29,7 +29,8 @@ def coder_from_spec(spec: dict[str, Any]) -> Coder:
 def _coder(spec: dict[str, Any], reducer: Reducer) -> Coder:
     if spec["kind"] == "fitted":
         sizes = spec["num_codes"], spec["dim"], spec["rank"]
-        codes = GaussianCode(*sizes, num_classes=spec.get("num_classes"))
+        between = spec.get("between")  # files from before do not tell
+        codes = GaussianCode(*sizes, num_classes=spec.get("num_classes"), between=between)
         return FittedCoder(codes, reducer=reducer)
     if spec["kind"] == "learned":
         return LearnedCoder(

@@ -79,17 +79,7 @@ def calibrate(
     if before is None:
         calibrate_on(watched, rows, method, by_class, exact=exact)
     else:
-        if before.masked and not rows.masked:
-            raise InputError(
-                "calibrate add, mask: found batches without one, allowed: a mask of real positions "
-                "with each, as before"
-            )
-        if rows.precision != before.precision and rows.precision and before.precision:
-            raise InputError(
-                f"calibrate add: the layers ran in {rows.precision} precision, allowed: "
-                f"{before.precision} as before; see torch.autocast"
-            )
-        grown = with_more(before, rows.layers, rows.predicted, rows.weights)
+        grown = with_more(before, rows.layers, rows.predicted, rows.weights, calls=rows.calls)
         _set(watched, grown, watched.condition)
         for remark in remarks_on_addition(before, rows.layers):
             watched._remarks.tell(f"calibrate add: {remark}", again=True)
@@ -124,9 +114,7 @@ def calibrate_on(
             predicted=rows.predicted,
             weights=rows.weights,
             standard=standard,
-            masked=rows.masked,
-            mask_argument=rows.mask_argument,
-            precision=rows.precision,
+            calls=rows.calls,
         )
         calibration = made_exact(calibration) if exact else calibration
     condition = Condition.of(watched.model, watched.condition.codes)

@@ -18,6 +18,7 @@ from nervecode.layers.batch.parts import mask_argument
 from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.checks.recorded_calls import CallRecorder
 from nervecode.layers.watched import Watched, eager, traced
+from nervecode.scoring.calibrated_calls import UNKNOWN_CALLS, CalibratedCalls, common_to
 from nervecode.scoring.grid import one_place_each
 from nervecode.scoring.mondrian import check_weights
 from nervecode.scoring.readings import readings
@@ -32,17 +33,13 @@ class Readings(NamedTuple):
         layers: layer -> `readings`, of the layers that were coded in every batch.
         predicted: (n,) predicted classes; None where the output does not tell.
         weights: (n,) importance weights; None where none are asked for.
-        masked: whether every batch came with a mask of real positions.
-        mask_argument: whether each of these was the argument `mask` of the model too.
-        precision: of autocast in every batch, see `Call`; empty where batches differ.
+        calls: what the calls of all batches had in common.
     """
 
     layers: Mapping[str, Tensor]
     predicted: Tensor | None
     weights: Tensor | None
-    masked: bool = False
-    mask_argument: bool = False
-    precision: str = ""
+    calls: CalibratedCalls = UNKNOWN_CALLS
 
 
 def read_calibration(
@@ -78,9 +75,12 @@ def read_calibration(
                 {name: readings(name, trace) for name, trace in layers.items()},
                 classes if classes is None or real is None else classes[real.to(classes.device)],
                 own if own is None or real is None else own[real],
-                traces.call.masked and not traces.call.tentative,
-                _is_given_too(watched, call, batch.mask),
-                traces.call.precision,
+                CalibratedCalls(
+                    masked=traces.call.masked and not traces.call.tentative,
+                    mask_argument=_is_given_too(watched, call, batch.mask),
+                    precision=traces.call.precision,
+                    ran=frozenset(traces.layers),
+                ),
             )
         )
     return _together(watched, _without_odd(watched, read))
@@ -93,9 +93,7 @@ class _Read(NamedTuple):
     layers: dict[str, Tensor]
     predicted: Tensor | None
     weights: Tensor | None
-    masked: bool
-    mask_argument: bool
-    precision: str
+    call: CalibratedCalls
 
 
 def _together(watched: Watched, read: list[_Read]) -> Readings:
@@ -105,14 +103,18 @@ def _together(watched: Watched, read: list[_Read]) -> Readings:
     whole = _whole(watched, [part.layers for part in read])
     told = [part.predicted for part in read if part.predicted is not None]
     weights = [part.weights for part in read if part.weights is not None]
+    calls = common_to([part.call for part in read])
+    if len(precisions := sorted({part.call.precision for part in read} - {""})) > 1:
+        watched._remarks.tell(
+            f"calibrate: the layers ran in {' and in '.join(precisions)} precision, as by "
+            "torch.autocast, so that a call in either is taken for one of them"
+        )
     number = len(next(iter(whole.values()), ()))  # fewer than inputs, where some are all padding
     return Readings(
         whole,
         torch.cat(told) if told and sum(map(len, told)) == number else None,
         torch.cat(weights) if weights else None,
-        all(part.masked for part in read),
-        all(part.mask_argument for part in read),
-        precisions.pop() if len(precisions := {part.precision for part in read}) == 1 else "",
+        calls,
     )
 
 

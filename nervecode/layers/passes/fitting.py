@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from nervecode.errors import InputError
+from nervecode.errors import check_count
 from nervecode.layers.batch.batches import Labels, RunBatch
 from nervecode.layers.fitter import CodeFitter, FitOptions
 from nervecode.layers.passes.one_pass import PassOptions, one_pass
@@ -52,8 +52,8 @@ def fit(
             infinity.
         NotReadyError: fewer than two inputs.
     """
-    if num_classes is not None and num_classes < 1:
-        raise InputError(f"num_classes: found {num_classes}, allowed: at least 1")
+    if num_classes is not None:
+        check_count("num_classes", num_classes)
     fitter = CodeFitter(watched, **options)
     told = call is None or labels is not None
     with one_pass(
