@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nervecode.lab.models.user_code import is_user_code
+from nervecode.lab.models.registry import unread_sizes
 from nervecode.lab.schema import Config
 from nervecode.lab.schema.signals import OF_RECIPE
 from nervecode.lab.schema.train import NO_LOSS
@@ -21,6 +21,10 @@ def ineffective(config: Config) -> Iterator[tuple[str, str]]:
         yield "train.momentum", "with train.optimizer sgd"
     if config.train.coding_loss == NO_LOSS:
         yield "train.coding_layers", "with a train.coding_loss"
-    if is_user_code(config.model.name):
-        for key in ("width", "depth"):
-            yield f"model.{key}", "with networks of this package, which your own code is not told"
+        if all(signal.recipe != "v0_1_1" for signal in config.signals.values()):
+            yield "train.coding_weight", "with a train.coding_loss or a signal of recipe v0_1_1"
+    for key, reader in unread_sizes(config.model.name).items():
+        yield f"model.{key}", f"with {reader}"
+    for name in config.bench.options.keys() - {*config.bench.detectors}:
+        for option in config.bench.options[name]:
+            yield f"bench.options.{name}.{option}", f"with {name} among bench.detectors"

@@ -54,3 +54,13 @@ LIBRARIES = {
     "timm": Library("timm.list_models", Function(f"{HERE}.borrowed", "timm_names")),
 }
 """The same for names with a colon, by what stands before it."""
+
+DEEP = ("conv1d", "embedding", "mlp", "vit", "wide_resnet28_10")
+
+
+def unread_sizes(name: str) -> dict[str, str]:
+    """Which of `width` and `depth` of its config a model does not read, and which models do."""
+    if ":" in name or name in MODELS.offered:
+        here = "networks of this package; this one has its own"
+        return {"width": here, "depth": here}
+    return {} if name in DEEP else {"depth": ", ".join(DEEP)}

@@ -8,7 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nervecode.errors import InputError
+
 PADDING = 4
+
+
+def check_augment(how: str, inputs: Tensor) -> None:
+    """Refuse to augment (N, ...) inputs that are no images.
+
+    Raises:
+        InputError: as in the text before.
+    """
+    if how != "none" and inputs.ndim != 4:
+        raise InputError(
+            f"train.augment: found {how!r}, allowed: none, since an input has shape "
+            f"{tuple(inputs.shape[1:])}, and an image channels, height and width"
+        )
 
 
 @dataclass(frozen=True)
@@ -50,12 +65,7 @@ class Augmentation:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images, cropped out of a zero-padded frame and mirrored.
-
-        Features (N, D) pass unchanged.
-        """
-        if x.ndim != 4:
-            return x
+        """(N, C, H, W) images, cropped out of a zero-padded frame and mirrored."""
         if self.offsets is not None:
             x = _crop(x, *self.offsets)
         if self.mirrored is not None:

@@ -18,7 +18,7 @@ from nervecode.lab.machine.progress import Progress
 from nervecode.lab.models.classifier import Classifier
 from nervecode.lab.ranks.job import current
 from nervecode.lab.schema import TrainConfig
-from nervecode.lab.trainer.augment import Augmentation
+from nervecode.lab.trainer.augment import Augmentation, check_augment
 from nervecode.lab.trainer.batches import batch_sizes
 from nervecode.lab.trainer.forward import FEATURES, Coded, ForwardPass, build_forward
 from nervecode.lab.trainer.frozen import freeze, frozen_features, is_frozen
@@ -73,6 +73,7 @@ class Trainer:
         self.job = current()
         self.signals, self.config, self.revived = signals, config, revived
         self.dtype = choose_dtype(config.precision, device)
+        check_augment(config.augment, train.inputs)
         self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
         self.random = torch.Generator().manual_seed(seed)
         self.sizes = batch_sizes(model, config, self.inputs)

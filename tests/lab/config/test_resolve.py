@@ -363,7 +363,19 @@ def test_cells_of_one_config_differ_by_their_seed() -> None:
         ),
         (["train.optimizer=adamw", "train.momentum=0.5"], "train.momentum", "train.optimizer sgd"),
         (["train.coding_layers=all_blocks"], "train.coding_layers", "with a train.coding_loss"),
+        (
+            ["signals.nervecode_v0_1_1=null", "train.coding_weight=1.0"],
+            "train.coding_weight",
+            "a signal of recipe v0_1_1",
+        ),
         (["model.name=python:mine:build", "model.width=9"], "model.width", "networks of this pack"),
+        (["model.name=timm:resnet10t", "model.depth=9"], "model.depth", "this one has its own"),
+        (["model.name=resnet18", "model.depth=3"], "model.depth", "with conv1d, embedding, mlp"),
+        (
+            ["bench.detectors=[msp]", "bench.options.knn.k=3"],
+            "bench.options.knn.k",
+            "with knn among bench.detectors",
+        ),
     ],
 )
 def test_what_cannot_act_is_refused_on_the_command_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -17,7 +18,7 @@ from nervecode.lab.models.build import build_model
 from nervecode.lab.models.registry import MODELS
 from nervecode.lab.models.resnet import WideBlock
 from nervecode.lab.schema import ModelConfig
-from nervecode.lab.trainer.augment import PADDING, Augmentation
+from nervecode.lab.trainer.augment import PADDING, Augmentation, check_augment
 from nervecode.layers import select_layers
 
 IMAGES = [(1, 8, 8), (3, 16, 12)]
@@ -294,10 +295,18 @@ def augmented(x: Tensor, how: str, seed: int = 0) -> Tensor:
     return Augmentation.draw(how, len(x), generator=generator, device=x.device)(x)
 
 
-def test_none_and_features_pass_unchanged() -> None:
-    images, features = torch.rand(3, 1, 5, 5), torch.rand(3, 7)
-    assert augmented(images, "none") is images
-    assert augmented(features, "crop_flip") is features
+def test_none_passes_unchanged() -> None:
+    for inputs in (torch.rand(3, 1, 5, 5), torch.rand(3, 7)):
+        check_augment("none", inputs)
+        assert augmented(inputs, "none") is inputs
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (3, 2, 7)])
+def test_what_is_no_image_is_not_augmented(shape: tuple[int, ...]) -> None:
+    told = rf"train.augment: found 'crop', allowed: none, since .* {re.escape(str(shape[1:]))}"
+    with pytest.raises(InputError, match=told):
+        check_augment("crop", torch.rand(shape))
+    check_augment("crop", torch.rand(3, 1, 5, 5))
 
 
 @pytest.mark.parametrize("how", ["crop", "crop_flip"])

@@ -317,8 +317,11 @@ def test_a_role_leaves_the_other_out_and_side_plans_whole(plan: Plan) -> None:
 def test_the_page_tells_hyperparameters_that_are_not_the_usual_ones(
     detectors: str, options: str, note: str, words: str
 ) -> None:
-    overrides = [f"bench.detectors=[{detectors}]", f"bench.options={options}"]
-    setting = replace(made("a", "digits", *overrides), note=note)
+    given = ["bench.detectors=[energy, knn, weiper_kld]", f"bench.options={options}"]
+    config = made("a", "digits", *given).config
+    bench = config.bench.model_copy(update={"detectors": tuple(detectors.split(", "))})
+    config = config.model_copy(update={"bench": bench})  # as of a file for more detectors
+    setting = replace(made("a", "digits"), config=config, note=note)
     assert setting.remarks == words
     assert settings([setting]).body[0][-1] == words
 
