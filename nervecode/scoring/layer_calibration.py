@@ -78,12 +78,12 @@ class LayerCalibration:
         self.method, self.calls = method, calls
         self.standard = standard and {name: standard[name].cpu() for name in layers}
         self._placed: dict[torch.device, Tables] = {}
-        known = _known(self.layers, method)
+        known = _known(self.layers)
         if self.standard is None:
             self._tables = Tables.of(known, method)
             scores = self._tables.held_out(known, method)
         else:
-            self._tables = Tables.of(_known(self.standard, method), method)
+            self._tables = Tables.of(_known(self.standard), method)
             scores = self._tables.scores(known, method)
         finite = finite_readings(self.layers)
         self.scores = torch.full(finite.shape, math.inf, dtype=torch.float64, device="cpu")
@@ -261,10 +261,9 @@ def alike(
     )
 
 
-def _known(layers: Mapping[str, Tensor], method: str) -> LayerReadings:
-    """The readings of the finite inputs, as a method makes and ranks scores of them."""
-    known = LayerReadings.read(finite_rows(layers))
-    return known if method in OVER_LAYERS else known.raised()
+def _known(layers: Mapping[str, Tensor]) -> LayerReadings:
+    """The readings of the finite inputs, as scores are made and ranked of them."""
+    return LayerReadings.read(finite_rows(layers)).raised()
 
 
 def _invalid(

@@ -10,7 +10,7 @@ from nervecode.scoring import made_exact, with_more
 from nervecode.scoring.growth import remarks_on_addition
 from nervecode.scoring.layer_calibration import LayerCalibration
 from nervecode.scoring.readings import LayerReadings
-from nervecode.scoring.tables import Tables
+from nervecode.scoring.tables import METHODS, Tables
 
 METHOD = "code_length"
 
@@ -85,7 +85,7 @@ def test_what_most_calibration_inputs_read_is_no_surprise(
     assert torch.equal(constant.p_values(constant.scores), torch.ones(50, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("method", ["code_length", "fisher", "simes", "harmonic"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("exact", [False, True])
 def test_rounding_breaks_no_tie(exact: bool, method: str) -> None:
     """As of the size of a batch: what reads as most inputs do is no more surprising than they."""
