@@ -78,7 +78,7 @@ def bench(
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
     named = ("bench", run, preset, config, seeds, device, override, settings)
     if dry_run:
-        show_estimate(*named_run(*named))
+        show_estimate(*named_run(*named, outdir=outdir))
         return
     opened, new, prepared = open_run(*named, outdir=outdir)
     say(f"Run: {opened.root}")

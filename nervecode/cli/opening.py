@@ -34,9 +34,7 @@ def open_run(
     from nervecode.lab.run.shared import create_shared
     from nervecode.lab.stages.bench import prepare
 
-    if run is not None and outdir is not None:
-        raise InputError("--outdir: found with RUN, allowed: with --preset or --config")
-    opened, new = named_run(command, run, *named)
+    opened, new = named_run(command, run, *named, outdir=outdir)
     with progress():  # of the data that are read
         prepared = prepare(new, opened, trains=trains)
         check(new, prepared)
@@ -54,12 +52,14 @@ def named_run(
     device: str | None = None,
     override: list[str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    *,
+    outdir: Path | None = None,
 ) -> tuple[RunDir | None, Config]:
     """The run that the arguments of a command name, if they do, and the config that they ask for.
 
     Raises:
-        InputError: no such run or config, neither, or both; a batch that the processes of a job
-            cannot share.
+        InputError: no such run or config, neither, or both; a folder for new runs beside a run; a
+            batch that the processes of a job cannot share.
         ArtifactError: the config of the run is damaged.
     """
     from nervecode.lab.config.packages import recalling
@@ -67,6 +67,8 @@ def named_run(
     from nervecode.lab.run.config_file import read_config
     from nervecode.lab.run.shared import open_shared
 
+    if run is not None and outdir is not None:
+        raise InputError("--outdir: found with RUN, allowed: with --preset or --config")
     opened, given = None, settings or {}
     if run is None:
         if preset is None and config is None:

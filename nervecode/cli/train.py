@@ -54,7 +54,7 @@ def train(
     label = options.checkpoint_label(checkpoint_uri, checkpoint_sha256)
     named = ("train", run, preset, config, seeds, device, override, settings)
     if dry_run:
-        show_estimate(*named_run(*named))
+        show_estimate(*named_run(*named, outdir=outdir))
         return
     opened, new, prepared = open_run(*named, outdir=outdir)
     say(f"Run: {opened.root}")

@@ -342,6 +342,7 @@ def test_what_is_suggested_keeps_the_options_and_is_quoted(
     ("command", "words"),
     [
         ("bench {run} --outdir elsewhere", "--outdir: found with RUN, allowed: with --preset or"),
+        ("train {run} --dry-run --outdir elsewhere", "--outdir: found with RUN, allowed: with"),
         ("plot {run} --kind training --ood uniform_noise", "--ood: found with --kind training"),
         ("plot {run} --kind calibration --ood uniform_noise", "--ood: found with --kind calibr"),
         (
