@@ -90,6 +90,12 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise InputError(f"{name}: found {value}, allowed: at least {least}")
 
 
+def check_switch(name: str, value: object) -> None:
+    """Refuse what is neither True nor False, as the text "false"; `name` is the argument's."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: found {value!r}, allowed: True or False")
+
+
 def brief(error: BaseException, limit: int = 200) -> str:
     """The kind and the first line of an error of other people's code, cut where that is long.
 

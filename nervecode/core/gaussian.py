@@ -201,10 +201,12 @@ def _background(priors: Tensor, whitened: Tensor) -> tuple[Tensor, Tensor]:
     (1 + X X')^-1 is O (1 + Y Y')^-1 O'. L L' = 1 + Y Y'.
     """
     root = priors.sqrt()
-    rows, span = root.unsqueeze(1) * whitened, torch.diag(root)
+    rows = root.unsqueeze(1) * whitened
     if rows.shape[0] > rows.shape[1]:
         basis, rows = torch.linalg.qr(rows)
         span = basis.T * root
+    else:
+        span = torch.diag(root)
     identity = torch.eye(len(rows), dtype=root.dtype, device=root.device)
     sum_ = torch.addmm(identity, rows, rows.T)
     factor, failed = torch.linalg.cholesky_ex(sum_)

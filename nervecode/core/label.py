@@ -16,6 +16,7 @@ from nervecode.errors import InputError, NotReadyError
 
 EPSILON = 1e-12
 LEAST = math.log(1e-300)  # of a log probability
+BLOCK = 1 << 16  # numbers that are computed with at once: what a cache holds of them
 
 
 class LabelCode(nn.Module):
@@ -68,20 +69,32 @@ class LabelCode(nn.Module):
         explained = squared_length(features @ self.factors).double()
         # Of the unit-length features, without writing them out: q is the ratio of these two.
         q = torch.addcmul(self.isotropic * length, self.sign, explained).clamp_min(0)
-        unit = length.clamp_min(EPSILON)
-        # (K, B), as in `core.price`. The clamp keeps p^g and its gradient finite at p = 0.
-        log_p = torch.log_softmax(logits.T, dim=0, dtype=torch.float64).clamp_min(LEAST)
-        log_pg = q / (unit + q) * log_p
-        p, less = log_p.exp(), log_p.expm1()  # p - 1
-        # What a sure head loses is far below the rounding of 1, which the sum over all k is: the
-        # excess of the sum over 1 is summed instead, p_k (1 - p_k) (1 - p_k^g) / (the denominator).
-        excess = p * less * log_pg.expm1() / torch.addcmul(p, less, log_pg.exp(), value=-1)
-        return (excess.sum(0).log1p() / LN2).to(logits)
+        power = q / (length.clamp_min(EPSILON) + q)
+        parts = [(power, logits)]
+        if not torch.compiler.is_compiling():  # whose graphs hold for any number of inputs
+            rows = max(1, BLOCK // logits.shape[1])
+            parts = list(zip(power.split(rows), logits.split(rows), strict=True))
+        nats = [_excess(*part).log1p() for part in parts]
+        return ((nats[0] if len(nats) == 1 else torch.cat(nats)) / LN2).to(logits)
 
     @staticmethod
     def unit(features: Tensor) -> Tensor:
         """(B, D) features, scaled to unit length; what `fit` needs the moments of."""
         return F.normalize(features, dim=1)
+
+
+def _excess(power: Tensor, logits: Tensor) -> Tensor:
+    """(B,) of (B,) powers g and (B, K) logits, the sum over k of the regret's fractions, less 1.
+
+    What a sure head loses is far below the rounding of 1, so that the excess is summed:
+    p_k (1 - p_k) (1 - p_k^g) / (the denominator).
+    """
+    # The clamp keeps p^g and its gradient finite at p = 0.
+    log_p = torch.log_softmax(logits, dim=1, dtype=torch.float64).clamp_min(LEAST)
+    log_pg = power.unsqueeze(1) * log_p
+    p, less = log_p.exp(), log_p.expm1()  # p - 1
+    denominator = torch.addcmul(p, less, log_pg.exp(), value=-1)
+    return (p * less * log_pg.expm1() / denominator).sum(1)
 
 
 class LabelDistribution(SoftCode):

@@ -59,7 +59,7 @@ class Reducer(nn.Module):
         least_ndim: int | None = None,
     ) -> None:
         super().__init__()
-        if name not in REDUCERS:
+        if not isinstance(name, str) or name not in REDUCERS:
             raise InputError(f"reduce: found {name!r}; {did_you_mean(name, REDUCERS)}")
         if channel_dim not in (None, 1, -1):
             raise InputError(f"channel_dim: found {channel_dim}, allowed: 1, -1 or None")

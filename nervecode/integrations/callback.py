@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nervecode.errors import InputError
+from nervecode.errors import InputError, did_you_mean
 from nervecode.layers import WrappedModel, wrap
-from nervecode.layers.batch.batches import Labels, RunBatch
+from nervecode.layers.batch.batches import Labels, RunBatch, check_options
+from nervecode.layers.batch.inputs import kind
+from nervecode.layers.passes.fitting import FitPassOptions
 from nervecode.layers.passes.one_pass import one_pass
-from nervecode.layers.select import Selector
+from nervecode.layers.select import Selector, select_layers
+from nervecode.rates import check_rate
 from nervecode.scoring.false_alarms import rounded_up
 
 FILE = "nervecode.safetensors"
@@ -34,6 +37,9 @@ class CodesAfterTraining:
         fit_options: further options of `WrappedModel.fit`.
         wrapped: the calibrated network, after the training.
         path: the file of the codes, after the training.
+
+    Raises:
+        InputError: no loader, or an option that could not be used after the training.
     """
 
     held_out: Iterable[Any]
@@ -46,10 +52,23 @@ class CodesAfterTraining:
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.held_out is None:
+        if not isinstance(self.held_out, Iterable) or isinstance(self.held_out, (str, Tensor)):
             raise InputError(
-                "held_out: found None, allowed: a loader of inputs that the training does not see"
+                f"held_out: found {kind(self.held_out)}, allowed: a loader of inputs that the "
+                "training does not see"
             )
+        check_rate("alpha", self.alpha)
+        check_options("SurpriseCallback", call=self.call, labels=self.labels)
+        if not isinstance(self.fit_options, Mapping):
+            raise InputError(f"fit_options: found {kind(self.fit_options)}, allowed: a mapping")
+        allowed = FitPassOptions.__optional_keys__ - {"call", "labels"}
+        for name in self.fit_options:
+            if name not in allowed:
+                raise InputError(f"fit_options: unknown {name!r}; {did_you_mean(name, allowed)}")
+
+    def check_layers(self, model: nn.Module) -> None:
+        """Refuse layers that a network has not, before it is trained."""
+        select_layers(model, self.layers)
 
     @staticmethod
     def check_alone(processes: int) -> None:

@@ -48,6 +48,10 @@ class SurpriseCallback(*_BASES):  # type: ignore[misc]
         """Refuse several processes before the first of them has trained."""
         self.codes.check_alone(trainer.world_size)
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Refuse layers that the module has not before it is trained."""
+        self.codes.check_layers(pl_module)
+
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Fit, calibrate, log and save, after what other callbacks make of the weights at the end.
 

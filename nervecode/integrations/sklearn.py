@@ -24,6 +24,7 @@ need_extra("nervecode.integrations.sklearn", "sklearn", "integrations")
 from sklearn.base import BaseEstimator, OutlierMixin  # noqa: E402
 from sklearn.model_selection import train_test_split  # noqa: E402
 from sklearn.utils import check_array, check_random_state, column_or_1d  # noqa: E402
+from sklearn.utils.multiclass import type_of_target  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
 LAYER = "0"
@@ -77,7 +78,8 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to (n, D) vectors of inliers, and (n,) class labels where there are any.
 
         Raises:
-            InputError: a share outside (0, 1), labels of several kinds, or values above 1e15.
+            InputError: a share outside (0, 1), labels of several kinds or with fractions, or values
+                above 1e15.
             ValueError: too few rows, or NaN or infinity among them.
         """
         for name in ("alpha", "calibration_fraction"):
@@ -155,6 +157,10 @@ class SurpriseDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 def _classes(y: Any) -> np.ndarray:
     """(n,) labels of any kind -> (n,) numbers from 0."""
     labels = column_or_1d(check_array(y, ensure_2d=False, dtype=None))
+    if labels.dtype.kind == "f" and type_of_target(labels).startswith("continuous"):
+        raise InputError(
+            f"y: found {labels.dtype} values with fractions, allowed: classes, or none at all"
+        )
     try:
         numbers: np.ndarray = np.unique(labels, return_inverse=True)[1]
     except TypeError:

@@ -38,9 +38,10 @@ class SurpriseTrainerCallback(TrainerCallback):  # type: ignore[misc]
         """The calibrated model; None before the end of the training."""
         return self.codes.wrapped
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Refuse several processes before the first step."""
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Refuse several processes, and layers that the model has not, before the first step."""
         self.codes.check_alone(args.world_size)
+        self.codes.check_layers(given["model"])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Fit, calibrate, log and save."""

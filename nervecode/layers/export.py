@@ -231,6 +231,10 @@ def _with(about: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a name that is taken, or a value that is not JSON.
     """
+    if not isinstance(metadata, Mapping):
+        raise InputError(
+            f"export metadata: found {type(metadata).__name__}, allowed: a mapping of names"
+        )
     for key, value in metadata.items():
         if not isinstance(key, str) or key in about:
             raise InputError(

@@ -13,7 +13,7 @@ from nervecode.core import BatchShape, Reducer
 from nervecode.core.positions import PositionSample
 from nervecode.core.precision import RANK
 from nervecode.core.reduce import LENGTH_POWER
-from nervecode.errors import InputError, NotReadyError, check_count
+from nervecode.errors import InputError, NotReadyError, check_count, check_switch
 from nervecode.layers.batch.inputs import device_of
 from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.coder import Coder, UnseenCoder
@@ -66,7 +66,7 @@ class CodeFitter:
     `fitter.finish()` after the last.
 
     Raises:
-        InputError: a rank or a number of codes below 1.
+        InputError: a rank or a number of codes below 1, or an option of another kind.
     """
 
     def __init__(
@@ -82,6 +82,8 @@ class CodeFitter:
     ) -> None:
         for name, value in (("rank", rank), ("codes_per_class", codes_per_class)):
             check_count(name, value)
+        for name, switch in (("label_code", label_code), ("by_position", by_position)):
+            check_switch(name, switch)
         self.watched = watched
         tap(watched)  # of modules that were replaced since
         self.rank = rank

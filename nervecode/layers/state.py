@@ -178,13 +178,16 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
     A checkpoint of the bare model loads too, and leaves the coders alone.
 
     Raises:
-        InputError: a description that was converted or averaged with the weights, or one of another
-            architecture, whose first difference is named.
+        InputError: a description that was converted or averaged with the weights, one of another
+            architecture, whose first difference is named, or one of tensors that are not there.
     """
     start = f"{prefix}{MARK}"
     tensors = {key[len(start) :]: state.pop(key) for key in list(state) if key.startswith(start)}
-    if HEADER in tensors:
-        _take_over(watched, _read_header(start, tensors.pop(HEADER)), tensors)
+    described = HEADER in tensors
+    if described:
+        header = _read_header(start, tensors.pop(HEADER))
+        _check_readings(header, tensors, start)
+        _take_over(watched, header, tensors)
     coders: nn.ModuleDict = watched.coders
     names = full_names(watched.model)
 
@@ -207,6 +210,9 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
     if names:
         _rename(state, prefix, full)
     own = {f"{prefix}nervecode.{key}": value for key, value in coders.state_dict().items()}
+    if described and (absent := [key for key in own if key not in state]):
+        watched.calibration = None  # of codes that are not whole
+        raise InputError(f"state dict: {absent[0]!r} is missing, of the codes that it describes")
     if not any(is_own(key[len(prefix) :]) for key in state if key.startswith(prefix)):
         state.update(own)
     for key, value in own.items():
@@ -227,6 +233,18 @@ def _read_header(start: str, content: Tensor) -> dict[str, Any]:
     except ValueError:
         raise InputError(f"state dict, {key!r}: found no JSON, {UNTOUCHED}") from None
     return header
+
+
+def _check_readings(header: Mapping[str, Any], tensors: Mapping[str, Tensor], start: str) -> None:
+    """Refuse a calibration whose readings are not there."""
+    for name in header.get("layers", ()):
+        key = f"{CALIBRATION}.{name}"
+        found = tuple(tensors[key].shape) if key in tensors else "none"
+        if key not in tensors or tensors[key].ndim != 2:
+            raise InputError(
+                f"state dict, {start + key!r}: found {found}, allowed: the (n, 2) readings of "
+                "calibration"
+            )
 
 
 def _take_over(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

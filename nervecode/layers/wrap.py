@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, SoftAssignment
-from nervecode.errors import NotReadyError
+from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import storage
 from nervecode.layers.aggregating import asked, given, surprise_of
 from nervecode.layers.batch.parts import given_mask, mask_argument
@@ -197,7 +198,13 @@ def _with_mask(
     calibration = watched.calibration  # which another thread may drop
     if calibration is not None and calibration.calls.mask_argument:
         return kwargs, mask_argument(model, args, kwargs)
-    return kwargs, None if mask is None else given_mask(mask)
+    if mask is None:
+        return kwargs, None
+    real, sizes = given_mask(mask), model.batch(args, kwargs).sizes
+    if not torch.compiler.is_compiling() and sizes and real.shape[0] not in sizes:
+        inputs = " or ".join(map(str, sizes))
+        raise InputError(f"mask: found {real.shape[0]} rows, in a call of {inputs} inputs")
+    return kwargs, real
 
 
 def load(path: str | Path, model: nn.Module) -> WrappedModel:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from nervecode.errors import InputError
 from nervecode.rates import check_rate, largest_selected
+from nervecode.scoring.percentiles import check_tensor
 
 
 def select(p_values: Tensor, rate: float) -> Tensor:
@@ -31,8 +32,7 @@ def select(p_values: Tensor, rate: float) -> Tensor:
         InputError: no tensor, another shape, p-values outside [0, 1], or a rate outside (0, 1).
     """
     check_rate("false-discovery rate", rate)
-    if not isinstance(p_values, Tensor):
-        raise InputError(f"p-values: found {type(p_values).__name__}, allowed: a tensor (m,)")
+    check_tensor("p-values", p_values)
     if p_values.ndim != 1:
         raise InputError(f"p-values: found shape {tuple(p_values.shape)}, allowed: (m,)")
     p = p_values.double()

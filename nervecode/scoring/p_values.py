@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nervecode.errors import InputError, did_you_mean
+from nervecode.scoring.percentiles import check_tensor
 
 
 def fisher(p: Tensor) -> Tensor:
@@ -69,6 +70,7 @@ def combine_p_values(p_values: Tensor, method: str = "simes") -> Tensor:
 
 
 def _checked(p_values: Tensor) -> Tensor:
+    check_tensor("p-values", p_values)
     if p_values.ndim != 2 or 0 in p_values.shape:
         raise InputError(f"p-values: found shape {tuple(p_values.shape)}, allowed: (N, L)")
     if not ((p_values > 0) & (p_values <= 1)).all():

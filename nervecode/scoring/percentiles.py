@@ -18,6 +18,13 @@ from nervecode.files import replacing
 ALPHA = 0.01  # the rate of false alarms that a calibration should be large enough for
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Refuse what is no tensor, as an array of NumPy; `name` is the argument's."""
+    if not isinstance(value, Tensor):
+        found = type(value).__name__
+        raise InputError(f"{name}: found {found}, allowed: a tensor, as of torch.as_tensor")
+
+
 def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
     """(1 + #{calibration >= s}) / (n + 1) for each score.
 
@@ -30,7 +37,12 @@ def conformal_p_values(calibration: Tensor, scores: Tensor) -> Tensor:
 
     Returns:
         p-values in the shape of `scores`, float64.
+
+    Raises:
+        InputError: no tensor.
     """
+    for name, given in (("calibration", calibration), ("scores", scores)):
+        check_tensor(name, given)
     return p_values_among(calibration.double().sort().values, _surprising(scores))
 
 
@@ -140,8 +152,9 @@ class EmpiricalPercentileCalibrator:
         """Learn from (n,) ID scores; those that are NaN or infinite are left out with a warning.
 
         Raises:
-            InputError: fewer than two finite scores.
+            InputError: no tensor, or fewer than two finite scores.
         """
+        check_tensor("calibration scores", scores)
         scores = scores.detach().double().cpu()
         if scores.ndim != 1:
             raise InputError(

@@ -119,3 +119,20 @@ def test_the_class_is_that_of_the_largest_logit_where_rounding_hides_it() -> Non
     torch.testing.assert_close(code.probs, logits.softmax(1))
     torch.testing.assert_close(code.squared_distances, -2 * logits.log_softmax(1))
     torch.testing.assert_close(code.bits, torch.zeros(2), atol=1e-6, rtol=0)  # the p_k sum to 1
+
+
+def test_many_classes_are_read_in_blocks_that_change_nothing() -> None:
+    """Of so many logits that a few inputs fill a block, with a gradient as before."""
+    random = torch.Generator().manual_seed(0)
+    code = LabelCode.fit(
+        ClassMoments.of(
+            LabelCode.unit(torch.randn(50, 4, generator=random)), torch.zeros(50).long(), 1
+        )
+    )
+    features = torch.randn(7, 4, generator=random)
+    logits = (3 * torch.randn(7, 30_000, generator=random)).requires_grad_()
+    whole = code(features, logits)
+    alone = torch.cat([code(features[i : i + 1], logits[i : i + 1]) for i in range(7)])
+    torch.testing.assert_close(whole, alone, rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(whole.sum(), logits)
+    assert gradient.isfinite().all() and gradient.abs().sum() > 0

@@ -146,3 +146,12 @@ def test_what_no_code_can_hold_is_refused() -> None:
         SurpriseDetector().fit(rows * [1, 1e200, 1])
     with pytest.raises(InputError, match=r"y: found labels of several kinds \(int, str\)"):
         SurpriseDetector().fit(rows, np.array([0, "a"] * 20, dtype=object))
+
+
+def test_a_target_with_fractions_is_no_class() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    with pytest.raises(
+        InputError, match="y: found float64 values with fractions, allowed: classes"
+    ):
+        SurpriseDetector().fit(x, x[:, 0])
+    SurpriseDetector(alpha=0.1).fit(x, (x[:, 0] > 0).astype(float))

@@ -67,5 +67,5 @@ def test_codes_are_fitted_told_and_saved(tmp_path: Path) -> None:
 
 
 def test_no_loader_to_calibrate_on() -> None:
-    with pytest.raises(InputError, match="held_out: found None"):
+    with pytest.raises(InputError, match="held_out: found NoneType"):
         SurpriseTrainerCallback(None)  # type: ignore[arg-type]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -244,3 +246,36 @@ def test_another_default_device_changes_nothing() -> None:
         told = wrapped.score(x)[1]
         assert told.flag(0.2, confidence=0.9).shape == (len(x),)
     assert torch.equal(told.p_value, plain.score(x)[1].p_value)
+
+
+X = torch.randn(200, 6, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (
+            lambda w: w.calibrate([X], exact="false"),
+            "calibrate exact: found 'false', allowed: True",
+        ),
+        (lambda w: w.calibrate([X], by_class=1), "calibrate by_class: found 1, allowed: True or"),
+        (lambda w: w.calibrate([X], add=None), "calibrate add: found None, allowed: True or Fal"),
+        (lambda w: w.calibrate([X], call=3), "calibrate call: found int, allowed: a function"),
+        (lambda w: w.fit([X], labels=3), "fit labels: found int, allowed: .* a key of it or No"),
+        (lambda w: w.fit([X], label_code="a"), "label_code: found 'a', allowed: True or False"),
+        (lambda w: w.fit([X], by_position="a"), "by_position: found 'a', allowed: True or False"),
+        (lambda w: w.fit([X], rank="a"), "rank: found 'a', allowed: a whole number, at least 1"),
+        (lambda w: w.fit([X], rank=2.5), "rank: found 2.5, allowed: a whole number, at least 1"),
+        (lambda w: w.fit([X], codes_per_class=True), "codes_per_class: found True, allowed: a wh"),
+        (lambda w: w.fit([X], num_classes="a"), "num_classes: found 'a', allowed: a whole num"),
+        (lambda w: w.fit([X], length_power="a"), "length_power: found 'a', allowed: 0 to 1"),
+        (lambda w: w.fit([X], reduce=["mean"]), r"reduce: found \['mean'\]; "),
+        (lambda w: w.export("m.pt2", X, metadata="run 7"), "export metadata: found str, allowed"),
+    ],
+)
+def test_options_of_another_kind_are_named(ask: Callable[[Any], Any], words: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3)).eval()
+    wrapped = nervecode.wrap(model).fit([(X, torch.arange(200) % 3)]).calibrate([X + 0.1])
+    with pytest.raises(InputError, match=words):
+        ask(wrapped)
+    assert wrapped.score(X)[1].valid.all()  # as before

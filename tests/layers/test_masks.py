@@ -482,3 +482,15 @@ def test_an_input_without_a_real_position_is_so_alone_and_in_a_batch(dtype: torc
     added = torch.zeros(5, 8).masked_fill(words == 0, -torch.inf)  # to logits
     expected = wrapped.score(words, mask=words != 0)[1]
     assert torch.equal(wrapped.score(words, mask=added)[1].p_value, expected.p_value)
+
+
+@pytest.mark.filterwarnings("ignore:calibrate")
+def test_a_mask_of_other_inputs_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3)).eval()
+    x = torch.randn(60, 6)
+    wrapped = nervecode.wrap(model).fit([(x, torch.arange(60) % 3)]).calibrate([torch.randn(60, 6)])
+    with pytest.raises(InputError, match=r"mask: found .* of shape \(\), allowed: \(B, ...\)"):
+        wrapped.score(x[:5], mask=torch.tensor(1))
+    with pytest.raises(InputError, match="mask: found 4 rows, in a call of 5 inputs"):
+        wrapped.score(x[:5], mask=torch.ones(4, 6))
+    assert wrapped.score(x[:5], mask=torch.ones(5, 6))[1].valid.all()

@@ -441,3 +441,40 @@ def test_before_calibration_too_a_number_is_of_mode_and_weights() -> None:
     wrapped(x[:4])
     with pytest.warns(UserWarning, match="other weights"):
         assert not wrapped.surprise("mean").valid.any()
+
+
+class Activated(nn.Module):
+    """A model whose activation is a function, and no module."""
+
+    def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.act = nn.Linear(6, 9), nn.Linear(9, 3), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.b(self.act(self.a(x)))
+        return out
+
+
+@pytest.mark.parametrize("kind", ["function", "lambda", "partial", "method", "builtin"])
+def test_functions_that_were_replaced_are_told(kind: str) -> None:
+    def pair(slope: float) -> Callable[[Tensor], Tensor]:
+        if kind == "partial":
+            return functools.partial(F.leaky_relu, negative_slope=slope)
+        if kind == "method":
+            return nn.LeakyReLU(slope).forward
+        if kind == "builtin":
+            return torch.tanh if slope > 1 else torch.sigmoid
+        if kind == "lambda":
+            return lambda x: x.clamp_min(slope)
+        return F.relu if slope > 1 else F.silu
+
+    torch.manual_seed(0)
+    model = Activated(pair(0.1)).eval()
+    wrapped = nervecode.wrap(model).fit(batches(0)).calibrate([batches(1)[0][0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped.score(X)
+        copy.deepcopy(wrapped).score(X)
+    model.act = pair(5.0)
+    with pytest.warns(UserWarning, match="the model has act=.*, and had act="):
+        wrapped.score(X)

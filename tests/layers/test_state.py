@@ -296,3 +296,31 @@ def test_initial_weights_of_unstated_width_are_drawn_at_the_first_forward() -> N
     torch.manual_seed(5)
     expected = nn.Linear(16, 8, bias=False).weight
     assert torch.equal(wrapped.coder("1").projection.weight, expected)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_codes_that_are_not_whole_are_refused(ready: WrappedModel, strict: bool) -> None:
+    """A tensor that is not there would be zeros, under a calibration that knows of none."""
+    key = next(key for key in ready.state_dict() if key.endswith("codes.shift"))
+    state = {name: value for name, value in ready.state_dict().items() if name != key}
+    other = fresh()
+    with pytest.raises(InputError, match=rf"state dict: '{key}' is missing, of the codes that"):
+        other.load_state_dict(state, strict=strict)
+    assert other.calibration is None
+
+
+@pytest.mark.parametrize("found", ["none", r"\(0,\)"])
+def test_a_calibration_that_is_not_whole_is_refused(ready: WrappedModel, found: str) -> None:
+    state = ready.state_dict()
+    key = next(key for key in state if key.startswith("nervecode.#calibration."))
+    del state[key]
+    if found != "none":
+        state[key] = torch.zeros(0)
+    with pytest.raises(InputError, match=rf"'{key}': found {found}, allowed: the \(n, 2\) readin"):
+        fresh().load_state_dict(state, strict=False)
+
+
+def test_coders_that_are_none_leave_all_as_it_is(ready: WrappedModel) -> None:
+    with pytest.raises(AttributeError):
+        ready.replace_coders(None)  # type: ignore[arg-type]
+    assert ready.calibration is not None

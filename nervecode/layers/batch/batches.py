@@ -77,7 +77,7 @@ def read_batches(
             named.
         NotReadyError: there is no batch.
     """
-    _check_options(stage, call=call, labels=labels, mask=mask)
+    check_options(stage, call=call, labels=labels, mask=mask)
     reader = BatchReader(model, call, labels, mask)
     number = -1
     for number, batch in enumerate(_checked(loader, stage)):
@@ -92,7 +92,7 @@ def read_batches(
         raise NotReadyError(f"{stage}: the loader gave no batch{once}")
 
 
-def _check_options(stage: str, **options: Any) -> None:
+def check_options(stage: str, **options: Any) -> None:
     """Refuse an option that is no function, or, of those for a part of a batch, no key."""
     for name, value in options.items():
         is_key = isinstance(value, str) and name != "call"

@@ -23,9 +23,9 @@ def given_mask(mask: Any) -> Tensor:
     """The real positions of a mask that a caller or a loader gives.
 
     Raises:
-        InputError: neither a tensor nor an array.
+        InputError: neither a tensor nor an array, or a single number.
     """
-    if not isinstance(mask, TENSORS):
+    if not isinstance(mask, TENSORS) or not mask.ndim:
         raise InputError(f"mask: found {kind(mask)}, allowed: (B, ...), 1 at real positions")
     return given_positions(as_tensor(mask))
 

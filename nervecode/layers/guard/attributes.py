@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -14,16 +16,17 @@ from nervecode.layers.guard.options import class_of, declared, is_ignored
 MOST = 64  # elements of a container that is kept
 PRIVATE = {"_disable_adapters", "_active_adapter"}  # that tell something: of PEFT
 IDLE = KEPT | {"gradient_checkpointing", "grad_checkpointing"}  # change no value in evaluation
+FUNCTION = (FunctionType, BuiltinFunctionType, MethodType, partial)
 SWITCH = (bool, float, str)  # and no integer, which may be a counter, unless it is declared
 
 
 class Attributes:
     """What modules keep beside weights and parts, as far as it is plain: switches, scales, options.
 
-    Kept are booleans, floats and texts, containers of these, and whatever plain is declared as an
-    option, as by an argument of the constructor; not what changes no value in evaluation, nor what
-    is private, which is bookkeeping. Whether an attribute changes what a module computes
-    cannot be told by looking at it.
+    Kept are booleans, floats, texts and functions, containers of the former, and whatever plain is
+    declared as an option, as by an argument of the constructor; not what changes no value in
+    evaluation, nor what is private, which is bookkeeping. Whether an attribute changes what a
+    module computes cannot be told by looking at it.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -64,7 +67,9 @@ def _plain_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, value in vars(module).items():
         if name in IDLE or is_ignored(name) or (name.startswith("_") and name not in PRIVATE):
             continue
-        if isinstance(value, SWITCH) or (name in options and isinstance(value, (int, type(None)))):
+        if isinstance(value, (*SWITCH, *FUNCTION)) or (
+            name in options and isinstance(value, (int, type(None)))
+        ):
             yield name, value
         elif isinstance(value, (list, tuple, dict)) and 0 < len(value) <= MOST:
             parts = value.values() if isinstance(value, dict) else value

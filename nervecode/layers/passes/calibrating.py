@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nervecode.errors import InputError, NotReadyError
+from nervecode.errors import InputError, NotReadyError, check_switch
 from nervecode.layers.batch.sketch import InputSketch
 from nervecode.layers.checks.batch_checks import BatchFindings, check_batches
 from nervecode.layers.checks.recorded_calls import CallRecorder
@@ -63,6 +63,8 @@ def calibrate(
             of them), weights that do not fit, no predicted classes, or an addition of another kind.
         NotReadyError: nothing to add to.
     """
+    for name, value in {"by_class": by_class, "add": add, "exact": exact}.items():
+        check_switch(f"calibrate {name}", value)
     if weights is not None and not callable(weights):
         raise InputError(
             f"calibrate weights: found {type(weights).__name__}, allowed: a function of a batch"
