@@ -46,6 +46,7 @@ def import_checkpoint(
             given = (preset, config, None, device, override)
             seed = named_run("import-checkpoint", None, *given)[1].seeds[0]
         seeds = str(seed)
+        override = [text for text in override or () if text.partition("=")[0].strip() != "seeds"]
     from nervecode.lab.models.foreign import foreign_classifier
     from nervecode.lab.stages.train import import_seed
     from nervecode.lab.stages.trial import Trial

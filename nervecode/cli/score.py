@@ -24,7 +24,8 @@ def score(
         list[str],
         typer.Option(
             "--input",
-            help="Image folder, .npy or .npz array, tar files (x-{000..099}.tar), or a data set.",
+            help="A folder of images, an image, a table, an array, a .ts file, tar files "
+            "(x-{000..099}.tar), or a data set.",
         ),
     ],
     output: Annotated[Path | None, typer.Option(help="FILE.csv, .jsonl or .npz.")] = None,

@@ -23,6 +23,8 @@ def ineffective(config: Config) -> Iterator[tuple[str, str]]:
         yield "train.coding_layers", "with a train.coding_loss"
         if all(signal.recipe != "v0_1_1" for signal in config.signals.values()):
             yield "train.coding_weight", "with a train.coding_loss or a signal of recipe v0_1_1"
+    if config.data.id.partition(":")[0] in ("table", "series"):
+        yield "data.resize", "with a data.id that is of pictures"
     for key, reader in unread_sizes(config.model.name).items():
         yield f"model.{key}", f"with {reader}"
     for name in config.bench.options.keys() - {*config.bench.detectors}:

@@ -112,7 +112,10 @@ def _drop_signals(values: dict[str, Any]) -> None:
 
 def _command_line(overrides: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, value in [*map(_override, overrides), *settings.items()]:
+    given = [*map(_override, overrides), *settings.items()]
+    for key in settings.keys() & {key for key, _ in given[: len(given) - len(settings)]}:
+        raise InputError(f"command line: {key}: found as -o and by its own option, allowed: one")
+    for key, value in given:
         node = values
         *parents, leaf = key.split(".")
         for parent in parents:
@@ -128,4 +131,6 @@ def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"command line: -o {text}: found no key, allowed: key=value")
+    if key.strip() == "extends":
+        raise InputError("command line: -o extends: is of a config file, allowed: --preset NAME")
     return key.strip(), parse_value(value, f"command line: -o {key}")

@@ -60,6 +60,20 @@ def partition(config: DataConfig, dataset: Dataset, kept: list[int]) -> Parts:
     return _apart(config, parts)
 
 
+def unread_shares(config: DataConfig, dataset: Dataset) -> list[str]:
+    """What is to be told of shares that were chosen of parts which the data bring themselves."""
+    brought = {"test_fraction": dataset.test}
+    if dataset.test is not None:
+        brought["calibration_fraction"] = dataset.calibration
+    usual = type(config).model_fields
+    return [
+        f"ID: data.{name} {getattr(config, name)} has no effect, since the data have this part of "
+        "their own"
+        for name, part in brought.items()
+        if part is not None and getattr(config, name) != usual[name].default
+    ]
+
+
 def shared_inputs(config: DataConfig, parts: Parts, digests: Sequence[list[bytes]]) -> list[str]:
     """What is to be told of inputs that two ID splits hold, as a file with duplicates gives them.
 

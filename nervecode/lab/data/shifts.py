@@ -31,7 +31,10 @@ def noise(x: Tensor, strength: float | None, generator: torch.Generator) -> Tens
     """Normal noise of a deviation (default 0.3): of images clipped to [0, 1], of features in units
     of each one's own deviation, of series of each channel's.
     """
-    step = (0.3 if strength is None else strength) * torch.randn(x.shape, generator=generator)
+    deviation = 0.3 if strength is None else strength
+    if deviation <= 0:
+        raise InputError(f"data: the shift 'noise': found {deviation:g}, allowed: above 0")
+    step = deviation * torch.randn(x.shape, generator=generator)
     if x.ndim == 4:
         return (x + step).clamp(0, 1)
     return x + x.std((0,) if x.ndim == 2 else (0, 2), correction=0, keepdim=True) * step

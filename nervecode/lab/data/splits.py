@@ -24,6 +24,7 @@ from nervecode.lab.data.partition import (
     partition,
     shared_inputs,
     stream,
+    unread_shares,
 )
 from nervecode.lab.data.registry import OUTLIERS, SHIFTS
 from nervecode.lab.data.samples import Samples, Shape, as_float
@@ -97,6 +98,7 @@ def build_splits(config: DataConfig, *, limit_eval: int | None = None) -> Splits
     dataset = load_id(config)
     kept = kept_classes(config, dataset)
     parts, encoder, remarks = _encoded(config, dataset, partition(config, dataset, kept))
+    remarks = [*remarks, *unread_shares(config, dataset)]
     by_path = any(s.partition(":")[0] in PATHS for s in (config.id, *config.near, *config.far))
     digests = list(map(digests_of, parts[:3])) if by_path else []
     if kind in PATHS:

@@ -84,6 +84,11 @@ def open_inputs(
         raise InputError(f"{option}: found {source!r}, allowed: a path or the name of a data set")
     path = Path(source).expanduser()
     suffix = suffix_of(path)
+    if source == "-" or (path.exists() and not (path.is_dir() or path.is_file())):
+        raise InputError(
+            f"{option} {source}: is a pipe or a device, which can be read but once, allowed: a "
+            "file, a folder or the name of a data set"
+        )
     if path.is_dir():
         return ImageInputs(path, shape, skip_bad=skip_bad, workers=workers, resize=resize)
     if PACKED.search(source):

@@ -79,7 +79,7 @@ def find_source(name: str) -> CodeFile | None:
         near = sorted({path.stem for place in places[-1:] for path in Path(place).glob("*.py")})
         raise InputError(
             f"model.name: no module {module!r} on Python's path or in {Path.cwd()}; "
-            f"{did_you_mean(module, near)}"
+            + (did_you_mean(module, near) if near else "allowed: MODULE.py there or on that path")
         )
     if not spec.has_location or spec.origin is None:
         raise InputError(f"model.name: {module!r} has no file; allowed: a module of your own")

@@ -51,12 +51,6 @@ def test_command_line_beats_file_beats_preset_beats_default(file: Path) -> None:
     assert "train.momentum" not in found.origins
 
 
-def test_named_options_beat_overrides(file: Path) -> None:
-    file.write_text(MINIMAL)
-    found = resolve(file=file, overrides=["seeds=[1]"], settings={"seeds": [2]})
-    assert found.config.seeds == (2,)
-
-
 def test_lists_replace_and_mappings_merge(file: Path) -> None:
     file.write_text("extends: digits\ndata: {far: [uniform_noise]}\n")
     config = resolve(file=file).config
@@ -370,6 +364,11 @@ def test_cells_of_one_config_differ_by_their_seed() -> None:
         ),
         (["model.name=python:mine:build", "model.width=9"], "model.width", "networks of this pack"),
         (["model.name=timm:resnet10t", "model.depth=9"], "model.depth", "this one has its own"),
+        (
+            ["data.id=table:my.csv", "data.target=kind", "data.resize=64"],
+            "data.resize",
+            "a data.id that is of pictures",
+        ),
         (["model.name=resnet18", "model.depth=3"], "model.depth", "with conv1d, embedding, mlp"),
         (
             ["bench.detectors=[msp]", "bench.options.knn.k=3"],
@@ -386,3 +385,12 @@ def test_what_cannot_act_is_refused_on_the_command_line(
     assert f"command line: {key}: has no effect here, allowed: " in str(caught.value)
     assert reader in str(caught.value)
     assert resolve(preset="digits", overrides=overrides[:-1]).config  # a preset may have it
+
+
+def test_a_setting_with_an_option_of_its_own_is_given_once() -> None:
+    with pytest.raises(InputError, match="command line: seeds: found as -o and by its own option"):
+        resolve(preset="digits", overrides=["seeds=[1]"], settings={"seeds": (0,)})
+    with pytest.raises(InputError, match="-o extends: is of a config file, allowed: --preset"):
+        resolve(preset="digits", overrides=["extends=toy"])
+    twice = resolve(preset="digits", overrides=["train.epochs=1", "train.epochs=2"])
+    assert twice.config.train.epochs == 2  # the last holds, as of most commands

@@ -131,7 +131,17 @@ def test_parts_groups_and_a_test_file(tmp_path: Path) -> None:
     assert torch.equal(splits.test.inputs, torch.from_numpy(x[part == "test"]))
     assert torch.equal(splits.calibration.inputs, torch.from_numpy(x[part == "calibration"]))
     assert splits.test.labels.tolist() == LABELS[part == "test"].tolist()
+    own = {"target": "kind", "split": "part", "group": "patient"}
+    chosen = config(spec, **own, test_fraction=0.4, calibration_fraction=0.3)
+    assert build_splits(chosen).remarks == (
+        "ID: data.test_fraction 0.4 has no effect, since the data have this part of their own",
+        "ID: data.calibration_fraction 0.3 has no effect, since the data have this part of their "
+        "own",
+    )
     test = npz(tmp_path / "test.npz", x=x + 1, kind=LABELS).partition(":")[2]
+    assert not build_splits(
+        config(spec, target="kind", test=test, calibration_fraction=0.3)
+    ).remarks
     splits = build_splits(config(spec, target="kind", test=test))
     assert torch.equal(splits.test.inputs, torch.from_numpy(x + 1))
     assert len(splits.train) + len(splits.calibration) == COUNT

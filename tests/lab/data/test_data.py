@@ -182,6 +182,7 @@ def test_another_data_set_is_fitted_to_the_shape_of_the_inputs(
         ({"near": ("held_out:3",)}, "the set 'held_out:3': found '3', allowed: no argument"),
         ({"far": ("uniform_noise:2",)}, "found '2', allowed: no argument"),
         ({"shift": ("noise:nan",)}, "the set 'noise:nan': found 'nan', allowed: numbers"),
+        ({"shift": ("noise:-1",)}, "the shift 'noise': found -1, allowed: above 0"),
         (
             {"shift": ("blur:-1",)},
             "the shift 'blur': found -1, allowed for pictures of 8 x 8 pixels: above 0",

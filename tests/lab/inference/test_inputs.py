@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -245,6 +246,15 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path, name: str) -> None
     with pytest.raises(InputError, match="not a readable array file") as caught:
         read_inputs(str(path), GREY)
     assert "pickle" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["-", "/dev/null", "pipe.csv"])
+def test_what_can_be_read_but_once_is_refused(source: str, tmp_path: Path) -> None:
+    if source == "pipe.csv":
+        source = str(tmp_path / source)
+        os.mkfifo(source)
+    with pytest.raises(InputError, match=f"--input {source}: is a pipe or a device, .* a file"):
+        read_inputs(source, GREY)
 
 
 def test_names_of_data_sets_and_outliers() -> None:
