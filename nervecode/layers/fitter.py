@@ -86,8 +86,7 @@ class CodeFitter:
             check_switch(name, switch)
         self.watched = watched
         tap(watched)  # of modules that were replaced since
-        self.rank = rank
-        self.codes_per_class = codes_per_class
+        self.rank, self.codes_per_class = rank, codes_per_class
         chosen = {"name": reduce, "length_power": length_power, "positions": by_position}
         self.reducers = {  # a fit of before, which saw `least_ndim`, binds none
             name: Reducer(**{**watched.coder(name).reducer.spec(), **chosen, "least_ndim": None})

@@ -159,10 +159,9 @@ class Watched(nn.Module):
 
     def replace_coders(self, coders: Mapping[str, Coder]) -> None:
         """Watch with other coders; a calibration of the old ones is dropped."""
-        replaced = nn.ModuleDict({key_of(n): c for n, c in coders.items()})
-        replaced = replaced.to(device_of(self.model))
+        given = nn.ModuleDict({key_of(n): c for n, c in coders.items()}).to(device_of(self.model))
         self.calibration: LayerCalibration | None = None  # first, for the threads that score
-        self.coders = replaced
+        self.coders = given
         self.layer_names = tuple(coders)
         self.fit_inputs: InputSketch | None = None
         self.answer_path: Path | None = None
