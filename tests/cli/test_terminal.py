@@ -16,6 +16,7 @@ import pytest
 from nervecode.cli import show
 from nervecode.cli.log import log, logged
 from nervecode.cli.main import run
+from nervecode.lab.machine.interrupt import Interrupted
 from nervecode.lab.results.table import Table
 from tests.command_line import Terminal
 
@@ -70,6 +71,12 @@ def test_a_path_of_any_bytes_can_be_told_on_standard_output(encoding: str, tmp_p
 
 
 # The log
+
+
+def test_the_log_tells_of_an_interrupt(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), logged(tmp_path, "nervecode bench"):
+        raise Interrupted(15)
+    assert (tmp_path / "run.log").read_text().endswith("Error: interrupted by SIGTERM\n")
 
 
 def test_a_bench_leaves_a_log_of_what_it_did(finished: Path) -> None:

@@ -24,6 +24,9 @@ class Interrupted(BaseException):
         self.exit_status = 128 + number
         self.command: str | None = None
 
+    def __str__(self) -> str:
+        return f"interrupted by {signal.Signals(self.number).name}"
+
 
 class _Pending:
     """The signal that came last, until it has ended something. A process has one, as signals."""

@@ -263,19 +263,20 @@ def _fitted(
     if fault := normalisation_fault(names, tensors):
         raise InputError(f"{path}: {fault}")
     for key, name in names.items():
-        wanted = state[key]
+        wanted, is_head = state[key], key.startswith("head.")
+        way = f"; -o model.weights={path} begins a training with the rest, under a new head"
         if name not in tensors:
             if key in OWN or key.endswith("num_batches_tracked"):
                 continue
-            near = "".join(f", has {match!r}" for match in get_close_matches(name, tensors, n=1))
-            raise InputError(f"{path}: lacks {name!r} of shape {tuple(wanted.shape)}{near}")
+            others = [] if is_head else [other for other in tensors if other not in names.values()]
+            near = "".join(f", has {match!r}" for match in get_close_matches(name, others, n=1))
+            shape = tuple(wanted.shape)
+            raise InputError(f"{path}: lacks {name!r} of shape {shape}{way if is_head else near}")
         tensor = tensors[name]
         if tensor.shape != wanted.shape:
-            way = f"; -o model.weights={path} begins a training with the rest, under a new head"
             raise InputError(
                 f"{path}: {name!r} has shape {tuple(tensor.shape)}, "
-                f"allowed for this model: {tuple(wanted.shape)}"
-                + (way if key.startswith("head.") else "")
+                f"allowed for this model: {tuple(wanted.shape)}{way if is_head else ''}"
             )
         if fault := value_fault(tensor, wanted):
             raise InputError(f"{path}: {name!r} {fault}")

@@ -131,7 +131,12 @@ def without(key: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
 
 WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "missing": (without("blocks.1.conv.weight"),
-                "lacks 'blocks.1.conv.weight' of shape (4, 4, 3, 3), has 'blocks."),
+                "lacks 'blocks.1.conv.weight' of shape (4, 4, 3, 3)"),
+    "renamed": (lambda w: {k.replace("1.conv", "1.convo"): v for k, v in w.items()},
+                "lacks 'blocks.1.conv.weight' of shape (4, 4, 3, 3), has 'blocks.1.convo.weight'"),
+    "no head": (without("head.weight"),
+                "lacks 'head.weight' of shape (5, 8); -o model.weights={0} begins a training with "
+                "the rest, under a new head"),
     "shape": (lambda w: w | {"head.weight": torch.rand(7, 8)},
               "'head.weight' has shape (7, 8), allowed for this model: (5, 8); -o "
               "model.weights={0} begins a training with the rest, under a new head"),
