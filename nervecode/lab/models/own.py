@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from nervecode.layers.watched import eager
 
 Factory = Callable[[Shape, int], Any]
 """(shape of one input, number of classes) -> a network."""
+
+_made_before: WeakSet[nn.Module] = WeakSet()  # each has its head taken off, and is trained on
 
 
 def own(factory: Factory, config: ModelConfig, shape: Shape, num_classes: int) -> Classifier:
@@ -55,7 +58,14 @@ def _made(factory: Factory, name: str, shape: Shape, num_classes: int) -> nn.Mod
         raise InputError(
             f"model.name: {name!r} returned {type(net).__name__}, allowed: a torch.nn.Module"
         )
-    return _uncompiled(net)
+    net = _uncompiled(net)
+    if net in _made_before:
+        raise InputError(
+            f"model.name: {name!r} returned the network of its call before, allowed: a new one at "
+            "each call, as every seed begins with weights of its own"
+        )
+    _made_before.add(net)
+    return net
 
 
 def _uncompiled(net: nn.Module) -> nn.Module:

@@ -200,6 +200,17 @@ def test_what_is_no_classifier_is_told(body: str, words: str, write) -> None:  #
         built()
 
 
+def test_a_network_that_is_given_twice_is_told(write) -> None:  # type: ignore[no-untyped-def]
+    write(
+        "from torch import nn\n"
+        "kept = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))\n"
+        "def build(shape, n): return kept"
+    )
+    built()
+    with pytest.raises(InputError, match="returned the network of its call before, allowed: a new"):
+        built()
+
+
 def test_a_linear_layer_alone_is_told(write) -> None:  # type: ignore[no-untyped-def]
     write("from torch import nn\ndef build(shape, n): return nn.Linear(4, n)")
     with pytest.raises(InputError, match=r"is a linear layer alone, allowed: nn\.Sequential"):
