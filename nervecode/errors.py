@@ -84,10 +84,14 @@ def need_extra(what: str, package: str, extra: str) -> None:
 
 def check_count(name: str, value: object, least: int = 1) -> None:
     """Refuse what is no whole number, or one below `least`; `name` is the argument's."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = None if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None:
         raise InputError(f"{name}: found {value!r}, allowed: a whole number, at least {least}")
-    if index(value) < least:
-        raise InputError(f"{name}: found {value}, allowed: at least {least}")
+    if number < least:
+        raise InputError(f"{name}: found {number}, allowed: at least {least}")
 
 
 def check_switch(name: str, value: object) -> None:

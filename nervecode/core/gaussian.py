@@ -103,11 +103,11 @@ class GaussianCode(nn.Module):
         origin, dim = moments.mean, len(moments.mean)
         precision = within or Precision.within(moments, rank)
         kinds = [_Centres.of(moments, origin, precision)]
+        saving, gap = _background(kinds[0].priors, precision.whiten(kinds[0].steps))
         if codes is not None:
             precision = Precision.within(codes, rank)
             kinds.append(_Centres.of(codes, origin, precision))
         classes, own = kinds[0], kinds[-1]
-        saving, gap = _background(classes.priors, classes.whitened)
         columns = [precision.directions.T, *[one.tilts for one in kinds]]
         code = cls(
             len(own.priors),
@@ -172,13 +172,13 @@ class _Centres(NamedTuple):
 
     Attributes:
         priors: (J,) shares of the inputs.
-        whitened: (J, D) sqrt(Lambda) (c - origin).
+        steps: (J, D) c - origin.
         tilts: (J, D) Lambda (c - origin).
         offsets: (J,) (c - origin)' Lambda (c - origin).
     """
 
     priors: Tensor
-    whitened: Tensor
+    steps: Tensor
     tilts: Tensor
     offsets: Tensor
 
@@ -189,7 +189,7 @@ class _Centres(NamedTuple):
         steps = moments.means[used] - origin
         tilts = precision.times(steps)
         priors = (moments.counts / moments.counts.sum())[used]
-        return cls(priors, precision.whiten(steps), tilts, (tilts * steps).sum(1))
+        return cls(priors, steps, tilts, (tilts * steps).sum(1))
 
 
 def _background(priors: Tensor, whitened: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,8 @@ from nervecode.errors import InputError, NotReadyError
 
 EPSILON = 1e-12
 LEAST = math.log(1e-300)  # of a log probability
-BLOCK = 1 << 16  # numbers that are computed with at once: what a cache holds of them
+# Logits that are computed with at once: what a cache holds; elsewhere, what memory may take.
+BLOCK, BLOCK_ELSEWHERE = 1 << 16, 1 << 24
 
 
 class LabelCode(nn.Module):
@@ -72,7 +73,8 @@ class LabelCode(nn.Module):
         power = q / (length.clamp_min(EPSILON) + q)
         parts = [(power, logits)]
         if not torch.compiler.is_compiling():  # whose graphs hold for any number of inputs
-            rows = max(1, BLOCK // logits.shape[1])
+            block = BLOCK if logits.device.type == "cpu" else BLOCK_ELSEWHERE
+            rows = max(1, block // logits.shape[1])
             parts = list(zip(power.split(rows), logits.split(rows), strict=True))
         nats = [_excess(*part).log1p() for part in parts]
         return ((nats[0] if len(nats) == 1 else torch.cat(nats)) / LN2).to(logits)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nervecode.errors import InputError, did_you_mean
 from nervecode.layers import WrappedModel, wrap
-from nervecode.layers.batch.batches import Labels, RunBatch, check_options
+from nervecode.layers.batch.batches import Labels, RunBatch, check_loader, check_options
 from nervecode.layers.batch.inputs import kind
 from nervecode.layers.passes.fitting import FitPassOptions
 from nervecode.layers.passes.one_pass import one_pass
@@ -52,11 +52,7 @@ class CodesAfterTraining:
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.held_out, Iterable) or isinstance(self.held_out, (str, Tensor)):
-            raise InputError(
-                f"held_out: found {kind(self.held_out)}, allowed: a loader of inputs that the "
-                "training does not see"
-            )
+        check_loader(self.held_out, "held_out")
         check_rate("alpha", self.alpha)
         check_options("SurpriseCallback", call=self.call, labels=self.labels)
         if not isinstance(self.fit_options, Mapping):

@@ -9,7 +9,7 @@ Layers have the names that they have without what else wraps the model, as `torc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import torch
@@ -183,11 +183,10 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
     """
     start = f"{prefix}{MARK}"
     tensors = {key[len(start) :]: state.pop(key) for key in list(state) if key.startswith(start)}
-    described = HEADER in tensors
-    if described:
+    if HEADER in tensors:
         header = _read_header(start, tensors.pop(HEADER))
         _check_readings(header, tensors, start)
-        _take_over(watched, header, tensors)
+        _take_over(watched, header, tensors, {key.removeprefix(prefix) for key in state})
     coders: nn.ModuleDict = watched.coders
     names = full_names(watched.model)
 
@@ -210,9 +209,6 @@ def with_prefix(watched: Any, state: dict[str, Any], prefix: str, *_: Any) -> No
     if names:
         _rename(state, prefix, full)
     own = {f"{prefix}nervecode.{key}": value for key, value in coders.state_dict().items()}
-    if described and (absent := [key for key in own if key not in state]):
-        watched.calibration = None  # of codes that are not whole
-        raise InputError(f"state dict: {absent[0]!r} is missing, of the codes that it describes")
     if not any(is_own(key[len(prefix) :]) for key in state if key.startswith(prefix)):
         state.update(own)
     for key, value in own.items():
@@ -247,12 +243,26 @@ def _check_readings(header: Mapping[str, Any], tensors: Mapping[str, Tensor], st
             )
 
 
-def _take_over(watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Make room for the coders that a header describes, and take the calibration that it has."""
+def _take_over(
+    watched: Any, header: Mapping[str, Any], tensors: Mapping[str, Tensor], keys: Set[str]
+) -> None:
+    """Make room for the coders that a header describes, and take the calibration that it has.
+
+    `keys` are those of the state dict; where one of the codes is not there, all stays as it is.
+    """
     check_architecture(watched.model, header, "state dict")
+    names = list(header["coders"])
     header, tensors = translated(header, tensors, full_names(watched.model))
-    if header["coders"] != coder_specs(watched.coders):
-        coders = {name: coder_from_spec(spec) for name, spec in header["coders"].items()}
+    same = header["coders"] == coder_specs(watched.coders)
+    coders = {
+        name: watched.coder(name) if same else coder_from_spec(spec)
+        for name, spec in header["coders"].items()
+    }
+    for name, coder in zip(names, coders.values(), strict=True):
+        for key in coder.state_dict(prefix=f"nervecode.{key_of(name)}."):
+            if key not in keys:
+                raise InputError(f"state dict: {key!r} is missing, of the codes that it describes")
+    if not same:
         watched.replace_coders(coders)
     restore_state(watched, header, tensors)
 

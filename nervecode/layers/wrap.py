@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nervecode.core import CodingTrace, SoftAssignment
+from nervecode.core.call import UNKNOWN_SHAPE
 from nervecode.errors import InputError, NotReadyError
 from nervecode.layers import storage
 from nervecode.layers.aggregating import asked, given, surprise_of
@@ -147,8 +149,8 @@ class WrappedModel(Watched):
                 argument `mask` is given it; padding is read by it too where calibration had it.
             **kwargs: what the model is given by keyword.
 
-        Nothing waits for the device, or raises but for a mask that is none. `valid` is False, and
-        p-values are NaN, where the surprise is not of these inputs, this model, evaluation mode.
+        Nothing waits for the device, or raises but for a mask of none or of others. `valid` is
+        False, and p-values are NaN, where it is not of these inputs, this model, evaluation mode.
         """
         kwargs, positions = _with_mask(self, args, kwargs, mask)
         output, traces = watched_call(self, args, kwargs, positions)
@@ -200,10 +202,14 @@ def _with_mask(
         return kwargs, mask_argument(model, args, kwargs)
     if mask is None:
         return kwargs, None
-    real, sizes = given_mask(mask), model.batch(args, kwargs).sizes
-    if not torch.compiler.is_compiling() and sizes and real.shape[0] not in sizes:
-        inputs = " or ".join(map(str, sizes))
-        raise InputError(f"mask: found {real.shape[0]} rows, in a call of {inputs} inputs")
+    real = given_mask(mask)
+    if torch.compiler.is_compiling():
+        return kwargs, real
+    batch = UNKNOWN_SHAPE
+    with suppress(Exception):  # as within the call: what it is given, the model may still take
+        batch = model.batch(args, kwargs)
+    if batch.sizes and real.shape[0] not in batch.sizes:
+        raise InputError(f"mask: found {real.shape[0]} rows, in a call of {batch} inputs")
     return kwargs, real
 
 

@@ -17,10 +17,14 @@ BATCHES = [torch.randn(9, 4)]
 @pytest.mark.parametrize(
     ("held_out", "options", "words"),
     [
-        (None, {}, "held_out: found NoneType, allowed: a loader"),
-        (3, {}, "held_out: found int, allowed: a loader"),
-        ("a", {}, "held_out: found str, allowed: a loader"),
-        (BATCHES[0], {}, r"held_out: found float32 tensor of shape \(9, 4\), allowed: a loader"),
+        (None, {}, "held_out: found NoneType, allowed: an iterable of batches"),
+        (3, {}, "held_out: found int, allowed: an iterable of batches"),
+        ("a", {}, "held_out: found str, allowed: an iterable of batches"),
+        (
+            BATCHES[0],
+            {},
+            r"held_out: found float32 tensor of shape \(9, 4\), allowed: an iter",
+        ),
         (BATCHES, {"alpha": 2}, "alpha: found 2, allowed: between 0 and 1"),
         (BATCHES, {"alpha": "a"}, "alpha: found 'a', allowed: between 0 and 1"),
         (BATCHES, {"call": 3}, "SurpriseCallback call: found int, allowed: a function"),

@@ -234,7 +234,7 @@ def test_modules_keep_their_modes(tmp_path: Path) -> None:
 
 
 def test_no_loader_to_calibrate_on() -> None:
-    with pytest.raises(InputError, match="held_out: found NoneType, allowed: a loader of inputs"):
+    with pytest.raises(InputError, match="held_out: found NoneType, allowed: an iterable of bat"):
         surprise_callback(None)  # type: ignore[arg-type]
 
 

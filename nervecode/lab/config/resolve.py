@@ -112,10 +112,10 @@ def _drop_signals(values: dict[str, Any]) -> None:
 
 def _command_line(overrides: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    given = [*map(_override, overrides), *settings.items()]
-    for key in settings.keys() & {key for key, _ in given[: len(given) - len(settings)]}:
+    given = list(map(_override, overrides))
+    for key in settings.keys() & dict(given).keys():
         raise InputError(f"command line: {key}: found as -o and by its own option, allowed: one")
-    for key, value in given:
+    for key, value in [*given, *settings.items()]:
         node = values
         *parents, leaf = key.split(".")
         for parent in parents:

@@ -77,10 +77,11 @@ def read_batches(
             named.
         NotReadyError: there is no batch.
     """
+    check_loader(loader, stage)
     check_options(stage, call=call, labels=labels, mask=mask)
     reader = BatchReader(model, call, labels, mask)
     number = -1
-    for number, batch in enumerate(_checked(loader, stage)):
+    for number, batch in enumerate(loader):
         where = f"{stage}: batch {number}"
         try:
             read = reader.read(batch, where)
@@ -103,9 +104,9 @@ def check_options(stage: str, **options: Any) -> None:
             )
 
 
-def _checked(loader: Any, stage: str) -> Iterator[Any]:
-    """An iterator over batches; what gives rows, keys or single inputs instead is refused."""
-    if isinstance(loader, (Tensor, np.ndarray, Mapping)):
+def check_loader(loader: Any, stage: str) -> None:
+    """Refuse what gives rows, keys, letters or single inputs instead of batches."""
+    if isinstance(loader, (Tensor, np.ndarray, Mapping, str)):
         raise InputError(f"{stage}: found {kind(loader)}, {ITERABLE}; a single batch is [batch]")
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         name = type(loader).__name__
@@ -114,10 +115,8 @@ def _checked(loader: Any, stage: str) -> Iterator[Any]:
         )
     if isinstance(loader, (tuple, list)) and len(loader) == 2 and _is_labelled(*loader):
         raise InputError(f"{stage}: found (x, labels), {ITERABLE}: [(x, labels)]")
-    try:
-        return iter(loader)
-    except TypeError:
-        raise InputError(f"{stage}: found {kind(loader)}, {ITERABLE}") from None
+    if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        raise InputError(f"{stage}: found {kind(loader)}, {ITERABLE}")
 
 
 def _is_labelled(x: Any, labels: Any) -> bool:
